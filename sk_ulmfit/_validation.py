@@ -1,0 +1,127 @@
+"""Checks of what users pass in; every error says what came, what was expected and what to do next."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sized
+from typing import Any
+
+import numpy as np
+
+
+def check_texts(X: Any, name: str = "X") -> list[str]:
+    """Check raw texts and give them as a list.
+
+    Parameters
+    ----------
+    X : sequence of str
+        List, tuple, 1-D array, or pandas or polars Series.
+    name : str, default="X"
+        What to call it in errors.
+
+    Returns
+    -------
+    list of str
+        The texts.
+
+    Raises
+    ------
+    ValueError
+        If `X` is a single string, not one-dimensional, empty, or holds anything but strings.
+    """
+    if isinstance(X, (str, bytes)):
+        raise ValueError(
+            f"{name} must be a sequence of raw texts, got a single {type(X).__name__}. Wrap it in a list: [{name}]."
+        )
+    if hasattr(X, "columns") or (hasattr(X, "ndim") and X.ndim != 1):
+        shape = getattr(X, "shape", "unknown")
+        raise ValueError(
+            f"{name} must be a 1-D sequence of raw texts, got a {type(X).__name__} of shape {shape}. "
+            "Pass one text column, for example X['text']; several columns can be joined with "
+            "sk_ulmfit.text.join_fields. Reshape your data either way to one text per document."
+        )
+    if isinstance(X, (dict, set, frozenset)) or not isinstance(X, Sized) or not hasattr(X, "__getitem__"):
+        raise ValueError(
+            f"{name} must be a 1-D sequence of raw texts, got a {type(X).__name__}. Pass a list of str."
+        )
+    texts = []
+    for index, item in enumerate(X):
+        if not isinstance(item, str):
+            raise ValueError(
+                f"{name}[{index}] is {_describe(item)}; every text must be a str. "
+                "Replace missing texts by '' or drop them together with their labels."
+            )
+        texts.append(str(item))
+    if not texts:
+        raise ValueError(f"{name} has 0 texts (0 sample(s)), while a minimum of 1 is required.")
+    return texts
+
+
+def _describe(item: Any) -> str:
+    if item is None:
+        return "None"
+    if isinstance(item, float) and math.isnan(item):
+        return "nan (a missing value)"
+    text = repr(item)
+    return f"{text if len(text) <= 40 else text[:37] + '...'} of type {type(item).__name__}"
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    low: float,
+    high: float = math.inf,
+    integer: bool = False,
+    none: bool = False,
+) -> None:
+    """Check one numeric parameter against the range [low, high].
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter.
+    value : object
+        What the user set.
+    low, high : float
+        Smallest and largest value allowed.
+    integer : bool, default=False
+        Whether it must be a whole number.
+    none : bool, default=False
+        Whether None is allowed.
+
+    Raises
+    ------
+    ValueError
+        If the value is not such a number.
+    """
+    if value is None and none:
+        return
+    kind = numbers.Integral if integer else numbers.Real
+    if isinstance(value, kind) and not isinstance(value, (bool, np.bool_)) and low <= float(value) <= high:
+        return
+    bounds = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+    what = "an integer" if integer else "a number"
+    raise ValueError(f"{name} must be {what} {bounds}{' or None' if none else ''}, got {value!r}.")
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Check that a parameter is one of a few strings.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter.
+    value : object
+        What the user set.
+    choices : tuple of str
+        What is allowed.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}.")

@@ -1,0 +1,207 @@
+"""Batches: the language-model stream and length-bucketed documents under a token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sk_ulmfit.losses import IGNORED
+from sk_ulmfit.text import TokenIds
+
+Batch = tuple[dict[str, Tensor], Tensor]
+
+BUCKETS_PER_POOL = 50  # training sorts by length within pools of this many batches
+
+
+class DocumentDataset(Dataset[Any]):
+    """Documents as token ids, with their labels.
+
+    Parameters
+    ----------
+    corpus : TokenIds
+        The documents.
+    y : ndarray of float32, shape (n_documents, n_labels), default=None
+        Indicator matrix; None where only predictions are wanted.
+    """
+
+    def __init__(self, corpus: TokenIds, y: NDArray[np.float32] | None = None):
+        self.corpus = corpus
+        self.y = np.zeros((len(corpus), 0), np.float32) if y is None else y
+
+    def __len__(self) -> int:
+        return len(self.corpus)
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Any], NDArray[np.float32]]:
+        ids = self.corpus[index].astype(np.int64)
+        return {"ids": ids, "lengths": len(ids)}, self.y[index]
+
+
+def bucket_batches(
+    lengths: NDArray[np.int64],
+    batch_size: int,
+    max_tokens: int,
+    rng: np.random.Generator | None = None,
+) -> list[NDArray[np.int64]]:
+    """Group documents of similar length.
+
+    Parameters
+    ----------
+    lengths : ndarray of int64, shape (n_documents,)
+        Tokens of each document.
+    batch_size : int
+        Most documents of a batch.
+    max_tokens : int
+        Most positions of a batch, padding included; a longer document is a batch of its own.
+    rng : numpy.random.Generator, default=None
+        Shuffles documents and batches; the batch with the longest document then comes first, so that
+        memory that does not suffice shows at once. None sorts everything by falling length.
+
+    Returns
+    -------
+    list of ndarray of int64
+        Indices of each batch, longest document first; every document once.
+    """
+    n = len(lengths)
+    if rng is None:
+        return _cut(np.argsort(-lengths, kind="stable"), lengths, batch_size, max_tokens)
+    shuffled = rng.permutation(n)
+    pool = BUCKETS_PER_POOL * batch_size
+    batches = []
+    for start in range(0, n, pool):
+        part = shuffled[start : start + pool]
+        batches += _cut(part[np.argsort(-lengths[part], kind="stable")], lengths, batch_size, max_tokens)
+    longest = max(range(len(batches)), key=lambda i: int(lengths[batches[i][0]]))
+    order = [longest, *(int(i) for i in rng.permutation(len(batches)) if i != longest)]
+    return [batches[i] for i in order]
+
+
+def _cut(
+    order: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int, max_tokens: int
+) -> list[NDArray[np.int64]]:
+    batches = []
+    start = 0
+    while start < len(order):
+        rows = max(1, min(batch_size, max_tokens // int(lengths[order[start]])))
+        batches.append(order[start : start + rows])
+        start += rows
+    return batches
+
+
+def pad(corpus: TokenIds, indices: NDArray[np.int64], pad_id: int) -> dict[str, Tensor]:
+    """Right-pad some documents to one matrix: ``{"ids": (batch, time) int64, "lengths": (batch,) int64}``."""
+    lengths = corpus.lengths[indices]
+    ids = np.full((len(indices), int(lengths.max())), pad_id, np.int64)
+    ids[np.arange(ids.shape[1]) < lengths[:, None]] = corpus.take(indices).ids
+    return {"ids": torch.from_numpy(ids), "lengths": torch.from_numpy(lengths)}
+
+
+class DocumentBatches:
+    """Iterate over a dataset of documents in length-bucketed batches.
+
+    Parameters
+    ----------
+    dataset : DocumentDataset
+        Documents and labels.
+    batch_size : int
+        Most documents of a batch.
+    max_tokens : int
+        Most positions of a batch, padding included.
+    pad_id : int
+        Id that fills up rows.
+    seed : int or None
+        Shuffles, differently in each epoch; None keeps the order by length.
+    """
+
+    def __init__(self, dataset: DocumentDataset, batch_size: int, max_tokens: int, pad_id: int, seed: int | None):
+        self.dataset, self.batch_size, self.max_tokens = dataset, batch_size, max_tokens
+        self.pad_id, self.seed = pad_id, seed
+        self.epoch = 0
+
+    def plan(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Indices of each batch of an epoch."""
+        rng = None if self.seed is None else np.random.default_rng([self.seed, epoch])
+        return bucket_batches(self.dataset.corpus.lengths, self.batch_size, self.max_tokens, rng)
+
+    def n_batches(self, n_epochs: int) -> int:
+        """Batches of the first `n_epochs` epochs together."""
+        return sum(len(self.plan(epoch)) for epoch in range(n_epochs))
+
+    def __iter__(self) -> Iterator[Batch]:
+        plan = self.plan(self.epoch)
+        self.epoch += 1
+        for indices in plan:
+            yield pad(self.dataset.corpus, indices, self.pad_id), torch.from_numpy(self.dataset.y[indices])
+
+
+class StreamDataset(Dataset[Any]):
+    """Documents to be read one behind the other by a language model.
+
+    Parameters
+    ----------
+    corpus : TokenIds
+        The documents.
+    """
+
+    def __init__(self, corpus: TokenIds):
+        self.corpus = corpus
+
+    def __len__(self) -> int:
+        return len(self.corpus)
+
+    def __getitem__(self, index: int) -> NDArray[np.int32]:
+        return self.corpus[index]
+
+
+class StreamBatches:
+    """Iterate over windows of parallel text streams.
+
+    All documents, in an order drawn anew for each epoch, form one stream; it is cut into `n_rows` rows that
+    are read side by side, `bptt` tokens at a time, so that the state after a window is the one before the next.
+
+    Parameters
+    ----------
+    dataset : StreamDataset
+        The documents, two tokens or more in all.
+    batch_size : int
+        Most rows. A small corpus gets fewer, so that an epoch has at least `MIN_STEPS` windows or one row.
+    bptt : int
+        Tokens per window.
+    pad_id : int
+        Id that fills the last row; its targets are left out of the loss.
+    seed : int or None
+        Shuffles the documents; None keeps their order.
+    """
+
+    MIN_STEPS = 16
+
+    def __init__(self, dataset: StreamDataset, batch_size: int, bptt: int, pad_id: int, seed: int | None):
+        self.dataset, self.bptt, self.pad_id, self.seed = dataset, bptt, pad_id, seed
+        self.n_targets = len(dataset.corpus.ids) - 1
+        self.n_rows = max(1, min(batch_size, self.n_targets // (self.MIN_STEPS * bptt)))
+        self.row_length = -(-self.n_targets // self.n_rows)
+        self.epoch = 0
+
+    def n_batches(self, n_epochs: int) -> int:
+        """Windows of `n_epochs` epochs."""
+        return n_epochs * -(-self.row_length // self.bptt)
+
+    def __iter__(self) -> Iterator[Batch]:
+        corpus = self.dataset.corpus
+        if self.seed is not None:
+            rng = np.random.default_rng([self.seed, self.epoch])
+            corpus = corpus.take(rng.permutation(len(corpus)))
+        self.epoch += 1
+        padding = self.n_rows * self.row_length - self.n_targets
+        inputs = np.pad(corpus.ids[:-1], (0, padding), constant_values=self.pad_id).reshape(self.n_rows, -1)
+        targets = np.pad(corpus.ids[1:], (0, padding), constant_values=IGNORED).reshape(self.n_rows, -1)
+        for start in range(0, self.row_length, self.bptt):
+            window = slice(start, start + self.bptt)
+            ids = torch.from_numpy(inputs[:, window].astype(np.int64))
+            lengths = torch.full((self.n_rows,), ids.shape[1], dtype=torch.int64)
+            yield {"ids": ids, "lengths": lengths}, torch.from_numpy(targets[:, window].astype(np.int64))

@@ -1,0 +1,198 @@
+"""Training behaviour as skorch callbacks: unfreezing, learning-rate schedules, progress."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from skorch.callbacks import Callback
+
+
+def slanted_triangular(step: int, n_steps: int, cut_frac: float = 0.1, ratio: float = 32.0) -> float:
+    """Share of the largest learning rate at a step of the slanted triangular schedule.
+
+    Howard & Ruder 2018, equation 3, with ``n_steps - cut`` as the falling denominator: the paper's own is
+    smaller when ``n_steps * cut_frac`` is no integer, and lets the rate turn negative at the end.
+
+    Parameters
+    ----------
+    step : int
+        Steps done, from 0.
+    n_steps : int
+        Steps in all.
+    cut_frac : float, default=0.1
+        Share of the steps in which the rate rises.
+    ratio : float, default=32
+        Largest rate over smallest.
+
+    Returns
+    -------
+    float
+        Factor from 1 / ratio to 1.
+
+    Examples
+    --------
+    >>> from sk_ulmfit.callbacks import slanted_triangular
+    >>> [round(0.01 * slanted_triangular(t, 100), 7) for t in (0, 5, 10, 99)]
+    [0.0003125, 0.0051562, 0.01, 0.0004201]
+    """
+    cut = max(int(n_steps * cut_frac), 1)
+    p = step / cut if step < cut else 1 - (step - cut) / max(n_steps - cut, 1)
+    return (1 + p * (ratio - 1)) / ratio
+
+
+def one_cycle(
+    step: int, n_steps: int, pct_start: float = 0.25, div: float = 25.0, div_final: float = 1e5
+) -> tuple[float, float]:
+    """Share of the largest learning rate, and the momentum, at a step of the one-cycle schedule.
+
+    Cosine from 1 / div up to 1, then down to 1 / div_final, as in fastai 2's ``fit_one_cycle``; the momentum
+    goes from 0.8 down to 0.7 and back.
+
+    Parameters
+    ----------
+    step : int
+        Steps done, from 0.
+    n_steps : int
+        Steps in all.
+    pct_start : float, default=0.25
+        Share of the steps in which the rate rises.
+    div : float, default=25
+        Largest rate over the first.
+    div_final : float, default=1e5
+        Largest rate over the last.
+
+    Returns
+    -------
+    factor : float
+        Share of the largest rate.
+    momentum : float
+        First beta of Adam.
+
+    Examples
+    --------
+    >>> from sk_ulmfit.callbacks import one_cycle
+    >>> [round(2e-3 * one_cycle(t, 100)[0], 9) for t in (0, 10, 25, 75)]
+    [8e-05, 0.000743344, 0.002, 0.00050002]
+    """
+    position = step / n_steps
+    if position < pct_start:
+        share = position / pct_start
+        return _cosine(1 / div, 1.0, share), _cosine(0.8, 0.7, share)
+    share = (position - pct_start) / (1 - pct_start)
+    return _cosine(1.0, 1 / div_final, share), _cosine(0.7, 0.8, share)
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return start + (end - start) * (1 - math.cos(math.pi * share)) / 2
+
+
+class _Schedule(Callback):  # type: ignore[misc]
+    """Set every group's rate before each training batch; groups keep their ratio to each other."""
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.step_ = 0
+        self.base_rates_ = [group["lr"] for group in net.optimizer_.param_groups]
+
+    def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
+        if not training:
+            return
+        for group, rate in zip(net.optimizer_.param_groups, self.base_rates_, strict=True):
+            self.set_group(group, rate, self.step_, net.n_steps_)
+        self.step_ += 1
+
+    def set_group(self, group: dict[str, Any], rate: float, step: int, n_steps: int) -> None:
+        raise NotImplementedError
+
+
+class SlantedTriangularLR(_Schedule):
+    """Slanted triangular learning rates (Howard & Ruder 2018, section 3.2).
+
+    Parameters
+    ----------
+    cut_frac : float, default=0.1
+        Share of the steps in which the rate rises.
+    ratio : float, default=32
+        Largest rate over smallest.
+    """
+
+    def __init__(self, cut_frac: float = 0.1, ratio: float = 32.0):
+        self.cut_frac = cut_frac
+        self.ratio = ratio
+
+    def set_group(self, group: dict[str, Any], rate: float, step: int, n_steps: int) -> None:
+        """Set the rate of one optimiser group."""
+        group["lr"] = rate * slanted_triangular(step, n_steps, self.cut_frac, self.ratio)
+
+
+class OneCycleLR(_Schedule):
+    """One-cycle learning rates and momentum, as in fastai 2's ``fit_one_cycle``.
+
+    Parameters
+    ----------
+    pct_start : float, default=0.25
+        Share of the steps in which the rate rises.
+    """
+
+    def __init__(self, pct_start: float = 0.25):
+        self.pct_start = pct_start
+
+    def set_group(self, group: dict[str, Any], rate: float, step: int, n_steps: int) -> None:
+        """Set the rate and the first beta of one optimiser group."""
+        factor, momentum = one_cycle(step, n_steps, self.pct_start)
+        group["lr"] = rate * factor
+        group["betas"] = (momentum, group["betas"][1])
+
+
+class GradualUnfreezing(Callback):  # type: ignore[misc]
+    """Train the head in the first epoch and one more layer group, from the top, in each that follows.
+
+    Howard & Ruder 2018, section 3.3. The network names its groups itself (``layer_groups()``).
+    """
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Freeze what this epoch leaves alone."""
+        groups = net.module_.layer_groups()
+        for depth, group in enumerate(reversed(groups)):
+            for parameter in group:
+                parameter.requires_grad_(depth < len(net.history))
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Leave nothing frozen."""
+        for parameter in net.module_.parameters():
+            parameter.requires_grad_(True)
+
+
+class Progress(Callback):  # type: ignore[misc]
+    """A progress bar for one training stage, on stderr, with the time left.
+
+    Parameters
+    ----------
+    stage : str
+        What stands before the bar.
+    """
+
+    def __init__(self, stage: str):
+        self.stage = stage
+
+    def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
+        """Open the bar before the first batch, when the number of steps is known."""
+        if getattr(self, "bar_", None) is None:
+            from tqdm.auto import tqdm
+
+            self.bar_ = tqdm(total=net.n_steps_, desc=self.stage, leave=True)
+
+    def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
+        """Advance by a batch."""
+        if training:
+            self.bar_.update()
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Show the losses of the epoch."""
+        losses = {key: f"{net.history[-1][key]:.4f}" for key in ("train_loss", "valid_loss") if key in net.history[-1]}
+        self.bar_.set_postfix(epoch=f"{len(net.history)}/{net.max_epochs}", **losses)
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Close the bar."""
+        self.bar_.close()
+        self.bar_ = None

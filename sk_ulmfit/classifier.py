@@ -1,0 +1,439 @@
+"""The multi-label classifier as an estimator on raw text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from sk_ulmfit._validation import check_choice, check_number, check_texts
+from sk_ulmfit.labels import check_labels, warn_constant
+from sk_ulmfit.language_model import ULMFiTLanguageModel
+from sk_ulmfit.text import numericalize
+from sk_ulmfit.thresholds import check_thresholds
+from sk_ulmfit.training import (
+    SCHEDULES,
+    plain_weights,
+    predict_proba,
+    resolve_device,
+    restore_classifier_net,
+    train_classifier,
+)
+from sk_ulmfit.weights import ModelFileError, ModelState, load_state, save_state
+
+
+class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Multi-label text classifier after ULMFiT: raw texts in, one decision per label out.
+
+    ``fit`` fine-tunes a language model on the texts (stage 2) and trains a classifier on its body (stage 3):
+    an AWD-LSTM, concat pooling and one output per label, binary cross-entropy, discriminative learning rates, and
+    gradual unfreezing. The network is a skorch net in `net_`.
+
+    Parameters
+    ----------
+    language_model : path-like, ULMFiTLanguageModel or None, default=None
+        Where the body comes from. A path to a saved language model: it is fine-tuned on the texts for
+        `lm_epochs`. An unfitted `ULMFiTLanguageModel`: a clone is fitted on the texts. A fitted one, or one
+        in a ``FrozenEstimator``: used as it is (only the frozen one outlives ``clone``, hence cross-validation).
+        None: a default `ULMFiTLanguageModel`, from scratch.
+    lm_epochs : int or None, default=None
+        Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the
+        language model.
+    max_epochs : int, default=10
+        Epochs of classifier training, gradual unfreezing included.
+    lr : float, default=0.01
+        Largest learning rate, that of the head.
+    lr_decay : float, default=2.6
+        Each lower layer group learns at the rate of the one above divided by this.
+    schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
+        How the learning rate moves over all steps.
+    batch_size : int, default=32
+        Most documents of a batch. Batches of long documents hold fewer: at most
+        ``batch_size * 4 * bptt`` tokens, padding included.
+    bptt : int, default=70
+        Tokens per window, through which gradients flow.
+    max_length : int or None, default=1400
+        How many tokens, from the end, of a document are pooled; the ones before still shape the state.
+        None pools all.
+    dropout_multiplier : float, default=0.5
+        Factor on the dropout rates of the body and on the head's first.
+    alpha : float, default=2.0
+        Weight of activation regularisation (AR).
+    beta : float, default=1.0
+        Weight of temporal activation regularisation (TAR).
+    gradient_clip : float or None, default=0.25
+        Largest norm of the gradient; None does not clip.
+    threshold : float, array-like of shape (n_labels,) or dict, default=0.5
+        A label is predicted where its probability reaches its threshold: one for all, one per label, or by label
+        name (labels not named keep 0.5). Read by ``predict`` only, so it can be changed after ``fit``.
+    early_stopping : bool, default=False
+        Hold out a part of the texts, stop when its loss no longer falls, and keep the best epoch's weights.
+    validation_fraction : float, default=0.1
+        Share held out by `early_stopping`.
+    n_iter_no_change : int, default=3
+        Epochs without improvement after which `early_stopping` stops.
+    callbacks : list or None, default=None
+        Callbacks of skorch for the classifier's training, as instances or (name, instance) pairs.
+    device : str, default="auto"
+        Device of torch; "auto" is the GPU where there is one.
+    n_jobs : int or None, default=None
+        Worker processes that tokenize large corpora.
+    random_state : int, RandomState or None, default=None
+        Source of all randomness.
+    verbose : int, default=0
+        1 shows a progress bar for each stage.
+
+    Attributes
+    ----------
+    classes_ : ndarray of int64, shape (n_labels, 2)
+        The classes 0 and 1 of each label, as scikit-learn's multi-output tools expect.
+    label_names_ : ndarray of shape (n_labels,)
+        Column names of a DataFrame, labels of label lists, else 0 to n_labels - 1.
+    n_labels_ : int
+        Number of labels.
+    thresholds_ : ndarray of float64, shape (n_labels,)
+        Threshold of each label, from `threshold`.
+    net_ : MultiLabelNet
+        The trained skorch net; ``net_.module_`` is the torch module.
+    history_ : list of dict
+        Losses of each epoch of classifier training.
+    language_model_ : ULMFiTLanguageModel
+        The language model behind the body. Not part of a saved classifier; save it by itself.
+
+    See Also
+    --------
+    ULMFiTLanguageModel : Stage 2 by itself.
+
+    References
+    ----------
+    J. Howard, S. Ruder (2018), "Universal Language Model Fine-tuning for Text Classification", section 3.
+
+    Examples
+    --------
+    >>> from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
+    >>> texts = ["the lamp is late", "the lamp is broken", "late and broken"] * 8
+    >>> y = [["late"], ["broken"], ["broken", "late"]] * 8
+    >>> lm = ULMFiTLanguageModel(max_epochs=5, emb_dim=10, hidden_dim=16, n_layers=2)
+    >>> clf = ULMFiTMultiLabelClassifier(lm, lr=0.05, batch_size=4, random_state=0).fit(texts, y)
+    >>> clf.predict_proba(["the lamp is late"]).shape
+    (1, 2)
+    >>> clf.predict_labels(["the lamp is late"])
+    [('late',)]
+    """
+
+    def __init__(
+        self,
+        language_model: str | os.PathLike[str] | ULMFiTLanguageModel | None = None,
+        *,
+        lm_epochs: int | None = None,
+        max_epochs: int = 10,
+        lr: float = 1e-2,
+        lr_decay: float = 2.6,
+        schedule: str = "slanted_triangular",
+        batch_size: int = 32,
+        bptt: int = 70,
+        max_length: int | None = 1400,
+        dropout_multiplier: float = 0.5,
+        alpha: float = 2.0,
+        beta: float = 1.0,
+        gradient_clip: float | None = 0.25,
+        threshold: Any = 0.5,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        callbacks: list[Any] | None = None,
+        device: str = "auto",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        self.language_model = language_model
+        self.lm_epochs = lm_epochs
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.lr_decay = lr_decay
+        self.schedule = schedule
+        self.batch_size = batch_size
+        self.bptt = bptt
+        self.max_length = max_length
+        self.dropout_multiplier = dropout_multiplier
+        self.alpha = alpha
+        self.beta = beta
+        self.gradient_clip = gradient_clip
+        self.threshold = threshold
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.callbacks = callbacks
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, *, unlabelled_texts: Any = None) -> ULMFiTMultiLabelClassifier:
+        """Train on raw texts and their labels.
+
+        Parameters
+        ----------
+        X : sequence of str of length n
+            Raw texts; an empty text is a document without words.
+        y : array-like of shape (n, n_labels), DataFrame, sparse matrix, or n label lists or sets
+            Indicator of 0 and 1, or the labels of each text.
+        unlabelled_texts : sequence of str, default=None
+            More texts for the language model, which needs no labels.
+
+        Returns
+        -------
+        ULMFiTMultiLabelClassifier
+            This estimator. An interrupted fit leaves it as it was.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, a text or a label is not valid.
+        """
+        self._check_params()
+        texts = check_texts(X)
+        indicator, names = check_labels(y)
+        if len(texts) != len(indicator):
+            raise ValueError(
+                f"X has {len(texts)} texts, but y has {len(indicator)} rows; give one row of labels per text."
+            )
+        more_texts = [] if unlabelled_texts is None else check_texts(unlabelled_texts, "unlabelled_texts")
+        check_thresholds(self.threshold, names)
+        warn_constant(indicator, names)
+        device = resolve_device(self.device)
+        rng = check_random_state(self.random_state)
+        lm_seed, seed = (int(number) for number in rng.randint(2**31 - 1, size=2))
+        language_model = self._fitted_language_model(texts + more_texts, lm_seed)
+        state = train_classifier(
+            texts,
+            indicator,
+            names,
+            language_model.state_,
+            seed=seed,
+            device=device,
+            **{name: getattr(self, name) for name in _TRAINING_PARAMETERS},
+        )
+        self._set_fitted(state, device)
+        self.language_model_ = language_model
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Give the probability of each label for each text.
+
+        Labels are independent: rows do not add up to 1. A text's result does not depend on the other texts.
+
+        Parameters
+        ----------
+        X : sequence of str of length n
+            Raw texts.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, n_labels)
+            Probabilities strictly between 0 and 1, columns as `label_names_`.
+        """
+        check_is_fitted(self)
+        corpus = numericalize(check_texts(X), self.vocabulary_, self._config["language"], self.n_jobs)
+        return predict_proba(self.net_, corpus)
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Decide on each label for each text.
+
+        Parameters
+        ----------
+        X : sequence of str of length n
+            Raw texts.
+
+        Returns
+        -------
+        ndarray of int64, shape (n, n_labels)
+            1 where the probability reaches the label's threshold.
+        """
+        check_is_fitted(self)
+        thresholds = self.thresholds_
+        return (self.predict_proba(X) >= thresholds).astype(np.int64)
+
+    def predict_labels(self, X: Any) -> list[tuple[Any, ...]]:
+        """Give the names of the labels of each text.
+
+        Parameters
+        ----------
+        X : sequence of str of length n
+            Raw texts.
+
+        Returns
+        -------
+        list of tuple
+            For each text the names of the labels predicted, in the order of `label_names_`.
+        """
+        return [tuple(self.label_names_[row > 0].tolist()) for row in self.predict(X)]
+
+    @property
+    def thresholds_(self) -> NDArray[np.float64]:
+        """Threshold of each label, shape (n_labels,)."""
+        check_is_fitted(self)
+        return check_thresholds(self.threshold, self.label_names_.tolist())
+
+    def save(self, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write the fitted classifier to one file (safetensors with a JSON header).
+
+        Parameters
+        ----------
+        path : path-like
+            File to write. A model there is replaced; any other file is left alone.
+        metadata : mapping, default=None
+            Notes of your own to keep with the model, of types that JSON knows; `load` gives them
+            back as `metadata_`. None keeps those that a loaded model came with.
+
+        Raises
+        ------
+        ModelFileError
+            If the file cannot be written there.
+        """
+        check_is_fitted(self)
+        if metadata is None:
+            metadata = getattr(self, "metadata_", {})
+        params = {name: _plain(name, value) for name, value in self.get_params(deep=False).items()}
+        config = {**self._config, "params": params, "metadata": dict(metadata)}
+        weights = plain_weights(self.net_.module_)
+        save_state(ModelState("classifier", config, self.vocabulary_, weights, self.history_), path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> ULMFiTMultiLabelClassifier:
+        """Read a classifier that `save` wrote, wherever it was trained.
+
+        Parameters
+        ----------
+        path : path-like
+            File to read; no code from it is run.
+        device : str, default="auto"
+            Device to predict on.
+
+        Returns
+        -------
+        ULMFiTMultiLabelClassifier
+            A fitted classifier with the parameters it was saved with. Callbacks, a RandomState object and a
+            fitted language model among them are not saved and come back as None.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is missing, foreign or damaged.
+        """
+        state = load_state(path, "classifier")
+        try:
+            params = {**state.config.pop("params"), "device": device}
+            metadata = state.config.pop("metadata")
+            if isinstance(params["language_model"], dict):
+                params["language_model"] = ULMFiTLanguageModel(**params["language_model"])
+            if isinstance(params["threshold"], dict):
+                params["threshold"] = dict(params["threshold"]["by_name"])
+            model = cls(**params)
+            model._set_fitted(state, resolve_device(device))
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ModelFileError(f"{path} does not describe a whole classifier ({error}); save it again.") from None
+        model.metadata_ = metadata
+        return model
+
+    def _set_fitted(self, state: ModelState, device: str) -> None:
+        names = state.config["label_names"]
+        net = restore_classifier_net(
+            state, device, alpha=self.alpha, beta=self.beta, lr=self.lr, lr_decay=self.lr_decay, max_epochs=self.max_epochs
+        )
+        self.net_ = net
+        self._config = state.config
+        self.vocabulary_ = state.vocabulary
+        self.history_ = state.history
+        self.n_labels_ = len(names)
+        self.classes_ = np.tile(np.array([0, 1]), (len(names), 1))
+        self.label_names_ = np.empty(len(names), object)
+        self.label_names_[:] = names
+
+    def _fitted_language_model(self, texts: list[str], seed: int) -> ULMFiTLanguageModel:
+        given: Any = self.language_model
+        if isinstance(given, FrozenEstimator):
+            given = given.estimator
+            if not isinstance(given, ULMFiTLanguageModel):
+                raise ValueError(f"language_model holds a frozen {type(given).__name__}, expected a ULMFiTLanguageModel.")
+            check_is_fitted(given)
+        if isinstance(given, ULMFiTLanguageModel):
+            if hasattr(given, "state_"):
+                return given
+            model = clone(given)
+            if model.random_state is None:
+                model.set_params(random_state=seed)
+        elif given is None or isinstance(given, (str, os.PathLike)):
+            model = ULMFiTLanguageModel(
+                given, bptt=self.bptt, device=self.device, n_jobs=self.n_jobs, random_state=seed, verbose=self.verbose
+            )
+        else:
+            raise ValueError(
+                "language_model must be a path, a ULMFiTLanguageModel or None, "
+                f"got {given!r} of type {type(given).__name__}."
+            )
+        if self.lm_epochs is not None:
+            model.set_params(max_epochs=self.lm_epochs)
+        return model.fit(texts)
+
+    def _check_params(self) -> None:
+        check_number("lm_epochs", self.lm_epochs, low=0, integer=True, none=True)
+        check_number("max_length", self.max_length, low=1, integer=True, none=True)
+        for name in ("max_epochs", "batch_size", "bptt", "n_iter_no_change"):
+            check_number(name, getattr(self, name), low=1, integer=True)
+        for name in ("lr", "dropout_multiplier", "alpha", "beta"):
+            check_number(name, getattr(self, name), low=0)
+        check_number("lr_decay", self.lr_decay, low=1)
+        check_number("gradient_clip", self.gradient_clip, low=0, none=True)
+        check_number("validation_fraction", self.validation_fraction, low=1e-9, high=1 - 1e-9)
+        check_choice("schedule", self.schedule, tuple(SCHEDULES))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "net_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = False
+        tags.classifier_tags.multi_label = True
+        tags.classifier_tags.multi_class = False
+        return tags
+
+
+_TRAINING_PARAMETERS = (
+    "max_epochs", "lr", "lr_decay", "schedule", "batch_size", "bptt", "max_length", "dropout_multiplier", "alpha",
+    "beta", "gradient_clip", "early_stopping", "validation_fraction", "n_iter_no_change", "callbacks", "n_jobs",
+    "verbose",
+)  # fmt: skip
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Give a parameter as JSON can hold it; None where that cannot be."""
+    if isinstance(value, ULMFiTLanguageModel):
+        if hasattr(value, "state_"):
+            return None
+        return {key: _plain(key, item) for key, item in value.get_params(deep=False).items()}
+    if name == "threshold":
+        if isinstance(value, Mapping):
+            return {"by_name": [[_scalar(key), float(number)] for key, number in value.items()]}
+        return np.asarray(value, float).tolist()
+    if isinstance(value, Path):
+        return str(value)
+    value = _scalar(value)
+    return value if isinstance(value, (bool, int, float, str)) else None
+
+
+def _scalar(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

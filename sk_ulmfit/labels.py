@@ -1,0 +1,158 @@
+"""Every form in which people have multi-label targets, turned into one indicator matrix."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+_HINT = (
+    "Pass an indicator matrix of 0 and 1 with one column per label, or one list of labels per text; "
+    "sklearn.preprocessing.MultiLabelBinarizer turns lists of labels into such a matrix."
+)
+
+
+def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
+    """Turn targets into an indicator matrix and label names.
+
+    Parameters
+    ----------
+    y : array-like of shape (n, L), DataFrame, sparse matrix, or sequence of label lists or sets
+        Integer, bool or float 0/1; or, for each text, the labels it has. A list of equally long lists
+        of 0 and 1 is read as a matrix.
+
+    Returns
+    -------
+    indicator : ndarray of float32, shape (n, L)
+        1 where the label is present.
+    names : list
+        Column names of a DataFrame, sorted labels of label lists, else 0 to L - 1.
+
+    Raises
+    ------
+    ValueError
+        If `y` is one-dimensional, holds anything but 0 and 1, or has no label.
+
+    Examples
+    --------
+    >>> from sk_ulmfit.labels import check_labels
+    >>> indicator, names = check_labels([["late", "broken"], [], {"late"}])
+    >>> names, indicator.astype(int).tolist()
+    (['broken', 'late'], [[1, 1], [0, 0], [0, 1]])
+    """
+    if y is None:
+        raise ValueError(f"This estimator requires y to be passed, but the target y is None. {_HINT}")
+    if isinstance(y, (str, bytes, dict)):
+        raise ValueError(f"y must be a matrix or a sequence of label lists, got a {type(y).__name__}. {_HINT}")
+    names: list[Any] | None = None
+    if hasattr(y, "columns") and hasattr(y, "to_numpy"):
+        names = [name if isinstance(name, (str, int)) else str(name) for name in y.columns]
+        y = y.to_numpy()
+    elif sparse.issparse(y):
+        y = y.toarray()
+    elif not hasattr(y, "shape") or getattr(y, "dtype", None) == object:
+        rows = list(y)
+        if rows and _are_label_lists(rows):
+            return _binarize(rows)
+        y = _as_array(rows)
+    indicator = _check_indicator(np.asarray(y))
+    if names is None:
+        names = list(range(indicator.shape[1]))
+    if len(set(names)) < len(names):
+        raise ValueError(f"Label names must be distinct, got {names}. Rename the columns of y.")
+    return indicator, names
+
+
+def warn_constant(indicator: NDArray[np.float32], names: Sequence[Any]) -> None:
+    """Warn about labels that every text has or no text has; nothing can be learned about them.
+
+    Parameters
+    ----------
+    indicator : ndarray, shape (n, L)
+        0 and 1.
+    names : sequence of length L
+        Label names.
+    """
+    share = indicator.mean(0)
+    found = [f"{names[i]!r} (always {int(share[i])})" for i in np.flatnonzero((share == 0) | (share == 1))]
+    if found:
+        shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+        warnings.warn(
+            f"{len(found)} of {len(names)} labels are the same for all {len(indicator)} training texts: {shown}. "
+            "Their base rate is predicted; drop them or add texts that differ.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _are_label_lists(rows: list[Any]) -> bool:
+    if not all(isinstance(row, (list, tuple, set, frozenset)) for row in rows):
+        return False
+    if any(isinstance(row, (set, frozenset)) for row in rows):
+        return True
+    is_matrix = len({len(row) for row in rows}) == 1 and all(
+        isinstance(item, (bool, int, float, np.bool_, np.number)) for row in rows for item in row
+    )
+    return not is_matrix or not rows[0]
+
+
+def _binarize(rows: list[Any]) -> tuple[NDArray[np.float32], list[Any]]:
+    try:
+        distinct = {label for row in rows for label in row}
+    except TypeError:
+        raise ValueError(f"Labels must be str or int, got a nested list in y. {_HINT}") from None
+    for label in distinct:
+        if not isinstance(label, (str, int, np.integer)) or isinstance(label, bool):
+            raise ValueError(f"Labels must be str or int, got {label!r} of type {type(label).__name__} in y. {_HINT}")
+    if not distinct:
+        raise ValueError(f"y has {len(rows)} label lists, all empty: there is no label to learn. {_HINT}")
+    try:
+        names = sorted(distinct)
+    except TypeError:
+        names = sorted(distinct, key=lambda label: (isinstance(label, str), label))
+    names = [int(name) if isinstance(name, np.integer) else name for name in names]
+    column = {name: i for i, name in enumerate(names)}
+    indicator = np.zeros((len(rows), len(names)), np.float32)
+    for i, row in enumerate(rows):
+        for label in row:
+            indicator[i, column[label]] = 1
+    return indicator, names
+
+
+def _as_array(rows: list[Any]) -> NDArray[Any]:
+    try:
+        return np.asarray(rows)
+    except ValueError:
+        raise ValueError(f"y mixes rows of different kinds or lengths. {_HINT}") from None
+
+
+def _check_indicator(y: NDArray[Any]) -> NDArray[np.float32]:
+    if y.ndim != 2:
+        kind = "Unknown label type: " if y.dtype == object else ""
+        raise ValueError(f"{kind}y should be a 2-D indicator matrix, got an array of shape {y.shape} instead. {_HINT}")
+    if y.shape[1] == 0:
+        raise ValueError(f"y has 0 labels (shape {y.shape}), while a minimum of 1 is required. {_HINT}")
+    try:
+        numeric = y.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"Unknown label type: y has dtype {y.dtype} and is not numeric. {_HINT}") from None
+    wrong = np.argwhere((numeric != 0) & (numeric != 1))
+    if len(wrong):
+        row, column = wrong[0]
+        value = numeric[row, column]
+        if np.isnan(value) or np.isinf(value):
+            what = "NaN" if np.isnan(value) else "infinity"
+            raise ValueError(
+                f"Input y contains {what}, first at row {row}, column {column}; every entry must be 0 or 1. "
+                "Drop the rows that are not annotated."
+            )
+        raise ValueError(
+            f"Unknown label type: y must hold only 0 and 1, got {value:g} at row {row}, column {column}. "
+            "Graded targets, for which a scaled sigmoid (fastai's y_range) is made, are a regression task and are "
+            "not supported: binarise them first, for example y >= 0.5."
+        )
+    return numeric.astype(np.float32)

@@ -1,0 +1,336 @@
+"""The language model as an estimator on raw text."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from sk_ulmfit._validation import check_choice, check_number, check_texts
+from sk_ulmfit.text import get_tokenizer, numericalize
+from sk_ulmfit.training import SCHEDULES, finetune_language_model, negative_log_likelihood, resolve_device
+from sk_ulmfit.weights import ModelState, load_fastai_language_model, load_state, save_state
+
+
+class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
+    """AWD-LSTM language model, trained on raw texts.
+
+    It learns from texts alone, without labels. Its body then carries a
+    `ULMFiTMultiLabelClassifier`.
+
+    Parameters
+    ----------
+    pretrained : path-like or None, default=None
+        Saved language model to fine-tune; its sizes are kept, words it knows keep their embedding, new words
+        get the mean embedding. None starts from random weights.
+    max_epochs : int, default=10
+        Passes over the texts; 0 only builds the vocabulary.
+    lr : float, default=0.004
+        Largest learning rate, that of the top group.
+    lr_decay : float, default=2.6
+        Each lower group learns at the rate of the one above divided by this. Used when starting from
+        `pretrained`; from scratch all groups learn at `lr`.
+    schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
+        How the learning rate moves over all steps.
+    emb_dim : int, default=400
+        Width of embedding and output, without `pretrained`.
+    hidden_dim : int, default=1152
+        Width of the inner LSTM layers, without `pretrained`.
+    n_layers : int, default=3
+        Number of LSTM layers, without `pretrained`.
+    vocab_size : int, default=30000
+        Most words; the words of `pretrained` fill places that the texts leave free.
+    min_frequency : int, default=2
+        Rarer words become unknown, unless `pretrained` knows them.
+    language : str or None, default=None
+        Language code of spaCy's tokenizer; None takes that of `pretrained`, or else "en".
+    batch_size : int, default=32
+        Most text streams read side by side; a small corpus uses fewer, so that an epoch has enough steps.
+    bptt : int, default=70
+        Tokens per window, through which gradients flow.
+    dropout_multiplier : float, default=1.0
+        Factor on all five dropout rates.
+    alpha : float, default=2.0
+        Weight of activation regularisation (AR).
+    beta : float, default=1.0
+        Weight of temporal activation regularisation (TAR).
+    gradient_clip : float or None, default=0.3
+        Largest norm of the gradient; None does not clip.
+    device : str, default="auto"
+        Device of torch; "auto" is the GPU where there is one.
+    n_jobs : int or None, default=None
+        Worker processes that tokenize large corpora.
+    random_state : int, RandomState or None, default=None
+        Source of all randomness.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    vocabulary_ : Vocabulary
+        Words and their ids.
+    history_ : list of dict
+        Losses of each epoch; the training loss includes the penalties.
+    state_ : ModelState
+        Weights and configuration as plain data.
+
+    See Also
+    --------
+    ULMFiTMultiLabelClassifier : Uses the body of a language model.
+
+    References
+    ----------
+    S. Merity, N. S. Keskar, R. Socher (2017), "Regularizing and Optimizing LSTM Language Models".
+    J. Howard, S. Ruder (2018), "Universal Language Model Fine-tuning for Text Classification", section 3.2.
+
+    Examples
+    --------
+    >>> from sk_ulmfit import ULMFiTLanguageModel
+    >>> texts = ["the lamp is on", "the lamp is off", "the hub is off"] * 10
+    >>> lm = ULMFiTLanguageModel(max_epochs=5, emb_dim=8, hidden_dim=12, n_layers=2, random_state=0).fit(texts)
+    >>> 1 < lm.perplexity(["the hub is on"]) < 16
+    True
+    """
+
+    def __init__(
+        self,
+        pretrained: str | os.PathLike[str] | None = None,
+        *,
+        max_epochs: int = 10,
+        lr: float = 4e-3,
+        lr_decay: float = 2.6,
+        schedule: str = "slanted_triangular",
+        emb_dim: int = 400,
+        hidden_dim: int = 1152,
+        n_layers: int = 3,
+        vocab_size: int = 30_000,
+        min_frequency: int = 2,
+        language: str | None = None,
+        batch_size: int = 32,
+        bptt: int = 70,
+        dropout_multiplier: float = 1.0,
+        alpha: float = 2.0,
+        beta: float = 1.0,
+        gradient_clip: float | None = 0.3,
+        device: str = "auto",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        self.pretrained = pretrained
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.lr_decay = lr_decay
+        self.schedule = schedule
+        self.emb_dim = emb_dim
+        self.hidden_dim = hidden_dim
+        self.n_layers = n_layers
+        self.vocab_size = vocab_size
+        self.min_frequency = min_frequency
+        self.language = language
+        self.batch_size = batch_size
+        self.bptt = bptt
+        self.dropout_multiplier = dropout_multiplier
+        self.alpha = alpha
+        self.beta = beta
+        self.gradient_clip = gradient_clip
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> ULMFiTLanguageModel:
+        """Train on raw texts.
+
+        Parameters
+        ----------
+        X : sequence of str of length n
+            Raw texts.
+        y : None
+            Ignored; a language model needs no labels.
+
+        Returns
+        -------
+        ULMFiTLanguageModel
+            This estimator. An interrupted fit leaves it as it was.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or a text is not valid, or `pretrained` cannot be read.
+        """
+        self._check_params()
+        texts = check_texts(X)
+        start = None if self.pretrained is None else load_state(self.pretrained, "language_model")
+        language = self.language or ("en" if start is None else start.config["language"])
+        get_tokenizer(language)
+        self.state_ = finetune_language_model(
+            texts,
+            start,
+            language=language,
+            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+            device=resolve_device(self.device),
+            **{name: getattr(self, name) for name in _TRAINING_PARAMETERS},
+        )
+        return self
+
+    @property
+    def vocabulary_(self) -> Any:
+        """Words and their ids."""
+        return self._fitted().vocabulary
+
+    @property
+    def history_(self) -> list[dict[str, Any]]:
+        """Losses of each epoch."""
+        return self._fitted().history
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Give minus the cross-entropy per token; larger is better.
+
+        Every text is read by itself from an empty state, so that the score does not depend on their order. Words
+        outside the vocabulary are predicted as the unknown word.
+
+        Parameters
+        ----------
+        X : sequence of str of length n
+            Raw texts.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+            Minus the mean of nats per token, over all tokens but the start mark of each text.
+        """
+        state = self._fitted()
+        corpus = numericalize(check_texts(X), state.vocabulary, state.config["language"], self.n_jobs)
+        total, n_tokens = negative_log_likelihood(
+            state, corpus, bptt=self.bptt, batch_size=self.batch_size, device=resolve_device(self.device)
+        )
+        if not n_tokens:
+            raise ValueError("X holds no words, so there is nothing to score; give at least one text that is not empty.")
+        return -total / n_tokens
+
+    def perplexity(self, X: Any) -> float:
+        """Give the perplexity per token, ``exp(-score(X))``; smaller is better.
+
+        Parameters
+        ----------
+        X : sequence of str of length n
+            Raw texts.
+
+        Returns
+        -------
+        float
+            Perplexity, 1 at best. Comparable only between models of one vocabulary and language.
+        """
+        return math.exp(-self.score(X))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted language model to one file (safetensors with a JSON header).
+
+        Parameters
+        ----------
+        path : path-like
+            File to write. A model there is replaced; any other file is left alone.
+
+        Raises
+        ------
+        ModelFileError
+            If the file cannot be written there.
+        """
+        save_state(self._fitted(), path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> ULMFiTLanguageModel:
+        """Read a language model that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            File to read; no code from it is run.
+        device : str, default="auto"
+            Device to use from now on.
+
+        Returns
+        -------
+        ULMFiTLanguageModel
+            A fitted language model.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is missing, foreign or damaged.
+        """
+        return cls._from_state(load_state(path, "language_model"), device)
+
+    @classmethod
+    def from_fastai(cls, state_dict_path: str | os.PathLike[str], vocab: Any) -> ULMFiTLanguageModel:
+        """Make a fitted language model from weights published for fastai.
+
+        Parameters
+        ----------
+        state_dict_path : path-like
+            ``.pth`` state dict of fastai 0.7, 1 or 2 (hidden layers of any width, usually 1150 or 1152).
+        vocab : sequence of str, or path-like
+            Words in id order; as a file, a JSON list, or text with one word a line.
+
+        Returns
+        -------
+        ULMFiTLanguageModel
+            A fitted language model. Save it to use it as `pretrained`.
+
+        Raises
+        ------
+        ModelFileError
+            If the file does not hold such a model.
+        """
+        return cls._from_state(load_fastai_language_model(state_dict_path, vocab), "auto")
+
+    @classmethod
+    def _from_state(cls, state: ModelState, device: str) -> ULMFiTLanguageModel:
+        config = state.config
+        model = cls(
+            emb_dim=config["emb_dim"],
+            hidden_dim=config["hidden_dim"],
+            n_layers=config["n_layers"],
+            language=config["language"],
+            device=device,
+        )
+        model.state_ = state
+        return model
+
+    def _fitted(self) -> ModelState:
+        check_is_fitted(self, "state_")
+        return self.state_
+
+    def _check_params(self) -> None:
+        check_number("max_epochs", self.max_epochs, low=0, integer=True)
+        for name in ("emb_dim", "hidden_dim", "n_layers", "min_frequency", "batch_size", "bptt"):
+            check_number(name, getattr(self, name), low=1, integer=True)
+        check_number("vocab_size", self.vocab_size, low=16, integer=True)
+        for name in ("lr", "dropout_multiplier", "alpha", "beta"):
+            check_number(name, getattr(self, name), low=0)
+        check_number("lr_decay", self.lr_decay, low=1)
+        check_number("gradient_clip", self.gradient_clip, low=0, none=True)
+        check_choice("schedule", self.schedule, tuple(SCHEDULES))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "state_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+_TRAINING_PARAMETERS = (
+    "max_epochs", "lr", "lr_decay", "schedule", "emb_dim", "hidden_dim", "n_layers", "vocab_size", "min_frequency",
+    "batch_size", "bptt", "dropout_multiplier", "alpha", "beta", "gradient_clip", "n_jobs", "verbose",
+)  # fmt: skip

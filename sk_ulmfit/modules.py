@@ -1,0 +1,272 @@
+"""The network: AWD-LSTM, the tied language-model decoder, and the head of the classifier.
+
+Nothing here keeps state between calls: recurrent state and dropout masks are passed and returned.
+Lengths are respected everywhere, so that a row's result never depends on the rows beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+State = list[tuple[Tensor, Tensor]]
+
+# Dropout rates of fastai 2, each to be multiplied by `dropout_multiplier`.
+LANGUAGE_MODEL_DROPOUT = {"input_p": 0.25, "hidden_p": 0.15, "weight_p": 0.2, "embed_p": 0.02, "output_p": 0.1}
+CLASSIFIER_DROPOUT = {"input_p": 0.4, "hidden_p": 0.3, "weight_p": 0.5, "embed_p": 0.05, "output_p": 0.4}
+
+
+class DropoutMasks(NamedTuple):
+    """What one batch drops, over all of its windows; None where nothing is dropped.
+
+    Attributes
+    ----------
+    embed : Tensor of shape (vocab_size, 1) or None
+        Factor of each word's embedding: whole words are dropped.
+    input : Tensor of shape (batch, 1, emb_dim) or None
+        Variational mask on the embedded input.
+    hidden : list of Tensor of shape (batch, 1, hidden_dim) or None
+        Variational masks between layers.
+    recurrent : list of Tensor or None
+        Hidden-to-hidden matrix of each layer with entries dropped (not a mask).
+    """
+
+    embed: Tensor | None
+    input: Tensor | None
+    hidden: list[Tensor | None]
+    recurrent: list[Tensor | None]
+
+    def first_rows(self, n: int) -> DropoutMasks:
+        """Give the masks of the first `n` documents of the batch."""
+        return self._replace(
+            input=None if self.input is None else self.input[:n],
+            hidden=[None if mask is None else mask[:n] for mask in self.hidden],
+        )
+
+
+def dropout_mask(like: Tensor, shape: Sequence[int], p: float) -> Tensor | None:
+    """Draw a mask of 0 and 1 / (1 - p); None when p is 0."""
+    if not p:
+        return None
+    return torch.empty(*shape, dtype=like.dtype, device=like.device).bernoulli_(1 - p).div_(max(1 - p, 1e-6))
+
+
+class AWDLSTM(nn.Module):
+    """AWD-LSTM encoder: embedding and stacked LSTMs with four kinds of dropout.
+
+    Merity et al. 2017, "Regularizing and Optimizing LSTM Language Models", sections 3 and 4; sizes of
+    Howard & Ruder 2018. The last layer is as wide as the embedding, so that a decoder can be tied to it.
+
+    Parameters
+    ----------
+    vocab_size : int
+        Number of token ids.
+    emb_dim : int, default=400
+        Width of the embedding and of the output.
+    hidden_dim : int, default=1152
+        Width of the inner LSTM layers.
+    n_layers : int, default=3
+        Number of LSTM layers.
+    input_p, hidden_p, weight_p, embed_p : float, default=0
+        Dropout on the embedded input, between layers, on hidden-to-hidden weights, and of whole words.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_ulmfit.modules import AWDLSTM
+    >>> encoder = AWDLSTM(vocab_size=24, emb_dim=6, hidden_dim=10, n_layers=2).eval()
+    >>> outputs, state = encoder(torch.tensor([[2, 9, 8], [2, 7, 1]]), torch.tensor([3, 2]))
+    >>> outputs.shape, len(state)
+    (torch.Size([2, 3, 6]), 2)
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        emb_dim: int = 400,
+        hidden_dim: int = 1152,
+        n_layers: int = 3,
+        *,
+        input_p: float = 0.0,
+        hidden_p: float = 0.0,
+        weight_p: float = 0.0,
+        embed_p: float = 0.0,
+    ):
+        super().__init__()
+        self.input_p, self.hidden_p, self.weight_p, self.embed_p = input_p, hidden_p, weight_p, embed_p
+        sizes = [emb_dim, *[hidden_dim] * (n_layers - 1), emb_dim]
+        self.embedding = nn.Embedding(vocab_size, emb_dim)
+        self.rnns = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in zip(sizes, sizes[1:], strict=False))
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Parameters of the embedding and of each LSTM layer, from the embedding up."""
+        return [list(module.parameters()) for module in (self.embedding, *self.rnns)]
+
+    def draw_masks(self, batch_size: int) -> DropoutMasks | None:
+        """Draw what one training batch drops; None in evaluation mode."""
+        if not self.training:
+            return None
+        weight = self.embedding.weight
+        return DropoutMasks(
+            embed=dropout_mask(weight, (weight.shape[0], 1), self.embed_p),
+            input=dropout_mask(weight, (batch_size, 1, weight.shape[1]), self.input_p),
+            hidden=[dropout_mask(weight, (batch_size, 1, r.hidden_size), self.hidden_p) for r in self.rnns[:-1]],
+            recurrent=[F.dropout(r.weight_hh_l0, self.weight_p) if self.weight_p else None for r in self.rnns],
+        )
+
+    def forward(
+        self, ids: Tensor, lengths: Tensor, state: State | None = None, masks: DropoutMasks | None = None
+    ) -> tuple[Tensor, State]:
+        """Run the network over one window of a batch.
+
+        Parameters
+        ----------
+        ids : Tensor of int64, shape (batch, time)
+            Token ids; what stands at or after a row's length is not looked at.
+        lengths : Tensor of int64, shape (batch,)
+            Tokens of each row, from 1 to time.
+        state : list of (h, c), each of shape (1, batch, width), default=None
+            State to go on from, one pair per layer; None starts from zeros.
+        masks : DropoutMasks, default=None
+            What to drop; None draws anew in training mode.
+
+        Returns
+        -------
+        outputs : Tensor, shape (batch, time, emb_dim)
+            Output of the last layer; zero at and after a row's length.
+        state : list of (h, c)
+            State of each layer after each row's last token.
+        """
+        if masks is None:
+            masks = self.draw_masks(len(ids))
+        return self.run_layers(self.embed(ids, masks), lengths, state, masks)
+
+    def embed(self, ids: Tensor, masks: DropoutMasks | None) -> Tensor:
+        """Look up the embedding of each id and scale the rows looked up by the word mask."""
+        embedded = F.embedding(ids, self.embedding.weight)
+        if masks is not None and masks.embed is not None:
+            embedded = embedded * F.embedding(ids, masks.embed)
+        return embedded
+
+    def run_layers(
+        self, x: Tensor, lengths: Tensor, state: State | None, masks: DropoutMasks | None
+    ) -> tuple[Tensor, State]:
+        """Run the LSTM layers over embedded input, shape (batch, time, emb_dim)."""
+        batch, time = x.shape[:2]
+        lengths = lengths.cpu()
+        if len(lengths) != batch or int(lengths.min()) < 1 or int(lengths.max()) > time:
+            raise ValueError(f"lengths must be {batch} numbers from 1 to {time}, got {lengths.tolist()}.")
+        ragged = bool((lengths < time).any())
+        new_state: State = []
+        if masks is not None and masks.input is not None:
+            x = x * masks.input
+        for layer, rnn in enumerate(self.rnns):
+            if layer and masks is not None and (mask := masks.hidden[layer - 1]) is not None:
+                x = x * mask
+            weight = None if masks is None else masks.recurrent[layer]
+            dropped = {} if weight is None else {"weight_hh_l0": weight}
+            packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False) if ragged else x
+            args = (packed, None if state is None else state[layer])
+            x, layer_state = torch.func.functional_call(rnn, dropped, args) if dropped else rnn(*args)
+            if ragged:
+                x, _ = pad_packed_sequence(x, batch_first=True, total_length=time)
+            new_state.append(layer_state)
+        return x, new_state
+
+
+def detach(state: State) -> State:
+    """Cut a state off the graph that computed it."""
+    return [(h.detach(), c.detach()) for h, c in state]
+
+
+class LanguageModel(nn.Module):
+    """An AWD-LSTM whose softmax is tied to its embedding, with a bias.
+
+    Parameters
+    ----------
+    encoder : AWDLSTM
+        The body.
+    output_p : float, default=0
+        Variational dropout before the decoder.
+    """
+
+    def __init__(self, encoder: AWDLSTM, output_p: float = 0.0):
+        super().__init__()
+        self.encoder = encoder
+        self.output_p = output_p
+        self.decoder_bias = nn.Parameter(torch.zeros(encoder.embedding.num_embeddings))
+
+    @property
+    def decoder_weight(self) -> Tensor:
+        """The embedding matrix, shape (vocab_size, emb_dim), which is the decoder's too."""
+        return self.encoder.embedding.weight
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """LSTM layers from the first up; then embedding and decoder, the group next to the loss."""
+        embedding, *rnns = self.encoder.layer_groups()
+        return [*rnns, [*embedding, self.decoder_bias]]
+
+    def forward(
+        self, ids: Tensor, lengths: Tensor, state: State | None = None
+    ) -> tuple[Tensor, Tensor, State]:
+        """Give decoder input with and without dropout, each (batch, time, emb_dim), and the new state."""
+        raw, state = self.encoder(ids, lengths, state)
+        dropped = raw
+        if self.training and (mask := dropout_mask(raw, (len(raw), 1, raw.shape[2]), self.output_p)) is not None:
+            dropped = raw * mask
+        return dropped, raw, state
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation that stands a batch of one and short trainings.
+
+    A batch of one has no variance, so it is normalised by the running statistics. These are the plain
+    mean of the first batches before they become a moving average, so that a handful of batches is enough.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x of shape (batch, features)."""
+        if not self.training or len(x) < 2:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        self.num_batches_tracked.add_(1)
+        momentum = max(0.1, 1 / int(self.num_batches_tracked))
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps)
+
+
+class ConcatPoolingHead(nn.Sequential):
+    """Pooled features [last; max; mean] to one logit per label (Howard & Ruder 2018, section 3.3).
+
+    BatchNorm, Dropout, Linear to 50, ReLU, BatchNorm, Dropout, Linear to `n_labels`; no sigmoid.
+
+    Parameters
+    ----------
+    n_features : int
+        Width of the pooled features, three times that of the encoder's output.
+    n_labels : int
+        Number of labels.
+    output_p : float, default=0
+        First dropout.
+    hidden_p : float, default=0.1
+        Second dropout.
+    hidden_dim : int, default=50
+        Width between the two linear layers.
+    """
+
+    def __init__(
+        self, n_features: int, n_labels: int, output_p: float = 0.0, hidden_p: float = 0.1, hidden_dim: int = 50
+    ):
+        super().__init__(
+            BatchNorm(n_features),
+            nn.Dropout(output_p),
+            nn.Linear(n_features, hidden_dim),
+            nn.ReLU(),
+            BatchNorm(hidden_dim),
+            nn.Dropout(hidden_p),
+            nn.Linear(hidden_dim, n_labels),
+        )

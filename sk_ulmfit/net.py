@@ -1,0 +1,186 @@
+"""The two skorch nets: what is optimised, group by group, and in which batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EarlyStopping
+from skorch.utils import to_tensor
+from torch import Tensor, nn
+
+from sk_ulmfit.batching import DocumentBatches, StreamBatches
+from sk_ulmfit.losses import linear_cross_entropy, squared_activations
+from sk_ulmfit.modules import detach
+
+
+class _LayeredNet(NeuralNet):  # type: ignore[misc]
+    """A net with one optimiser group per layer; lower groups learn more slowly.
+
+    Discriminative learning rates, Howard & Ruder 2018, section 3.2: each group's rate is that of the group
+    above divided by `lr_decay`. The module names its groups (``layer_groups()``).
+    """
+
+    def __init__(self, module: Any, criterion: Any, *, lr_decay: float, seed: int, pad_id: int, **kwargs: Any):
+        super().__init__(module, criterion, **kwargs)
+        self.lr_decay = lr_decay
+        self.seed = seed
+        self.pad_id = pad_id
+
+    def initialize_optimizer(self, triggered_directly: Any = None) -> _LayeredNet:
+        groups = self.module_.layer_groups()
+        groups = [
+            {"params": group, "lr": self.lr / self.lr_decay ** (len(groups) - 1 - depth)}
+            for depth, group in enumerate(groups)
+        ]
+        _, kwargs = self.get_params_for_optimizer("optimizer", [])
+        kwargs.pop("lr", None)
+        self.optimizer_ = self.optimizer(groups, **kwargs)
+        return self
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        iterator = self.make_batches(dataset, self.seed if training else None)
+        if training:
+            self.n_steps_ = iterator.n_batches(self.max_epochs)
+        return iterator
+
+    def make_batches(self, dataset: Any, seed: int | None) -> Any:
+        raise NotImplementedError
+
+
+class MultiLabelNet(_LayeredNet):
+    """Net of the classifier: BCE on logits plus the AR and TAR penalties.
+
+    Parameters
+    ----------
+    module : TextClassifier
+        The network.
+    max_tokens : int
+        Most positions of a batch, padding included.
+    alpha, beta : float
+        Weights of the AR and TAR penalties (Merity et al. 2017, section 4.6).
+    **kwargs : dict
+        What skorch's ``NeuralNet`` takes.
+    """
+
+    def __init__(self, module: Any, *, max_tokens: int, alpha: float, beta: float, **kwargs: Any):
+        kwargs.setdefault("criterion", nn.BCEWithLogitsLoss)
+        kwargs.setdefault("predict_nonlinearity", torch.sigmoid)
+        super().__init__(module, **kwargs)
+        self.max_tokens = max_tokens
+        self.alpha = alpha
+        self.beta = beta
+
+    def make_batches(self, dataset: Any, seed: int | None) -> DocumentBatches:
+        """Give length-bucketed batches."""
+        return DocumentBatches(dataset, self.batch_size, self.max_tokens, self.pad_id, seed)
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Run the network; lengths stay on the CPU, where they steer the loop over windows."""
+        return self.module_(to_tensor(x["ids"], device=self.device), x["lengths"])
+
+    def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
+        """BCE, and in training the penalties."""
+        if not isinstance(y_pred, tuple):
+            return super().get_loss(y_pred, y_true, X, training)
+        logits, activation, change = y_pred
+        return super().get_loss(logits, y_true, X, training) + self.alpha * activation + self.beta * change
+
+    def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Tensor]:
+        """Give the outputs in the order of the documents, whatever the order of the batches."""
+        dataset = self.get_dataset(X)
+        batches = self.make_batches(dataset, None)
+        outputs = [to_tensor(self.evaluation_step(batch, training=training), device=device) for batch in batches]
+        back = np.argsort(np.concatenate(batches.plan(0)))
+        yield torch.cat(outputs)[torch.from_numpy(back)]
+
+
+class LanguageModelNet(_LayeredNet):
+    """Net of the language model: cross-entropy over a stream, state carried from batch to batch.
+
+    Parameters
+    ----------
+    module : LanguageModel
+        The network.
+    bptt : int
+        Tokens per window.
+    alpha, beta : float
+        Weights of the AR and TAR penalties (Merity et al. 2017, section 4.6).
+    **kwargs : dict
+        What skorch's ``NeuralNet`` takes.
+    """
+
+    def __init__(self, module: Any, *, bptt: int, alpha: float, beta: float, **kwargs: Any):
+        kwargs.setdefault("criterion", nn.CrossEntropyLoss)
+        super().__init__(module, **kwargs)
+        self.bptt = bptt
+        self.alpha = alpha
+        self.beta = beta
+
+    def make_batches(self, dataset: Any, seed: int | None) -> StreamBatches:
+        """Give windows of parallel streams."""
+        return StreamBatches(dataset, self.batch_size, self.bptt, self.pad_id, seed)
+
+    def run_single_epoch(self, iterator: Any, *args: Any, **kwargs: Any) -> None:
+        """Begin every pass over a stream with an empty state."""
+        self.state_ = None
+        super().run_single_epoch(iterator, *args, **kwargs)
+        self.state_ = None
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Run a window from the state that the one before left."""
+        dropped, raw, state = self.module_(to_tensor(x["ids"], device=self.device), x["lengths"], self.state_)
+        self.state_ = detach(state)
+        return dropped, raw
+
+    def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
+        """Cross-entropy per token, and in training the penalties."""
+        dropped, raw = y_pred
+        targets = to_tensor(y_true, device=self.device)
+        module = self.module_
+        loss = linear_cross_entropy(
+            dropped.flatten(0, 1), module.decoder_weight, module.decoder_bias, targets.flatten()
+        )
+        if training and (self.alpha or self.beta):
+            counted = targets >= 0
+            squares, steps = squared_activations(dropped, raw, counted)
+            width = raw.shape[2]
+            n_pairs = (counted[:, 1:] & counted[:, :-1]).sum().clamp(min=1)
+            loss = loss + self.alpha * squares / (counted.sum().clamp(min=1) * width) + self.beta * steps / (n_pairs * width)
+        return loss
+
+
+def fit_net(net: Any, dataset: Any) -> Any:
+    """Train a net like ``net.fit``, but let an interrupt by the user out.
+
+    skorch ends quietly on KeyboardInterrupt, because its EarlyStopping raises one; a half-trained net would
+    then look finished.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        The net; it is initialised here.
+    dataset : Dataset
+        What to train on.
+
+    Returns
+    -------
+    NeuralNet
+        The trained net.
+    """
+    net.initialize()
+    net.notify("on_train_begin", X=dataset, y=None)
+    try:
+        net.fit_loop(dataset)
+    except KeyboardInterrupt:
+        if not _stopped_early(net):
+            raise
+    net.notify("on_train_end", X=dataset, y=None)
+    return net
+
+
+def _stopped_early(net: Any) -> bool:
+    return any(isinstance(cb, EarlyStopping) and cb.misses_ == cb.patience for _, cb in net.callbacks_)

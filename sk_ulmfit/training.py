@@ -1,0 +1,501 @@
+"""The stages of ULMFiT as functions: plain data in, plain data out.
+
+Texts, numbers and arrays come in; a `ModelState` of numpy arrays goes out. The estimators are shells over these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from skorch.callbacks import EarlyStopping, GradientNormClipping
+from skorch.helper import predefined_split
+
+from sk_ulmfit.batching import DocumentDataset, StreamDataset, bucket_batches, pad
+from sk_ulmfit.callbacks import GradualUnfreezing, OneCycleLR, Progress, SlantedTriangularLR
+from sk_ulmfit.losses import linear_cross_entropy
+from sk_ulmfit.modules import (
+    AWDLSTM,
+    CLASSIFIER_DROPOUT,
+    LANGUAGE_MODEL_DROPOUT,
+    ConcatPoolingHead,
+    LanguageModel,
+)
+from sk_ulmfit.net import LanguageModelNet, MultiLabelNet, fit_net
+from sk_ulmfit.pooling import Documents, TextClassifier, next_state
+from sk_ulmfit.text import TokenIds, Vocabulary, numericalize, tokenize_corpus
+from sk_ulmfit.weights import ModelState, Weights, fit_vocabulary
+
+SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
+
+# A batch holds at most this many windows per document, on average; a longer document gets a smaller batch.
+WINDOWS_PER_DOCUMENT = 4
+
+
+def resolve_device(device: str) -> str:
+    """Give the device that "auto" stands for: the GPU where there is one.
+
+    Parameters
+    ----------
+    device : str
+        "auto", or what torch understands.
+
+    Returns
+    -------
+    str
+        Name of a device.
+
+    Raises
+    ------
+    ValueError
+        If torch knows no such device or it is not there.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device must be 'auto' or a device of torch such as 'cpu' or 'cuda', got {device!r}.") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={device!r}, but torch finds no GPU here. Pass device='auto' or 'cpu'.")
+    return device
+
+
+@contextmanager
+def seeded(seed: int, device: str) -> Iterator[None]:
+    """Run with torch's generators seeded, and give them back as they were.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the block.
+    device : str
+        Device whose generator is used besides the CPU's.
+    """
+    devices = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def finetune_language_model(
+    texts: Sequence[str],
+    start: ModelState | None,
+    *,
+    max_epochs: int,
+    lr: float,
+    lr_decay: float,
+    schedule: str,
+    emb_dim: int,
+    hidden_dim: int,
+    n_layers: int,
+    vocab_size: int,
+    min_frequency: int,
+    language: str,
+    batch_size: int,
+    bptt: int,
+    dropout_multiplier: float,
+    alpha: float,
+    beta: float,
+    gradient_clip: float | None,
+    seed: int,
+    device: str,
+    n_jobs: int | None,
+    verbose: int,
+) -> ModelState:
+    """Train a language model on texts (stage 2 of ULMFiT; from scratch, also stage 1).
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Raw texts.
+    start : ModelState or None
+        Language model to start from; its sizes are kept and its vocabulary is fitted to the texts. None starts
+        from random weights of the sizes given.
+    max_epochs, lr, lr_decay, schedule, batch_size, bptt, dropout_multiplier, alpha, beta, gradient_clip, \
+vocab_size, min_frequency, language, n_jobs, verbose
+        As in `ULMFiTLanguageModel`.
+    emb_dim, hidden_dim, n_layers : int
+        Sizes of a model made from scratch.
+    seed : int
+        Source of all randomness.
+    device : str
+        Device of torch.
+
+    Returns
+    -------
+    ModelState
+        The language model.
+    """
+    corpus, words = tokenize_corpus(texts, language, n_jobs)
+    counts = np.bincount(corpus.ids, minlength=len(words))
+    known = () if start is None else start.vocabulary.words
+    vocabulary = Vocabulary.from_counts(
+        words, counts, max_size=vocab_size, min_frequency=min_frequency, known=known
+    )
+    corpus = corpus.map_ids(vocabulary.lookup(words))
+    if start is not None:
+        sizes = {name: start.config[name] for name in ("emb_dim", "hidden_dim", "n_layers")}
+    else:
+        sizes = {"emb_dim": emb_dim, "hidden_dim": hidden_dim, "n_layers": n_layers}
+    trained = start is not None or max_epochs > 0
+    config = {**sizes, "language": language, "trained": trained}
+    with seeded(seed, device):
+        module = build_language_model(config, len(vocabulary), dropout_multiplier)
+        if start is not None:
+            _load_weights(module, fit_vocabulary(start.weights, start.vocabulary, vocabulary))
+        history: list[dict[str, Any]] = []
+        if max_epochs:
+            if len(corpus.ids) < 3:
+                raise ValueError(f"The texts hold only {len(corpus.ids)} tokens; a language model needs more text.")
+            net = LanguageModelNet(
+                module,
+                bptt=bptt,
+                alpha=alpha,
+                beta=beta,
+                lr=lr,
+                lr_decay=1.0 if start is None else lr_decay,
+                batch_size=batch_size,
+                max_epochs=max_epochs,
+                pad_id=vocabulary.pad,
+                callbacks=_callbacks("language model", schedule, gradient_clip, verbose),
+                **_shared_settings(seed, device),
+            )
+            fit_net(net, StreamDataset(corpus))
+            history = plain_history(net.history)
+    return ModelState("language_model", config, vocabulary, plain_weights(module), history)
+
+
+def train_classifier(
+    texts: Sequence[str],
+    indicator: NDArray[np.float32],
+    label_names: Sequence[Any],
+    language_model: ModelState,
+    *,
+    max_epochs: int,
+    lr: float,
+    lr_decay: float,
+    schedule: str,
+    batch_size: int,
+    bptt: int,
+    max_length: int | None,
+    dropout_multiplier: float,
+    alpha: float,
+    beta: float,
+    gradient_clip: float | None,
+    early_stopping: bool,
+    validation_fraction: float,
+    n_iter_no_change: int,
+    callbacks: Sequence[Any] | None,
+    seed: int,
+    device: str,
+    n_jobs: int | None,
+    verbose: int,
+) -> ModelState:
+    """Train a classifier on the body of a language model (stage 3 of ULMFiT).
+
+    A trained body is unfrozen gradually, from the top; a random one is trained whole from the first epoch.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Raw texts.
+    indicator : ndarray of float32, shape (n, L)
+        0 and 1.
+    label_names : sequence of length L
+        Names to keep with the model.
+    language_model : ModelState
+        Where the body and the vocabulary come from.
+    max_epochs, lr, lr_decay, schedule, batch_size, bptt, max_length, dropout_multiplier, alpha, beta, \
+gradient_clip, early_stopping, validation_fraction, n_iter_no_change, callbacks, n_jobs, verbose
+        As in `ULMFiTMultiLabelClassifier`.
+    seed : int
+        Source of all randomness.
+    device : str
+        Device of torch.
+
+    Returns
+    -------
+    ModelState
+        The classifier.
+    """
+    corpus = numericalize(texts, language_model.vocabulary, language_model.config["language"], n_jobs)
+    config = {
+        **language_model.config,
+        "label_names": list(label_names),
+        "bptt": bptt,
+        "max_length": max_length,
+        "batch_size": batch_size,
+    }
+    train, held_out = split_rows(len(corpus), validation_fraction if early_stopping else 0.0, seed)
+    dataset = DocumentDataset(corpus.take(train), indicator[train])
+    extra: list[Any] = list(callbacks or [])
+    if early_stopping:
+        extra.append(EarlyStopping(patience=n_iter_no_change, load_best=True, sink=_say_nothing))
+    if language_model.config["trained"]:
+        extra.append(GradualUnfreezing())
+    with seeded(seed, device):
+        module = build_classifier(config, len(language_model.vocabulary), dropout_multiplier)
+        _load_weights(module.encoder, _encoder_weights(language_model.weights))
+        n = len(train)
+        base_rate = (dataset.y.sum(0) + 0.5) / (n + 1)
+        module.head[-1].bias.data.copy_(torch.from_numpy(logit(base_rate)))
+        net = classifier_net(
+            module,
+            config,
+            language_model.vocabulary,
+            seed=seed,
+            device=device,
+            alpha=alpha,
+            beta=beta,
+            lr=lr,
+            lr_decay=lr_decay,
+            max_epochs=max_epochs,
+            train_split=predefined_split(DocumentDataset(corpus.take(held_out), indicator[held_out]))
+            if early_stopping
+            else None,
+            callbacks=_callbacks("classifier", schedule, gradient_clip, verbose) + extra,
+        )
+        fit_net(net, dataset)
+    state = ModelState("classifier", config, language_model.vocabulary, plain_weights(net.module_))
+    state.history = plain_history(net.history)
+    return state
+
+
+def classifier_net(
+    module: TextClassifier, config: dict[str, Any], vocabulary: Vocabulary, *, seed: int, device: str, **settings: Any
+) -> MultiLabelNet:
+    """Wrap a classifier module in its skorch net.
+
+    Parameters
+    ----------
+    module : TextClassifier
+        The network.
+    config : dict
+        Configuration of the classifier.
+    vocabulary : Vocabulary
+        Its vocabulary.
+    seed : int
+        Seed of the order of batches.
+    device : str
+        Device of torch.
+    **settings : dict
+        What else `MultiLabelNet` takes.
+
+    Returns
+    -------
+    MultiLabelNet
+        The net, not initialised.
+    """
+    batch_size = config["batch_size"]
+    settings = {"alpha": 0.0, "beta": 0.0, "lr_decay": 1.0, "callbacks": [], **settings}
+    return MultiLabelNet(
+        module,
+        batch_size=batch_size,
+        max_tokens=batch_size * WINDOWS_PER_DOCUMENT * config["bptt"],
+        pad_id=vocabulary.pad,
+        **{**_shared_settings(seed, device), **settings},
+    )
+
+
+def restore_classifier_net(state: ModelState, device: str, **settings: Any) -> MultiLabelNet:
+    """Make the net of a trained classifier, ready to predict.
+
+    Parameters
+    ----------
+    state : ModelState
+        A classifier.
+    device : str
+        Device of torch.
+    **settings : dict
+        What else `MultiLabelNet` takes.
+
+    Returns
+    -------
+    MultiLabelNet
+        The net, initialised, with its history.
+    """
+    module = build_classifier(state.config, len(state.vocabulary), 0.0)
+    _load_weights(module, state.weights)
+    net = classifier_net(module, state.config, state.vocabulary, seed=0, device=device, **settings)
+    net.initialize()
+    for row in state.history:
+        net.history.new_epoch()
+        for key, value in row.items():
+            net.history.record(key, value)
+    return net
+
+
+def predict_proba(net: MultiLabelNet, corpus: TokenIds) -> NDArray[np.float64]:
+    """Give the probability of each label for each document.
+
+    Parameters
+    ----------
+    net : MultiLabelNet
+        A trained net.
+    corpus : TokenIds
+        Documents in its vocabulary.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, L)
+        Probabilities strictly between 0 and 1.
+    """
+    logits = net.forward(DocumentDataset(corpus)).numpy().astype(np.float64)
+    return np.clip(expit(logits), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
+
+
+def negative_log_likelihood(state: ModelState, corpus: TokenIds, *, bptt: int, batch_size: int, device: str) -> tuple[float, int]:
+    """Sum the negative log-likelihood of documents, each read by itself from an empty state.
+
+    Parameters
+    ----------
+    state : ModelState
+        A language model.
+    corpus : TokenIds
+        Documents in its vocabulary.
+    bptt : int
+        Tokens per window.
+    batch_size : int
+        Most documents side by side.
+    device : str
+        Device of torch.
+
+    Returns
+    -------
+    total : float
+        Nats over all predicted tokens.
+    n_tokens : int
+        Tokens predicted: all but the first of each document.
+    """
+    module = build_language_model(state.config, len(state.vocabulary), 0.0)
+    _load_weights(module, state.weights)
+    module.to(device).eval()
+    lengths = corpus.lengths
+    whole = np.flatnonzero(lengths > 1)
+    total = 0.0
+    with torch.no_grad():
+        for batch in bucket_batches(lengths[whole], batch_size, batch_size * WINDOWS_PER_DOCUMENT * bptt):
+            padded = pad(corpus, whole[batch], state.vocabulary.pad)
+            targets = padded["ids"][:, 1:].to(device)
+            documents = Documents(padded["ids"][:, :-1].to(device), padded["lengths"] - 1, bptt, None)
+            hidden_state = None
+            for window in documents.windows():
+                n, time = window.ids.shape
+                outputs, hidden_state = module.encoder(window.ids, window.lengths, hidden_state)
+                hidden_state = next_state(hidden_state, window)
+                wanted = targets[:n, window.begin : window.begin + time][window.pooled]
+                loss = linear_cross_entropy(outputs[window.pooled], module.decoder_weight, module.decoder_bias, wanted)
+                total += float(loss) * len(wanted)
+    return total, int((lengths[whole] - 1).sum())
+
+
+def split_rows(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hold out a random share of the rows.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows.
+    fraction : float
+        Share to hold out; 0 holds out nothing, any other share at least one row.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    train, held_out : ndarray of int64
+        Row numbers, rising.
+
+    Raises
+    ------
+    ValueError
+        If a share is wanted of fewer than two rows.
+    """
+    if not fraction:
+        return np.arange(n), np.arange(0)
+    if n < 2:
+        raise ValueError(
+            f"early_stopping=True holds out a part of the training texts, but there are only {n}. "
+            "Give more texts or pass early_stopping=False."
+        )
+    rows = np.random.default_rng(seed).permutation(n)
+    n_held_out = min(max(math.ceil(n * fraction), 1), n - 1)
+    return np.sort(rows[n_held_out:]), np.sort(rows[:n_held_out])
+
+
+def _encoder(config: dict[str, Any], vocab_size: int, rates: dict[str, float], multiplier: float) -> AWDLSTM:
+    dropout = {name: min(p * multiplier, 1.0) for name, p in rates.items() if name != "output_p"}
+    return AWDLSTM(vocab_size, config["emb_dim"], config["hidden_dim"], config["n_layers"], **dropout)
+
+
+def build_language_model(config: dict[str, Any], vocab_size: int, dropout_multiplier: float) -> LanguageModel:
+    """Make a language model with random weights; see `ModelState` for `config`."""
+    encoder = _encoder(config, vocab_size, LANGUAGE_MODEL_DROPOUT, dropout_multiplier)
+    return LanguageModel(encoder, min(LANGUAGE_MODEL_DROPOUT["output_p"] * dropout_multiplier, 1.0))
+
+
+def build_classifier(config: dict[str, Any], vocab_size: int, dropout_multiplier: float) -> TextClassifier:
+    """Make a classifier with random weights; see `ModelState` for `config`."""
+    encoder = _encoder(config, vocab_size, CLASSIFIER_DROPOUT, dropout_multiplier)
+    output_p = min(CLASSIFIER_DROPOUT["output_p"] * dropout_multiplier, 1.0)
+    head = ConcatPoolingHead(3 * config["emb_dim"], len(config["label_names"]), output_p)
+    return TextClassifier(encoder, head, config["bptt"], config["max_length"])
+
+
+def _encoder_weights(weights: Weights) -> Weights:
+    return {name.removeprefix("encoder."): array for name, array in weights.items() if name.startswith("encoder.")}
+
+
+def _load_weights(module: torch.nn.Module, weights: Weights) -> None:
+    module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
+
+
+def plain_weights(module: torch.nn.Module) -> Weights:
+    """Give a module's tensors as numpy arrays of their own."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}
+
+
+def plain_history(history: Any) -> list[dict[str, Any]]:
+    """Give a skorch history without its batches, as plain dicts of JSON types."""
+    return [
+        {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in row.items()
+            if isinstance(value, (bool, int, float, str, np.generic))
+        }
+        for row in history
+    ]
+
+
+def _callbacks(stage: str, schedule: str, gradient_clip: float | None, verbose: int) -> list[Any]:
+    callbacks = [SCHEDULES[schedule]()]
+    if gradient_clip is not None:
+        callbacks.append(GradientNormClipping(gradient_clip))
+    if verbose:
+        callbacks.append(Progress(stage))
+    return callbacks
+
+
+def _shared_settings(seed: int, device: str) -> dict[str, Any]:
+    return {
+        "optimizer": torch.optim.AdamW,
+        "optimizer__betas": (0.7, 0.99),
+        "optimizer__weight_decay": 0.01,
+        "optimizer__fused": True,
+        "train_split": None,
+        "callbacks__print_log": None,
+        "seed": seed,
+        "device": device,
+        "verbose": 0,
+    }
+
+
+def _say_nothing(message: str) -> None:
+    pass

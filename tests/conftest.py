@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+
+from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
+
+SUBJECTS = ["lamp", "hub", "parcel", "invoice", "app", "bulb"]
+STATES = {"late": "delivery", "lost": "delivery", "broken": "technical", "flickering": "technical", "wrong": "billing"}
+
+
+def make_corpus(n=40, seed=0):
+    """Short texts whose labels follow from their words."""
+    rng = np.random.default_rng(seed)
+    texts, labels = [], []
+    for _ in range(n):
+        states = rng.choice(list(STATES), size=rng.integers(1, 3), replace=False)
+        subject = rng.choice(SUBJECTS)
+        texts.append(f"My {subject} is {' and '.join(states)} again, please help me with the {subject}!")
+        labels.append(sorted({STATES[s] for s in states}))
+    return texts, labels
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def corpus():
+    return make_corpus()
+
+
+def tiny_lm(**params):
+    return ULMFiTLanguageModel(**{**dict(max_epochs=1, emb_dim=12, hidden_dim=16, n_layers=2, bptt=10, min_frequency=1), **params})
+
+
+def tiny_classifier(**params):
+    settings = dict(language_model=tiny_lm(), max_epochs=3, lr=0.03, batch_size=8, bptt=10, random_state=0)
+    return ULMFiTMultiLabelClassifier(**{**settings, **params})
+
+
+@pytest.fixture(scope="session")
+def fitted(corpus):
+    """A classifier that has learned its small corpus well."""
+    texts, labels = corpus
+    return tiny_classifier(max_epochs=12).fit(texts, labels)

@@ -1,0 +1,82 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sk_ulmfit import losses
+from sk_ulmfit.losses import linear_cross_entropy, squared_activations
+
+
+def problem(n, n_words, seed=0):
+    torch.manual_seed(seed)
+    hidden = torch.randn(n, 6, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(n_words, 6, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(n_words, dtype=torch.float64, requires_grad=True)
+    return hidden, weight, bias
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(2, 30), st.integers(1, 12), st.floats(0, 0.9))
+def test_equals_cross_entropy_with_its_gradients(n, n_words, chunk, ignored):
+    inputs = problem(n, n_words)
+    targets = torch.randint(0, n_words, (n,))
+    targets[torch.rand(n) < ignored] = -100
+    targets[0] = 0
+    plain = F.cross_entropy(F.linear(*inputs[:2], inputs[2]), targets)
+    wanted = torch.autograd.grad(3 * plain, inputs)
+    before, losses.CHUNK_ROWS = losses.CHUNK_ROWS, chunk
+    try:
+        ours = linear_cross_entropy(*inputs, targets)
+        found = torch.autograd.grad(3 * ours, inputs)
+    finally:
+        losses.CHUNK_ROWS = before
+    assert torch.allclose(ours, plain)
+    for a, b in zip(found, wanted, strict=True):
+        assert torch.allclose(a, b, atol=1e-10)
+
+
+def test_frozen_inputs_get_no_gradient():
+    hidden, weight, bias = problem(5, 9)
+    weight, bias = weight.detach(), bias.detach()
+    linear_cross_entropy(hidden, weight, bias, torch.arange(5)).backward()
+    assert hidden.grad is not None
+
+
+def test_nothing_counted_is_zero():
+    inputs = problem(4, 9)
+    assert linear_cross_entropy(*inputs, torch.full((4,), -100)).item() == 0
+
+
+def test_large_logits_stay_finite():
+    hidden, weight, bias = problem(4, 9)
+    loss = linear_cross_entropy(hidden * 1e4, weight, bias, torch.arange(4))
+    assert torch.isfinite(loss)
+
+
+def test_never_holds_the_whole_matrix_of_logits():
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                largest = max(largest, out.numel())
+            return out
+
+    n, n_words = 4 * losses.CHUNK_ROWS, 300
+    inputs = problem(n, n_words)
+    with Watch():
+        linear_cross_entropy(*inputs, torch.zeros(n, dtype=torch.int64)).backward()
+    assert largest <= losses.CHUNK_ROWS * n_words
+
+
+def test_penalties_leave_padding_out():
+    torch.manual_seed(0)
+    dropped, raw = torch.randn(2, 5, 3), torch.randn(2, 5, 3)
+    counted = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], dtype=torch.bool)
+    squares, steps = squared_activations(dropped, raw, counted)
+    assert squares.item() == pytest.approx((dropped[0] ** 2).sum().item() + (dropped[1, :2] ** 2).sum().item(), rel=1e-5)
+    wanted = ((raw[0, 1:] - raw[0, :-1]) ** 2).sum() + ((raw[1, 1] - raw[1, 0]) ** 2).sum()
+    assert steps.item() == pytest.approx(wanted.item(), rel=1e-5)
