@@ -1,0 +1,7 @@
+"""``python -m sk_ulmfit`` is ``sk-ulmfit``."""
+
+import sys
+
+from sk_ulmfit.cli import main
+
+sys.exit(main())

@@ -1,0 +1,266 @@
+"""The command line: ``sk-ulmfit train | predict | evaluate | demo``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sk_ulmfit
+from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
+from sk_ulmfit.datasets import load_table, write_table
+from sk_ulmfit.demo import report, run_demo
+from sk_ulmfit.language_model import ULMFiTLanguageModel
+from sk_ulmfit.weights import check_target
+
+PREDICTED, PROBABILITY = "predicted_labels", "proba_"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, default=None
+        Arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0 well done, 2 wrong input (said in one line on stderr), 130 interrupted.
+    """
+    parser = _parser()
+    options = parser.parse_args(argv)
+    warnings.showwarning = _show_warning
+    try:
+        options.run(options)
+    except (ValueError, OSError) as error:
+        print(f"sk-ulmfit {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"sk-ulmfit {options.command}: interrupted; nothing was written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+    print(f"sk-ulmfit: note: {message}", file=sys.stderr)
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train a classifier on a table and save it."""
+    check_target(options.out)
+    table = load_table(
+        options.file,
+        text=options.text,
+        labels=options.labels,
+        label_column=options.label_column,
+        delimiter=options.delimiter,
+    )
+    if not table.label_names:
+        raise ValueError(f"{options.file}: no row has a label in column {options.label_column!r}.")
+    more = load_table(options.unlabelled, text=options.text).texts if options.unlabelled else None
+    progress = int(sys.stderr.isatty() and not options.quiet)
+    language_model: Any = options.language_model
+    if language_model is None:
+        language_model = ULMFiTLanguageModel(
+            emb_dim=options.emb_dim,
+            hidden_dim=options.hidden_dim,
+            n_layers=options.n_layers,
+            language=options.language,
+            device=options.device,
+            n_jobs=options.n_jobs,
+            verbose=progress,
+        )
+    elif options.language is not None:
+        raise ValueError("--language goes with a model from scratch; a saved language model has its own.")
+    clf = ULMFiTMultiLabelClassifier(
+        language_model,
+        lm_epochs=options.lm_epochs,
+        max_epochs=options.max_epochs,
+        lr=options.lr,
+        batch_size=options.batch_size,
+        early_stopping=options.early_stopping,
+        threshold=options.threshold,
+        device=options.device,
+        n_jobs=options.n_jobs,
+        random_state=options.random_state,
+        verbose=progress,
+    )
+    clf.fit(table.texts, table.named_indicator(), unlabelled_texts=more)
+    columns = {"text": options.text, "labels": options.labels, "label_column": options.label_column}
+    clf.save(options.out, metadata={**columns, "delimiter": options.delimiter})
+    print(f"Trained on {len(table.texts)} texts and {clf.n_labels_} labels; the model is in {options.out}.")
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Add predicted labels and probabilities to a table."""
+    out = _check_output(options.out, options.file, options.force)
+    clf = ULMFiTMultiLabelClassifier.load(options.model, device=options.device)
+    _set_threshold(clf, options.threshold)
+    table = load_table(options.file, text=_text_columns(clf, options))
+    proba = clf.predict_proba(table.texts)
+    chosen = proba >= clf.thresholds_
+    names = [str(name) for name in clf.label_names_]
+    delimiter = options.delimiter or clf.metadata_.get("delimiter") or ";"
+    added = [PREDICTED, *(PROBABILITY + name for name in names)]
+    rows = (
+        {
+            **row,
+            PREDICTED: delimiter.join(name for name, yes in zip(names, decided, strict=True) if yes),
+            **{PROBABILITY + name: f"{p:.6f}" for name, p in zip(names, p_row, strict=True)},
+        }
+        for row, decided, p_row in zip(table.rows, chosen, proba, strict=True)
+    )
+    write_table(out, [*(c for c in table.columns if c not in added), *added], rows)
+    print(f"Predicted {len(table.texts)} texts, {chosen.sum() / len(chosen):.2f} labels each; written to {out}.")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Score a model on a table with true labels."""
+    clf = ULMFiTMultiLabelClassifier.load(options.model, device=options.device)
+    _set_threshold(clf, options.threshold)
+    notes = clf.metadata_
+    labels, label_column = options.labels, options.label_column
+    if not labels and not label_column:
+        labels, label_column = notes.get("labels"), notes.get("label_column")
+    if not labels and not label_column:
+        raise ValueError("Name the true labels with --labels or --label-column.")
+    table = load_table(
+        options.file,
+        text=_text_columns(clf, options),
+        labels=labels,
+        label_column=label_column,
+        delimiter=options.delimiter or notes.get("delimiter") or ";",
+    )
+    names = [str(name) for name in clf.label_names_]
+    unknown = sorted(set(table.label_names) - set(names))
+    if unknown:
+        print(f"Left out, unknown to the model: {', '.join(unknown)}", file=sys.stderr)
+    y, decided = table.indicator(names), clf.predict(table.texts)
+    print(report(y, decided, names))
+    print(f"all labels right: {(y == decided).all(axis=1).mean():.3f} of {len(y)} texts")
+
+
+def demo(options: argparse.Namespace) -> None:
+    """Train and score on the messages that come with the package."""
+    run_demo(verbose=int(sys.stderr.isatty()), seed=options.random_state)
+
+
+def _text_columns(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> list[str]:
+    columns = options.text or clf.metadata_.get("text")
+    if not columns:
+        raise ValueError(f"{options.model} was not trained on this command line; name the text column with --text.")
+    return list(columns)
+
+
+def _set_threshold(clf: ULMFiTMultiLabelClassifier, threshold: float | None) -> None:
+    if threshold is not None:
+        clf.set_params(threshold=threshold)
+
+
+def _check_output(out: Path, source: Path, force: bool) -> Path:
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ValueError(f"{out} is the input file; give another name to --out.")
+    if out.is_dir() or not out.parent.is_dir():
+        raise ValueError(f"{out} cannot be written: {'it is a folder' if out.is_dir() else 'its folder does not exist'}.")
+    if out.exists() and not force:
+        raise ValueError(f"{out} exists and is left alone; pass --force to replace it.")
+    return out
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sk-ulmfit", description="Multi-label text classification with ULMFiT.")
+    parser.add_argument("--version", action="version", version=f"sk-ulmfit {sk_ulmfit.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=run)
+        return command
+
+    command = add(
+        "train",
+        train,
+        "Train a classifier on a CSV file and save it.",
+        "sk-ulmfit train mail.csv --text subject --text body --label-column topics --delimiter ';' --out mail.model",
+    )
+    command.add_argument("file", type=Path, metavar="FILE.csv", help="UTF-8 table with a header line (.tsv: tabs)")
+    command.add_argument("--text", action="append", required=True, metavar="COL", help="text column; may be repeated")
+    _add_label_options(command, required=True)
+    command.set_defaults(delimiter=";")
+    command.add_argument("--out", type=Path, required=True, metavar="MODEL", help="file to write the model to")
+    command.add_argument("--unlabelled", type=Path, metavar="FILE.csv", help="more texts for the language model")
+    command.add_argument("--language-model", type=Path, metavar="PATH", help="saved language model to start from")
+    command.add_argument("--language", metavar="CODE", help="language of the texts, from scratch (default: en)")
+    command.add_argument("--lm-epochs", type=int, metavar="N", help="epochs of the language model")
+    defaults = ULMFiTMultiLabelClassifier().get_params(deep=False)
+    body = ULMFiTLanguageModel().get_params(deep=False)
+    for name, kind, default, text in (
+        ("--max-epochs", int, defaults["max_epochs"], "epochs of the classifier"),
+        ("--lr", float, defaults["lr"], "largest learning rate of the classifier"),
+        ("--batch-size", int, defaults["batch_size"], "most texts of a batch"),
+        ("--threshold", float, defaults["threshold"], "probability from which a label is predicted"),
+        ("--emb-dim", int, body["emb_dim"], "width of the embedding, from scratch"),
+        ("--hidden-dim", int, body["hidden_dim"], "width of the LSTM layers, from scratch"),
+        ("--n-layers", int, body["n_layers"], "LSTM layers, from scratch"),
+    ):
+        metavar = "N" if kind is int else "X"
+        command.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{text} (default: {default:g})")
+    command.add_argument("--early-stopping", action="store_true", help="stop on a held-out part of the texts")
+    command.add_argument("--n-jobs", type=int, metavar="N", help="processes that tokenize large files")
+    command.add_argument("--random-state", type=int, metavar="N", help="seed; the same seed gives the same model")
+    command.add_argument("--quiet", action="store_true", help="no progress bars")
+    _add_device(command)
+
+    command = add(
+        "predict",
+        predict,
+        "Predict the labels of the texts in a CSV file.",
+        "sk-ulmfit predict mail.model new.csv --out labelled.csv",
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="what train wrote")
+    command.add_argument("file", type=Path, metavar="FILE.csv", help="table with the text columns of the training")
+    command.add_argument("--out", type=Path, required=True, metavar="OUT.csv", help="the table with labels added")
+    command.add_argument("--force", action="store_true", help="replace OUT.csv if it exists")
+    command.add_argument("--text", action="append", metavar="COL", help="text column, if named otherwise")
+    command.add_argument("--delimiter", metavar="D", help="what separates predicted labels (default: as in training)")
+    command.add_argument("--threshold", type=float, metavar="X", help="probability from which a label is predicted")
+    _add_device(command)
+
+    command = add(
+        "evaluate",
+        evaluate,
+        "Score a model on a CSV file with true labels.",
+        "sk-ulmfit evaluate mail.model held_out.csv",
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="what train wrote")
+    command.add_argument("file", type=Path, metavar="FILE.csv", help="table with texts and true labels")
+    command.add_argument("--text", action="append", metavar="COL", help="text column, if named otherwise")
+    _add_label_options(command, required=False)
+    command.add_argument("--threshold", type=float, metavar="X", help="probability from which a label is predicted")
+    _add_device(command)
+
+    command = add("demo", demo, "Train and score on a small data set that comes along, in minutes.", "sk-ulmfit demo")
+    command.add_argument("--random-state", type=int, default=0, metavar="N", help="seed (default: 0)")
+    return parser
+
+
+def _add_label_options(command: argparse.ArgumentParser, required: bool) -> None:
+    group = command.add_mutually_exclusive_group(required=required)
+    group.add_argument("--labels", nargs="+", metavar="COL", help="columns of 0 and 1, one per label")
+    group.add_argument("--label-column", metavar="COL", help="one column with the names of all labels of a text")
+    command.add_argument("--delimiter", metavar="D", help="what separates names in the label column (default: ;)")
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="auto", metavar="D", help="device of torch (default: auto)")

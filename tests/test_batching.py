@@ -1,0 +1,90 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sk_ulmfit.batching import DocumentBatches, DocumentDataset, StreamBatches, StreamDataset, bucket_batches
+from sk_ulmfit.text import TokenIds
+
+lengths_lists = st.lists(st.integers(1, 300), min_size=1, max_size=120)
+
+
+def corpus_of(lengths):
+    offsets = np.cumsum([0, *lengths])
+    return TokenIds(np.arange(offsets[-1], dtype=np.int32), offsets)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths_lists, st.integers(1, 9), st.integers(1, 900), st.sampled_from([None, 0, 1]))
+def test_buckets_hold_every_document_once_within_the_budget(lengths, batch_size, max_tokens, seed):
+    lengths = np.array(lengths)
+    rng = None if seed is None else np.random.default_rng(seed)
+    batches = bucket_batches(lengths, batch_size, max_tokens, rng)
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) <= batch_size
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= max_tokens
+        assert np.all(np.diff(lengths[batch]) <= 0)
+    assert lengths[batches[0][0]] == lengths.max()  # an out-of-memory shows at once
+
+
+def test_one_long_document_does_not_blow_up_a_batch():
+    lengths = np.array([50] * 63 + [100_000])
+    batches = bucket_batches(lengths, 32, 32 * 280, np.random.default_rng(0))
+    assert max(len(b) * lengths[b].max() for b in batches) == 100_000
+    assert batches[0].tolist() == [63]
+
+
+def test_batches_are_padded_at_the_end_and_differ_by_epoch():
+    dataset = DocumentDataset(corpus_of(range(1, 30)), np.arange(29, dtype=np.float32)[:, None])
+    batches = DocumentBatches(dataset, 4, 1000, pad_id=-1, seed=0)
+    total = batches.n_batches(2)
+    orders = []
+    for _ in range(2):
+        order = []
+        for x, y in batches:
+            total -= 1
+            for ids, n, label in zip(x["ids"], x["lengths"], y[:, 0], strict=True):
+                assert np.array_equal(ids[:n], dataset.corpus[int(label)])
+                assert (ids[n:] == -1).all()
+                order.append(int(label))
+        orders.append(order)
+    assert total == 0
+    assert orders[0] != orders[1]
+    again = DocumentBatches(dataset, 4, 1000, pad_id=-1, seed=0)
+    assert [int(v) for x, y in again for v in y[:, 0]] == orders[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=30), st.integers(1, 8), st.integers(1, 20))
+def test_the_stream_predicts_every_next_token_once(lengths, batch_size, bptt):
+    corpus = corpus_of(lengths)
+    batches = StreamBatches(StreamDataset(corpus), batch_size, bptt, pad_id=0, seed=None)
+    rows = [[] for _ in range(batches.n_rows)]
+    n = 0
+    for x, y in batches:
+        n += 1
+        assert x["ids"].shape == y.shape
+        assert x["ids"].shape[1] <= bptt
+        for row, ids, targets in zip(rows, x["ids"].tolist(), y.tolist(), strict=True):
+            row += [(i, t) for i, t in zip(ids, targets, strict=True) if t != -100]
+    pairs = [pair for row in rows for pair in row]
+    assert pairs == [(i, i + 1) for i in range(len(corpus.ids) - 1)]
+    assert n == batches.n_batches(1)
+    assert batches.n_rows <= batch_size
+
+
+def test_documents_of_the_stream_are_reshuffled_each_epoch_and_stay_whole():
+    corpus = corpus_of([7] * 40)
+    batches = StreamBatches(StreamDataset(corpus), 1, 1000, pad_id=0, seed=3)
+    first, second = ([x["ids"][0].tolist() for x, _ in batches][0] for _ in range(2))
+    assert first != second
+    for stream in (first, second):
+        starts = stream[::7]
+        assert all(start % 7 == 0 for start in starts)
+        assert stream[:7] == list(range(starts[0], starts[0] + 7))
+
+
+def test_small_corpora_use_fewer_rows():
+    batches = StreamBatches(StreamDataset(corpus_of([100] * 10)), 64, 10, pad_id=0, seed=0)
+    assert batches.n_rows == 6
+    assert batches.n_batches(1) >= 16

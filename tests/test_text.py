@@ -1,0 +1,196 @@
+import string
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sk_ulmfit import text as text_module
+from sk_ulmfit.text import (
+    SPECIAL_TOKENS,
+    TokenIds,
+    Vocabulary,
+    join_fields,
+    numericalize,
+    tokenize,
+    tokenize_corpus,
+)
+
+
+def words(text, language="en"):
+    tokens = tokenize(text, language)
+    assert tokens[0] == "xxbos"
+    return " ".join(tokens[1:])
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", ""),
+        ("  \n\t ", ""),
+        ("I don't know", "xxmaj i do n't know"),
+        ("Paris PARIS paris", "xxmaj paris xxup paris paris"),
+        ("NASA's iPhone", "xxup nasa 's xxmaj iphone"),
+        ("Ève ÉTÉ Москва ΑΘΗΝΑ", "xxmaj ève xxup été xxmaj москва xxup αθηνα"),
+        ("B2B A4", "xxup b2b xxmaj a4"),
+        ("cooool", "c xxrep 4 o l"),
+        ("wait....", "wait xxrep 4 ."),
+        ("oo..", "oo .."),
+        ("NOOO", "xxmaj n xxrep 3 xxmaj o"),
+        ("10000 $1,000,000", "10000 $ 1,000,000"),  # digits are never "repeated"
+        ("no no no yes yes", "xxwrep 3 no yes yes"),
+        ("(no no no no!)", "( xxwrep 4 no ! )"),
+        ("No No No", "xxwrep 3 xxmaj no"),
+        ("1 1 1", "1 1 1"),
+        ("and/or #tag a\\b", "and / or # tag a \\ b"),
+        ("a<br />b &amp; c&lt;d &#65;", "a b & c < d xxmaj a"),
+        ("a&copy=2", "a&copy=2"),  # no entity without its semicolon
+        ("x\x00y\x07z", "x y z"),
+        ("e\u0301te\u0301", "été"),  # one form for composed and decomposed letters
+        ("👍👍👍 👍", "xxrep 3 👍 👍"),
+        ("שלום עולם", "שלום עולם"),
+        ("a\ud83d\ude00b", "a 😀 b"),
+        ("\ud800", "\ufffd"),
+    ],
+)
+def test_rules(text, tokens):
+    assert words(text) == tokens
+
+
+@pytest.mark.parametrize("marker", SPECIAL_TOKENS)
+def test_a_literal_marker_is_an_ordinary_word(marker):
+    assert words(marker) == "\\" + marker
+    assert words(marker.upper()) == "xxup \\" + marker
+    vocabulary = Vocabulary.from_counts(["\\" + marker], np.array([5]))
+    ids = numericalize([marker, "xxfake0"], vocabulary).ids
+    special = {vocabulary.index(token) for token in SPECIAL_TOKENS} - {vocabulary.unk}
+    assert set(ids.tolist()) & special == {vocabulary.index("xxbos")}
+    assert ids[1] == vocabulary.index("\\" + marker)
+
+
+def test_fields_are_marked_and_cannot_be_forged():
+    assert words(join_fields(["Title", "a\x1fb"])) == "xxfld 1 xxmaj title xxfld 2 a b"
+    assert words(join_fields(["", "body"])) == "xxfld 1 xxfld 2 body"
+    assert words("a &#31; b") == "a b"
+
+
+def test_languages():
+    assert words("Das ist z.B. schön", "de") == "xxmaj das ist xxmaj z.b. schön"
+    assert words("今天天气", "zh") == "今 天 天 气"
+    with pytest.raises(ValueError, match="language='klingon' is not usable"):
+        tokenize("a", "klingon")
+
+
+printable = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+
+
+@settings(max_examples=150, deadline=None)
+@given(printable)
+def test_any_text_gives_clean_tokens(text):
+    tokens = tokenize(text)
+    assert tokens[0] == "xxbos"
+    for token in tokens:
+        assert token
+        assert not any(char.isspace() for char in token)
+    assert "xxpad" not in tokens
+    assert "xxunk" not in tokens
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(string.ascii_letters + " .!0\x1f", max_size=30), max_size=8))
+def test_a_text_is_tokenized_alike_alone_and_among_others(texts):
+    corpus, names = tokenize_corpus(texts)
+    assert [[names[i] for i in corpus[k]] for k in range(len(corpus))] == [tokenize(text) for text in texts]
+
+
+def test_worker_processes_give_the_same_corpus(monkeypatch):
+    texts = [f"Text number {i} says hello hello hello to {i % 7}!!!" for i in range(50)]
+    corpus, names = tokenize_corpus(texts)
+    monkeypatch.setattr(text_module, "_PARALLEL_FROM", 0)
+    parallel, parallel_names = tokenize_corpus(texts, n_jobs=2)
+    assert [names[i] for i in corpus.ids] == [parallel_names[i] for i in parallel.ids]
+    assert np.array_equal(corpus.offsets, parallel.offsets)
+
+
+def test_the_cache_of_chunks_may_overflow(monkeypatch):
+    texts = ["a b c d e f"] * 3
+    wanted = [tokenize(t) for t in texts]
+    monkeypatch.setattr(text_module, "_CACHED_CHUNKS", 2)
+    assert [tokenize(t) for t in texts] == wanted
+
+
+def test_very_long_texts_and_chunks():
+    assert len(tokenize("word " * 200_000)) == 1 + 3  # xxwrep 200000 word
+    digits = "".join(map(str, range(100_000)))
+    assert "".join(tokenize(digits)[1:]) == digits  # one chunk, cut into pieces
+
+
+# --- TokenIds ---------------------------------------------------------------
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 99), max_size=5), min_size=1, max_size=6), st.data())
+def test_take_gives_the_documents_asked_for(documents, data):
+    offsets = np.cumsum([0, *map(len, documents)])
+    corpus = TokenIds(np.array(sum(documents, []), np.int32), offsets)
+    chosen = data.draw(st.lists(st.integers(0, len(documents) - 1), max_size=8))
+    taken = corpus.take(np.array(chosen, int))
+    assert [taken[i].tolist() for i in range(len(taken))] == [documents[i] for i in chosen]
+    assert corpus.lengths.tolist() == list(map(len, documents))
+
+
+def test_index_outside_the_corpus():
+    corpus = TokenIds(np.array([1, 2], np.int32), np.array([0, 1, 2]))
+    assert corpus[-1].tolist() == [2]
+    with pytest.raises(IndexError, match="document 2 of a corpus of 2"):
+        corpus[2]
+    assert [d.tolist() for d in corpus] == [[1], [2]]
+
+
+# --- Vocabulary -------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from(["a", "b", "xxfake", "xxfake0", "xxpad", "xxbos", "c"]), max_size=30))
+def test_any_word_list_becomes_a_sound_vocabulary(given_words):
+    vocabulary = Vocabulary(given_words)
+    assert len(vocabulary) % 8 == 0
+    assert len(set(vocabulary.words)) == len(vocabulary)
+    assert set(SPECIAL_TOKENS) <= set(vocabulary.words)
+    for position, word in enumerate(given_words):
+        if word not in given_words[:position]:
+            assert vocabulary.words[position] == word  # ids of published vocabularies are kept
+    assert Vocabulary.from_json(vocabulary.to_json()) == vocabulary
+    assert [vocabulary.index(word) for word in vocabulary.words] == list(range(len(vocabulary)))
+
+
+def test_words_are_chosen_by_frequency():
+    names = ["rare", "often", "some", "tie", "xxbos"]
+    vocabulary = Vocabulary.from_counts(names, np.array([1, 9, 3, 3, 50]), max_size=16, min_frequency=2)
+    assert vocabulary.words[8:11] == ["often", "some", "tie"]
+    assert len(vocabulary) == 16
+    assert vocabulary.index("rare") == vocabulary.unk
+    assert vocabulary.words.count("xxbos") == 1
+
+
+@pytest.mark.parametrize("n", [8, 15, 16, 17, 100])
+def test_size_is_a_multiple_of_eight_within_the_limit(n):
+    names = [f"w{i}" for i in range(n)]
+    vocabulary = Vocabulary.from_counts(names, np.full(n, 2), max_size=67)
+    assert len(vocabulary) % 8 == 0
+    assert len(vocabulary) <= 67
+    assert sum(w.startswith("w") for w in vocabulary.words) == min(n, 56)
+
+
+def test_known_words_need_no_frequency_and_fill_free_places():
+    vocabulary = Vocabulary.from_counts(["new", "once"], np.array([2, 1]), known=["once", "never", "xxbos"], max_size=16)
+    assert vocabulary.words[8:11] == ["new", "once", "never"]
+
+
+def test_bad_vocabularies():
+    with pytest.raises(ValueError, match="max_size must be at least 16"):
+        Vocabulary.from_counts([], np.array([], int), max_size=8)
+    with pytest.raises(ValueError, match="made of str, got 3"):
+        Vocabulary(["a", 3])
+    with pytest.raises(ValueError, match="JSON list"):
+        Vocabulary.from_json('{"a": 1}')
