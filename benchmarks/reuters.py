@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import lzma
+import sys
 import time
 from pathlib import Path
 
@@ -27,8 +28,11 @@ from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
 from sk_ulmfit.text import join_fields
 
 # A model that 2 CPU cores train from scratch in a few minutes, and the full one of the paper.
-QUICK = {"lm": {"emb_dim": 200, "hidden_dim": 300, "n_layers": 2, "vocab_size": 16_000, "max_epochs": 1}, "epochs": 5}
-FULL = {"lm": {"max_epochs": 10}, "epochs": 15}
+QUICK = {
+    "lm": {"emb_dim": 128, "hidden_dim": 256, "n_layers": 2, "vocab_size": 8_000, "max_epochs": 1, "batch_size": 64},
+    "clf": {"max_epochs": 8, "batch_size": 64},
+}
+FULL = {"lm": {"max_epochs": 10}, "clf": {"max_epochs": 15}}
 
 
 def read(folder: Path, part: str) -> tuple[list[str], list[set[str]]]:
@@ -90,27 +94,46 @@ def main() -> None:
         warnings.simplefilter("ignore")  # labels that no text has
         svm.fit(texts, y)
     results.append(
-        scores("TF-IDF + LinearSVC", test_y, svm.predict(test_texts), svm.decision_function(test_texts), time.perf_counter() - start)
+        scores(
+            "TF-IDF + LinearSVC",
+            test_y,
+            svm.predict(test_texts),
+            svm.decision_function(test_texts),
+            time.perf_counter() - start,
+        )
     )
     print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in results[-1].items()}), flush=True)
 
     size = QUICK if options.quick else FULL
     start = time.perf_counter()
-    lm = ULMFiTLanguageModel(**{**size["lm"], "verbose": 1, **options.lm})
+    lm = ULMFiTLanguageModel(**{**size["lm"], "verbose": int(sys.stderr.isatty()), **options.lm})
     clf = ULMFiTMultiLabelClassifier(
-        lm, **{"max_epochs": size["epochs"], "random_state": options.seed, "verbose": 1, **options.clf}
+        lm, **{**size["clf"], "random_state": options.seed, "verbose": int(sys.stderr.isatty()), **options.clf}
     )
     clf.fit(texts, y)
     trained = time.perf_counter() - start
     proba = clf.predict_proba(test_texts)
-    print(f"trained in {trained:.0f} s, predicted {len(test_texts)} texts in {time.perf_counter() - start - trained:.0f} s")
-    results.append(scores("ULMFiT from scratch", test_y, (proba >= clf.thresholds_).astype(int), proba, time.perf_counter() - start))
+    print(
+        f"trained in {trained:.0f} s, predicted {len(test_texts)} texts in {time.perf_counter() - start - trained:.0f} s"
+    )
+    results.append(
+        scores(
+            "ULMFiT from scratch", test_y, (proba >= clf.thresholds_).astype(int), proba, time.perf_counter() - start
+        )
+    )
     print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in results[-1].items()}))
 
     columns = list(results[0])
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
     for row in results:
-        print("| " + " | ".join(f"{v:.3f}" if isinstance(v, float) and c != "seconds" else f"{v:.0f}" if c == "seconds" else str(v) for c, v in row.items()) + " |")
+        print(
+            "| "
+            + " | ".join(
+                f"{v:.3f}" if isinstance(v, float) and c != "seconds" else f"{v:.0f}" if c == "seconds" else str(v)
+                for c, v in row.items()
+            )
+            + " |"
+        )
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sized
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -42,11 +42,9 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
             "sk_ulmfit.text.join_fields. Reshape your data either way to one text per document."
         )
     if isinstance(X, (dict, set, frozenset)) or not isinstance(X, Sized) or not hasattr(X, "__getitem__"):
-        raise ValueError(
-            f"{name} must be a 1-D sequence of raw texts, got a {type(X).__name__}. Pass a list of str."
-        )
-    texts = []
-    for index, item in enumerate(X):
+        raise ValueError(f"{name} must be a 1-D sequence of raw texts, got a {type(X).__name__}. Pass a list of str.")
+    texts: list[str] = []
+    for index, item in enumerate(cast(Any, X)):
         if not isinstance(item, str):
             raise ValueError(
                 f"{name}[{index}] is {_describe(item)}; every text must be a str. "

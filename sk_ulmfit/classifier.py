@@ -21,6 +21,7 @@ from sk_ulmfit.text import numericalize
 from sk_ulmfit.thresholds import check_thresholds
 from sk_ulmfit.training import (
     SCHEDULES,
+    TrainingSettings,
     plain_weights,
     predict_proba,
     resolve_device,
@@ -214,16 +215,20 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         rng = check_random_state(self.random_state)
         lm_seed, seed = (int(number) for number in rng.randint(2**31 - 1, size=2))
         language_model = self._fitted_language_model(texts + more_texts, lm_seed)
+        settings = TrainingSettings.of(self, seed, device)
         state = train_classifier(
             texts,
             indicator,
             names,
             language_model.state_,
-            seed=seed,
-            device=device,
-            **{name: getattr(self, name) for name in _TRAINING_PARAMETERS},
+            settings,
+            max_length=self.max_length,
+            early_stopping=self.early_stopping,
+            validation_fraction=self.validation_fraction,
+            n_iter_no_change=self.n_iter_no_change,
+            callbacks=self.callbacks,
         )
-        self._set_fitted(state, device)
+        self._set_fitted(state, settings)
         self.language_model_ = language_model
         return self
 
@@ -339,17 +344,15 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             if isinstance(params["threshold"], dict):
                 params["threshold"] = dict(params["threshold"]["by_name"])
             model = cls(**params)
-            model._set_fitted(state, resolve_device(device))
+            model._set_fitted(state, TrainingSettings.of(model, 0, resolve_device(device)))
         except (KeyError, TypeError, RuntimeError) as error:
             raise ModelFileError(f"{path} does not describe a whole classifier ({error}); save it again.") from None
         model.metadata_ = metadata
         return model
 
-    def _set_fitted(self, state: ModelState, device: str) -> None:
+    def _set_fitted(self, state: ModelState, settings: TrainingSettings) -> None:
         names = state.config["label_names"]
-        net = restore_classifier_net(
-            state, device, alpha=self.alpha, beta=self.beta, lr=self.lr, lr_decay=self.lr_decay, max_epochs=self.max_epochs
-        )
+        net = restore_classifier_net(state, settings)
         self.net_ = net
         self._config = state.config
         self.vocabulary_ = state.vocabulary
@@ -364,7 +367,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         if isinstance(given, FrozenEstimator):
             given = given.estimator
             if not isinstance(given, ULMFiTLanguageModel):
-                raise ValueError(f"language_model holds a frozen {type(given).__name__}, expected a ULMFiTLanguageModel.")
+                raise ValueError(
+                    f"language_model holds a frozen {type(given).__name__}, expected a ULMFiTLanguageModel."
+                )
             check_is_fitted(given)
         if isinstance(given, ULMFiTLanguageModel):
             if hasattr(given, "state_"):
@@ -410,13 +415,6 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         tags.classifier_tags.multi_label = True
         tags.classifier_tags.multi_class = False
         return tags
-
-
-_TRAINING_PARAMETERS = (
-    "max_epochs", "lr", "lr_decay", "schedule", "batch_size", "bptt", "max_length", "dropout_multiplier", "alpha",
-    "beta", "gradient_clip", "early_stopping", "validation_fraction", "n_iter_no_change", "callbacks", "n_jobs",
-    "verbose",
-)  # fmt: skip
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -166,7 +166,9 @@ def _check_output(out: Path, source: Path, force: bool) -> Path:
     if out.exists() and source.exists() and out.samefile(source):
         raise ValueError(f"{out} is the input file; give another name to --out.")
     if out.is_dir() or not out.parent.is_dir():
-        raise ValueError(f"{out} cannot be written: {'it is a folder' if out.is_dir() else 'its folder does not exist'}.")
+        raise ValueError(
+            f"{out} cannot be written: {'it is a folder' if out.is_dir() else 'its folder does not exist'}."
+        )
     if out.exists() and not force:
         raise ValueError(f"{out} exists and is left alone; pass --force to replace it.")
     return out

@@ -81,7 +81,6 @@ class TextTable:
             y[i, [column[label] for label in labels if label in column]] = 1
         return y
 
-
     def named_indicator(self) -> NamedIndicator:
         """Give the labels as a 0/1 matrix that knows their names."""
         return NamedIndicator(self.label_names, self.indicator())
@@ -127,7 +126,10 @@ def load_table(
         if name not in columns:
             raise ValueError(f"{path} has no column {name!r}. Its columns are {', '.join(map(repr, columns))}.")
     table = TextTable(
-        [row[text_columns[0]] if len(text_columns) == 1 else join_fields([row[c] for c in text_columns]) for row in rows],
+        [
+            row[text_columns[0]] if len(text_columns) == 1 else join_fields([row[c] for c in text_columns])
+            for row in rows
+        ],
         None,
         [],
         columns,

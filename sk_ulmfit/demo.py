@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,10 +53,13 @@ def report(y: NDArray[np.int64], predicted: NDArray[np.int64], names: Sequence[s
     """
     width = max(12, *(len(str(name)) for name in names))
     lines = [f"{'label':<{width}}  precision  recall      F1  texts"]
-    p, r, f, n = precision_recall_fscore_support(y, predicted, average=None, zero_division=0)
-    rows = list(zip(names, np.atleast_1d(p), np.atleast_1d(r), np.atleast_1d(f), np.atleast_1d(n), strict=True))
+    options: dict[str, Any] = {"zero_division": 0}
+    if len(names) == 1:  # scikit-learn takes one column for a binary target, with a score for each of 0 and 1
+        y, predicted = y[:, 0], predicted[:, 0]
+        options["labels"] = [1]
+    rows = list(zip(names, *precision_recall_fscore_support(y, predicted, average=None, **options), strict=True))
     for average in ("micro", "macro"):
-        p, r, f, _ = precision_recall_fscore_support(y, predicted, average=average, zero_division=0)
+        p, r, f, _ = precision_recall_fscore_support(y, predicted, average=average, **options)
         rows.append((f"{average} average", p, r, f, int(y.sum())))
     lines += [f"{name!s:<{width}}  {p:9.3f}  {r:6.3f}  {f:6.3f}  {n:5d}" for name, p, r, f, n in rows]
     return "\n".join(lines)
@@ -94,9 +98,7 @@ def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0
     linear = make_pipeline(TfidfVectorizer(sublinear_tf=True), OneVsRestClassifier(LogisticRegression(C=10)))
     linear.fit(train.texts, y)
     linear_decided = linear.predict(test.texts)
-    say(
-        f"\nTF-IDF + logistic regression, {time.perf_counter() - start:.0f} s\n{report(y_test, linear_decided, names)}"
-    )
+    say(f"\nTF-IDF + logistic regression, {time.perf_counter() - start:.0f} s\n{report(y_test, linear_decided, names)}")
 
     say("\nNew messages")
     for text, labels in zip(EXAMPLES, clf.predict_labels(EXAMPLES), strict=True):
@@ -111,5 +113,5 @@ def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0
 
 
 # Sizes for some hundred short texts without a pre-trained body, chosen on held-out training messages.
-LANGUAGE_MODEL = {"emb_dim": 100, "hidden_dim": 200, "n_layers": 2, "max_epochs": 20}
-CLASSIFIER = {"max_epochs": 20, "batch_size": 16}
+LANGUAGE_MODEL: dict[str, Any] = {"emb_dim": 100, "hidden_dim": 200, "n_layers": 2, "max_epochs": 20}
+CLASSIFIER: dict[str, Any] = {"max_epochs": 20, "batch_size": 16}

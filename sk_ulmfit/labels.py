@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,7 +53,7 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
         y = y.to_numpy()
     elif sparse.issparse(y):
         y = y.toarray()
-    elif not hasattr(y, "shape") or getattr(y, "dtype", None) == object:
+    elif not hasattr(y, "shape") or y.dtype.kind == "O":
         rows = list(y)
         if rows and _are_label_lists(rows):
             return _binarize(rows)
@@ -67,14 +66,14 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
     return indicator, names
 
 
-def warn_constant(indicator: NDArray[np.float32], names: Sequence[Any]) -> None:
+def warn_constant(indicator: NDArray[np.float32], names: list[Any]) -> None:
     """Warn about labels that every text has or no text has; nothing can be learned about them.
 
     Parameters
     ----------
     indicator : ndarray, shape (n, L)
         0 and 1.
-    names : sequence of length L
+    names : list of length L
         Label names.
     """
     share = indicator.mean(0)
@@ -132,7 +131,7 @@ def _as_array(rows: list[Any]) -> NDArray[Any]:
 
 def _check_indicator(y: NDArray[Any]) -> NDArray[np.float32]:
     if y.ndim != 2:
-        kind = "Unknown label type: " if y.dtype == object else ""
+        kind = "" if y.dtype.kind in "iub" else "Unknown label type: "
         raise ValueError(f"{kind}y should be a 2-D indicator matrix, got an array of shape {y.shape} instead. {_HINT}")
     if y.shape[1] == 0:
         raise ValueError(f"y has 0 labels (shape {y.shape}), while a minimum of 1 is required. {_HINT}")

@@ -12,7 +12,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._validation import check_choice, check_number, check_texts
 from sk_ulmfit.text import get_tokenizer, numericalize
-from sk_ulmfit.training import SCHEDULES, finetune_language_model, negative_log_likelihood, resolve_device
+from sk_ulmfit.training import (
+    SCHEDULES,
+    TrainingSettings,
+    finetune_language_model,
+    negative_log_likelihood,
+    resolve_device,
+)
 from sk_ulmfit.weights import ModelState, load_fastai_language_model, load_state, save_state
 
 
@@ -168,13 +174,15 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         start = None if self.pretrained is None else load_state(self.pretrained, "language_model")
         language = self.language or ("en" if start is None else start.config["language"])
         get_tokenizer(language)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.state_ = finetune_language_model(
             texts,
             start,
+            TrainingSettings.of(self, seed, resolve_device(self.device)),
+            sizes={"emb_dim": self.emb_dim, "hidden_dim": self.hidden_dim, "n_layers": self.n_layers},
+            vocab_size=self.vocab_size,
+            min_frequency=self.min_frequency,
             language=language,
-            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
-            device=resolve_device(self.device),
-            **{name: getattr(self, name) for name in _TRAINING_PARAMETERS},
         )
         return self
 
@@ -212,7 +220,9 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
             state, corpus, bptt=self.bptt, batch_size=self.batch_size, device=resolve_device(self.device)
         )
         if not n_tokens:
-            raise ValueError("X holds no words, so there is nothing to score; give at least one text that is not empty.")
+            raise ValueError(
+                "X holds no words, so there is nothing to score; give at least one text that is not empty."
+            )
         return -total / n_tokens
 
     def perplexity(self, X: Any) -> float:
@@ -328,9 +338,3 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
         return tags
-
-
-_TRAINING_PARAMETERS = (
-    "max_epochs", "lr", "lr_decay", "schedule", "emb_dim", "hidden_dim", "n_layers", "vocab_size", "min_frequency",
-    "batch_size", "bptt", "dropout_multiplier", "alpha", "beta", "gradient_clip", "n_jobs", "verbose",
-)  # fmt: skip

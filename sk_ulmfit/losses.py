@@ -82,7 +82,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: 
 
 
 def squared_activations(dropped: Tensor, raw: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums behind activation regularisation (AR) and temporal activation regularisation (TAR).
+    """Give the sums behind activation regularisation (AR) and temporal activation regularisation (TAR).
 
     Merity et al. 2017, section 4.6. Divide by the number of positions, or of neighbouring pairs, times width
     for the means.

@@ -6,13 +6,14 @@ Lengths are respected everywhere, so that a row's result never depends on the ro
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 State = list[tuple[Tensor, Tensor]]
 
@@ -101,7 +102,7 @@ class AWDLSTM(nn.Module):
         self.input_p, self.hidden_p, self.weight_p, self.embed_p = input_p, hidden_p, weight_p, embed_p
         sizes = [emb_dim, *[hidden_dim] * (n_layers - 1), emb_dim]
         self.embedding = nn.Embedding(vocab_size, emb_dim)
-        self.rnns = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.rnns = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in itertools.pairwise(sizes))
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
@@ -113,11 +114,12 @@ class AWDLSTM(nn.Module):
         if not self.training:
             return None
         weight = self.embedding.weight
+        layers: list[Any] = list(self.rnns)
         return DropoutMasks(
             embed=dropout_mask(weight, (weight.shape[0], 1), self.embed_p),
             input=dropout_mask(weight, (batch_size, 1, weight.shape[1]), self.input_p),
-            hidden=[dropout_mask(weight, (batch_size, 1, r.hidden_size), self.hidden_p) for r in self.rnns[:-1]],
-            recurrent=[F.dropout(r.weight_hh_l0, self.weight_p) if self.weight_p else None for r in self.rnns],
+            hidden=[dropout_mask(weight, (batch_size, 1, r.hidden_size), self.hidden_p) for r in layers[:-1]],
+            recurrent=[F.dropout(r.weight_hh_l0, self.weight_p) if self.weight_p else None for r in layers],
         )
 
     def forward(
@@ -171,11 +173,11 @@ class AWDLSTM(nn.Module):
                 x = x * mask
             weight = None if masks is None else masks.recurrent[layer]
             dropped = {} if weight is None else {"weight_hh_l0": weight}
-            packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False) if ragged else x
+            packed: Any = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False) if ragged else x
             args = (packed, None if state is None else state[layer])
             x, layer_state = torch.func.functional_call(rnn, dropped, args) if dropped else rnn(*args)
             if ragged:
-                x, _ = pad_packed_sequence(x, batch_first=True, total_length=time)
+                x, _ = pad_packed_sequence(cast(PackedSequence, x), batch_first=True, total_length=time)
             new_state.append(layer_state)
         return x, new_state
 
@@ -212,9 +214,7 @@ class LanguageModel(nn.Module):
         embedding, *rnns = self.encoder.layer_groups()
         return [*rnns, [*embedding, self.decoder_bias]]
 
-    def forward(
-        self, ids: Tensor, lengths: Tensor, state: State | None = None
-    ) -> tuple[Tensor, Tensor, State]:
+    def forward(self, ids: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
         """Give decoder input with and without dropout, each (batch, time, emb_dim), and the new state."""
         raw, state = self.encoder(ids, lengths, state)
         dropped = raw
@@ -234,8 +234,9 @@ class BatchNorm(nn.BatchNorm1d):
         """Normalise x of shape (batch, features)."""
         if not self.training or len(x) < 2:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        self.num_batches_tracked.add_(1)
-        momentum = max(0.1, 1 / int(self.num_batches_tracked))
+        counter = cast(Tensor, self.num_batches_tracked)
+        counter.add_(1)
+        momentum = max(0.1, 1 / int(counter))
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps)
 
 
@@ -270,3 +271,8 @@ class ConcatPoolingHead(nn.Sequential):
             nn.Dropout(hidden_p),
             nn.Linear(hidden_dim, n_labels),
         )
+
+    def start_at(self, base_rate: Any) -> None:
+        """Let every text begin near the share of texts that have each label, shape (n_labels,), each in (0, 1)."""
+        last: Any = self[-1]
+        last.bias.data.copy_(torch.logit(torch.as_tensor(base_rate)))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sk_ulmfit.batching import DocumentBatches, StreamBatches
 from sk_ulmfit.losses import linear_cross_entropy, squared_activations
-from sk_ulmfit.modules import detach
+from sk_ulmfit.modules import State, detach
 
 
 class _LayeredNet(NeuralNet):  # type: ignore[misc]
@@ -83,11 +83,16 @@ class MultiLabelNet(_LayeredNet):
         return self.module_(to_tensor(x["ids"], device=self.device), x["lengths"])
 
     def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
-        """BCE, and in training the penalties."""
+        """BCE, and in training the penalties.
+
+        BCE is the mean over labels, the penalties were made for a loss per document: dividing them by the number of
+        labels keeps their strength the same whatever that number is.
+        """
         if not isinstance(y_pred, tuple):
             return super().get_loss(y_pred, y_true, X, training)
         logits, activation, change = y_pred
-        return super().get_loss(logits, y_true, X, training) + self.alpha * activation + self.beta * change
+        loss = super().get_loss(logits, y_true, X, training)
+        return loss + (self.alpha * activation + self.beta * change) / logits.shape[1]
 
     def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Tensor]:
         """Give the outputs in the order of the documents, whatever the order of the batches."""
@@ -126,7 +131,7 @@ class LanguageModelNet(_LayeredNet):
 
     def run_single_epoch(self, iterator: Any, *args: Any, **kwargs: Any) -> None:
         """Begin every pass over a stream with an empty state."""
-        self.state_ = None
+        self.state_: State | None = None
         super().run_single_epoch(iterator, *args, **kwargs)
         self.state_ = None
 
@@ -149,7 +154,11 @@ class LanguageModelNet(_LayeredNet):
             squares, steps = squared_activations(dropped, raw, counted)
             width = raw.shape[2]
             n_pairs = (counted[:, 1:] & counted[:, :-1]).sum().clamp(min=1)
-            loss = loss + self.alpha * squares / (counted.sum().clamp(min=1) * width) + self.beta * steps / (n_pairs * width)
+            loss = (
+                loss
+                + self.alpha * squares / (counted.sum().clamp(min=1) * width)
+                + self.beta * steps / (n_pairs * width)
+            )
         return loss
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sk_ulmfit.losses import squared_activations
-from sk_ulmfit.modules import AWDLSTM, DropoutMasks, State, detach
+from sk_ulmfit.modules import AWDLSTM, ConcatPoolingHead, DropoutMasks, State, detach
 
 # A training batch with more pooled positions than this recomputes its windows in the backward pass.
 GRAPH_TOKENS = 6_144
@@ -59,7 +59,7 @@ class TextClassifier(nn.Module):
         None pools all.
     """
 
-    def __init__(self, encoder: AWDLSTM, head: nn.Module, bptt: int = 70, max_length: int | None = 1400):
+    def __init__(self, encoder: AWDLSTM, head: ConcatPoolingHead, bptt: int = 70, max_length: int | None = 1400):
         super().__init__()
         self.encoder = encoder
         self.head = head
@@ -143,6 +143,8 @@ class Documents:
 
 
 class Window(NamedTuple):
+    """One window of a batch: the same positions of all documents that reach this far."""
+
     number: int
     begin: int
     ids: Tensor  # (rows, time)

@@ -158,10 +158,8 @@ class Vocabulary:
         names += [None] * (-len(names) % 8)
         fillers = (name for i in itertools.count() if (name := f"xxfake{i}") not in taken)
         self._index: dict[str, int] = {}
-        for position, name in enumerate(names):
-            if name is None or name in self._index:
-                name = next(fillers)
-            self._index[name] = position
+        for position, word in enumerate(names):
+            self._index[next(fillers) if word is None or word in self._index else word] = position
         self.words = list(self._index)
 
     @classmethod
@@ -260,7 +258,7 @@ class Vocabulary:
 
 
 class Tokenizer:
-    """spaCy's rule-based tokenizer for one language, with the ULMFiT marker rules.
+    """Rule-based tokenizer of spaCy-based tokenizer for one language, with the ULMFiT marker rules.
 
     A *unit* is one spaCy token with its markers, written as tokens joined by a blank:
     ``"xxmaj hello"``, ``"xxrep 4 !"``. White space only separates.
@@ -402,9 +400,9 @@ def tokenize_corpus(
 
     ends = np.cumsum([len(text) for text in texts])
     borders = np.searchsorted(ends, np.linspace(0, ends[-1], 2 * n_workers + 1)[1:-1])
-    borders = [0, *borders.tolist(), len(texts)]
+    edges = [0, *borders.tolist(), len(texts)]
     blocks = Parallel(n_jobs=n_workers)(
-        delayed(_tokenize_block)(texts[a:b], language) for a, b in zip(borders, borders[1:], strict=False) if a < b
+        delayed(_tokenize_block)(texts[a:b], language) for a, b in itertools.pairwise(edges) if a < b
     )
     index: dict[str, int] = {}
     parts = []

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import expit
 from skorch.callbacks import EarlyStopping, GradientNormClipping
 from skorch.helper import predefined_split
 
@@ -61,7 +62,9 @@ def resolve_device(device: str) -> str:
     try:
         kind = torch.device(device).type
     except (RuntimeError, TypeError):
-        raise ValueError(f"device must be 'auto' or a device of torch such as 'cpu' or 'cuda', got {device!r}.") from None
+        raise ValueError(
+            f"device must be 'auto' or a device of torch such as 'cpu' or 'cuda', got {device!r}."
+        ) from None
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={device!r}, but torch finds no GPU here. Pass device='auto' or 'cpu'.")
     return device
@@ -84,30 +87,71 @@ def seeded(seed: int, device: str) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train; shared by both stages, and named as the parameters of the estimators.
+
+    Parameters
+    ----------
+    max_epochs : int
+        Passes over the data.
+    lr : float
+        Largest learning rate, that of the top group.
+    lr_decay : float
+        Ratio of each group's rate to that of the group below.
+    schedule : {"slanted_triangular", "one_cycle"}
+        How the rate moves.
+    batch_size : int
+        Most rows of a batch.
+    bptt : int
+        Tokens per window.
+    dropout_multiplier : float
+        Factor on the dropout rates.
+    alpha, beta : float
+        Weights of the AR and TAR penalties.
+    gradient_clip : float or None
+        Largest norm of the gradient.
+    seed : int
+        Source of all randomness.
+    device : str
+        Device of torch.
+    n_jobs : int or None
+        Worker processes that tokenize.
+    verbose : int
+        1 shows a progress bar.
+    """
+
+    max_epochs: int
+    lr: float
+    lr_decay: float
+    schedule: str
+    batch_size: int
+    bptt: int
+    dropout_multiplier: float
+    alpha: float
+    beta: float
+    gradient_clip: float | None
+    seed: int
+    device: str
+    n_jobs: int | None
+    verbose: int
+
+    @classmethod
+    def of(cls, estimator: Any, seed: int, device: str) -> TrainingSettings:
+        """Take the settings from an estimator's parameters."""
+        names = [field.name for field in fields(cls) if field.name not in ("seed", "device")]
+        return cls(seed=seed, device=device, **{name: getattr(estimator, name) for name in names})
+
+
 def finetune_language_model(
     texts: Sequence[str],
     start: ModelState | None,
+    settings: TrainingSettings,
     *,
-    max_epochs: int,
-    lr: float,
-    lr_decay: float,
-    schedule: str,
-    emb_dim: int,
-    hidden_dim: int,
-    n_layers: int,
+    sizes: dict[str, int],
     vocab_size: int,
     min_frequency: int,
     language: str,
-    batch_size: int,
-    bptt: int,
-    dropout_multiplier: float,
-    alpha: float,
-    beta: float,
-    gradient_clip: float | None,
-    seed: int,
-    device: str,
-    n_jobs: int | None,
-    verbose: int,
 ) -> ModelState:
     """Train a language model on texts (stage 2 of ULMFiT; from scratch, also stage 1).
 
@@ -117,55 +161,47 @@ def finetune_language_model(
         Raw texts.
     start : ModelState or None
         Language model to start from; its sizes are kept and its vocabulary is fitted to the texts. None starts
-        from random weights of the sizes given.
-    max_epochs, lr, lr_decay, schedule, batch_size, bptt, dropout_multiplier, alpha, beta, gradient_clip, \
-vocab_size, min_frequency, language, n_jobs, verbose
-        As in `ULMFiTLanguageModel`.
-    emb_dim, hidden_dim, n_layers : int
-        Sizes of a model made from scratch.
-    seed : int
-        Source of all randomness.
-    device : str
-        Device of torch.
+        from random weights.
+    settings : TrainingSettings
+        How to train; `lr_decay` counts only with `start`.
+    sizes : dict
+        ``emb_dim``, ``hidden_dim`` and ``n_layers`` of a model made from scratch.
+    vocab_size : int
+        Most words.
+    min_frequency : int
+        Rarer words become unknown, unless `start` knows them.
+    language : str
+        Language code of spaCy's tokenizer.
 
     Returns
     -------
     ModelState
         The language model.
     """
-    corpus, words = tokenize_corpus(texts, language, n_jobs)
+    corpus, words = tokenize_corpus(texts, language, settings.n_jobs)
     counts = np.bincount(corpus.ids, minlength=len(words))
     known = () if start is None else start.vocabulary.words
-    vocabulary = Vocabulary.from_counts(
-        words, counts, max_size=vocab_size, min_frequency=min_frequency, known=known
-    )
+    vocabulary = Vocabulary.from_counts(words, counts, max_size=vocab_size, min_frequency=min_frequency, known=known)
     corpus = corpus.map_ids(vocabulary.lookup(words))
     if start is not None:
         sizes = {name: start.config[name] for name in ("emb_dim", "hidden_dim", "n_layers")}
-    else:
-        sizes = {"emb_dim": emb_dim, "hidden_dim": hidden_dim, "n_layers": n_layers}
-    trained = start is not None or max_epochs > 0
+    trained = start is not None or settings.max_epochs > 0
     config = {**sizes, "language": language, "trained": trained}
-    with seeded(seed, device):
-        module = build_language_model(config, len(vocabulary), dropout_multiplier)
+    with seeded(settings.seed, settings.device):
+        module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
         if start is not None:
             _load_weights(module, fit_vocabulary(start.weights, start.vocabulary, vocabulary))
         history: list[dict[str, Any]] = []
-        if max_epochs:
+        if settings.max_epochs:
             if len(corpus.ids) < 3:
                 raise ValueError(f"The texts hold only {len(corpus.ids)} tokens; a language model needs more text.")
             net = LanguageModelNet(
                 module,
-                bptt=bptt,
-                alpha=alpha,
-                beta=beta,
-                lr=lr,
-                lr_decay=1.0 if start is None else lr_decay,
-                batch_size=batch_size,
-                max_epochs=max_epochs,
+                bptt=settings.bptt,
+                batch_size=settings.batch_size,
                 pad_id=vocabulary.pad,
-                callbacks=_callbacks("language model", schedule, gradient_clip, verbose),
-                **_shared_settings(seed, device),
+                callbacks=_callbacks("language model", settings),
+                **{**_net_settings(settings), "lr_decay": 1.0 if start is None else settings.lr_decay},
             )
             fit_net(net, StreamDataset(corpus))
             history = plain_history(net.history)
@@ -177,26 +213,13 @@ def train_classifier(
     indicator: NDArray[np.float32],
     label_names: Sequence[Any],
     language_model: ModelState,
+    settings: TrainingSettings,
     *,
-    max_epochs: int,
-    lr: float,
-    lr_decay: float,
-    schedule: str,
-    batch_size: int,
-    bptt: int,
     max_length: int | None,
-    dropout_multiplier: float,
-    alpha: float,
-    beta: float,
-    gradient_clip: float | None,
     early_stopping: bool,
     validation_fraction: float,
     n_iter_no_change: int,
     callbacks: Sequence[Any] | None,
-    seed: int,
-    device: str,
-    n_jobs: int | None,
-    verbose: int,
 ) -> ModelState:
     """Train a classifier on the body of a language model (stage 3 of ULMFiT).
 
@@ -212,55 +235,50 @@ def train_classifier(
         Names to keep with the model.
     language_model : ModelState
         Where the body and the vocabulary come from.
-    max_epochs, lr, lr_decay, schedule, batch_size, bptt, max_length, dropout_multiplier, alpha, beta, \
-gradient_clip, early_stopping, validation_fraction, n_iter_no_change, callbacks, n_jobs, verbose
-        As in `ULMFiTMultiLabelClassifier`.
-    seed : int
-        Source of all randomness.
-    device : str
-        Device of torch.
+    settings : TrainingSettings
+        How to train.
+    max_length : int or None
+        How many tokens, from the end, of a document are pooled.
+    early_stopping : bool
+        Whether to stop when the loss on held-out rows no longer falls.
+    validation_fraction : float
+        Share of the rows held out for that.
+    n_iter_no_change : int
+        Epochs without improvement after which to stop.
+    callbacks : sequence of skorch callbacks, or None
+        The user's own.
 
     Returns
     -------
     ModelState
         The classifier.
     """
-    corpus = numericalize(texts, language_model.vocabulary, language_model.config["language"], n_jobs)
+    corpus = numericalize(texts, language_model.vocabulary, language_model.config["language"], settings.n_jobs)
     config = {
         **language_model.config,
         "label_names": list(label_names),
-        "bptt": bptt,
+        "bptt": settings.bptt,
         "max_length": max_length,
-        "batch_size": batch_size,
+        "batch_size": settings.batch_size,
     }
-    train, held_out = split_rows(len(corpus), validation_fraction if early_stopping else 0.0, seed)
+    train, held_out = split_rows(len(corpus), validation_fraction if early_stopping else 0.0, settings.seed)
     dataset = DocumentDataset(corpus.take(train), indicator[train])
     extra: list[Any] = list(callbacks or [])
     if early_stopping:
         extra.append(EarlyStopping(patience=n_iter_no_change, load_best=True, sink=_say_nothing))
     if language_model.config["trained"]:
         extra.append(GradualUnfreezing())
-    with seeded(seed, device):
-        module = build_classifier(config, len(language_model.vocabulary), dropout_multiplier)
+    with seeded(settings.seed, settings.device):
+        module = build_classifier(config, len(language_model.vocabulary), settings.dropout_multiplier)
         _load_weights(module.encoder, _encoder_weights(language_model.weights))
-        n = len(train)
-        base_rate = (dataset.y.sum(0) + 0.5) / (n + 1)
-        module.head[-1].bias.data.copy_(torch.from_numpy(logit(base_rate)))
+        module.head.start_at((dataset.y.sum(0) + 0.5) / (len(train) + 1))
+        held_out_set = DocumentDataset(corpus.take(held_out), indicator[held_out])
         net = classifier_net(
             module,
             config,
             language_model.vocabulary,
-            seed=seed,
-            device=device,
-            alpha=alpha,
-            beta=beta,
-            lr=lr,
-            lr_decay=lr_decay,
-            max_epochs=max_epochs,
-            train_split=predefined_split(DocumentDataset(corpus.take(held_out), indicator[held_out]))
-            if early_stopping
-            else None,
-            callbacks=_callbacks("classifier", schedule, gradient_clip, verbose) + extra,
+            callbacks=_callbacks("classifier", settings) + extra,
+            **{**_net_settings(settings), "train_split": predefined_split(held_out_set) if early_stopping else None},
         )
         fit_net(net, dataset)
     state = ModelState("classifier", config, language_model.vocabulary, plain_weights(net.module_))
@@ -269,7 +287,7 @@ gradient_clip, early_stopping, validation_fraction, n_iter_no_change, callbacks,
 
 
 def classifier_net(
-    module: TextClassifier, config: dict[str, Any], vocabulary: Vocabulary, *, seed: int, device: str, **settings: Any
+    module: TextClassifier, config: dict[str, Any], vocabulary: Vocabulary, **options: Any
 ) -> MultiLabelNet:
     """Wrap a classifier module in its skorch net.
 
@@ -281,11 +299,7 @@ def classifier_net(
         Configuration of the classifier.
     vocabulary : Vocabulary
         Its vocabulary.
-    seed : int
-        Seed of the order of batches.
-    device : str
-        Device of torch.
-    **settings : dict
+    **options : dict
         What else `MultiLabelNet` takes.
 
     Returns
@@ -293,37 +307,31 @@ def classifier_net(
     MultiLabelNet
         The net, not initialised.
     """
-    batch_size = config["batch_size"]
-    settings = {"alpha": 0.0, "beta": 0.0, "lr_decay": 1.0, "callbacks": [], **settings}
+    max_tokens = config["batch_size"] * WINDOWS_PER_DOCUMENT * config["bptt"]
     return MultiLabelNet(
-        module,
-        batch_size=batch_size,
-        max_tokens=batch_size * WINDOWS_PER_DOCUMENT * config["bptt"],
-        pad_id=vocabulary.pad,
-        **{**_shared_settings(seed, device), **settings},
+        module, batch_size=config["batch_size"], max_tokens=max_tokens, pad_id=vocabulary.pad, **options
     )
 
 
-def restore_classifier_net(state: ModelState, device: str, **settings: Any) -> MultiLabelNet:
+def restore_classifier_net(state: ModelState, settings: TrainingSettings) -> MultiLabelNet:
     """Make the net of a trained classifier, ready to predict.
 
     Parameters
     ----------
     state : ModelState
         A classifier.
-    device : str
-        Device of torch.
-    **settings : dict
-        What else `MultiLabelNet` takes.
+    settings : TrainingSettings
+        Where it runs, and how it was trained.
 
     Returns
     -------
     MultiLabelNet
         The net, initialised, with its history.
     """
-    module = build_classifier(state.config, len(state.vocabulary), 0.0)
-    _load_weights(module, state.weights)
-    net = classifier_net(module, state.config, state.vocabulary, seed=0, device=device, **settings)
+    with torch.device("meta"):
+        module = build_classifier(state.config, len(state.vocabulary), 0.0)
+    _load_weights(module, state.weights, assign=True)
+    net = classifier_net(module, state.config, state.vocabulary, **_net_settings(settings))
     net.initialize()
     for row in state.history:
         net.history.new_epoch()
@@ -351,7 +359,9 @@ def predict_proba(net: MultiLabelNet, corpus: TokenIds) -> NDArray[np.float64]:
     return np.clip(expit(logits), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
 
 
-def negative_log_likelihood(state: ModelState, corpus: TokenIds, *, bptt: int, batch_size: int, device: str) -> tuple[float, int]:
+def negative_log_likelihood(
+    state: ModelState, corpus: TokenIds, *, bptt: int, batch_size: int, device: str
+) -> tuple[float, int]:
     """Sum the negative log-likelihood of documents, each read by itself from an empty state.
 
     Parameters
@@ -374,8 +384,9 @@ def negative_log_likelihood(state: ModelState, corpus: TokenIds, *, bptt: int, b
     n_tokens : int
         Tokens predicted: all but the first of each document.
     """
-    module = build_language_model(state.config, len(state.vocabulary), 0.0)
-    _load_weights(module, state.weights)
+    with torch.device("meta"):
+        module = build_language_model(state.config, len(state.vocabulary), 0.0)
+    _load_weights(module, state.weights, assign=True)
     module.to(device).eval()
     lengths = corpus.lengths
     whole = np.flatnonzero(lengths > 1)
@@ -453,8 +464,8 @@ def _encoder_weights(weights: Weights) -> Weights:
     return {name.removeprefix("encoder."): array for name, array in weights.items() if name.startswith("encoder.")}
 
 
-def _load_weights(module: torch.nn.Module, weights: Weights) -> None:
-    module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
+def _load_weights(module: torch.nn.Module, weights: Weights, assign: bool = False) -> None:
+    module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()}, assign=assign)
 
 
 def plain_weights(module: torch.nn.Module) -> Weights:
@@ -474,25 +485,28 @@ def plain_history(history: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _callbacks(stage: str, schedule: str, gradient_clip: float | None, verbose: int) -> list[Any]:
-    callbacks = [SCHEDULES[schedule]()]
-    if gradient_clip is not None:
-        callbacks.append(GradientNormClipping(gradient_clip))
-    if verbose:
+def _callbacks(stage: str, settings: TrainingSettings) -> list[Any]:
+    callbacks = [SCHEDULES[settings.schedule]()]
+    if settings.gradient_clip is not None:
+        callbacks.append(GradientNormClipping(settings.gradient_clip))
+    if settings.verbose:
         callbacks.append(Progress(stage))
     return callbacks
 
 
-def _shared_settings(seed: int, device: str) -> dict[str, Any]:
+def _net_settings(settings: TrainingSettings) -> dict[str, Any]:
+    """Collect what both nets are given."""
     return {
+        **{
+            name: getattr(settings, name)
+            for name in ("alpha", "beta", "lr", "lr_decay", "max_epochs", "seed", "device")
+        },
         "optimizer": torch.optim.AdamW,
         "optimizer__betas": (0.7, 0.99),
         "optimizer__weight_decay": 0.01,
         "optimizer__fused": True,
         "train_split": None,
         "callbacks__print_log": None,
-        "seed": seed,
-        "device": device,
         "verbose": 0,
     }
 

@@ -155,7 +155,9 @@ def load_state(path: str | os.PathLike[str], kind: str) -> ModelState:
         raise ModelFileError(f"{path} is not a model of sk_ulmfit; give a file that save() wrote.")
     if header["kind"] != kind:
         named = header["kind"].replace("_", " ")
-        raise ModelFileError(f"{path} holds a {named}, not a {kind.replace('_', ' ')}; load it with the class that saved it.")
+        raise ModelFileError(
+            f"{path} holds a {named}, not a {kind.replace('_', ' ')}; load it with the class that saved it."
+        )
     if int(header["format_version"]) > FORMAT_VERSION:
         raise ModelFileError(f"{path} was written by a later version of sk_ulmfit; upgrade the package to read it.")
     damaged = ModelFileError(f"{path} is damaged (its contents do not match its checksum); copy or save it again.")
@@ -195,7 +197,7 @@ def _digest(weights: Mapping[str, NDArray[Any]]) -> str:
     for name in sorted(weights):
         array = np.ascontiguousarray(weights[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -286,7 +288,9 @@ def load_fastai_language_model(
         if found is None:
             raise ModelFileError(f"{path} has no tensor {name!r}; an AWD-LSTM of fastai was expected.")
         array = tensors[found]
-        if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True)):
+        if array.ndim != len(shape) or any(
+            want not in (None, got) for want, got in zip(shape, array.shape, strict=True)
+        ):
             wanted = " x ".join("any" if n is None else str(n) for n in shape)
             raise ModelFileError(f"{path}: tensor {found!r} has shape {array.shape}, expected {wanted}.")
         return array.astype(np.float32)
@@ -366,10 +370,7 @@ def _read_words(vocab: Sequence[str] | str | os.PathLike[str]) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelFileError(f"The vocabulary {path} cannot be read as UTF-8 text: {error}.") from None
-    if text.lstrip().startswith("["):
-        words = json.loads(text)
-    else:
-        words = text.removesuffix("\n").split("\n")
+    words = json.loads(text) if text.lstrip().startswith("[") else text.removesuffix("\n").split("\n")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ModelFileError(f"The vocabulary {path} must be a JSON list of words, or one word a line.")
     return words

@@ -34,16 +34,27 @@ def corpus():
 
 
 def tiny_lm(**params):
-    return ULMFiTLanguageModel(**{**dict(max_epochs=1, emb_dim=12, hidden_dim=16, n_layers=2, bptt=10, min_frequency=1), **params})
+    return ULMFiTLanguageModel(
+        **{
+            **{"max_epochs": 1, "emb_dim": 12, "hidden_dim": 16, "n_layers": 2, "bptt": 10, "min_frequency": 1},
+            **params,
+        }
+    )
 
 
 def tiny_classifier(**params):
-    settings = dict(language_model=tiny_lm(), max_epochs=3, lr=0.03, batch_size=8, bptt=10, random_state=0)
+    settings = {
+        "language_model": tiny_lm(),
+        "max_epochs": 3,
+        "lr": 0.03,
+        "batch_size": 8,
+        "bptt": 10,
+        "random_state": 0,
+    }
     return ULMFiTMultiLabelClassifier(**{**settings, **params})
 
 
 @pytest.fixture(scope="session")
-def fitted(corpus):
-    """A classifier that has learned its small corpus well."""
-    texts, labels = corpus
-    return tiny_classifier(max_epochs=12).fit(texts, labels)
+def fitted():
+    """A classifier that has learned its texts well; tests must not change it."""
+    return tiny_classifier(max_epochs=12, lr=0.05, dropout_multiplier=0.1).fit(*make_corpus(120, seed=7))

@@ -76,7 +76,7 @@ def test_the_stream_predicts_every_next_token_once(lengths, batch_size, bptt):
 def test_documents_of_the_stream_are_reshuffled_each_epoch_and_stay_whole():
     corpus = corpus_of([7] * 40)
     batches = StreamBatches(StreamDataset(corpus), 1, 1000, pad_id=0, seed=3)
-    first, second = ([x["ids"][0].tolist() for x, _ in batches][0] for _ in range(2))
+    first, second = (next(x["ids"][0].tolist() for x, _ in batches) for _ in range(2))
     assert first != second
     for stream in (first, second):
         starts = stream[::7]

@@ -77,6 +77,8 @@ def test_penalties_leave_padding_out():
     dropped, raw = torch.randn(2, 5, 3), torch.randn(2, 5, 3)
     counted = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], dtype=torch.bool)
     squares, steps = squared_activations(dropped, raw, counted)
-    assert squares.item() == pytest.approx((dropped[0] ** 2).sum().item() + (dropped[1, :2] ** 2).sum().item(), rel=1e-5)
+    assert squares.item() == pytest.approx(
+        (dropped[0] ** 2).sum().item() + (dropped[1, :2] ** 2).sum().item(), rel=1e-5
+    )
     wanted = ((raw[0, 1:] - raw[0, :-1]) ** 2).sum() + ((raw[1, 1] - raw[1, 0]) ** 2).sum()
     assert steps.item() == pytest.approx(wanted.item(), rel=1e-5)

@@ -1,3 +1,5 @@
+import functools
+import operator
 import string
 
 import numpy as np
@@ -132,7 +134,7 @@ def test_very_long_texts_and_chunks():
 @given(st.lists(st.lists(st.integers(0, 99), max_size=5), min_size=1, max_size=6), st.data())
 def test_take_gives_the_documents_asked_for(documents, data):
     offsets = np.cumsum([0, *map(len, documents)])
-    corpus = TokenIds(np.array(sum(documents, []), np.int32), offsets)
+    corpus = TokenIds(np.array(functools.reduce(operator.iadd, documents, []), np.int32), offsets)
     chosen = data.draw(st.lists(st.integers(0, len(documents) - 1), max_size=8))
     taken = corpus.take(np.array(chosen, int))
     assert [taken[i].tolist() for i in range(len(taken))] == [documents[i] for i in chosen]
@@ -183,7 +185,9 @@ def test_size_is_a_multiple_of_eight_within_the_limit(n):
 
 
 def test_known_words_need_no_frequency_and_fill_free_places():
-    vocabulary = Vocabulary.from_counts(["new", "once"], np.array([2, 1]), known=["once", "never", "xxbos"], max_size=16)
+    vocabulary = Vocabulary.from_counts(
+        ["new", "once"], np.array([2, 1]), known=["once", "never", "xxbos"], max_size=16
+    )
     assert vocabulary.words[8:11] == ["new", "once", "never"]
 
 

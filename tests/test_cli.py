@@ -1,0 +1,197 @@
+import subprocess
+import sys
+
+import pytest
+from conftest import make_corpus
+
+from sk_ulmfit import ULMFiTMultiLabelClassifier, cli
+from sk_ulmfit.datasets import load_support_messages, load_table, write_table
+
+SMALL = ["--emb-dim", "8", "--hidden-dim", "8", "--n-layers", "2", "--lm-epochs", "1", "--max-epochs", "2"]
+
+
+def run(*args):
+    return cli.main([str(arg) for arg in args])
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "mail.csv"
+    texts, labels = make_corpus(24)
+    rows = [
+        {"id": i, "subject": f"Case, {i}", "body": t, "topics": " | ".join(ls), "late": int("late" in t)}
+        for i, (t, ls) in enumerate(zip(texts, labels, strict=True))
+    ]
+    write_table(path, ["id", "subject", "body", "topics", "late"], rows)
+    return path
+
+
+@pytest.fixture
+def model(table, tmp_path):
+    out = tmp_path / "mail.model"
+    args = ["--text", "subject", "--text", "body", "--label-column", "topics", "--delimiter", "|"]
+    assert run("train", table, *args, "--out", out, "--random-state", 0, *SMALL) == 0
+    return out
+
+
+def test_train_predict_evaluate(table, model, tmp_path, capsys):
+    capsys.readouterr()
+    out = tmp_path / "out.csv"
+    assert run("predict", model, table, "--out", out) == 0
+    assert "Predicted 24 texts" in capsys.readouterr().out
+    given, written = load_table(table, text="body"), load_table(out, text="body")
+    assert written.columns[:5] == given.columns
+    assert written.columns[5:] == ["predicted_labels", "proba_billing", "proba_delivery", "proba_technical"]
+    for before, after in zip(given.rows, written.rows, strict=True):
+        assert {k: after[k] for k in before} == before
+        chosen = [c[6:] for c in written.columns[6:] if float(after[c]) >= 0.5]
+        assert after["predicted_labels"] == "|".join(chosen)
+    assert run("evaluate", model, table) == 0
+    shown = capsys.readouterr().out
+    assert "billing" in shown
+    assert "micro average" in shown
+    assert "all labels right" in shown
+    assert run("evaluate", model, table, "--threshold", 0) == 0
+    assert " 1.000" in capsys.readouterr().out  # every label predicted: recall 1
+
+
+def test_two_text_columns_are_joined_with_field_marks(model):
+    clf = ULMFiTMultiLabelClassifier.load(model)
+    assert clf.metadata_["text"] == ["subject", "body"]
+    assert "case" in clf.vocabulary_
+
+
+def test_label_columns(table, tmp_path, capsys):
+    out = tmp_path / "late.model"
+    assert run("train", table, "--text", "body", "--labels", "late", "--out", out, *SMALL, "--unlabelled", table) == 0
+    assert "Trained on 24 texts and 1 labels" in capsys.readouterr().out
+    assert ULMFiTMultiLabelClassifier.load(out).label_names_.tolist() == ["late"]
+    assert run("evaluate", out, table) == 0
+    assert "late" in capsys.readouterr().out
+
+
+def test_start_from_a_saved_language_model(table, tmp_path, fitted):
+    fitted.language_model_.save(tmp_path / "lm")
+    args = ["--text", "body", "--label-column", "topics", "--delimiter", "|", "--out", tmp_path / "m"]
+    assert run("train", table, *args, "--language-model", tmp_path / "lm", "--lm-epochs", 0, "--max-epochs", 1) == 0
+    clf = ULMFiTMultiLabelClassifier.load(tmp_path / "m")
+    assert clf.net_.module_.encoder.embedding.embedding_dim == 12
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train", "NONE.csv", "--text", "t", "--labels", "a", "--out", "m"], "There is no file NONE.csv"),
+        (["train", "TABLE", "--text", "text", "--labels", "a", "--out", "m"], "no column 'text'. Its columns are 'id'"),
+        (["train", "TABLE", "--text", "body", "--labels", "topics", "--out", "m"], "line 2: column 'topics' holds"),
+        (
+            ["train", "TABLE", "--text", "body", "--labels", "late", "--out", "TABLE"],
+            "is not a model of sk_ulmfit; it is",
+        ),
+        (["train", "TABLE", "--text", "body", "--labels", "late", "--out", "no/m"], "folder no does not exist"),
+        (["train", "TABLE", "--text", "body", "--labels", "late", "--out", "m", "--lr", "-1"], "lr must be a number"),
+        (["predict", "TABLE", "TABLE", "--out", "o.csv"], "is not a model of sk_ulmfit"),
+        (["predict", "MODEL", "TABLE", "--out", "TABLE"], "is the input file"),
+        (["predict", "MODEL", "TABLE", "--out", "MODEL"], "exists and is left alone; pass --force"),
+        (["predict", "MODEL", "TABLE", "--out", "o.csv", "--text", "x"], "no column 'x'"),
+        (["predict", "MODEL", "TABLE", "--out", "o.csv", "--threshold", "2"], "between 0 and 1"),
+        (["evaluate", "NONE", "TABLE"], "There is no file NONE"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(args, message, table, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = {p: p.read_bytes() for p in (table, model)}
+    capsys.readouterr()
+    assert run(*[{"TABLE": table, "MODEL": model}.get(a, a) for a in args]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert {p: p.read_bytes() for p in (table, model)} == before
+
+
+def test_ctrl_c_writes_nothing(table, tmp_path, monkeypatch, capsys):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ULMFiTMultiLabelClassifier, "fit", interrupt)
+    out = tmp_path / "m"
+    assert run("train", table, "--text", "body", "--labels", "late", "--out", out) == 130
+    assert "nothing was written" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["predict"], ["evaluate"], ["demo"]])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(*command, "--help")
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert "sk-ulmfit" in shown
+    assert not command or f"sk-ulmfit {command[0]}" in shown.split("example")[1]
+
+
+def test_module_and_command_are_one():
+    shown = subprocess.run([sys.executable, "-m", "sk_ulmfit", "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("sk-ulmfit ")
+
+
+# --- tables -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "has no rows"),
+        ("text,labels\n", "has no rows"),
+        ("text,labels\na\n", "line 2: 1 cells where the header has 2"),
+        ("text,labels\na,b,c\n", "line 2: 3 cells"),
+        ("text,text\na,b\n", "columns of the same name"),
+        ('text,labels\n"a,b\n', "line 2"),
+    ],
+)
+def test_broken_tables(tmp_path, content, message):
+    path = tmp_path / "t.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_table(path, text="text", label_column="labels")
+
+
+def test_tables_of_other_encodings_and_forms(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes("text\ngrün\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="is not UTF-8 text"):
+        load_table(path, text="text")
+    path.write_bytes('\ufefftext,a,b\r\n"grün, ""x""\nzwei",1,\r\n\r\nb,False,yes\r\n'.encode())
+    table = load_table(path, text="text", labels=["a", "b"])
+    assert table.texts == ['grün, "x"\nzwei', "b"]
+    assert table.labels == [["a"], ["b"]]
+    assert table.indicator().tolist() == [[1, 0], [0, 1]]
+    path = tmp_path / "t.tsv"
+    path.write_text("text\tlabels\n" + "w " * 200_000 + "\tx; y;;x\n")
+    table = load_table(path, text="text", label_column="labels")
+    assert table.labels == [["x", "y"]]
+
+
+def test_support_messages_are_what_the_readme_says():
+    train, test = load_support_messages("train"), load_support_messages("test")
+    assert (len(train.texts), len(test.texts), len(train.label_names)) == (480, 180, 8)
+    assert test.label_names == train.label_names
+    texts = [" ".join(text.lower().split()) for text in train.texts + test.texts]
+    assert len(set(texts)) == 660
+    assert 1.4 < (train.indicator().sum() + test.indicator().sum()) / 660 < 1.6
+    assert train.indicator().sum(0).min() >= 60
+    with pytest.raises(ValueError, match="part must be"):
+        load_support_messages("dev")
+
+
+def test_demo_prints_both_models_and_what_to_do_next(monkeypatch):
+    from sk_ulmfit import demo
+
+    monkeypatch.setattr(demo, "LANGUAGE_MODEL", {"emb_dim": 8, "hidden_dim": 8, "n_layers": 1, "max_epochs": 1})
+    monkeypatch.setattr(demo, "CLASSIFIER", {"max_epochs": 1})
+    lines = []
+    figures = demo.run_demo(lines.append)
+    shown = "\n".join(lines)
+    for part in ("480 customer messages", "ULMFiT", "TF-IDF + logistic regression", "macro average", "What to do next"):
+        assert part in shown
+    assert figures["linear_micro_f1"] > 0.5

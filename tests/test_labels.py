@@ -1,0 +1,63 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from sklearn.preprocessing import MultiLabelBinarizer
+
+from sk_ulmfit.labels import check_labels
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.sampled_from("abcde"), max_size=4), min_size=1, max_size=8).filter(any))
+def test_label_lists_equal_multi_label_binarizer(rows):
+    binarizer = MultiLabelBinarizer()
+    wanted = binarizer.fit_transform(rows)
+    indicator, names = check_labels(rows)
+    assert names == binarizer.classes_.tolist()
+    assert np.array_equal(indicator, wanted)
+    assert indicator.dtype == np.float32
+
+
+def test_lists_of_zero_and_one_are_a_matrix_and_sets_never_are():
+    indicator, names = check_labels([[0, 1], [1, 0]])
+    assert (indicator.tolist(), names) == ([[0, 1], [1, 0]], [0, 1])
+    indicator, names = check_labels([{0, 1}, {1}])
+    assert (indicator.tolist(), names) == ([[1, 1], [0, 1]], [0, 1])
+    assert check_labels([[2, 5], [5]])[1] == [2, 5]
+    assert check_labels([("b", 3), (3,)])[1] == [3, "b"]
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (None, "requires y to be passed, but the target y is None"),
+        ([0, 1, 1], r"2-D indicator matrix, got an array of shape \(3,\) instead.*MultiLabelBinarizer"),
+        (np.array([0, 1]), "MultiLabelBinarizer"),
+        (pd.Series([0, 1]), "MultiLabelBinarizer"),
+        (["a", "b"], "MultiLabelBinarizer"),
+        (["a;b", "b"], "MultiLabelBinarizer"),
+        ("ab", "got a str"),
+        ({"a": 1}, "got a dict"),
+        ([[0, 2], [1, 0]], "must hold only 0 and 1, got 2 at row 0, column 1"),
+        (np.array([[0.5, 1.0]]), "got 0.5 at row 0, column 0.*y_range.*not supported: binarise"),
+        (np.array([[0, np.nan]]), "contains NaN, first at row 0, column 1"),
+        (np.array([[np.inf, 1]]), "contains infinity"),
+        (pd.DataFrame({"a": [1, None]}), "contains NaN"),
+        (np.array([["x", "y"]]), "not numeric"),
+        (np.zeros((3, 0)), "0 labels"),
+        (np.zeros((2, 2, 2)), "2-D indicator"),
+        ([[], []], "all empty: there is no label to learn"),
+        ([["a"], ["b", None]], "got None of type NoneType"),
+        ([["a"], ["b", ["c"]]], "nested list"),
+        ([["a"], "b"], "MultiLabelBinarizer"),
+        ([["a"], [1.5]], "got 1.5 of type float"),
+        (pd.DataFrame(np.eye(2), columns=["a", "a"]), "must be distinct"),
+        (sparse.csr_matrix([[0, 3]]), "got 3 at row 0, column 1"),
+    ],
+)
+def test_bad_labels_get_one_clear_line(y, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        check_labels(y)
+    assert "\n" not in str(caught.value)
