@@ -95,7 +95,7 @@ def _cut(
 
 def pad(corpus: TokenIds, indices: NDArray[np.int64], pad_id: int) -> dict[str, Tensor]:
     """Right-pad some documents to one matrix: ``{"ids": (batch, time) int64, "lengths": (batch,) int64}``."""
-    lengths = corpus.lengths[indices]
+    lengths = corpus.lengths_of(indices)
     ids = np.full((len(indices), int(lengths.max())), pad_id, np.int64)
     ids[np.arange(ids.shape[1]) < lengths[:, None]] = corpus.take(indices).ids
     return {"ids": torch.from_numpy(ids), "lengths": torch.from_numpy(lengths)}
@@ -197,11 +197,13 @@ class StreamBatches:
             rng = np.random.default_rng([self.seed, self.epoch])
             corpus = corpus.take(rng.permutation(len(corpus)))
         self.epoch += 1
-        padding = self.n_rows * self.row_length - self.n_targets
-        inputs = np.pad(corpus.ids[:-1], (0, padding), constant_values=self.pad_id).reshape(self.n_rows, -1)
-        targets = np.pad(corpus.ids[1:], (0, padding), constant_values=IGNORED).reshape(self.n_rows, -1)
+        size = self.n_rows * self.row_length
+        stream = np.concatenate([corpus.ids, np.full(size - self.n_targets, self.pad_id, np.int32)])
+        inputs, targets = (part.reshape(self.n_rows, -1) for part in (stream[:-1], stream[1:]))
         for start in range(0, self.row_length, self.bptt):
             window = slice(start, start + self.bptt)
-            ids = torch.from_numpy(inputs[:, window].astype(np.int64))
+            ids, wanted = inputs[:, window].astype(np.int64), targets[:, window].astype(np.int64)
+            place = self.row_length * np.arange(self.n_rows)[:, None] + np.arange(start, start + ids.shape[1])
+            wanted[place >= self.n_targets] = IGNORED
             lengths = torch.full((self.n_rows,), ids.shape[1], dtype=torch.int64)
-            yield {"ids": ids, "lengths": lengths}, torch.from_numpy(targets[:, window].astype(np.int64))
+            yield {"ids": torch.from_numpy(ids), "lengths": lengths}, torch.from_numpy(wanted)

@@ -43,6 +43,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 _LONGEST_CHUNK = 1_000  # characters; longer runs without white space are cut before spaCy sees them
 _CACHED_CHUNKS, _LONGEST_CACHED_CHUNK = 500_000, 64
+_DOCUMENTS_AT_ONCE = 50_000
 _PARALLEL_FROM = 4_000_000  # characters; below, starting worker processes costs more than it gains
 
 
@@ -108,12 +109,21 @@ class TokenIds:
         """Tokens per document, shape (n_documents,)."""
         return np.diff(self.offsets)
 
+    def lengths_of(self, indices: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Tokens of the documents at `indices`."""
+        return self.offsets[indices + 1] - self.offsets[indices]
+
     def take(self, indices: NDArray[np.integer[Any]]) -> TokenIds:
         """Copy the documents at `indices`, in that order."""
-        lengths = self.lengths[indices]
+        lengths = self.lengths_of(indices)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        positions = np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], lengths)
-        return TokenIds(self.ids[positions], offsets)
+        ids = np.empty(offsets[-1], np.int32)
+        for start in range(0, len(indices), _DOCUMENTS_AT_ONCE):  # index arrays of bounded size
+            part = slice(start, start + _DOCUMENTS_AT_ONCE)
+            begin, end = offsets[start], offsets[min(start + _DOCUMENTS_AT_ONCE, len(indices))]
+            shifts = self.offsets[indices[part]] - offsets[:-1][part]
+            ids[begin:end] = self.ids[np.arange(begin, end) + np.repeat(shifts, lengths[part])]
+        return TokenIds(ids, offsets)
 
     def map_ids(self, table: NDArray[np.integer[Any]]) -> TokenIds:
         """Replace every id i by ``table[i]``."""

@@ -57,4 +57,5 @@ def tiny_classifier(**params):
 @pytest.fixture(scope="session")
 def fitted():
     """A classifier that has learned its texts well; tests must not change it."""
-    return tiny_classifier(max_epochs=12, lr=0.05, dropout_multiplier=0.1).fit(*make_corpus(120, seed=7))
+    body = tiny_lm(emb_dim=24, hidden_dim=32)
+    return tiny_classifier(language_model=body, max_epochs=20, dropout_multiplier=0.1).fit(*make_corpus(120, seed=7))

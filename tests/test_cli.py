@@ -75,7 +75,7 @@ def test_start_from_a_saved_language_model(table, tmp_path, fitted):
     args = ["--text", "body", "--label-column", "topics", "--delimiter", "|", "--out", tmp_path / "m"]
     assert run("train", table, *args, "--language-model", tmp_path / "lm", "--lm-epochs", 0, "--max-epochs", 1) == 0
     clf = ULMFiTMultiLabelClassifier.load(tmp_path / "m")
-    assert clf.net_.module_.encoder.embedding.embedding_dim == 12
+    assert clf.net_.module_.encoder.embedding.embedding_dim == 24
 
 
 @pytest.mark.parametrize(

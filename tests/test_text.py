@@ -136,7 +136,9 @@ def test_take_gives_the_documents_asked_for(documents, data):
     offsets = np.cumsum([0, *map(len, documents)])
     corpus = TokenIds(np.array(functools.reduce(operator.iadd, documents, []), np.int32), offsets)
     chosen = data.draw(st.lists(st.integers(0, len(documents) - 1), max_size=8))
-    taken = corpus.take(np.array(chosen, int))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_module, "_DOCUMENTS_AT_ONCE", data.draw(st.integers(1, 9)))
+        taken = corpus.take(np.array(chosen, int))
     assert [taken[i].tolist() for i in range(len(taken))] == [documents[i] for i in chosen]
     assert corpus.lengths.tolist() == list(map(len, documents))
 
