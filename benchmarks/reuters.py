@@ -29,8 +29,8 @@ from sk_ulmfit.text import join_fields
 
 # A model that 2 CPU cores train from scratch in a few minutes, and the full one of the paper.
 QUICK = {
-    "lm": {"emb_dim": 128, "hidden_dim": 256, "n_layers": 2, "vocab_size": 8_000, "max_epochs": 1, "batch_size": 64},
-    "clf": {"max_epochs": 8, "batch_size": 64},
+    "lm": {"emb_dim": 128, "hidden_dim": 256, "n_layers": 2, "vocab_size": 8_000, "max_epochs": 0},
+    "clf": {"max_epochs": 6},
 }
 FULL = {"lm": {"max_epochs": 10}, "clf": {"max_epochs": 15}}
 

@@ -124,12 +124,12 @@ class DocumentBatches:
         self.epoch = 0
 
     def plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Indices of each batch of an epoch."""
+        """Give the indices of each batch of an epoch."""
         rng = None if self.seed is None else np.random.default_rng([self.seed, epoch])
         return bucket_batches(self.dataset.corpus.lengths, self.batch_size, self.max_tokens, rng)
 
     def n_batches(self, n_epochs: int) -> int:
-        """Batches of the first `n_epochs` epochs together."""
+        """Count the batches of the first `n_epochs` epochs together."""
         return sum(len(self.plan(epoch)) for epoch in range(n_epochs))
 
     def __iter__(self) -> Iterator[Batch]:
@@ -188,7 +188,7 @@ class StreamBatches:
         self.epoch = 0
 
     def n_batches(self, n_epochs: int) -> int:
-        """Windows of `n_epochs` epochs."""
+        """Count the windows of `n_epochs` epochs."""
         return n_epochs * -(-self.row_length // self.bptt)
 
     def __iter__(self) -> Iterator[Batch]:

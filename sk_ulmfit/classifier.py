@@ -36,7 +36,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
 
     ``fit`` fine-tunes a language model on the texts (stage 2) and trains a classifier on its body (stage 3):
     an AWD-LSTM, concat pooling and one output per label, binary cross-entropy, discriminative learning rates, and
-    gradual unfreezing. The network is a skorch net in `net_`.
+    gradual unfreezing from the top. A body that was not pre-trained (neither a path nor a fitted language model was
+    given) has nothing to preserve: it is trained whole from the first epoch, at one rate. The network is a skorch
+    net in `net_`.
 
     Parameters
     ----------
@@ -49,11 +51,11 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the
         language model.
     max_epochs : int, default=10
-        Epochs of classifier training, gradual unfreezing included.
+        Epochs of classifier training, gradual unfreezing (one more layer group in each epoch) included.
     lr : float, default=0.01
         Largest learning rate, that of the head.
     lr_decay : float, default=2.6
-        Each lower layer group learns at the rate of the one above divided by this.
+        Each lower layer group of a pre-trained body learns at the rate of the one above divided by this.
     schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
         How the learning rate moves over all steps.
     batch_size : int, default=32
@@ -214,7 +216,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         device = resolve_device(self.device)
         rng = check_random_state(self.random_state)
         lm_seed, seed = (int(number) for number in rng.randint(2**31 - 1, size=2))
-        language_model = self._fitted_language_model(texts + more_texts, lm_seed)
+        language_model, pretrained = self._fitted_language_model(texts + more_texts, lm_seed)
         settings = TrainingSettings.of(self, seed, device)
         state = train_classifier(
             texts,
@@ -222,6 +224,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             names,
             language_model.state_,
             settings,
+            pretrained=pretrained,
             max_length=self.max_length,
             early_stopping=self.early_stopping,
             validation_fraction=self.validation_fraction,
@@ -362,7 +365,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         self.label_names_ = np.empty(len(names), object)
         self.label_names_[:] = names
 
-    def _fitted_language_model(self, texts: list[str], seed: int) -> ULMFiTLanguageModel:
+    def _fitted_language_model(self, texts: list[str], seed: int) -> tuple[ULMFiTLanguageModel, bool]:
+        """Give the language model behind the body, and whether it has learned from more than these texts."""
         given: Any = self.language_model
         if isinstance(given, FrozenEstimator):
             given = given.estimator
@@ -373,7 +377,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             check_is_fitted(given)
         if isinstance(given, ULMFiTLanguageModel):
             if hasattr(given, "state_"):
-                return given
+                return given, True
             model = clone(given)
             if model.random_state is None:
                 model.set_params(random_state=seed)
@@ -388,7 +392,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             )
         if self.lm_epochs is not None:
             model.set_params(max_epochs=self.lm_epochs)
-        return model.fit(texts)
+        return model.fit(texts), model.pretrained is not None
 
     def _check_params(self) -> None:
         check_number("lm_epochs", self.lm_epochs, low=0, integer=True, none=True)

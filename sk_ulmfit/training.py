@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -178,6 +178,7 @@ def finetune_language_model(
     ModelState
         The language model.
     """
+    settings = replace(settings, lr_decay=1.0) if start is None else settings
     corpus, words = tokenize_corpus(texts, language, settings.n_jobs)
     counts = np.bincount(corpus.ids, minlength=len(words))
     known = () if start is None else start.vocabulary.words
@@ -185,8 +186,7 @@ def finetune_language_model(
     corpus = corpus.map_ids(vocabulary.lookup(words))
     if start is not None:
         sizes = {name: start.config[name] for name in ("emb_dim", "hidden_dim", "n_layers")}
-    trained = start is not None or settings.max_epochs > 0
-    config = {**sizes, "language": language, "trained": trained}
+    config = {**sizes, "language": language}
     with seeded(settings.seed, settings.device):
         module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
         if start is not None:
@@ -201,7 +201,7 @@ def finetune_language_model(
                 batch_size=settings.batch_size,
                 pad_id=vocabulary.pad,
                 callbacks=_callbacks("language model", settings),
-                **{**_net_settings(settings), "lr_decay": 1.0 if start is None else settings.lr_decay},
+                **_net_settings(settings),
             )
             fit_net(net, StreamDataset(corpus))
             history = plain_history(net.history)
@@ -215,6 +215,7 @@ def train_classifier(
     language_model: ModelState,
     settings: TrainingSettings,
     *,
+    pretrained: bool,
     max_length: int | None,
     early_stopping: bool,
     validation_fraction: float,
@@ -223,7 +224,8 @@ def train_classifier(
 ) -> ModelState:
     """Train a classifier on the body of a language model (stage 3 of ULMFiT).
 
-    A trained body is unfrozen gradually, from the top; a random one is trained whole from the first epoch.
+    A pre-trained body is unfrozen gradually, from the top, with lower rates for lower groups; any other is trained
+    whole from the first epoch at one rate, since there is nothing in it to preserve.
 
     Parameters
     ----------
@@ -237,6 +239,8 @@ def train_classifier(
         Where the body and the vocabulary come from.
     settings : TrainingSettings
         How to train.
+    pretrained : bool
+        Whether the body was trained on more than these texts.
     max_length : int or None
         How many tokens, from the end, of a document are pooled.
     early_stopping : bool
@@ -264,9 +268,10 @@ def train_classifier(
     train, held_out = split_rows(len(corpus), validation_fraction if early_stopping else 0.0, settings.seed)
     dataset = DocumentDataset(corpus.take(train), indicator[train])
     extra: list[Any] = list(callbacks or [])
+    settings = settings if pretrained else replace(settings, lr_decay=1.0)
     if early_stopping:
         extra.append(EarlyStopping(patience=n_iter_no_change, load_best=True, sink=_say_nothing))
-    if language_model.config["trained"]:
+    if pretrained:
         extra.append(GradualUnfreezing())
     with seeded(settings.seed, settings.device):
         module = build_classifier(config, len(language_model.vocabulary), settings.dropout_multiplier)

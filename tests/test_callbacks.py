@@ -75,7 +75,9 @@ class Recorder(Callback):
 
 def record(corpus, **params):
     log = []
-    tiny_classifier(**{"max_epochs": 6, "lr": 0.02, "callbacks": [Recorder(log)], **params}).fit(*corpus)
+    body = tiny_lm(random_state=0).fit(corpus[0])
+    settings = {"language_model": body, "max_epochs": 6, "lr": 0.02, "callbacks": [Recorder(log)], **params}
+    tiny_classifier(**settings).fit(*corpus)
     return log
 
 
@@ -107,9 +109,19 @@ def test_one_cycle_sets_rates_and_momentum(corpus):
         assert {b[0] for b in entry["betas"]} == {momentum}
 
 
-def test_a_random_body_is_trained_from_the_first_epoch(corpus):
-    log = record(corpus, lm_epochs=0)
-    assert not any(any(entry["frozen"]) for entry in log)
+@pytest.mark.parametrize("lm_epochs", [0, 1])
+def test_a_body_from_scratch_is_trained_whole_at_one_rate(corpus, lm_epochs):
+    log = record(corpus, language_model=tiny_lm(), lm_epochs=lm_epochs)
+    for step, entry in enumerate(log):
+        assert not any(entry["frozen"])
+        assert entry["rates"] == pytest.approx([0.02 * slanted_triangular(step, len(log))] * 4)
+
+
+def test_a_body_from_a_path_is_unfrozen_gradually(corpus, tmp_path):
+    tiny_lm(random_state=0).fit(corpus[0]).save(tmp_path / "lm")
+    log = record(corpus, language_model=tmp_path / "lm", lm_epochs=0)
+    assert log[0]["frozen"] == [True, True, True, False]
+    assert not any(log[-1]["frozen"])
 
 
 def test_nothing_is_left_frozen(fitted):
