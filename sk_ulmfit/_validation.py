@@ -73,6 +73,7 @@ def check_number(
     high: float = math.inf,
     integer: bool = False,
     none: bool = False,
+    exclusive: bool = False,
 ) -> None:
     """Check one numeric parameter against the range [low, high].
 
@@ -88,6 +89,8 @@ def check_number(
         Whether it must be a whole number.
     none : bool, default=False
         Whether None is allowed.
+    exclusive : bool, default=False
+        Whether the value must lie above `low`.
 
     Raises
     ------
@@ -97,11 +100,13 @@ def check_number(
     if value is None and none:
         return
     kind = numbers.Integral if integer else numbers.Real
-    if isinstance(value, kind) and not isinstance(value, (bool, np.bool_)) and low <= float(value) <= high:
+    is_number = isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
+    if is_number and low <= float(value) <= high and not (exclusive and value == low):
         return
-    bounds = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+    bounds = f" {'above' if exclusive else 'at least'} {low:g}" if math.isinf(high) else f" from {low:g} to {high:g}"
     what = "an integer" if integer else "a number"
-    raise ValueError(f"{name} must be {what} {bounds}{' or None' if none else ''}, got {value!r}.")
+    bounds = "" if math.isinf(low) else bounds
+    raise ValueError(f"{name} must be {what}{bounds}{' or None' if none else ''}, got {value!r}.")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

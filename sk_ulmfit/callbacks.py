@@ -34,7 +34,7 @@ def slanted_triangular(step: int, n_steps: int, cut_frac: float = 0.1, ratio: fl
     --------
     >>> from sk_ulmfit.callbacks import slanted_triangular
     >>> [round(0.01 * slanted_triangular(t, 100), 7) for t in (0, 5, 10, 99)]
-    [0.0003125, 0.0051562, 0.01, 0.0004201]
+    [0.0003125, 0.0051563, 0.01, 0.0004201]
     """
     cut = max(int(n_steps * cut_frac), 1)
     p = step / cut if step < cut else 1 - (step - cut) / max(n_steps - cut, 1)
@@ -73,7 +73,7 @@ def one_cycle(
     --------
     >>> from sk_ulmfit.callbacks import one_cycle
     >>> [round(2e-3 * one_cycle(t, 100)[0], 9) for t in (0, 10, 25, 75)]
-    [8e-05, 0.000743344, 0.002, 0.00050002]
+    [8e-05, 0.000743344, 0.002, 0.000500015]
     """
     position = step / n_steps
     if position < pct_start:
@@ -163,6 +163,19 @@ class GradualUnfreezing(Callback):  # type: ignore[misc]
             parameter.requires_grad_(True)
 
 
+class StopWhenDiverged(Callback):  # type: ignore[misc]
+    """End a training whose loss is no longer a number, before it can look finished."""
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Check the loss of the epoch."""
+        loss = net.history[-1]["train_loss"]
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"Training diverged: the loss is {loss} in epoch {len(net.history)} of {net.max_epochs}. "
+                f"Pass a learning rate below lr={net.lr:g}, or a gradient_clip."
+            )
+
+
 class Progress(Callback):  # type: ignore[misc]
     """A progress bar for one training stage, on stderr, with the time left.
 
@@ -194,5 +207,10 @@ class Progress(Callback):  # type: ignore[misc]
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Close the bar."""
-        self.bar_.close()
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it stands, also after an interrupt."""
+        if getattr(self, "bar_", None) is not None:
+            self.bar_.close()
         self.bar_ = None

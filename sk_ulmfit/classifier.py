@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,17 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._validation import check_choice, check_number, check_texts
-from sk_ulmfit.labels import check_labels, warn_constant
+from sk_ulmfit.labels import check_labels, label_lists, warn_constant
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.text import numericalize
 from sk_ulmfit.thresholds import check_thresholds
 from sk_ulmfit.training import (
     SCHEDULES,
     TrainingSettings,
+    plain_number,
     plain_weights,
     predict_proba,
     resolve_device,
@@ -105,7 +110,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     thresholds_ : ndarray of float64, shape (n_labels,)
         Threshold of each label, from `threshold`.
     net_ : MultiLabelNet
-        The trained skorch net; ``net_.module_`` is the torch module.
+        The trained skorch net, ready to predict; ``net_.module_`` is the torch module, in evaluation mode.
     history_ : list of dict
         Losses of each epoch of classifier training.
     language_model_ : ULMFiTLanguageModel
@@ -210,13 +215,14 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             raise ValueError(
                 f"X has {len(texts)} texts, but y has {len(indicator)} rows; give one row of labels per text."
             )
-        more_texts = [] if unlabelled_texts is None else check_texts(unlabelled_texts, "unlabelled_texts")
+        has_more = unlabelled_texts is not None and (not hasattr(unlabelled_texts, "__len__") or len(unlabelled_texts))
+        more_texts = check_texts(unlabelled_texts, "unlabelled_texts") if has_more else []
         check_thresholds(self.threshold, names)
         warn_constant(indicator, names)
         device = resolve_device(self.device)
         rng = check_random_state(self.random_state)
         lm_seed, seed = (int(number) for number in rng.randint(2**31 - 1, size=2))
-        language_model, pretrained = self._fitted_language_model(texts + more_texts, lm_seed)
+        language_model, pretrained = self._fitted_language_model(texts, more_texts, lm_seed)
         settings = TrainingSettings.of(self, seed, device)
         state = train_classifier(
             texts,
@@ -225,14 +231,13 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             language_model.state_,
             settings,
             pretrained=pretrained,
-            max_length=self.max_length,
+            max_length=plain_number(self.max_length),
             early_stopping=self.early_stopping,
             validation_fraction=self.validation_fraction,
             n_iter_no_change=self.n_iter_no_change,
             callbacks=self.callbacks,
         )
-        self._set_fitted(state, settings)
-        self.language_model_ = language_model
+        self._set_fitted(state, settings, language_model_=language_model)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -286,6 +291,31 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         """
         return [tuple(self.label_names_[row > 0].tolist()) for row in self.predict(X)]
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Give the share of texts with all labels right (subset accuracy), as scikit-learn does.
+
+        Parameters
+        ----------
+        X : sequence of str of length n
+            Raw texts.
+        y : array-like of shape (n, n_labels), or n label lists or sets
+            True labels; a label that the classifier does not know makes its text wrong.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each text in the mean.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
+        """
+        check_is_fitted(self)
+        rows = label_lists(y)
+        if rows is not None:
+            right = [set(labels) == set(found) for labels, found in zip(rows, self.predict_labels(X), strict=True)]
+            return float(np.average(right, weights=sample_weight))
+        indicator, _ = check_labels(y)
+        return float(accuracy_score(indicator.astype(np.int64), self.predict(X), sample_weight=sample_weight))
+
     @property
     def thresholds_(self) -> NDArray[np.float64]:
         """Threshold of each label, shape (n_labels,)."""
@@ -311,6 +341,10 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         check_is_fitted(self)
         if metadata is None:
             metadata = getattr(self, "metadata_", {})
+        try:
+            json.dumps(dict(metadata))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"metadata must be a mapping of what JSON can hold: {error}.") from None
         params = {name: _plain(name, value) for name, value in self.get_params(deep=False).items()}
         config = {**self._config, "params": params, "metadata": dict(metadata)}
         weights = plain_weights(self.net_.module_)
@@ -338,7 +372,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         ModelFileError
             If the file is missing, foreign or damaged.
         """
-        state = load_state(path, "classifier")
+        state, device_name = load_state(path, "classifier"), resolve_device(device)
         try:
             params = {**state.config.pop("params"), "device": device}
             metadata = state.config.pop("metadata")
@@ -347,25 +381,31 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             if isinstance(params["threshold"], dict):
                 params["threshold"] = dict(params["threshold"]["by_name"])
             model = cls(**params)
-            model._set_fitted(state, TrainingSettings.of(model, 0, resolve_device(device)))
+            model._set_fitted(state, TrainingSettings.of(model, 0, device_name))
         except (KeyError, TypeError, RuntimeError) as error:
-            raise ModelFileError(f"{path} does not describe a whole classifier ({error}); save it again.") from None
+            reason = " ".join(str(error).split())
+            raise ModelFileError(f"{path} does not describe a whole classifier ({reason}); save it again.") from None
         model.metadata_ = metadata
         return model
 
-    def _set_fitted(self, state: ModelState, settings: TrainingSettings) -> None:
+    def _set_fitted(self, state: ModelState, settings: TrainingSettings, **more: Any) -> None:
         names = state.config["label_names"]
-        net = restore_classifier_net(state, settings)
-        self.net_ = net
-        self._config = state.config
-        self.vocabulary_ = state.vocabulary
-        self.history_ = state.history
-        self.n_labels_ = len(names)
-        self.classes_ = np.tile(np.array([0, 1]), (len(names), 1))
-        self.label_names_ = np.empty(len(names), object)
-        self.label_names_[:] = names
+        label_names = np.empty(len(names), object)
+        label_names[:] = names
+        fitted = {
+            "net_": restore_classifier_net(state, settings),
+            "_config": state.config,
+            "vocabulary_": state.vocabulary,
+            "history_": state.history,
+            "n_labels_": len(names),
+            "classes_": np.tile(np.array([0, 1]), (len(names), 1)),
+            "label_names_": label_names,
+        }
+        self.__dict__.update(fitted, **more)  # all at once: an interrupt finds the old model or the new one
 
-    def _fitted_language_model(self, texts: list[str], seed: int) -> tuple[ULMFiTLanguageModel, bool]:
+    def _fitted_language_model(
+        self, texts: list[str], more_texts: list[str], seed: int
+    ) -> tuple[ULMFiTLanguageModel, bool]:
         """Give the language model behind the body, and whether it has learned from more than these texts."""
         given: Any = self.language_model
         if isinstance(given, FrozenEstimator):
@@ -377,6 +417,13 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             check_is_fitted(given)
         if isinstance(given, ULMFiTLanguageModel):
             if hasattr(given, "state_"):
+                if more_texts:
+                    warnings.warn(
+                        "unlabelled_texts are left out: language_model is fitted and used as it is. "
+                        "Fit it on them before, or pass an unfitted one or a path.",
+                        UserWarning,
+                        stacklevel=3,
+                    )
                 return given, True
             model = clone(given)
             if model.random_state is None:
@@ -392,7 +439,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             )
         if self.lm_epochs is not None:
             model.set_params(max_epochs=self.lm_epochs)
-        return model.fit(texts), model.pretrained is not None
+        return model.fit(texts + more_texts), model.pretrained is not None
 
     def _check_params(self) -> None:
         check_number("lm_epochs", self.lm_epochs, low=0, integer=True, none=True)
@@ -402,7 +449,17 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         for name in ("lr", "dropout_multiplier", "alpha", "beta"):
             check_number(name, getattr(self, name), low=0)
         check_number("lr_decay", self.lr_decay, low=1)
-        check_number("gradient_clip", self.gradient_clip, low=0, none=True)
+        check_number("gradient_clip", self.gradient_clip, low=0, none=True, exclusive=True)
+        check_number("n_jobs", self.n_jobs, low=-math.inf, integer=True, none=True)
+        check_number("verbose", self.verbose, low=0, integer=True)
+        if not isinstance(self.early_stopping, (bool, np.bool_)):
+            raise ValueError(f"early_stopping must be True or False, got {self.early_stopping!r}.")
+        callbacks = [] if self.callbacks is None else self.callbacks
+        if not isinstance(callbacks, (list, tuple)) or not all(map(_is_callback, callbacks)):
+            raise ValueError(
+                "callbacks must be a list of skorch callbacks, as instances or (name, instance) pairs, or None; "
+                f"got {self.callbacks!r}."
+            )
         check_number("validation_fraction", self.validation_fraction, low=1e-9, high=1 - 1e-9)
         check_choice("schedule", self.schedule, tuple(SCHEDULES))
 
@@ -421,6 +478,12 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         return tags
 
 
+def _is_callback(item: Any) -> bool:
+    if isinstance(item, tuple):
+        return len(item) == 2 and isinstance(item[0], str) and _is_callback(item[1])
+    return hasattr(item, "on_train_begin") and not isinstance(item, type)
+
+
 def _plain(name: str, value: Any) -> Any:
     """Give a parameter as JSON can hold it; None where that cannot be."""
     if isinstance(value, ULMFiTLanguageModel):
@@ -429,13 +492,9 @@ def _plain(name: str, value: Any) -> Any:
         return {key: _plain(key, item) for key, item in value.get_params(deep=False).items()}
     if name == "threshold":
         if isinstance(value, Mapping):
-            return {"by_name": [[_scalar(key), float(number)] for key, number in value.items()]}
+            return {"by_name": [[plain_number(key), float(number)] for key, number in value.items()]}
         return np.asarray(value, float).tolist()
     if isinstance(value, Path):
         return str(value)
-    value = _scalar(value)
+    value = plain_number(value)
     return value if isinstance(value, (bool, int, float, str)) else None
-
-
-def _scalar(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value

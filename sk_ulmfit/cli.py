@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import sk_ulmfit
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.datasets import load_table, write_table
@@ -34,9 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_args(argv)
-    warnings.showwarning = _show_warning
     try:
-        options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            options.run(options)
+    except torch.OutOfMemoryError:
+        print(f"sk-ulmfit {options.command}: the GPU has too little memory; pass --device cpu.", file=sys.stderr)
+        return 2
     except (ValueError, OSError) as error:
         print(f"sk-ulmfit {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -65,18 +71,13 @@ def train(options: argparse.Namespace) -> None:
     more = load_table(options.unlabelled, text=options.text).texts if options.unlabelled else None
     progress = int(sys.stderr.isatty() and not options.quiet)
     language_model: Any = options.language_model
+    body = {name: getattr(options, name) for name in ("language", "emb_dim", "hidden_dim", "n_layers")}
+    given = {name: value for name, value in body.items() if value is not None}
     if language_model is None:
-        language_model = ULMFiTLanguageModel(
-            emb_dim=options.emb_dim,
-            hidden_dim=options.hidden_dim,
-            n_layers=options.n_layers,
-            language=options.language,
-            device=options.device,
-            n_jobs=options.n_jobs,
-            verbose=progress,
-        )
-    elif options.language is not None:
-        raise ValueError("--language goes with a model from scratch; a saved language model has its own.")
+        language_model = ULMFiTLanguageModel(**given, device=options.device, n_jobs=options.n_jobs, verbose=progress)
+    elif given:
+        flag = "--" + next(iter(given)).replace("_", "-")
+        raise ValueError(f"{flag} goes with a model from scratch; the saved language model has its own.")
     clf = ULMFiTMultiLabelClassifier(
         language_model,
         lm_epochs=options.lm_epochs,
@@ -136,12 +137,20 @@ def evaluate(options: argparse.Namespace) -> None:
         label_column=label_column,
         delimiter=options.delimiter or notes.get("delimiter") or ";",
     )
-    names = [str(name) for name in clf.label_names_]
-    unknown = sorted(set(table.label_names) - set(names))
-    if unknown:
-        print(f"Left out, unknown to the model: {', '.join(unknown)}", file=sys.stderr)
-    y, decided = table.indicator(names), clf.predict(table.texts)
-    print(report(y, decided, names))
+    known = [str(name) for name in clf.label_names_]
+    scored = known if label_column else [name for name in known if name in table.label_names]
+    unknown = sorted(set(table.label_names) - set(known))
+    if len(unknown) == len(table.label_names):
+        raise ValueError(
+            f"{options.file} has none of the model's labels ({_some(known)}), but {_some(unknown) or 'none at all'}. "
+            "Check --labels, --label-column and --delimiter."
+        )
+    for names, why in ((unknown, "unknown to the model"), (sorted(set(known) - set(scored)), "not in the file")):
+        if names:
+            print(f"sk-ulmfit: note: {len(names)} labels left out, {why}: {_some(names)}", file=sys.stderr)
+    columns = [known.index(name) for name in scored]
+    y, decided = table.indicator(scored), clf.predict(table.texts)[:, columns]
+    print(report(y, decided, scored))
     print(f"all labels right: {(y == decided).all(axis=1).mean():.3f} of {len(y)} texts")
 
 
@@ -150,11 +159,15 @@ def demo(options: argparse.Namespace) -> None:
     run_demo(verbose=int(sys.stderr.isatty()), seed=options.random_state)
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+
+
 def _text_columns(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> list[str]:
     columns = options.text or clf.metadata_.get("text")
     if not columns:
         raise ValueError(f"{options.model} was not trained on this command line; name the text column with --text.")
-    return list(columns)
+    return [columns] if isinstance(columns, str) else list(columns)
 
 
 def _set_threshold(clf: ULMFiTMultiLabelClassifier, threshold: float | None) -> None:
@@ -212,12 +225,16 @@ def _parser() -> argparse.ArgumentParser:
         ("--lr", float, defaults["lr"], "largest learning rate of the classifier"),
         ("--batch-size", int, defaults["batch_size"], "most texts of a batch"),
         ("--threshold", float, defaults["threshold"], "probability from which a label is predicted"),
-        ("--emb-dim", int, body["emb_dim"], "width of the embedding, from scratch"),
-        ("--hidden-dim", int, body["hidden_dim"], "width of the LSTM layers, from scratch"),
-        ("--n-layers", int, body["n_layers"], "LSTM layers, from scratch"),
     ):
         metavar = "N" if kind is int else "X"
         command.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{text} (default: {default:g})")
+    for name, text in (
+        ("emb_dim", "width of the embedding"),
+        ("hidden_dim", "width of the LSTM layers"),
+        ("n_layers", "LSTM layers"),
+    ):
+        flag = "--" + name.replace("_", "-")
+        command.add_argument(flag, type=int, metavar="N", help=f"{text}, from scratch (default: {body[name]})")
     command.add_argument("--early-stopping", action="store_true", help="stop on a held-out part of the texts")
     command.add_argument("--n-jobs", type=int, metavar="N", help="processes that tokenize large files")
     command.add_argument("--random-state", type=int, metavar="N", help="seed; the same seed gives the same model")

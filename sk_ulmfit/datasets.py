@@ -122,6 +122,9 @@ def load_table(
     path = Path(path)
     columns, rows, lines = _read_csv(path)
     text_columns = [text] if isinstance(text, str) else list(text)
+    for names in (text_columns, list(labels or [])):
+        if len(set(names)) < len(names):
+            raise ValueError(f"Columns {', '.join(map(repr, names))}: each may be named only once.")
     for name in [*text_columns, *(labels or []), *([label_column] if label_column else [])]:
         if name not in columns:
             raise ValueError(f"{path} has no column {name!r}. Its columns are {', '.join(map(repr, columns))}.")

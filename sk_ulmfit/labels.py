@@ -53,12 +53,12 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
         y = y.to_numpy()
     elif sparse.issparse(y):
         y = y.toarray()
-    elif not hasattr(y, "shape") or y.dtype.kind == "O":
-        rows = list(y)
-        if rows and _are_label_lists(rows):
+    elif getattr(getattr(y, "dtype", None), "kind", "O") == "O":
+        rows = label_lists(y)
+        if rows is not None:
             return _binarize(rows)
-        y = _as_array(rows)
-    indicator = _check_indicator(np.asarray(y))
+        y = _as_array(y)
+    indicator = _check_indicator(np.asarray(y), bool(np.ma.is_masked(y)))
     if names is None:
         names = list(range(indicator.shape[1]))
     if len(set(names)) < len(names):
@@ -88,15 +88,37 @@ def warn_constant(indicator: NDArray[np.float32], names: list[Any]) -> None:
         )
 
 
-def _are_label_lists(rows: list[Any]) -> bool:
-    if not all(isinstance(row, (list, tuple, set, frozenset)) for row in rows):
-        return False
+def label_lists(y: Any) -> list[Any] | None:
+    """Give targets that are one collection of labels per text as a list; None if they are a matrix.
+
+    Parameters
+    ----------
+    y : object
+        Targets.
+
+    Returns
+    -------
+    list of list, tuple, set or ndarray, or None
+        The labels of each text, unless all are equally long rows of numbers.
+    """
+    if hasattr(y, "to_list") and not hasattr(y, "columns"):
+        y = y.to_list()  # a Series of pandas or polars
+    if getattr(y, "ndim", 1) != 1:
+        return None
+    try:
+        rows = list(y)
+    except TypeError:
+        return None
+    if not rows or not all(isinstance(row, (list, tuple, set, frozenset, np.ndarray)) for row in rows):
+        return None
     if any(isinstance(row, (set, frozenset)) for row in rows):
-        return True
+        return rows
+    if any(row.ndim != 1 for row in rows if isinstance(row, np.ndarray)):
+        return None
     is_matrix = len({len(row) for row in rows}) == 1 and all(
         isinstance(item, (bool, int, float, np.bool_, np.number)) for row in rows for item in row
     )
-    return not is_matrix or not rows[0]
+    return None if is_matrix and len(rows[0]) else rows
 
 
 def _binarize(rows: list[Any]) -> tuple[NDArray[np.float32], list[Any]]:
@@ -122,19 +144,30 @@ def _binarize(rows: list[Any]) -> tuple[NDArray[np.float32], list[Any]]:
     return indicator, names
 
 
-def _as_array(rows: list[Any]) -> NDArray[Any]:
+def _as_array(y: Any) -> NDArray[Any]:
     try:
-        return np.asarray(rows)
+        rows = y if hasattr(y, "shape") else list(y)
+        array = np.asarray(rows)
+        return np.stack(list(array)) if array.dtype == object and array.ndim == 1 else array
+    except TypeError:
+        raise ValueError(
+            f"y must be a matrix or a sequence of label lists, got a {type(y).__name__}. {_HINT}"
+        ) from None
     except ValueError:
         raise ValueError(f"y mixes rows of different kinds or lengths. {_HINT}") from None
 
 
-def _check_indicator(y: NDArray[Any]) -> NDArray[np.float32]:
+def _check_indicator(y: NDArray[Any], masked: bool) -> NDArray[np.float32]:
     if y.ndim != 2:
         kind = "" if y.dtype.kind in "iub" else "Unknown label type: "
         raise ValueError(f"{kind}y should be a 2-D indicator matrix, got an array of shape {y.shape} instead. {_HINT}")
     if y.shape[1] == 0:
         raise ValueError(f"y has 0 labels (shape {y.shape}), while a minimum of 1 is required. {_HINT}")
+    if y.dtype.kind == "c" or masked:
+        what = "masked entries" if masked else "complex numbers"
+        raise ValueError(f"Complex data not supported: y holds {what}; every entry must be 0 or 1. {_HINT}")
+    if y.dtype == object:
+        y = np.where([[item is None or type(item).__name__ == "NAType" for item in row] for row in y], np.nan, y)
     try:
         numeric = y.astype(np.float64)
     except (TypeError, ValueError):

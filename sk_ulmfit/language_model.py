@@ -179,9 +179,9 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
             texts,
             start,
             TrainingSettings.of(self, seed, resolve_device(self.device)),
-            sizes={"emb_dim": self.emb_dim, "hidden_dim": self.hidden_dim, "n_layers": self.n_layers},
-            vocab_size=self.vocab_size,
-            min_frequency=self.min_frequency,
+            sizes={name: int(getattr(self, name)) for name in ("emb_dim", "hidden_dim", "n_layers")},
+            vocab_size=int(self.vocab_size),
+            min_frequency=int(self.min_frequency),
             language=language,
         )
         return self
@@ -279,7 +279,9 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         return cls._from_state(load_state(path, "language_model"), device)
 
     @classmethod
-    def from_fastai(cls, state_dict_path: str | os.PathLike[str], vocab: Any) -> ULMFiTLanguageModel:
+    def from_fastai(
+        cls, state_dict_path: str | os.PathLike[str], vocab: Any, *, language: str = "en"
+    ) -> ULMFiTLanguageModel:
         """Make a fitted language model from weights published for fastai.
 
         Parameters
@@ -288,6 +290,8 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
             ``.pth`` state dict of fastai 0.7, 1 or 2 (hidden layers of any width, usually 1150 or 1152).
         vocab : sequence of str, or path-like
             Words in id order; as a file, a JSON list, or text with one word a line.
+        language : str, default="en"
+            Language code of spaCy's tokenizer for the texts to come.
 
         Returns
         -------
@@ -299,7 +303,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         ModelFileError
             If the file does not hold such a model.
         """
-        return cls._from_state(load_fastai_language_model(state_dict_path, vocab), "auto")
+        return cls._from_state(load_fastai_language_model(state_dict_path, vocab, language), "auto")
 
     @classmethod
     def _from_state(cls, state: ModelState, device: str) -> ULMFiTLanguageModel:
@@ -326,7 +330,16 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         for name in ("lr", "dropout_multiplier", "alpha", "beta"):
             check_number(name, getattr(self, name), low=0)
         check_number("lr_decay", self.lr_decay, low=1)
-        check_number("gradient_clip", self.gradient_clip, low=0, none=True)
+        check_number("gradient_clip", self.gradient_clip, low=0, none=True, exclusive=True)
+        check_number("n_jobs", self.n_jobs, low=-math.inf, integer=True, none=True)
+        check_number("verbose", self.verbose, low=0, integer=True)
+        if not isinstance(self.language, (str, type(None))):
+            raise ValueError(f"language must be a language code such as 'en', or None; got {self.language!r}.")
+        if not isinstance(self.pretrained, (str, os.PathLike, type(None))):
+            raise ValueError(
+                f"pretrained must be the path of a saved language model, or None; got {self.pretrained!r}. "
+                "Save a fitted language model with save(path) and pass the path."
+            )
         check_choice("schedule", self.schedule, tuple(SCHEDULES))
 
     def __sklearn_is_fitted__(self) -> bool:

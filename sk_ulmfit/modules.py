@@ -226,8 +226,9 @@ class LanguageModel(nn.Module):
 class BatchNorm(nn.BatchNorm1d):
     """Batch normalisation that stands a batch of one and short trainings.
 
-    A batch of one has no variance, so it is normalised by the running statistics. These are the plain
-    mean of the first batches before they become a moving average, so that a handful of batches is enough.
+    A batch of one has no variance, so it is normalised by the running statistics. These are the plain mean of
+    their starting values (0 and 1) and the first batches, before they become a moving average, so that a
+    handful of batches is enough.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -236,7 +237,7 @@ class BatchNorm(nn.BatchNorm1d):
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         counter = cast(Tensor, self.num_batches_tracked)
         counter.add_(1)
-        momentum = max(0.1, 1 / int(counter))
+        momentum = max(0.1, 1 / (int(counter) + 1))
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps)
 
 

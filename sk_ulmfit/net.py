@@ -13,6 +13,7 @@ from skorch.utils import to_tensor
 from torch import Tensor, nn
 
 from sk_ulmfit.batching import DocumentBatches, StreamBatches
+from sk_ulmfit.callbacks import Progress
 from sk_ulmfit.losses import linear_cross_entropy, squared_activations
 from sk_ulmfit.modules import State, detach
 
@@ -187,6 +188,10 @@ def fit_net(net: Any, dataset: Any) -> Any:
     except KeyboardInterrupt:
         if not _stopped_early(net):
             raise
+    finally:
+        for _, callback in net.callbacks_:
+            if isinstance(callback, Progress):
+                callback.close()
     net.notify("on_train_end", X=dataset, y=None)
     return net
 

@@ -230,13 +230,11 @@ class _TwoPassPooling(torch.autograd.Function):
     def forward(ctx: Any, encoder: AWDLSTM, documents: Documents, masks: Any, *tensors: Tensor) -> Any:
         features, activation, change, (where, resume) = _pool_windows(encoder, documents, masks)
         ctx.encoder, ctx.documents, ctx.masks, ctx.where, ctx.resume = encoder, documents, masks, where, resume
-        ctx.save_for_backward(*tensors)
         return features, activation, change
 
     @staticmethod
     def backward(ctx: Any, d_features: Tensor, d_activation: Tensor, d_change: Tensor) -> Any:
         encoder, documents, where = ctx.encoder, ctx.documents, ctx.where
-        tensors = ctx.saved_tensors
         parameters = [p for p in encoder.parameters() if p.requires_grad]
         masks, leaves = _with_leaf_weights(ctx.masks)
         embedding = encoder.embedding.weight
@@ -277,7 +275,6 @@ class _TwoPassPooling(torch.autograd.Function):
                 if rows is not None and rows.embed is not None:
                     gradient = gradient * F.embedding(window.ids, rows.embed)
                 gradients[id(embedding)].index_add_(0, window.ids.reshape(-1), gradient.reshape(-1, width))
-        assert len(tensors) == len(parameters) + len(leaves)
         return None, None, None, *(gradients[id(tensor)] for tensor in [*parameters, *leaves])
 
 

@@ -63,12 +63,19 @@ def join_fields(fields: Sequence[str]) -> str:
     str
         One text, to be used wherever a text is expected.
 
+    Raises
+    ------
+    ValueError
+        If a field is not a str.
+
     Examples
     --------
     >>> from sk_ulmfit.text import join_fields, tokenize
     >>> tokenize(join_fields(["Lamp", "It flickers"]))
     ['xxbos', 'xxfld', '1', 'xxmaj', 'lamp', 'xxfld', '2', 'xxmaj', 'it', 'flickers']
     """
+    if isinstance(fields, str) or not all(isinstance(field, str) for field in fields):
+        raise ValueError(f"fields must be a sequence of str, one per field, got {fields!r}; give '' for a missing one.")
     return "".join(FIELD_SEPARATOR + field.replace(FIELD_SEPARATOR, " ") for field in fields)
 
 
@@ -268,7 +275,7 @@ class Vocabulary:
 
 
 class Tokenizer:
-    """Rule-based tokenizer of spaCy-based tokenizer for one language, with the ULMFiT marker rules.
+    """Tokenizer of one language: spaCy's rules, then the ULMFiT marker rules.
 
     A *unit* is one spaCy token with its markers, written as tokens joined by a blank:
     ``"xxmaj hello"``, ``"xxrep 4 !"``. White space only separates.

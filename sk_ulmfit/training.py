@@ -19,7 +19,7 @@ from skorch.callbacks import EarlyStopping, GradientNormClipping
 from skorch.helper import predefined_split
 
 from sk_ulmfit.batching import DocumentDataset, StreamDataset, bucket_batches, pad
-from sk_ulmfit.callbacks import GradualUnfreezing, OneCycleLR, Progress, SlantedTriangularLR
+from sk_ulmfit.callbacks import GradualUnfreezing, OneCycleLR, Progress, SlantedTriangularLR, StopWhenDiverged
 from sk_ulmfit.losses import linear_cross_entropy
 from sk_ulmfit.modules import (
     AWDLSTM,
@@ -60,14 +60,16 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        kind = torch.device(device).type
+        found = torch.device(device)
     except (RuntimeError, TypeError):
         raise ValueError(
             f"device must be 'auto' or a device of torch such as 'cpu' or 'cuda', got {device!r}."
         ) from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r}, but torch finds no GPU here. Pass device='auto' or 'cpu'.")
-    return device
+    try:
+        torch.zeros(1, device=found).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(f"device={device!r} is not to be had here. Pass device='auto' or 'cpu'.") from None
+    return str(found)
 
 
 @contextmanager
@@ -85,6 +87,11 @@ def seeded(seed: int, device: str) -> Iterator[None]:
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         yield
+
+
+def plain_number(value: Any) -> Any:
+    """Turn a number of numpy into Python's, as JSON and torch want it."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ class TrainingSettings:
     def of(cls, estimator: Any, seed: int, device: str) -> TrainingSettings:
         """Take the settings from an estimator's parameters."""
         names = [field.name for field in fields(cls) if field.name not in ("seed", "device")]
-        return cls(seed=seed, device=device, **{name: getattr(estimator, name) for name in names})
+        return cls(seed=seed, device=device, **{name: plain_number(getattr(estimator, name)) for name in names})
 
 
 def finetune_language_model(
@@ -194,7 +201,10 @@ def finetune_language_model(
         history: list[dict[str, Any]] = []
         if settings.max_epochs:
             if len(corpus.ids) < 3:
-                raise ValueError(f"The texts hold only {len(corpus.ids)} tokens; a language model needs more text.")
+                raise ValueError(
+                    f"The texts hold only {len(corpus.ids)} tokens, too few for a language model; give more text, or "
+                    "train none (max_epochs=0 of the language model, lm_epochs=0 of the classifier)."
+                )
             net = LanguageModelNet(
                 module,
                 bptt=settings.bptt,
@@ -270,9 +280,10 @@ def train_classifier(
     extra: list[Any] = list(callbacks or [])
     settings = settings if pretrained else replace(settings, lr_decay=1.0)
     if early_stopping:
-        extra.append(EarlyStopping(patience=n_iter_no_change, load_best=True, sink=_say_nothing))
+        stopping = EarlyStopping(patience=n_iter_no_change, threshold=0.0, load_best=True, sink=_say_nothing)
+        extra.append(("sk_ulmfit_early_stopping", stopping))
     if pretrained:
-        extra.append(GradualUnfreezing())
+        extra.append(("sk_ulmfit_unfreezing", GradualUnfreezing()))
     with seeded(settings.seed, settings.device):
         module = build_classifier(config, len(language_model.vocabulary), settings.dropout_multiplier)
         _load_weights(module.encoder, _encoder_weights(language_model.weights))
@@ -342,6 +353,7 @@ def restore_classifier_net(state: ModelState, settings: TrainingSettings) -> Mul
         net.history.new_epoch()
         for key, value in row.items():
             net.history.record(key, value)
+    module.eval()
     return net
 
 
@@ -491,12 +503,12 @@ def plain_history(history: Any) -> list[dict[str, Any]]:
 
 
 def _callbacks(stage: str, settings: TrainingSettings) -> list[Any]:
-    callbacks = [SCHEDULES[settings.schedule]()]
+    callbacks: list[Any] = [SCHEDULES[settings.schedule](), StopWhenDiverged()]
     if settings.gradient_clip is not None:
         callbacks.append(GradientNormClipping(settings.gradient_clip))
     if settings.verbose:
         callbacks.append(Progress(stage))
-    return callbacks
+    return [(f"sk_ulmfit_{type(callback).__name__}", callback) for callback in callbacks]
 
 
 def _net_settings(settings: TrainingSettings) -> dict[str, Any]:

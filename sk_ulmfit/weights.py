@@ -24,6 +24,13 @@ FORMAT_VERSION = 1
 
 Weights = dict[str, NDArray[Any]]
 
+# What the config of each kind of model holds at the least.
+_LANGUAGE_MODEL_CONFIG = {"emb_dim", "hidden_dim", "n_layers", "language"}
+_CONFIG = {
+    "language_model": _LANGUAGE_MODEL_CONFIG,
+    "classifier": _LANGUAGE_MODEL_CONFIG | {"label_names", "bptt", "max_length", "batch_size", "params", "metadata"},
+}
+
 # Marker tokens of fastai 0.7, by their name here.
 _OLD_MARKERS = {
     "_unk_": "xxunk", "_pad_": "xxpad", "xbos": "xxbos", "xfld": "xxfld",
@@ -86,8 +93,8 @@ def save_state(state: ModelState, path: str | os.PathLike[str]) -> None:
         "config": json.dumps(state.config),
         "vocabulary": state.vocabulary.to_json(),
         "history": json.dumps(state.history),
-        "digest": _digest(state.weights),
     }
+    header["digest"] = _digest(header, state.weights)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file({name: np.ascontiguousarray(a) for name, a in state.weights.items()}, temporary, metadata=header)
@@ -163,6 +170,8 @@ def load_state(path: str | os.PathLike[str], kind: str) -> ModelState:
     damaged = ModelFileError(f"{path} is damaged (its contents do not match its checksum); copy or save it again.")
     try:
         weights = load_file(path)
+        if header["digest"] != _digest(header, weights):
+            raise damaged
         state = ModelState(
             kind,
             json.loads(header["config"]),
@@ -172,8 +181,11 @@ def load_state(path: str | os.PathLike[str], kind: str) -> ModelState:
         )
     except (SafetensorError, KeyError, ValueError):
         raise damaged from None
-    if header.get("digest") != _digest(weights):
-        raise damaged
+    missing = _CONFIG[kind] - state.config.keys()
+    rows = weights.get("encoder.embedding.weight", np.zeros(0)).shape[0]
+    if missing or rows != len(state.vocabulary):
+        reason = f"no {min(missing)}" if missing else f"{rows} embeddings for {len(state.vocabulary)} words"
+        raise ModelFileError(f"{path} does not describe a whole {kind.replace('_', ' ')} ({reason}); save it again.")
     return state
 
 
@@ -192,8 +204,10 @@ def _read_header(path: Path) -> dict[str, str] | None:
     return header if complete else None
 
 
-def _digest(weights: Mapping[str, NDArray[Any]]) -> str:
+def _digest(header: Mapping[str, str], weights: Mapping[str, NDArray[Any]]) -> str:
     digest = hashlib.blake2b(digest_size=16)
+    for name in ("kind", "config", "vocabulary", "history"):
+        digest.update(f"{name} {header[name]}\n".encode())
     for name in sorted(weights):
         array = np.ascontiguousarray(weights[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
@@ -263,7 +277,9 @@ def load_fastai(
 
 
 def load_fastai_language_model(
-    state_dict_path: str | os.PathLike[str], vocab: Sequence[str] | str | os.PathLike[str]
+    state_dict_path: str | os.PathLike[str],
+    vocab: Sequence[str] | str | os.PathLike[str],
+    language: str = "en",
 ) -> ModelState:
     """Read a whole language model published for fastai; parameters as in `load_fastai`.
 
@@ -273,6 +289,8 @@ def load_fastai_language_model(
         ``.pth`` file.
     vocab : sequence of str, or path-like
         Words in id order.
+    language : str, default="en"
+        Language code of spaCy's tokenizer.
 
     Returns
     -------
@@ -313,6 +331,8 @@ def load_fastai_language_model(
         width = recurrent.shape[1]
         if i == len(layers) - 1 and width != emb_dim:
             raise ModelFileError(f"{path}: the last layer is {width} wide, expected {emb_dim} as the embedding.")
+        if i < len(layers) - 1 and i and width != n_in:
+            raise ModelFileError(f"{path}: layer {i} is {width} wide, expected {n_in} as the layer below.")
         ours = f"encoder.rnns.{i}."
         weights[ours + "weight_hh_l0"] = take(
             raw, f"{rnn}weight_hh_l0_raw", f"{rnn}weight_hh_l0", shape=(4 * width, width)
@@ -334,7 +354,7 @@ def load_fastai_language_model(
         "hidden_dim": int(weights["encoder.rnns.0.weight_hh_l0"].shape[1]) if len(layers) > 1 else emb_dim,
         "n_layers": len(layers),
     }
-    return ModelState("language_model", {**sizes, "language": "en"}, vocabulary, weights)
+    return ModelState("language_model", {**sizes, "language": language}, vocabulary, weights)
 
 
 def _read_state_dict(path: Path) -> dict[str, NDArray[Any]]:
@@ -346,18 +366,20 @@ def _read_state_dict(path: Path) -> dict[str, NDArray[Any]]:
         raise ModelFileError(f"There is no file {path}; give the .pth file of a published encoder.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError):
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, OSError):
         raise ModelFileError(
             f"{path} is not a plain PyTorch state dict (it is damaged, or holds objects that would run code); "
             "nothing was loaded. Save the state dict of the model alone with torch.save."
         ) from None
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
+    ):
         raise ModelFileError(f"{path} is not a state dict (a dict from names to tensors).")
     if any(".layers." in name or ".linear." in name for name in content):
         raise ModelFileError(f"{path} is a QRNN; only AWD-LSTM encoders can be loaded.")
-    return {name: value.float().numpy() for name, value in content.items()}
+    return {name: value.detach().float().numpy() for name, value in content.items()}
 
 
 def _read_words(vocab: Sequence[str] | str | os.PathLike[str]) -> list[str]:
@@ -370,7 +392,10 @@ def _read_words(vocab: Sequence[str] | str | os.PathLike[str]) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelFileError(f"The vocabulary {path} cannot be read as UTF-8 text: {error}.") from None
-    words = json.loads(text) if text.lstrip().startswith("[") else text.removesuffix("\n").split("\n")
+    try:
+        words = json.loads(text)
+    except ValueError:
+        words = text.removesuffix("\n").split("\n")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ModelFileError(f"The vocabulary {path} must be a JSON list of words, or one word a line.")
     return words

@@ -17,7 +17,7 @@ from sklearn.metrics import f1_score
 from skorch.callbacks import Callback
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier
-from sk_ulmfit.net import MultiLabelNet
+from sk_ulmfit.net import LanguageModelNet, MultiLabelNet
 
 
 def test_learns_labels_that_follow_from_words(fitted):
@@ -161,7 +161,8 @@ def test_threshold_is_read_in_predict(fitted):
     ],
 )
 def test_bad_thresholds_are_refused_before_any_training(corpus, threshold, message, monkeypatch):
-    monkeypatch.setattr(MultiLabelNet, "initialize", lambda self: pytest.fail("training began"))
+    for net in (MultiLabelNet, LanguageModelNet):
+        monkeypatch.setattr(net, "initialize", lambda self: pytest.fail("training began"))
     with pytest.raises(ValueError, match=message):
         tiny_classifier(threshold=threshold).fit(*corpus)
 
@@ -415,15 +416,84 @@ def test_bad_texts_get_one_clear_line(fitted, X, message):
         ({"lm_epochs": -1}, "lm_epochs must be an integer at least 0 or None"),
         ({"validation_fraction": 1.0}, "validation_fraction must be a number from"),
         ({"schedule": "cosine"}, "schedule must be one of"),
-        ({"device": "cuda:0"}, "finds no GPU here"),
+        ({"device": "cuda:0"}, "is not to be had here"),
+        ({"device": "meta"}, "is not to be had here"),
+        ({"gradient_clip": 0}, "gradient_clip must be a number above 0 or None, got 0"),
+        ({"callbacks": 3}, "callbacks must be a list of skorch callbacks"),
+        ({"callbacks": [Callback]}, "callbacks must be a list of skorch callbacks"),
+        ({"early_stopping": "no"}, "early_stopping must be True or False, got 'no'"),
+        ({"n_jobs": "two"}, "n_jobs must be an integer or None, got 'two'"),
+        ({"language_model__pretrained": tiny_lm()}, "pretrained must be the path of a saved language model"),
+        ({"language_model__language": ["en"]}, "language must be a language code"),
     ],
 )
 def test_bad_parameters_get_one_clear_line(corpus, params, message):
     if "device" in params and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(ValueError, match=message) as caught:
-        tiny_classifier(**params).fit(*corpus)
-    assert "\n" not in str(caught.value)
+        tiny_classifier().set_params(**params).fit(*corpus)
+    assert "\n" not in str(caught.value).replace(repr(tiny_lm()), "")
+
+
+def test_numbers_of_numpy_are_numbers(corpus, tmp_path):
+    integers = {"max_epochs": 1, "batch_size": 8, "bptt": 10, "max_length": 20, "lm_epochs": 1, "n_iter_no_change": 1}
+    decimals = {"lr": 0.01, "lr_decay": 2.0, "alpha": 1.0, "beta": 1.0, "gradient_clip": 0.2, "dropout_multiplier": 0.1}
+    params = {k: np.int64(v) for k, v in integers.items()} | {k: np.float64(v) for k, v in decimals.items()}
+    sizes = {k: np.int64(v) for k, v in {"emb_dim": 8, "hidden_dim": 8, "n_layers": 2, "vocab_size": 64}.items()}
+    clf = tiny_classifier(**params, language_model=tiny_lm(**sizes)).fit(*corpus)
+    clf.save(tmp_path / "model")
+    loaded = ULMFiTMultiLabelClassifier.load(tmp_path / "model")
+    assert np.array_equal(loaded.predict_proba(corpus[0]), clf.predict_proba(corpus[0]))
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_diverged_training_does_not_look_finished(corpus, early_stopping):
+    clf = tiny_classifier(lr=1e30, gradient_clip=None, early_stopping=early_stopping)
+    with pytest.raises(ValueError, match=r"Training diverged: the loss is .* Pass a learning rate below lr=1e\+30"):
+        clf.fit(*corpus)
+    assert not hasattr(clf, "net_")
+
+
+def test_the_net_is_left_in_evaluation_mode(fitted):
+    texts = make_corpus(4)[0]
+    before = fitted.predict_proba(texts)
+    ids = torch.tensor([[2, 9, 8]])
+    assert fitted.net_.module_(ids, torch.tensor([3])).shape == (1, 3)
+    assert np.array_equal(fitted.predict_proba(texts), before)
+
+
+def test_score_takes_labels_as_fit_does(fitted):
+    texts, labels = make_corpus(20, seed=6)
+    y = np.array([[name in row for name in fitted.label_names_] for row in labels])
+    wanted = (fitted.predict(texts) == y).all(1).mean()
+    assert wanted > 0
+    assert fitted.score(texts, y) == wanted
+    assert fitted.score(texts, labels) == wanted
+    assert fitted.score(texts[:1], [[*labels[0], "never seen"]]) == 0
+
+
+def test_a_name_of_the_users_choice_for_a_callback(corpus):
+    tiny_classifier(early_stopping=True, callbacks=[("EarlyStopping", Callback())], max_epochs=1).fit(*corpus)
+
+
+def test_metadata_must_fit_into_json(fitted, tmp_path):
+    with pytest.raises(ValueError, match="metadata must be a mapping of what JSON can hold"):
+        fitted.save(tmp_path / "m", metadata={"n": np.int64(1)})
+    assert not (tmp_path / "m").exists()
+
+
+def test_texts_without_words(corpus):
+    y = [[1, 0], [0, 1]]
+    with pytest.raises(ValueError, match="lm_epochs=0 of the classifier"):
+        tiny_classifier().fit(["", ""], y)
+    assert np.isfinite(tiny_classifier(lm_epochs=0).fit(["", ""], y).predict_proba(["", "a"])).all()
+
+
+def test_unlabelled_texts_that_cannot_count(corpus):
+    lm = tiny_lm().fit(corpus[0])
+    with pytest.warns(UserWarning, match="unlabelled_texts are left out"):
+        tiny_classifier(language_model=lm, max_epochs=1).fit(*corpus, unlabelled_texts=["zebra"])
+    tiny_classifier(max_epochs=1).fit(*corpus, unlabelled_texts=[])
 
 
 def test_mismatched_lengths(corpus):

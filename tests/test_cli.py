@@ -70,10 +70,30 @@ def test_label_columns(table, tmp_path, capsys):
     assert "late" in capsys.readouterr().out
 
 
+def test_evaluate_scores_the_labels_that_both_know(table, model, capsys):
+    out = table.with_name("some.csv")
+    rows = [
+        {"subject": "", "body": r["body"], "delivery": int("delivery" in r["topics"]), "new": 1}
+        for r in load_table(table, text="body").rows
+    ]
+    write_table(out, ["subject", "body", "delivery", "new"], rows)
+    capsys.readouterr()
+    assert run("evaluate", model, out, "--labels", "delivery", "new", "--threshold", 0) == 0
+    shown = capsys.readouterr()
+    assert "billing" not in shown.out
+    share = sum(r["delivery"] for r in rows) / len(rows)
+    assert f"all labels right: {share:.3f}" in shown.out
+    assert "1 labels left out, unknown to the model: 'new'" in shown.err
+    assert "2 labels left out, not in the file: 'billing', 'technical'" in shown.err
+    assert run("evaluate", model, table, "--label-column", "subject") == 2
+    assert "none of the model's labels" in capsys.readouterr().err
+
+
 def test_start_from_a_saved_language_model(table, tmp_path, fitted):
     fitted.language_model_.save(tmp_path / "lm")
     args = ["--text", "body", "--label-column", "topics", "--delimiter", "|", "--out", tmp_path / "m"]
     assert run("train", table, *args, "--language-model", tmp_path / "lm", "--lm-epochs", 0, "--max-epochs", 1) == 0
+    assert run("train", table, *args, "--language-model", tmp_path / "lm", "--emb-dim", 8) == 2
     clf = ULMFiTMultiLabelClassifier.load(tmp_path / "m")
     assert clf.net_.module_.encoder.embedding.embedding_dim == 24
 
@@ -154,6 +174,13 @@ def test_broken_tables(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         load_table(path, text="text", label_column="labels")
+
+
+def test_columns_named_twice(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("text,a\nx,1\n")
+    with pytest.raises(ValueError, match="each may be named only once"):
+        load_table(path, text="text", labels=["a", "a"])
 
 
 def test_tables_of_other_encodings_and_forms(tmp_path):

@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -18,6 +20,19 @@ def test_label_lists_equal_multi_label_binarizer(rows):
     assert names == binarizer.classes_.tolist()
     assert np.array_equal(indicator, wanted)
     assert indicator.dtype == np.float32
+
+
+def test_label_lists_in_other_wrappings():
+    for y in (
+        pd.Series([["b"], ["a", "b"]]),
+        pl.Series([["b"], ["a", "b"]]),
+        [np.array(["b"]), np.array(["a", "b"])],
+        np.array([["b"], ["a", "b"]], object),
+    ):
+        indicator, names = check_labels(y)
+        assert (indicator.tolist(), names) == ([[0, 1], [1, 1]], ["a", "b"])
+    for y in (torch.tensor([[0, 1], [1, 0]]), [np.array([0, 1]), np.array([1, 0])], np.eye(2, dtype=object)[::-1]):
+        assert check_labels(y)[0].tolist() == [[0, 1], [1, 0]]
 
 
 def test_lists_of_zero_and_one_are_a_matrix_and_sets_never_are():
@@ -55,6 +70,12 @@ def test_lists_of_zero_and_one_are_a_matrix_and_sets_never_are():
         ([["a"], [1.5]], "got 1.5 of type float"),
         (pd.DataFrame(np.eye(2), columns=["a", "a"]), "must be distinct"),
         (sparse.csr_matrix([[0, 3]]), "got 3 at row 0, column 1"),
+        (3, "got a int"),
+        (pl.Series([1, 0]), "MultiLabelBinarizer"),
+        (torch.tensor([1, 0]), "MultiLabelBinarizer"),
+        (pd.DataFrame({"a": pd.array([True, None], dtype="boolean")}), "contains NaN, first at row 1, column 0"),
+        (np.array([[1 + 1j]]), "Complex data not supported"),
+        (np.ma.array([[1, 0]], mask=[[True, False]]), "masked entries"),
     ],
 )
 def test_bad_labels_get_one_clear_line(y, message):

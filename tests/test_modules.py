@@ -171,8 +171,11 @@ def test_batch_norm_equals_torch_on_batches_and_stands_a_batch_of_one():
     x = torch.randn(8, 5)
     ours, theirs = BatchNorm(5), nn.BatchNorm1d(5)
     assert torch.allclose(ours(x), theirs(x), atol=1e-6)
-    assert torch.allclose(ours.running_mean, x.mean(0), atol=1e-6)  # the first batch counts fully
-    assert torch.allclose(ours.running_var, x.var(0), atol=1e-6)
+    assert torch.allclose(ours.running_mean, x.mean(0) / 2, atol=1e-6)  # the first batch counts as much as the start
+    assert torch.allclose(ours.running_var, (1 + x.var(0)) / 2, atol=1e-6)
+    for _ in range(8):
+        ours(x)
+    assert torch.allclose(ours.running_mean, 0.9 * x.mean(0), atol=1e-6)
     before = copy.deepcopy(ours.state_dict())
     one = ours(x[:1])
     assert torch.isfinite(one).all()

@@ -74,6 +74,9 @@ def test_fields_are_marked_and_cannot_be_forged():
     assert words(join_fields(["Title", "a\x1fb"])) == "xxfld 1 xxmaj title xxfld 2 a b"
     assert words(join_fields(["", "body"])) == "xxfld 1 xxfld 2 body"
     assert words("a &#31; b") == "a b"
+    for wrong in ("ab", ["a", None]):
+        with pytest.raises(ValueError, match="fields must be a sequence of str"):
+            join_fields(wrong)
 
 
 def test_languages():

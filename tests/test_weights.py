@@ -36,13 +36,25 @@ def test_the_file_is_plain_safetensors(state, tmp_path):
     assert load_file(tmp_path / "model").keys() == state.weights.keys()
 
 
-@pytest.mark.parametrize("where", ["header", "tensor", "end"])
+def test_files_that_do_not_describe_a_whole_model_are_refused(state, tmp_path):
+    path = tmp_path / "m"
+    save_state(ModelState("language_model", {}, state.vocabulary, state.weights), path)
+    with pytest.raises(ModelFileError, match="not describe a whole language model"):
+        ULMFiTLanguageModel.load(path)
+    save_state(ModelState("language_model", state.config, Vocabulary(map(str, range(30))), state.weights), path)
+    with pytest.raises(ModelFileError, match="16 embeddings for 40 words"):
+        ULMFiTLanguageModel.load(path)
+
+
+@pytest.mark.parametrize("where", ["header", "word", "tensor", "end"])
 def test_damaged_files_are_refused(state, tmp_path, where):
     path = tmp_path / "model"
     save_state(state, path)
     data = bytearray(path.read_bytes())
     if where == "header":
         data[200] ^= 0xFF
+    elif where == "word":
+        data[:] = data.replace(b"lamp", b"bulk", 1)
     elif where == "tensor":
         data[-100] ^= 1
     else:
@@ -85,8 +97,9 @@ def test_a_model_may_be_replaced_and_a_failed_write_keeps_the_old(state, tmp_pat
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["model"]
     monkeypatch.undo()
-    save_state(ModelState("language_model", {"x": 1}, state.vocabulary, state.weights), path)
-    assert load_state(path, "language_model").config == {"x": 1}
+    other = {**state.config, "language": "de"}
+    save_state(ModelState("language_model", other, state.vocabulary, state.weights), path)
+    assert load_state(path, "language_model").config == other
 
 
 def test_places_that_cannot_be_written(state, tmp_path):
@@ -154,6 +167,23 @@ def test_fastai_encoders_compute_the_same(tmp_path, style, n_hid):
     assert len(set(vocabulary.words)) == len(vocabulary)
 
 
+def test_damaged_encoders_and_odd_vocabularies(tmp_path):
+    path = tmp_path / "lstm.pth"
+    torch.save(published()[0], path)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(ModelFileError, match="nothing was loaded"):
+        load_fastai(path, FASTAI_WORDS)
+    torch.save({name: nn.Parameter(t) for name, t in published()[0].items()}, path)
+    words = ["[", *FASTAI_WORDS[1:]]
+    (tmp_path / "itos.txt").write_text("\n".join(words))
+    assert load_fastai(path, tmp_path / "itos.txt")[1].words[0] == "["
+    (tmp_path / "itos.json").write_text('{"the": 0}')
+    with pytest.raises(ModelFileError, match="must be a JSON list of words"):
+        load_fastai(path, tmp_path / "itos.json")
+    lm = ULMFiTLanguageModel.from_fastai(path, FASTAI_WORDS, language="de")
+    assert lm.state_.config["language"] == "de"
+
+
 def test_old_marker_names_and_missing_bias_and_wrapping(tmp_path):
     words = ["_unk_", "_pad_", "xbos", "xfld", "t_up", "tk_rep", "tk_wrep", "the"]
     tensors, _, embedding = published("0.7", bias=False, words=words)
@@ -193,6 +223,8 @@ def test_a_fastai_model_carries_a_classifier(tmp_path, corpus):
         (lambda t: t.update({"0.encoder.weight": torch.zeros(5, 6)}), "5 rows, but the vocabulary has 16 words"),
         (lambda t: t.clear(), "has no tensor '0.encoder.weight'"),
         (lambda t: t.update(x="text"), "is not a state dict"),
+        (lambda t: t.update({3: torch.zeros(1)}), "is not a state dict"),
+        (lambda t: t.update({f"0.rnns.1.{n}": torch.zeros(20, 5) for n in ("weight_hh_l0_raw",)}), "layer 1 is 5 wide"),
     ],
 )
 def test_wrong_state_dicts_are_refused(tmp_path, change, message):
@@ -224,5 +256,6 @@ def test_nothing_from_a_file_is_run(tmp_path, monkeypatch):
 
 def test_vocabulary_is_kept_whole(state, tmp_path):
     odd = Vocabulary([*state.vocabulary.words, "ü", "\\xxpad", '"', "😀"])
-    save_state(ModelState("language_model", {}, odd, {"a": np.zeros(2)}), tmp_path / "m")
+    rows = {"encoder.embedding.weight": np.zeros((len(odd), 2))}
+    save_state(ModelState("language_model", state.config, odd, rows), tmp_path / "m")
     assert load_state(tmp_path / "m", "language_model").vocabulary == odd
