@@ -128,3 +128,29 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}.")
+
+
+def check_training_parameters(estimator: Any, schedules: tuple[str, ...]) -> None:
+    """Check the parameters that both estimators have.
+
+    Parameters
+    ----------
+    estimator : object
+        What has them as attributes.
+    schedules : tuple of str
+        Names of the schedules.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not valid.
+    """
+    for name in ("batch_size", "bptt"):
+        check_number(name, getattr(estimator, name), low=1, integer=True)
+    for name in ("lr", "dropout_multiplier", "alpha", "beta"):
+        check_number(name, getattr(estimator, name), low=0)
+    check_number("lr_decay", estimator.lr_decay, low=1)
+    check_number("gradient_clip", estimator.gradient_clip, low=0, none=True, exclusive=True)
+    check_number("n_jobs", estimator.n_jobs, low=-math.inf, integer=True, none=True)
+    check_number("verbose", estimator.verbose, low=0, integer=True)
+    check_choice("schedule", estimator.schedule, schedules)

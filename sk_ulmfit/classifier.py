@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sk_ulmfit._validation import check_choice, check_number, check_texts
+from sk_ulmfit._validation import check_number, check_texts, check_training_parameters
 from sk_ulmfit.labels import check_labels, label_lists, warn_constant
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.text import numericalize
@@ -442,16 +441,12 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         return model.fit(texts + more_texts), model.pretrained is not None
 
     def _check_params(self) -> None:
+        check_training_parameters(self, tuple(SCHEDULES))
         check_number("lm_epochs", self.lm_epochs, low=0, integer=True, none=True)
         check_number("max_length", self.max_length, low=1, integer=True, none=True)
-        for name in ("max_epochs", "batch_size", "bptt", "n_iter_no_change"):
+        for name in ("max_epochs", "n_iter_no_change"):
             check_number(name, getattr(self, name), low=1, integer=True)
-        for name in ("lr", "dropout_multiplier", "alpha", "beta"):
-            check_number(name, getattr(self, name), low=0)
-        check_number("lr_decay", self.lr_decay, low=1)
-        check_number("gradient_clip", self.gradient_clip, low=0, none=True, exclusive=True)
-        check_number("n_jobs", self.n_jobs, low=-math.inf, integer=True, none=True)
-        check_number("verbose", self.verbose, low=0, integer=True)
+        check_number("validation_fraction", self.validation_fraction, low=1e-9, high=1 - 1e-9)
         if not isinstance(self.early_stopping, (bool, np.bool_)):
             raise ValueError(f"early_stopping must be True or False, got {self.early_stopping!r}.")
         callbacks = [] if self.callbacks is None else self.callbacks
@@ -461,7 +456,6 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
                 f"got {self.callbacks!r}."
             )
         check_number("validation_fraction", self.validation_fraction, low=1e-9, high=1 - 1e-9)
-        check_choice("schedule", self.schedule, tuple(SCHEDULES))
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")

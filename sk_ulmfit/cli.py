@@ -102,9 +102,10 @@ def predict(options: argparse.Namespace) -> None:
     out = _check_output(options.out, options.file, options.force)
     clf = ULMFiTMultiLabelClassifier.load(options.model, device=options.device)
     _set_threshold(clf, options.threshold)
+    thresholds = clf.thresholds_  # a wrong one shows before the work is done
     table = load_table(options.file, text=_text_columns(clf, options))
     proba = clf.predict_proba(table.texts)
-    chosen = proba >= clf.thresholds_
+    chosen = proba >= thresholds
     names = [str(name) for name in clf.label_names_]
     delimiter = options.delimiter or clf.metadata_.get("delimiter") or ";"
     added = [PREDICTED, *(PROBABILITY + name for name in names)]

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sk_ulmfit._validation import check_choice, check_number, check_texts
+from sk_ulmfit._validation import check_number, check_texts, check_training_parameters
 from sk_ulmfit.text import get_tokenizer, numericalize
 from sk_ulmfit.training import (
     SCHEDULES,
@@ -323,16 +323,11 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         return self.state_
 
     def _check_params(self) -> None:
+        check_training_parameters(self, tuple(SCHEDULES))
         check_number("max_epochs", self.max_epochs, low=0, integer=True)
-        for name in ("emb_dim", "hidden_dim", "n_layers", "min_frequency", "batch_size", "bptt"):
+        for name in ("emb_dim", "hidden_dim", "n_layers", "min_frequency"):
             check_number(name, getattr(self, name), low=1, integer=True)
         check_number("vocab_size", self.vocab_size, low=16, integer=True)
-        for name in ("lr", "dropout_multiplier", "alpha", "beta"):
-            check_number(name, getattr(self, name), low=0)
-        check_number("lr_decay", self.lr_decay, low=1)
-        check_number("gradient_clip", self.gradient_clip, low=0, none=True, exclusive=True)
-        check_number("n_jobs", self.n_jobs, low=-math.inf, integer=True, none=True)
-        check_number("verbose", self.verbose, low=0, integer=True)
         if not isinstance(self.language, (str, type(None))):
             raise ValueError(f"language must be a language code such as 'en', or None; got {self.language!r}.")
         if not isinstance(self.pretrained, (str, os.PathLike, type(None))):
@@ -340,7 +335,6 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
                 f"pretrained must be the path of a saved language model, or None; got {self.pretrained!r}. "
                 "Save a fitted language model with save(path) and pass the path."
             )
-        check_choice("schedule", self.schedule, tuple(SCHEDULES))
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "state_")

@@ -277,13 +277,14 @@ def train_classifier(
     }
     train, held_out = split_rows(len(corpus), validation_fraction if early_stopping else 0.0, settings.seed)
     dataset = DocumentDataset(corpus.take(train), indicator[train])
-    extra: list[Any] = list(callbacks or [])
     settings = settings if pretrained else replace(settings, lr_decay=1.0)
-    if early_stopping:
-        stopping = EarlyStopping(patience=n_iter_no_change, threshold=0.0, load_best=True, sink=_say_nothing)
-        extra.append(("sk_ulmfit_early_stopping", stopping))
+    all_callbacks = _callbacks("classifier", settings)
     if pretrained:
-        extra.append(("sk_ulmfit_unfreezing", GradualUnfreezing()))
+        all_callbacks.append(("sk_ulmfit_unfreezing", GradualUnfreezing()))
+    all_callbacks += callbacks or []
+    if early_stopping:  # the last: callbacks behind it miss the epoch in which it stops
+        stopping = EarlyStopping(patience=n_iter_no_change, threshold=0.0, load_best=True, sink=_say_nothing)
+        all_callbacks.append(("sk_ulmfit_early_stopping", stopping))
     with seeded(settings.seed, settings.device):
         module = build_classifier(config, len(language_model.vocabulary), settings.dropout_multiplier)
         _load_weights(module.encoder, _encoder_weights(language_model.weights))
@@ -293,7 +294,7 @@ def train_classifier(
             module,
             config,
             language_model.vocabulary,
-            callbacks=_callbacks("classifier", settings) + extra,
+            callbacks=all_callbacks,
             **{**_net_settings(settings), "train_split": predefined_split(held_out_set) if early_stopping else None},
         )
         fit_net(net, dataset)
