@@ -90,7 +90,7 @@ def check_number(
     none : bool, default=False
         Whether None is allowed.
     exclusive : bool, default=False
-        Whether the value must lie above `low`.
+        Whether the value may be neither `low` nor `high`.
 
     Raises
     ------
@@ -101,9 +101,12 @@ def check_number(
         return
     kind = numbers.Integral if integer else numbers.Real
     is_number = isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
-    if is_number and low <= float(value) <= high and not (exclusive and value == low):
+    if is_number and low <= float(value) <= high and not (exclusive and value in (low, high)):
         return
-    bounds = f" {'above' if exclusive else 'at least'} {low:g}" if math.isinf(high) else f" from {low:g} to {high:g}"
+    if math.isinf(high):
+        bounds = f" {'above' if exclusive else 'at least'} {low:g}"
+    else:
+        bounds = f" {'between' if exclusive else 'from'} {low:g} {'and' if exclusive else 'to'} {high:g}"
     what = "an integer" if integer else "a number"
     bounds = "" if math.isinf(low) else bounds
     raise ValueError(f"{name} must be {what}{bounds}{' or None' if none else ''}, got {value!r}.")

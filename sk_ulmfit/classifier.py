@@ -446,7 +446,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         check_number("max_length", self.max_length, low=1, integer=True, none=True)
         for name in ("max_epochs", "n_iter_no_change"):
             check_number(name, getattr(self, name), low=1, integer=True)
-        check_number("validation_fraction", self.validation_fraction, low=1e-9, high=1 - 1e-9)
+        check_number("validation_fraction", self.validation_fraction, low=0, high=1, exclusive=True)
         if not isinstance(self.early_stopping, (bool, np.bool_)):
             raise ValueError(f"early_stopping must be True or False, got {self.early_stopping!r}.")
         callbacks = [] if self.callbacks is None else self.callbacks
@@ -455,7 +455,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
                 "callbacks must be a list of skorch callbacks, as instances or (name, instance) pairs, or None; "
                 f"got {self.callbacks!r}."
             )
-        check_number("validation_fraction", self.validation_fraction, low=1e-9, high=1 - 1e-9)
+        check_number("validation_fraction", self.validation_fraction, low=0, high=1, exclusive=True)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -59,6 +60,7 @@ def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
 def train(options: argparse.Namespace) -> None:
     """Train a classifier on a table and save it."""
     check_target(options.out)
+    _check_output(options.out, options.file, options.force)
     table = load_table(
         options.file,
         text=options.text,
@@ -94,7 +96,7 @@ def train(options: argparse.Namespace) -> None:
     clf.fit(table.texts, table.named_indicator(), unlabelled_texts=more)
     columns = {"text": options.text, "labels": options.labels, "label_column": options.label_column}
     clf.save(options.out, metadata={**columns, "delimiter": options.delimiter})
-    print(f"Trained on {len(table.texts)} texts and {clf.n_labels_} labels; the model is in {options.out}.")
+    print(f"Trained on {len(table.texts)} texts; labels: {_some(table.label_names)}. The model is in {options.out}.")
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -161,7 +163,7 @@ def demo(options: argparse.Namespace) -> None:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+    return ", ".join(map(repr, names[:5])) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
 
 
 def _text_columns(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> list[str]:
@@ -180,9 +182,10 @@ def _check_output(out: Path, source: Path, force: bool) -> Path:
     if out.exists() and source.exists() and out.samefile(source):
         raise ValueError(f"{out} is the input file; give another name to --out.")
     if out.is_dir() or not out.parent.is_dir():
-        raise ValueError(
-            f"{out} cannot be written: {'it is a folder' if out.is_dir() else 'its folder does not exist'}."
-        )
+        why = "it is a folder" if out.is_dir() else "its folder does not exist"
+        raise ValueError(f"{out} cannot be written: {why}.")
+    if not os.access(out.parent, os.W_OK):
+        raise ValueError(f"{out} cannot be written: its folder is read-only.")
     if out.exists() and not force:
         raise ValueError(f"{out} exists and is left alone; pass --force to replace it.")
     return out
@@ -212,9 +215,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("file", type=Path, metavar="FILE.csv", help="UTF-8 table with a header line (.tsv: tabs)")
     command.add_argument("--text", action="append", required=True, metavar="COL", help="text column; may be repeated")
-    _add_label_options(command, required=True)
+    _add_label_options(command, required=True, default=";")
     command.set_defaults(delimiter=";")
     command.add_argument("--out", type=Path, required=True, metavar="MODEL", help="file to write the model to")
+    command.add_argument("--force", action="store_true", help="replace MODEL if it exists")
     command.add_argument("--unlabelled", type=Path, metavar="FILE.csv", help="more texts for the language model")
     command.add_argument("--language-model", type=Path, metavar="PATH", help="saved language model to start from")
     command.add_argument("--language", metavar="CODE", help="language of the texts, from scratch (default: en)")
@@ -252,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("file", type=Path, metavar="FILE.csv", help="table with the text columns of the training")
     command.add_argument("--out", type=Path, required=True, metavar="OUT.csv", help="the table with labels added")
     command.add_argument("--force", action="store_true", help="replace OUT.csv if it exists")
-    command.add_argument("--text", action="append", metavar="COL", help="text column, if named otherwise")
+    command.add_argument("--text", action="append", metavar="COL", help="text column (default: as in training)")
     command.add_argument("--delimiter", metavar="D", help="what separates predicted labels (default: as in training)")
     command.add_argument("--threshold", type=float, metavar="X", help="probability from which a label is predicted")
     _add_device(command)
@@ -265,8 +269,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("model", type=Path, metavar="MODEL", help="what train wrote")
     command.add_argument("file", type=Path, metavar="FILE.csv", help="table with texts and true labels")
-    command.add_argument("--text", action="append", metavar="COL", help="text column, if named otherwise")
-    _add_label_options(command, required=False)
+    command.add_argument("--text", action="append", metavar="COL", help="text column (default: as in training)")
+    _add_label_options(command, required=False, default="as in training")
     command.add_argument("--threshold", type=float, metavar="X", help="probability from which a label is predicted")
     _add_device(command)
 
@@ -275,11 +279,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_label_options(command: argparse.ArgumentParser, required: bool) -> None:
+def _add_label_options(command: argparse.ArgumentParser, required: bool, default: str) -> None:
+    more = "" if required else " (default: as in training)"
     group = command.add_mutually_exclusive_group(required=required)
-    group.add_argument("--labels", nargs="+", metavar="COL", help="columns of 0 and 1, one per label")
-    group.add_argument("--label-column", metavar="COL", help="one column with the names of all labels of a text")
-    command.add_argument("--delimiter", metavar="D", help="what separates names in the label column (default: ;)")
+    group.add_argument("--labels", nargs="+", metavar="COL", help=f"columns of 0 and 1, one per label{more}")
+    group.add_argument("--label-column", metavar="COL", help=f"column with the names of all labels of a text{more}")
+    command.add_argument("--delimiter", metavar="D", help=f"separates names in the label column (default: {default})")
 
 
 def _add_device(command: argparse.ArgumentParser) -> None:

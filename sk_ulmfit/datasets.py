@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -90,7 +91,7 @@ def load_table(
     path: str | os.PathLike[str],
     *,
     text: str | Sequence[str],
-    labels: Sequence[str] | None = None,
+    labels: str | Sequence[str] | None = None,
     label_column: str | None = None,
     delimiter: str = ";",
 ) -> TextTable:
@@ -99,15 +100,15 @@ def load_table(
     Parameters
     ----------
     path : path-like
-        UTF-8 file; tab-separated if it ends in ``.tsv``, else comma-separated.
+        UTF-8 file; tab-separated if it ends in ``.tsv``, else comma-separated. An empty cell is an empty text.
     text : str or sequence of str
         Column or columns with the text.
-    labels : sequence of str, default=None
+    labels : str or sequence of str, default=None
         Columns with 0 or 1 (also true and false, yes and no; an empty cell is 0), one per label.
     label_column : str, default=None
         Instead of `labels`: one column with the labels of each row.
     delimiter : str, default=";"
-        What separates the labels in `label_column`.
+        What separates the labels in `label_column` (not the cells of the file).
 
     Returns
     -------
@@ -122,12 +123,16 @@ def load_table(
     path = Path(path)
     columns, rows, lines = _read_csv(path)
     text_columns = [text] if isinstance(text, str) else list(text)
+    labels = [labels] if isinstance(labels, str) else labels
+    if labels and label_column:
+        raise ValueError("Give labels or label_column, not both.")
     for names in (text_columns, list(labels or [])):
         if len(set(names)) < len(names):
             raise ValueError(f"Columns {', '.join(map(repr, names))}: each may be named only once.")
     for name in [*text_columns, *(labels or []), *([label_column] if label_column else [])]:
         if name not in columns:
-            raise ValueError(f"{path} has no column {name!r}. Its columns are {', '.join(map(repr, columns))}.")
+            hint = "" if len(columns) > 1 else " In this file cells are separated by commas (in .tsv files by tabs)."
+            raise ValueError(f"{path} has no column {name!r}. Its columns are {', '.join(map(repr, columns))}.{hint}")
     table = TextTable(
         [
             row[text_columns[0]] if len(text_columns) == 1 else join_fields([row[c] for c in text_columns])
@@ -144,6 +149,13 @@ def load_table(
         split = ([part.strip() for part in row[label_column].split(delimiter)] for row in rows)
         table.labels = [sorted({part for part in parts if part}) for parts in split]
         table.label_names = sorted({label for found in table.labels for label in found})
+        odd = next(((name, mark) for name in table.label_names for mark in ";|\t" if mark in name), None)
+        if odd:
+            warnings.warn(
+                f"{path}: label {odd[0]!r} holds {odd[1]!r}; is that the delimiter, and not {delimiter!r}?",
+                UserWarning,
+                stacklevel=2,
+            )
     elif labels:
         table.label_names = list(labels)
         table.labels = [

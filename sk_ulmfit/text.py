@@ -324,10 +324,10 @@ def _spacy_tokenizer(language: str) -> tuple[Any, bool]:
         tokenizer = spacy.blank(language).tokenizer
     except ImportError as error:
         reason = str(error).strip().splitlines()[0]
+        reason = "spaCy knows no such code" if "E048" in reason else reason.rstrip(".")
         raise ValueError(
-            f"language={language!r} is not usable: {reason} "
-            "Pass a language code that spaCy knows, such as 'en', 'de' or 'xx' (any language), "
-            "or install what spaCy asks for."
+            f"language={language!r} is not usable: {reason}. "
+            "Pass a language code of spaCy, such as 'en', 'de' or 'xx' (any language with spaces)."
         ) from None
 
     def tokenize_piece(piece: str) -> list[str]:

@@ -43,6 +43,8 @@ def check_thresholds(threshold: Any, names: Sequence[Any]) -> NDArray[np.float64
             raise ValueError(f"threshold names the unknown label {unknown[0]!r}. The labels are {known}.")
         threshold = [threshold.get(name, 0.5) for name in names]
     try:
+        if isinstance(threshold, str):
+            raise TypeError
         values = np.asarray(threshold, dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(

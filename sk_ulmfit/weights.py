@@ -82,6 +82,7 @@ def save_state(state: ModelState, path: str | os.PathLike[str]) -> None:
     ModelFileError
         If `path` is a folder, or a file that is not a model of this package.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     path = Path(path)
@@ -101,6 +102,8 @@ def save_state(state: ModelState, path: str | os.PathLike[str]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path} could not be written ({error}); choose another place.") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -123,8 +126,14 @@ def check_target(path: str | os.PathLike[str]) -> None:
         raise ModelFileError(f"{path} is a folder; give the name of a file to write, for example {path / 'model'}.")
     if not path.parent.is_dir():
         raise ModelFileError(f"The folder {path.parent} does not exist; create it first.")
-    if not os.access(path.parent, os.W_OK):
-        raise ModelFileError(f"The folder {path.parent} is not writable; choose another place for {path.name}.")
+    probe = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        raise ModelFileError(
+            f"The folder {path.parent} is not writable; choose another place for {path.name}."
+        ) from None
     if path.exists() and path.stat().st_size and _read_header(path) is None:
         raise ModelFileError(f"{path} exists and is not a model of sk_ulmfit; it is left alone. Choose another name.")
 

@@ -18,6 +18,7 @@ from skorch.callbacks import Callback
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier
 from sk_ulmfit.net import LanguageModelNet, MultiLabelNet
+from sk_ulmfit.text import numericalize
 
 
 def test_learns_labels_that_follow_from_words(fitted):
@@ -46,15 +47,18 @@ def test_outputs_have_the_promised_shapes(fitted):
 
 
 def words(n, seed):
-    rng = np.random.default_rng(seed)
-    return " ".join(rng.choice(["lamp", "late", "broken", "please", "hub", "again", "lost"], n))
+    """A text of n words, no two neighbours equal, so that it has n + 1 tokens."""
+    known = ["lamp", "late", "broken", "please", "hub", "again", "lost"]
+    steps = np.random.default_rng(seed).integers(1, len(known), n)
+    return " ".join(known[i] for i in np.cumsum(steps) % len(known))
 
 
 @pytest.mark.parametrize("max_length", [1400, 7])
 def test_predictions_do_not_depend_on_neighbours(corpus, max_length):
     bptt = 10
     clf = tiny_classifier(max_epochs=1, max_length=max_length, bptt=bptt).fit(*corpus)
-    texts = [words(n, n) for n in range(3 * bptt + 2)]  # with xxbos: lengths 1 to 3 * bptt + 2
+    texts = [words(n, n) for n in range(3 * bptt + 2)]
+    assert numericalize(texts, clf.vocabulary_).lengths.tolist() == list(range(1, 3 * bptt + 3))
     order = np.random.default_rng(0).permutation(len(texts))
     together = clf.predict_proba([texts[i] for i in order])
     alone = np.concatenate([clf.predict_proba([texts[i]]) for i in order])
@@ -69,7 +73,6 @@ def test_order_of_the_texts_is_kept(fitted):
     shuffled = fitted.predict_proba([texts[i] for i in order])
     assert np.allclose(shuffled, fitted.predict_proba(texts)[order], atol=1e-5)
     from sk_ulmfit.batching import DocumentDataset
-    from sk_ulmfit.text import numericalize
 
     through_skorch = fitted.net_.predict_proba(DocumentDataset(numericalize(texts, fitted.vocabulary_)))
     assert np.allclose(through_skorch, fitted.predict_proba(texts), atol=1e-6)
@@ -157,6 +160,7 @@ def test_threshold_is_read_in_predict(fitted):
         ([0.5, 0.5], "one number or 3 numbers, one per label; got shape"),
         ({"deliverry": 0.5}, "unknown label 'deliverry'. The labels are 'billing', 'delivery', 'technical'"),
         ("high", "must be a number"),
+        ("0.5", "must be a number"),
         (None, "between 0 and 1"),
     ],
 )
@@ -414,7 +418,7 @@ def test_bad_texts_get_one_clear_line(fitted, X, message):
         ({"lr_decay": 0.5}, "lr_decay must be a number at least 1"),
         ({"max_length": 0}, "max_length must be an integer at least 1 or None, got 0"),
         ({"lm_epochs": -1}, "lm_epochs must be an integer at least 0 or None"),
-        ({"validation_fraction": 1.0}, "validation_fraction must be a number from"),
+        ({"validation_fraction": 1.0}, "validation_fraction must be a number between 0 and 1, got 1.0"),
         ({"schedule": "cosine"}, "schedule must be one of"),
         ({"device": "cuda:0"}, "is not to be had here"),
         ({"device": "meta"}, "is not to be had here"),

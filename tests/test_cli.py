@@ -64,7 +64,14 @@ def test_two_text_columns_are_joined_with_field_marks(model):
 def test_label_columns(table, tmp_path, capsys):
     out = tmp_path / "late.model"
     assert run("train", table, "--text", "body", "--labels", "late", "--out", out, *SMALL, "--unlabelled", table) == 0
-    assert "Trained on 24 texts and 1 labels" in capsys.readouterr().out
+    assert "Trained on 24 texts; labels: 'late'." in capsys.readouterr().out
+    again = ["train", table, "--text", "body", "--labels", "late", "--out", out, *SMALL]
+    before = out.read_bytes()
+    assert run(*again) == 2
+    assert "exists and is left alone; pass --force" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert run(*again, "--force") == 0
+    capsys.readouterr()
     assert ULMFiTMultiLabelClassifier.load(out).label_names_.tolist() == ["late"]
     assert run("evaluate", out, table) == 0
     assert "late" in capsys.readouterr().out
@@ -112,6 +119,8 @@ def test_start_from_a_saved_language_model(table, tmp_path, fitted):
         (["train", "TABLE", "--text", "body", "--labels", "late", "--out", "m", "--lr", "-1"], "lr must be a number"),
         (["predict", "TABLE", "TABLE", "--out", "o.csv"], "is not a model of sk_ulmfit"),
         (["predict", "MODEL", "TABLE", "--out", "TABLE"], "is the input file"),
+        (["predict", "MODEL", "TABLE", "--out", "no/o.csv"], "its folder does not exist"),
+        (["train", "TABLE", "--text", "body", "--labels", "late", "--out", "/proc/m"], "is not writable"),
         (["predict", "MODEL", "TABLE", "--out", "MODEL"], "exists and is left alone; pass --force"),
         (["predict", "MODEL", "TABLE", "--out", "o.csv", "--text", "x"], "no column 'x'"),
         (["predict", "MODEL", "TABLE", "--out", "o.csv", "--threshold", "2"], "between 0 and 1"),
@@ -174,6 +183,19 @@ def test_broken_tables(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         load_table(path, text="text", label_column="labels")
+
+
+def test_questions_a_table_cannot_answer(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("text;a\nx;1\n")
+    with pytest.raises(ValueError, match="cells are separated by commas"):
+        load_table(path, text="text")
+    path.write_text("text,a,b\nx,1,u;v\ny,0,w\n")
+    assert load_table(path, text="text", labels="a").label_names == ["a"]
+    with pytest.raises(ValueError, match="labels or label_column, not both"):
+        load_table(path, text="text", labels="a", label_column="b")
+    with pytest.warns(UserWarning, match="label 'u;v' holds ';'"):
+        load_table(path, text="text", label_column="b", delimiter="|")
 
 
 def test_columns_named_twice(tmp_path):

@@ -92,7 +92,7 @@ def test_a_model_may_be_replaced_and_a_failed_write_keeps_the_old(state, tmp_pat
     save_state(state, path)
     before = path.read_bytes()
     monkeypatch.setattr(os, "replace", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ModelFileError, match=r"could not be written \(disk full\)"):
         save_state(state, path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["model"]
@@ -105,6 +105,8 @@ def test_a_model_may_be_replaced_and_a_failed_write_keeps_the_old(state, tmp_pat
 def test_places_that_cannot_be_written(state, tmp_path):
     with pytest.raises(ModelFileError, match="is a folder; give the name of a file"):
         save_state(state, tmp_path)
+    with pytest.raises(ModelFileError, match="is not writable; choose another place"):
+        save_state(state, "/proc/model")
     with pytest.raises(ModelFileError, match="does not exist; create it first"):
         save_state(state, tmp_path / "no" / "model")
     with pytest.raises(ModelFileError, match="There is no file"):
