@@ -133,7 +133,7 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}.")
 
 
-def check_training_parameters(estimator: Any, schedules: tuple[str, ...]) -> None:
+def check_training_parameters(estimator: Any, schedules: tuple[str, ...], precisions: tuple[str, ...]) -> None:
     """Check the parameters that both estimators have.
 
     Parameters
@@ -142,6 +142,8 @@ def check_training_parameters(estimator: Any, schedules: tuple[str, ...]) -> Non
         What has them as attributes.
     schedules : tuple of str
         Names of the schedules.
+    precisions : tuple of str
+        Names of the kinds of arithmetic.
 
     Raises
     ------
@@ -157,3 +159,4 @@ def check_training_parameters(estimator: Any, schedules: tuple[str, ...]) -> Non
     check_number("n_jobs", estimator.n_jobs, low=-math.inf, integer=True, none=True)
     check_number("verbose", estimator.verbose, low=0, integer=True)
     check_choice("schedule", estimator.schedule, schedules)
+    check_choice("precision", estimator.precision, precisions)

@@ -139,6 +139,57 @@ class DocumentBatches:
             yield pad(self.dataset.corpus, indices, self.pad_id), torch.from_numpy(self.dataset.y[indices])
 
 
+class FeatureDataset(Dataset[Any]):
+    """Pooled features of documents, with their labels.
+
+    Parameters
+    ----------
+    features : Tensor, shape (n_documents, n_features)
+        Features.
+    y : ndarray of float32, shape (n_documents, n_labels)
+        Indicator matrix.
+    """
+
+    def __init__(self, features: Tensor, y: NDArray[np.float32]):
+        self.features, self.y = features, y
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, NDArray[np.float32]]:
+        return self.features[index], self.y[index]
+
+
+class FeatureBatches:
+    """Iterate over a dataset of features in batches of one size.
+
+    Parameters
+    ----------
+    dataset : FeatureDataset
+        Features and labels.
+    batch_size : int
+        Rows of a batch; the last may have fewer.
+    seed : int or None
+        Shuffles, differently in each epoch; None keeps the order.
+    """
+
+    def __init__(self, dataset: FeatureDataset, batch_size: int, seed: int | None):
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        self.epoch = 0
+
+    def n_batches(self, n_epochs: int) -> int:
+        """Count the batches of `n_epochs` epochs."""
+        return n_epochs * -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        n = len(self.dataset)
+        order = np.arange(n) if self.seed is None else np.random.default_rng([self.seed, self.epoch]).permutation(n)
+        self.epoch += 1
+        for start in range(0, n, self.batch_size):
+            rows = order[start : start + self.batch_size]
+            yield self.dataset.features[rows], torch.from_numpy(self.dataset.y[rows])
+
+
 class StreamDataset(Dataset[Any]):
     """Documents to be read one behind the other by a language model.
 

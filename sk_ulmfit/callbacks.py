@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from skorch.callbacks import Callback
 
 
@@ -161,6 +162,34 @@ class GradualUnfreezing(Callback):  # type: ignore[misc]
         """Leave nothing frozen."""
         for parameter in net.module_.parameters():
             parameter.requires_grad_(True)
+
+
+class ClipGradient(Callback):  # type: ignore[misc]
+    """Scale the gradient down where its norm, over all parameters, is larger than allowed.
+
+    Parameters
+    ----------
+    max_norm : float
+        Largest norm.
+    """
+
+    def __init__(self, max_norm: float):
+        self.max_norm = max_norm
+
+    def on_grad_computed(self, net: Any, named_parameters: Any, **kwargs: Any) -> None:
+        """Clip; sparse gradients count with the rows they hold."""
+        gradients = []
+        for _, parameter in named_parameters:
+            if parameter.grad is None:
+                continue
+            if parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.coalesce()
+                gradients.append(parameter.grad.values())
+            else:
+                gradients.append(parameter.grad)
+        if gradients:
+            norm = torch.nn.utils.get_total_norm(gradients)
+            torch._foreach_mul_(gradients, (self.max_norm / (norm + 1e-6)).clamp(max=1.0))
 
 
 class StopWhenDiverged(Callback):  # type: ignore[misc]

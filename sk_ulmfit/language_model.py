@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._validation import check_number, check_texts, check_training_parameters
+from sk_ulmfit.precision import PRECISIONS, training_precision
 from sk_ulmfit.text import get_tokenizer, numericalize
 from sk_ulmfit.training import (
     SCHEDULES,
@@ -68,6 +69,9 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         Largest norm of the gradient; None does not clip.
     device : str, default="auto"
         Device of torch; "auto" is the GPU where there is one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Arithmetic of the matrix products; "auto" is 16 bits where the device is faster at it. Weights are kept in
+        float32 either way.
     n_jobs : int or None, default=None
         Worker processes that tokenize large corpora.
     random_state : int, RandomState or None, default=None
@@ -123,6 +127,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         beta: float = 1.0,
         gradient_clip: float | None = 0.3,
         device: str = "auto",
+        precision: str = "auto",
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -145,6 +150,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         self.beta = beta
         self.gradient_clip = gradient_clip
         self.device = device
+        self.precision = precision
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -216,8 +222,10 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         """
         state = self._fitted()
         corpus = numericalize(check_texts(X), state.vocabulary, state.config["language"], self.n_jobs)
+        device = resolve_device(self.device)
+        precision = training_precision(self.precision, device, state.config["hidden_dim"])
         total, n_tokens = negative_log_likelihood(
-            state, corpus, bptt=self.bptt, batch_size=self.batch_size, device=resolve_device(self.device)
+            state, corpus, bptt=self.bptt, batch_size=self.batch_size, device=device, precision=precision
         )
         if not n_tokens:
             raise ValueError(
@@ -323,7 +331,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         return self.state_
 
     def _check_params(self) -> None:
-        check_training_parameters(self, tuple(SCHEDULES))
+        check_training_parameters(self, tuple(SCHEDULES), PRECISIONS[:3])
         check_number("max_epochs", self.max_epochs, low=0, integer=True)
         for name in ("emb_dim", "hidden_dim", "n_layers", "min_frequency"):
             check_number(name, getattr(self, name), low=1, integer=True)

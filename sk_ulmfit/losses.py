@@ -7,49 +7,71 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_ROWS = 512
+CHUNK_ROWS, GPU_CHUNK_ROWS = 512, 4096
+TINY = 1e-38
 IGNORED = -100
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum of the cross-entropies, with the gradient computed chunk by chunk in the forward pass."""
+    """Sum of the cross-entropies, with the gradient computed chunk by chunk in the forward pass.
+
+    The bias rides along as one more column of the weight, against a column of ones. Rows that do not count are
+    zero, so that they add nothing to the gradient.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-        needs = ctx.needs_input_grad[:3]
-        d_hidden, d_weight, d_bias = (
-            torch.zeros_like(tensor) if need else None
-            for tensor, need in zip((hidden, weight, bias), needs, strict=True)
-        )
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        need_weight = need_weight or need_bias
+        (n, width), n_words = hidden.shape, len(weight)
+        columns = -(-(width + 1) // 32) * 32
+        counted = targets != IGNORED
+        rows = hidden.new_zeros(n, columns, dtype=dtype)
+        rows[:, :width] = hidden * counted[:, None]
+        rows[:, width] = counted
+        words = hidden.new_zeros(n_words, columns, dtype=dtype)
+        words[:, :width], words[:, width] = weight, bias
+        column = targets.clamp(min=0)
+        chunk_rows = CHUNK_ROWS if hidden.device.type == "cpu" else GPU_CHUNK_ROWS
+        buffer = hidden.new_empty(min(chunk_rows, n), n_words, dtype=dtype)
+        d_rows = torch.empty_like(rows) if need_hidden else None
+        d_words = words.new_zeros(columns, n_words) if need_weight else None  # transposed: its products run faster
         loss = hidden.new_zeros((), dtype=torch.float64 if hidden.dtype == torch.float64 else torch.float32)
-        for start in range(0, len(hidden), CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            logits = torch.addmm(bias, hidden[rows], weight.T)
-            # from here on `logits` holds log-probabilities, then probabilities, then its own gradient
-            logits -= logits.logsumexp(1, keepdim=True)
-            target = targets[rows]
-            counted = target != IGNORED
-            column = target.clamp(min=0)[:, None]
-            loss -= (logits.gather(1, column)[:, 0] * counted).sum()
-            if any(needs):
-                logits.exp_()
-                logits.scatter_add_(1, column, logits.new_full((), -1.0).expand_as(column))
-                logits *= counted[:, None]
-                if d_hidden is not None:
-                    torch.mm(logits, weight, out=d_hidden[rows])
-                if d_weight is not None:
-                    d_weight.addmm_(logits.T, hidden[rows])
-                if d_bias is not None:
-                    d_bias += logits.sum(0)
-        ctx.save_for_backward(d_hidden, d_weight, d_bias)
+        for start in range(0, n, chunk_rows):
+            chunk = slice(start, start + chunk_rows)
+            logits = buffer[: len(rows[chunk])]
+            torch.mm(rows[chunk], words.T, out=logits)
+            flat = logits.view(-1)
+            place = torch.arange(0, len(flat), n_words, device=flat.device) + column[chunk]
+            # from here on `logits` holds probabilities, then the gradient of its former self
+            torch.ops.aten._softmax.out(logits, 1, False, out=logits)
+            probability = flat[place].to(loss.dtype)
+            flat[place] = (probability - 1).to(dtype)
+            loss -= (probability.clamp(min=TINY).log() * counted[chunk]).sum()
+            if d_rows is not None:
+                torch.mm(logits, words, out=d_rows[chunk])
+            if d_words is not None:
+                d_words.addmm_(rows[chunk].T.contiguous(), logits)
+        ctx.save_for_backward(d_rows, d_words, counted)
+        ctx.width, ctx.dtype = width, hidden.dtype
         return loss
 
     @staticmethod
     def backward(ctx: Any, d_loss: Tensor) -> Any:
-        return *(None if d is None else d * d_loss for d in ctx.saved_tensors), None
+        d_rows, d_words, counted = ctx.saved_tensors
+        d_hidden = d_weight = d_bias = None
+        if d_rows is not None:
+            d_hidden = d_rows[:, : ctx.width].to(ctx.dtype) * (counted[:, None] * d_loss)
+        if d_words is not None:
+            d_weight = d_words[: ctx.width].new_empty(d_words.shape[1], ctx.width, dtype=ctx.dtype)
+            torch.mul(d_words[: ctx.width].T, d_loss, out=d_weight)
+            d_bias = d_words[ctx.width].to(ctx.dtype) * d_loss
+        return d_hidden, d_weight, d_bias, None, None
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: str = "float32"
+) -> Tensor:
     """Mean cross-entropy of ``hidden @ weight.T + bias``, without the whole matrix of logits.
 
     Parameters
@@ -62,6 +84,8 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: 
         Decoder bias.
     targets : Tensor of int64, shape (n,)
         Right word of each position; -100 leaves a position out.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Arithmetic of the products. In 16 bits a single loss is right to about 0.01 nats, their mean much better.
 
     Returns
     -------
@@ -78,7 +102,8 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: 
     2.0794
     """
     n_counted = (targets != IGNORED).sum().clamp(min=1)
-    return _LinearCrossEntropy.apply(hidden, weight, bias, targets) / n_counted
+    dtype = torch.bfloat16 if precision == "bfloat16" else hidden.dtype
+    return _LinearCrossEntropy.apply(hidden, weight, bias, targets, dtype) / n_counted
 
 
 def squared_activations(dropped: Tensor, raw: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:

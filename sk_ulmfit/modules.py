@@ -15,6 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from sk_ulmfit.int8 import Layer8, evaluate_layer_8bit
+from sk_ulmfit.lstm import Layer16, Packing, evaluate_layer, train_layer
+
 State = list[tuple[Tensor, Tensor]]
 
 # Dropout rates of fastai 2, each to be multiplied by `dropout_multiplier`.
@@ -35,12 +38,15 @@ class DropoutMasks(NamedTuple):
         Variational masks between layers.
     recurrent : list of Tensor or None
         Hidden-to-hidden matrix of each layer with entries dropped (not a mask).
+    layers16 : list of Layer16 or None
+        In place of `recurrent` where the layers run in 16 bits on the CPU.
     """
 
     embed: Tensor | None
     input: Tensor | None
     hidden: list[Tensor | None]
     recurrent: list[Tensor | None]
+    layers16: list[Layer16] | None = None
 
     def first_rows(self, n: int) -> DropoutMasks:
         """Give the masks of the first `n` documents of the batch."""
@@ -76,6 +82,12 @@ class AWDLSTM(nn.Module):
     input_p, hidden_p, weight_p, embed_p : float, default=0
         Dropout on the embedded input, between layers, on hidden-to-hidden weights, and of whole words.
 
+    Attributes
+    ----------
+    precision : {"float32", "bfloat16", "int8"}
+        Arithmetic of the LSTM layers; weights, outputs and gradients are float32 either way. 8 bits are for the CPU
+        and without a graph; elsewhere they count as float32.
+
     Examples
     --------
     >>> import torch
@@ -104,6 +116,7 @@ class AWDLSTM(nn.Module):
         self.embedding = nn.Embedding(vocab_size, emb_dim)
         self.rnns = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in itertools.pairwise(sizes))
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.precision = "float32"
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Parameters of the embedding and of each LSTM layer, from the embedding up."""
@@ -115,12 +128,25 @@ class AWDLSTM(nn.Module):
             return None
         weight = self.embedding.weight
         layers: list[Any] = list(self.rnns)
+        in_16_bits = self._runs_in_16_bits_on_cpu()
+        drops = self.weight_p and not in_16_bits
         return DropoutMasks(
             embed=dropout_mask(weight, (weight.shape[0], 1), self.embed_p),
             input=dropout_mask(weight, (batch_size, 1, weight.shape[1]), self.input_p),
             hidden=[dropout_mask(weight, (batch_size, 1, r.hidden_size), self.hidden_p) for r in layers[:-1]],
-            recurrent=[F.dropout(r.weight_hh_l0, self.weight_p) if self.weight_p else None for r in layers],
+            recurrent=[F.dropout(r.weight_hh_l0, self.weight_p) if drops else None for r in layers],
+            layers16=self._layers16(self.weight_p) if in_16_bits else None,
         )
+
+    def _runs_in_16_bits_on_cpu(self) -> bool:
+        return self.precision == "bfloat16" and self.embedding.weight.device.type == "cpu"
+
+    def _runs_in_8_bits(self, x: Tensor, masks: DropoutMasks | None) -> bool:
+        wants_graph = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters()))
+        return self.precision == "int8" and not x.is_cuda and masks is None and not wants_graph
+
+    def _layers16(self, weight_p: float) -> list[Layer16]:
+        return [Layer16(*_parameters(rnn), weight_p=weight_p) for rnn in self.rnns]
 
     def forward(
         self, ids: Tensor, lengths: Tensor, state: State | None = None, masks: DropoutMasks | None = None
@@ -130,9 +156,9 @@ class AWDLSTM(nn.Module):
         Parameters
         ----------
         ids : Tensor of int64, shape (batch, time)
-            Token ids; what stands at or after a row's length is not looked at.
+            Token ids, longest row first; what stands at or after a row's length is not looked at.
         lengths : Tensor of int64, shape (batch,)
-            Tokens of each row, from 1 to time.
+            Tokens of each row, from 1 to time, none longer than the one before.
         state : list of (h, c), each of shape (1, batch, width), default=None
             State to go on from, one pair per layer; None starts from zeros.
         masks : DropoutMasks, default=None
@@ -142,16 +168,19 @@ class AWDLSTM(nn.Module):
         -------
         outputs : Tensor, shape (batch, time, emb_dim)
             Output of the last layer; zero at and after a row's length.
-        state : list of (h, c)
-            State of each layer after each row's last token.
+        state : list of (h, c), each of shape (1, n_whole, width)
+            State of each layer after the window, of the rows as long as the first; the others have ended.
         """
         if masks is None:
             masks = self.draw_masks(len(ids))
         return self.run_layers(self.embed(ids, masks), lengths, state, masks)
 
     def embed(self, ids: Tensor, masks: DropoutMasks | None) -> Tensor:
-        """Look up the embedding of each id and scale the rows looked up by the word mask."""
-        embedded = F.embedding(ids, self.embedding.weight)
+        """Look up the embedding of each id and scale the rows looked up by the word mask.
+
+        The gradient of the embedding is sparse: it holds the rows looked up.
+        """
+        embedded = F.embedding(ids, self.embedding.weight, sparse=True)
         if masks is not None and masks.embed is not None:
             embedded = embedded * F.embedding(ids, masks.embed)
         return embedded
@@ -164,22 +193,91 @@ class AWDLSTM(nn.Module):
         lengths = lengths.cpu()
         if len(lengths) != batch or int(lengths.min()) < 1 or int(lengths.max()) > time:
             raise ValueError(f"lengths must be {batch} numbers from 1 to {time}, got {lengths.tolist()}.")
-        ragged = bool((lengths < time).any())
-        new_state: State = []
+        if (lengths[1:] > lengths[:-1]).any():
+            raise ValueError(f"lengths must fall: put the longest row first. Got {lengths.tolist()}.")
+        if state is None:
+            state = [(z := x.new_zeros(1, batch, cast(Any, rnn).hidden_size), z) for rnn in self.rnns]
         if masks is not None and masks.input is not None:
             x = x * masks.input
+        ours = self._runs_in_16_bits_on_cpu() or self._runs_in_8_bits(x, masks)
+        return (self._run_packed if ours else self._run_padded)(x, lengths, state, masks)
+
+    def _run_padded(self, x: Tensor, lengths: Tensor, state: State, masks: DropoutMasks | None) -> tuple[Tensor, State]:
+        """Run torch's own layers: oneDNN in 32 bits on the CPU, cuDNN in 32 or 16 bits on the GPU."""
+        time = x.shape[1]
+        dtype = torch.bfloat16 if self.precision == "bfloat16" else x.dtype
+        ragged = int(lengths[-1]) < time
+        n_whole = int((lengths == lengths[0]).sum())
+        new_state: State = []
         for layer, rnn in enumerate(self.rnns):
             if layer and masks is not None and (mask := masks.hidden[layer - 1]) is not None:
                 x = x * mask
             weight = None if masks is None else masks.recurrent[layer]
-            dropped = {} if weight is None else {"weight_hh_l0": weight}
-            packed: Any = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False) if ragged else x
-            args = (packed, None if state is None else state[layer])
-            x, layer_state = torch.func.functional_call(rnn, dropped, args) if dropped else rnn(*args)
+            weights = {} if weight is None else {"weight_hh_l0": weight}
+            if x.is_cuda and (weights or dtype != torch.float32):
+                weights = _in_one_buffer(rnn, weight, dtype)
+            x = x.to(dtype)
+            packed: Any = pack_padded_sequence(x, lengths, batch_first=True) if ragged else x
+            args = (packed, tuple(part.to(dtype) for part in state[layer]))
+            x, (h, c) = torch.func.functional_call(rnn, weights, args) if weights else rnn(*args)
             if ragged:
                 x, _ = pad_packed_sequence(cast(PackedSequence, x), batch_first=True, total_length=time)
-            new_state.append(layer_state)
-        return x, new_state
+            new_state.append((h[:, :n_whole], c[:, :n_whole]))
+        return x.to(self.embedding.weight.dtype), new_state
+
+    def _run_packed(self, x: Tensor, lengths: Tensor, state: State, masks: DropoutMasks | None) -> tuple[Tensor, State]:
+        """Run our own layers: 16 or 8 bits on the CPU."""
+        packing = Packing(lengths)
+        layers = self._evaluation_layers() if masks is None else masks.layers16
+        packed = packing.pack(x)
+        new_state: State = []
+        for depth, (layer, rnn) in enumerate(zip(cast(Any, layers), self.rnns, strict=True)):
+            if depth and masks is not None and (mask := masks.hidden[depth - 1]) is not None:
+                packed = packing.scale(packed, mask)
+            before = (state[depth][0][0], state[depth][1][0])
+            parameters = _parameters(rnn)
+            if isinstance(layer, Layer8):
+                packed, (h, c) = evaluate_layer_8bit(layer, packed, before, packing)
+            elif torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (packed, *parameters)):
+                packed, (h, c) = train_layer(layer, packed, before, packing, parameters)
+            else:
+                packed, (h, c) = evaluate_layer(layer, packed, before, packing)
+            new_state.append((h[None], c[None]))
+        outputs = packing.unpack(packed.to(x.dtype))
+        missing = x.shape[1] - packing.time
+        return F.pad(outputs, (0, 0, 0, missing)) if missing else outputs, new_state
+
+    def _evaluation_layers(self) -> list[Layer16] | list[Layer8]:
+        """Give the weights in 16 or 8 bits, made anew only when they have changed."""
+        key = [self.precision, *((tensor.data_ptr(), tensor._version) for tensor in self.parameters())]
+        if getattr(self, "_evaluated", (None,))[0] != key:
+            self._evaluated = (key, self._layers16(0.0) if self.precision == "bfloat16" else self._layers8())
+        return self._evaluated[1]
+
+    def _layers8(self) -> list[Layer8]:
+        largest = [self.embedding.weight.detach().abs().max().item(), *[1.0] * len(self.rnns)]
+        return [
+            Layer8(*_parameters(rnn), largest_input=above, largest_hidden=1.0)
+            for rnn, above in zip(self.rnns, largest, strict=False)
+        ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_evaluated"}
+
+
+def _parameters(rnn: Any, recurrent: Tensor | None = None) -> list[Tensor]:
+    """Give a layer's weights in torch's order, the hidden-to-hidden matrix replaced where one is given."""
+    w_hh = rnn.weight_hh_l0 if recurrent is None else recurrent
+    return [rnn.weight_ih_l0, w_hh, rnn.bias_ih_l0, rnn.bias_hh_l0]
+
+
+def _in_one_buffer(rnn: Any, recurrent: Tensor | None, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Give a layer's weights one behind the other in memory, as cuDNN wants them; else it copies them at every call."""
+    weights = _parameters(rnn, recurrent)
+    flat = torch.cat([weight.reshape(-1) for weight in weights]).to(dtype)
+    parts = flat.split([weight.numel() for weight in weights])
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    return {name: part.view(weight.shape) for name, part, weight in zip(names, parts, weights, strict=True)}
 
 
 def detach(state: State) -> State:
@@ -235,10 +333,16 @@ class BatchNorm(nn.BatchNorm1d):
         """Normalise x of shape (batch, features)."""
         if not self.training or len(x) < 2:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        counter = cast(Tensor, self.num_batches_tracked)
-        counter.add_(1)
-        momentum = max(0.1, 1 / (int(counter) + 1))
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps)
+        counter, mean, variance = (
+            cast(Tensor, b) for b in (self.num_batches_tracked, self.running_mean, self.running_var)
+        )
+        with torch.no_grad():  # the share stays on the device: reading it would make a GPU wait
+            counter += 1
+            share = (1 / (counter + 1)).clamp(min=0.1).to(x.dtype)
+            found_variance, found_mean = torch.var_mean(x, 0)
+            mean.lerp_(found_mean, share)
+            variance.lerp_(found_variance, share)
+        return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
 
 
 class ConcatPoolingHead(nn.Sequential):
@@ -272,6 +376,10 @@ class ConcatPoolingHead(nn.Sequential):
             nn.Dropout(hidden_p),
             nn.Linear(hidden_dim, n_labels),
         )
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """All parameters as one group."""
+        return [list(self.parameters())]
 
     def start_at(self, base_rate: Any) -> None:
         """Let every text begin near the share of texts that have each label, shape (n_labels,), each in (0, 1)."""

@@ -9,13 +9,16 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
+from skorch.dataset import get_len
 from skorch.utils import to_tensor
 from torch import Tensor, nn
 
-from sk_ulmfit.batching import DocumentBatches, StreamBatches
+from sk_ulmfit.batching import DocumentBatches, FeatureBatches, StreamBatches
 from sk_ulmfit.callbacks import Progress
 from sk_ulmfit.losses import linear_cross_entropy, squared_activations
 from sk_ulmfit.modules import State, detach
+
+PREDICTION_ROWS = 64  # fewest documents of a full batch in prediction
 
 
 class _LayeredNet(NeuralNet):  # type: ignore[misc]
@@ -51,6 +54,40 @@ class _LayeredNet(NeuralNet):  # type: ignore[misc]
     def make_batches(self, dataset: Any, seed: int | None) -> Any:
         raise NotImplementedError
 
+    def run_single_epoch(self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any) -> None:
+        """Run over all batches; on a GPU without waiting for it, the losses being read when the epoch is over."""
+        if iterator is None or not str(self.device).startswith("cuda"):
+            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+            return
+        losses = []
+        for batch in _one_ahead(iterator, self.device):
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            losses.append(step["loss"].detach())
+            self.history.record_batch(f"{prefix}_batch_size", get_len(batch[0]))
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        rows = self.history[-1]["batches"][-len(losses) :]
+        for row, loss in zip(rows, torch.stack(losses).tolist(), strict=True):
+            row[f"{prefix}_loss"] = loss
+        self.history.record(f"{prefix}_batch_count", len(losses))
+
+
+def _one_ahead(batches: Any, device: str) -> Iterator[Any]:
+    """Copy each batch to the GPU while the one before is computed; lengths stay on the CPU."""
+
+    def copy(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: item if name == "lengths" else copy(item) for name, item in value.items()}
+        return value.pin_memory().to(device, non_blocking=True)
+
+    waiting = None
+    for batch in batches:
+        ready, waiting = waiting, tuple(copy(part) for part in batch)
+        if ready is not None:
+            yield ready
+    if waiting is not None:
+        yield waiting
+
 
 class MultiLabelNet(_LayeredNet):
     """Net of the classifier: BCE on logits plus the AR and TAR penalties.
@@ -76,8 +113,9 @@ class MultiLabelNet(_LayeredNet):
         self.beta = beta
 
     def make_batches(self, dataset: Any, seed: int | None) -> DocumentBatches:
-        """Give length-bucketed batches."""
-        return DocumentBatches(dataset, self.batch_size, self.max_tokens, self.pad_id, seed)
+        """Give length-bucketed batches; without a seed they are for prediction, which needs less memory."""
+        more = max(1, PREDICTION_ROWS // self.batch_size) if seed is None else 1
+        return DocumentBatches(dataset, more * self.batch_size, more * self.max_tokens, self.pad_id, seed)
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Run the network; lengths stay on the CPU, where they steer the loop over windows."""
@@ -102,6 +140,27 @@ class MultiLabelNet(_LayeredNet):
         outputs = [to_tensor(self.evaluation_step(batch, training=training), device=device) for batch in batches]
         back = np.argsort(np.concatenate(batches.plan(0)))
         yield torch.cat(outputs)[torch.from_numpy(back)]
+
+
+class HeadNet(_LayeredNet):
+    """Net of a classifier's head alone: BCE on the logits that it gives for pooled features.
+
+    Parameters
+    ----------
+    module : ConcatPoolingHead
+        The head.
+    **kwargs : dict
+        What skorch's ``NeuralNet`` takes; weights of penalties on the body are left aside.
+    """
+
+    def __init__(self, module: Any, *, alpha: float = 0.0, beta: float = 0.0, **kwargs: Any):
+        kwargs.setdefault("criterion", nn.BCEWithLogitsLoss)
+        super().__init__(module, **kwargs)
+        self.alpha, self.beta = alpha, beta
+
+    def make_batches(self, dataset: Any, seed: int | None) -> FeatureBatches:
+        """Give batches of one size."""
+        return FeatureBatches(dataset, self.batch_size, seed)
 
 
 class LanguageModelNet(_LayeredNet):
@@ -148,7 +207,11 @@ class LanguageModelNet(_LayeredNet):
         targets = to_tensor(y_true, device=self.device)
         module = self.module_
         loss = linear_cross_entropy(
-            dropped.flatten(0, 1), module.decoder_weight, module.decoder_bias, targets.flatten()
+            dropped.flatten(0, 1),
+            module.decoder_weight,
+            module.decoder_bias,
+            targets.flatten(),
+            module.encoder.precision,
         )
         if training and (self.alpha or self.beta):
             counted = targets >= 0

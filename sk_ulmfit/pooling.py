@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sk_ulmfit.losses import squared_activations
-from sk_ulmfit.modules import AWDLSTM, ConcatPoolingHead, DropoutMasks, State, detach
+from sk_ulmfit.modules import AWDLSTM, DropoutMasks, State, detach
 
 # A training batch with more pooled positions than this recomputes its windows in the backward pass.
 GRAPH_TOKENS = 6_144
@@ -50,8 +50,8 @@ class TextClassifier(nn.Module):
     ----------
     encoder : AWDLSTM
         The body.
-    head : ConcatPoolingHead
-        From pooled features to logits.
+    head : Module
+        From pooled features to logits, usually a `ConcatPoolingHead`.
     bptt : int, default=70
         Tokens per window.
     max_length : int or None, default=1400
@@ -59,7 +59,7 @@ class TextClassifier(nn.Module):
         None pools all.
     """
 
-    def __init__(self, encoder: AWDLSTM, head: ConcatPoolingHead, bptt: int = 70, max_length: int | None = 1400):
+    def __init__(self, encoder: AWDLSTM, head: nn.Module, bptt: int = 70, max_length: int | None = 1400):
         super().__init__()
         self.encoder = encoder
         self.head = head
@@ -160,6 +160,10 @@ def _pool_windows(
     """Pool window by window; also gives, for a second pass, where each maximum stands and the state to resume from."""
     weight = encoder.embedding.weight
     shape = (len(documents.ids), weight.shape[1])
+    first = documents.first_window * documents.bptt
+    embedded = None
+    if torch.is_grad_enabled() and weight.requires_grad:  # all at once: one gradient instead of one for each window
+        embedded = encoder.embed(documents.ids[:, first:], masks)
     last, total = weight.new_zeros(shape), weight.new_zeros(shape)
     largest = weight.new_full(shape, -math.inf)
     where = torch.zeros(shape, dtype=torch.int64, device=weight.device)
@@ -171,7 +175,13 @@ def _pool_windows(
             resume = state
         with torch.set_grad_enabled(torch.is_grad_enabled() and window.number >= documents.first_window):
             n = len(window.ids)
-            outputs, state = _run_window(encoder, window, state, masks)
+            rows = None if masks is None else masks.first_rows(n)
+            if embedded is None or window.number < documents.first_window:
+                inputs = encoder.embed(window.ids, rows)
+            else:
+                inputs = embedded[:n, window.begin - first :][:, : window.ids.shape[1]]
+            outputs, state = encoder.run_layers(inputs, window.lengths, state, rows)
+            state = next_state(state, window)
             last = _put_rows(last, last[:n] + (outputs * window.is_last[:, :, None]).sum(1))
             if window.number >= documents.first_window:
                 total = _put_rows(total, total[:n] + (outputs * window.pooled[:, :, None]).sum(1))
@@ -190,14 +200,6 @@ def _pool_windows(
         change / (documents.n_steps * width),
         (where, resume),
     )
-
-
-def _run_window(
-    encoder: AWDLSTM, window: Window, state: State | None, masks: DropoutMasks | None
-) -> tuple[Tensor, State]:
-    n = len(window.ids)
-    outputs, state = encoder(window.ids, window.lengths, state, None if masks is None else masks.first_rows(n))
-    return outputs, next_state(state, window)
 
 
 def next_state(state: State, window: Window) -> State:
@@ -244,7 +246,10 @@ class _TwoPassPooling(torch.autograd.Function):
         width = embedding.shape[1]
         d_squares, d_steps = d_activation / (documents.n_kept * width), d_change / (documents.n_steps * width)
 
-        gradients: dict[int, Tensor] = {id(tensor): torch.zeros_like(tensor) for tensor in [*parameters, *leaves]}
+        gradients: dict[int, Tensor] = {id(tensor): torch.zeros_like(tensor) for tensor in [*inner, *leaves]}
+        first = documents.first_window * documents.bptt
+        words, place = documents.ids[:, first:].unique(return_inverse=True)
+        d_words = embedding.new_zeros(len(words), width)
         state: State | None = ctx.resume
         for window in documents.windows(documents.first_window):
             n, time = window.ids.shape
@@ -274,7 +279,12 @@ class _TwoPassPooling(torch.autograd.Function):
                     continue
                 if rows is not None and rows.embed is not None:
                     gradient = gradient * F.embedding(window.ids, rows.embed)
-                gradients[id(embedding)].index_add_(0, window.ids.reshape(-1), gradient.reshape(-1, width))
+                columns = slice(window.begin - first, window.begin - first + time)
+                d_words.index_add_(0, place[:n, columns].reshape(-1), gradient.reshape(-1, width))
+        if embedding.requires_grad:
+            gradients[id(embedding)] = torch.sparse_coo_tensor(
+                words[None], d_words, embedding.shape, is_coalesced=True, check_invariants=False
+            )
         return None, None, None, *(gradients[id(tensor)] for tensor in [*parameters, *leaves])
 
 

@@ -9,17 +9,24 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import expit
-from skorch.callbacks import EarlyStopping, GradientNormClipping
+from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 
-from sk_ulmfit.batching import DocumentDataset, StreamDataset, bucket_batches, pad
-from sk_ulmfit.callbacks import GradualUnfreezing, OneCycleLR, Progress, SlantedTriangularLR, StopWhenDiverged
+from sk_ulmfit.batching import DocumentDataset, FeatureDataset, StreamDataset, bucket_batches, pad
+from sk_ulmfit.callbacks import (
+    ClipGradient,
+    GradualUnfreezing,
+    OneCycleLR,
+    Progress,
+    SlantedTriangularLR,
+    StopWhenDiverged,
+)
 from sk_ulmfit.losses import linear_cross_entropy
 from sk_ulmfit.modules import (
     AWDLSTM,
@@ -28,12 +35,17 @@ from sk_ulmfit.modules import (
     ConcatPoolingHead,
     LanguageModel,
 )
-from sk_ulmfit.net import LanguageModelNet, MultiLabelNet, fit_net
+from sk_ulmfit.net import HeadNet, LanguageModelNet, MultiLabelNet, fit_net
+from sk_ulmfit.optimizer import RowAdamW
 from sk_ulmfit.pooling import Documents, TextClassifier, next_state
+from sk_ulmfit.precision import NARROWEST_16BIT, training_precision
 from sk_ulmfit.text import TokenIds, Vocabulary, numericalize, tokenize_corpus
 from sk_ulmfit.weights import ModelState, Weights, fit_vocabulary
 
 SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
+
+# Of so many tokens of training texts `measure_shifts` compares the predictions.
+PROBE_TOKENS = 10_000
 
 # A batch holds at most this many windows per document, on average; a longer document gets a smaller batch.
 WINDOWS_PER_DOCUMENT = 4
@@ -122,6 +134,8 @@ class TrainingSettings:
         Source of all randomness.
     device : str
         Device of torch.
+    precision : {"auto", "float32", "bfloat16", "int8"}
+        Arithmetic of the matrix products.
     n_jobs : int or None
         Worker processes that tokenize.
     verbose : int
@@ -140,6 +154,7 @@ class TrainingSettings:
     gradient_clip: float | None
     seed: int
     device: str
+    precision: str
     n_jobs: int | None
     verbose: int
 
@@ -193,9 +208,10 @@ def finetune_language_model(
     corpus = corpus.map_ids(vocabulary.lookup(words))
     if start is not None:
         sizes = {name: start.config[name] for name in ("emb_dim", "hidden_dim", "n_layers")}
-    config = {**sizes, "language": language}
+    config: dict[str, Any] = {**sizes, "language": language}
     with seeded(settings.seed, settings.device):
         module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
+        module.encoder.precision = training_precision(settings.precision, settings.device, config["hidden_dim"])
         if start is not None:
             _load_weights(module, fit_vocabulary(start.weights, start.vocabulary, vocabulary))
         history: list[dict[str, Any]] = []
@@ -226,6 +242,7 @@ def train_classifier(
     settings: TrainingSettings,
     *,
     pretrained: bool,
+    freeze_encoder: bool,
     max_length: int | None,
     early_stopping: bool,
     validation_fraction: float,
@@ -235,7 +252,8 @@ def train_classifier(
     """Train a classifier on the body of a language model (stage 3 of ULMFiT).
 
     A pre-trained body is unfrozen gradually, from the top, with lower rates for lower groups; any other is trained
-    whole from the first epoch at one rate, since there is nothing in it to preserve.
+    whole from the first epoch at one rate, since there is nothing in it to preserve. A frozen one is run over the texts
+    once, without dropout; the head then learns from the pooled features.
 
     Parameters
     ----------
@@ -251,6 +269,8 @@ def train_classifier(
         How to train.
     pretrained : bool
         Whether the body was trained on more than these texts.
+    freeze_encoder : bool
+        Whether to train the head alone.
     max_length : int or None
         How many tokens, from the end, of a document are pooled.
     early_stopping : bool
@@ -276,10 +296,9 @@ def train_classifier(
         "batch_size": settings.batch_size,
     }
     train, held_out = split_rows(len(corpus), validation_fraction if early_stopping else 0.0, settings.seed)
-    dataset = DocumentDataset(corpus.take(train), indicator[train])
     settings = settings if pretrained else replace(settings, lr_decay=1.0)
     all_callbacks = _callbacks("classifier", settings)
-    if pretrained:
+    if pretrained and not freeze_encoder:
         all_callbacks.append(("sk_ulmfit_unfreezing", GradualUnfreezing()))
     all_callbacks += callbacks or []
     if early_stopping:  # the last: callbacks behind it miss the epoch in which it stops
@@ -287,20 +306,67 @@ def train_classifier(
         all_callbacks.append(("sk_ulmfit_early_stopping", stopping))
     with seeded(settings.seed, settings.device):
         module = build_classifier(config, len(language_model.vocabulary), settings.dropout_multiplier)
+        module.encoder.precision = training_precision(settings.precision, settings.device, config["hidden_dim"])
         _load_weights(module.encoder, _encoder_weights(language_model.weights))
-        module.head.start_at((dataset.y.sum(0) + 0.5) / (len(train) + 1))
-        held_out_set = DocumentDataset(corpus.take(held_out), indicator[held_out])
-        net = classifier_net(
-            module,
-            config,
-            language_model.vocabulary,
-            callbacks=all_callbacks,
-            **{**_net_settings(settings), "train_split": predefined_split(held_out_set) if early_stopping else None},
-        )
-        fit_net(net, dataset)
-    state = ModelState("classifier", config, language_model.vocabulary, plain_weights(net.module_))
+        cast(ConcatPoolingHead, module.head).start_at((indicator[train].sum(0) + 0.5) / (len(train) + 1))
+        sets: list[Any]
+        if freeze_encoder:
+            features = _features(module, corpus, config, language_model.vocabulary, settings)
+            sets = [FeatureDataset(features[rows], indicator[rows]) for rows in (train, held_out)]
+        else:
+            sets = [DocumentDataset(corpus.take(rows), indicator[rows]) for rows in (train, held_out)]
+        options = {
+            **_net_settings(settings),
+            "callbacks": all_callbacks,
+            "train_split": predefined_split(sets[1]) if early_stopping else None,
+        }
+        if freeze_encoder:
+            net = HeadNet(module.head, batch_size=settings.batch_size, pad_id=language_model.vocabulary.pad, **options)
+        else:
+            net = classifier_net(module, config, language_model.vocabulary, **options)
+        fit_net(net, sets[0])
+    state = ModelState("classifier", config, language_model.vocabulary, plain_weights(module))
     state.history = plain_history(net.history)
+    state.config["shifts"] = measure_shifts(state, corpus.take(train), settings)
     return state
+
+
+def _features(
+    module: TextClassifier, corpus: TokenIds, config: dict[str, Any], vocabulary: Vocabulary, settings: TrainingSettings
+) -> torch.Tensor:
+    """Give the pooled features of each document, shape (n, 3 * emb_dim)."""
+    body = TextClassifier(module.encoder, torch.nn.Identity(), config["bptt"], config["max_length"])
+    net = classifier_net(body, config, vocabulary, **_net_settings(settings))
+    return net.initialize().forward(DocumentDataset(corpus))
+
+
+def measure_shifts(state: ModelState, corpus: TokenIds, settings: TrainingSettings) -> dict[str, float]:
+    """Measure how far reduced precision moves the probabilities of a classifier.
+
+    Parameters
+    ----------
+    state : ModelState
+        A classifier.
+    corpus : TokenIds
+        Documents in its vocabulary, of which some are taken.
+    settings : TrainingSettings
+        How it was trained.
+
+    Returns
+    -------
+    dict
+        Largest absolute difference to float32 for "bfloat16" and "int8"; empty for bodies so narrow that float32 is
+        as fast.
+    """
+    if state.config["hidden_dim"] < NARROWEST_16BIT:
+        return {}
+    order = np.random.default_rng(settings.seed).permutation(len(corpus))
+    fits = np.cumsum(corpus.lengths_of(order)) <= PROBE_TOKENS
+    fits[:1] = True
+    sample = corpus.take(order[fits])
+    net = restore_classifier_net(state, replace(settings, device="cpu"))
+    exact = predict_proba(net, sample)
+    return {p: float(np.abs(predict_proba(net, sample, p) - exact).max()) for p in ("bfloat16", "int8")}
 
 
 def classifier_net(
@@ -358,7 +424,7 @@ def restore_classifier_net(state: ModelState, settings: TrainingSettings) -> Mul
     return net
 
 
-def predict_proba(net: MultiLabelNet, corpus: TokenIds) -> NDArray[np.float64]:
+def predict_proba(net: MultiLabelNet, corpus: TokenIds, precision: str = "float32") -> NDArray[np.float64]:
     """Give the probability of each label for each document.
 
     Parameters
@@ -367,18 +433,21 @@ def predict_proba(net: MultiLabelNet, corpus: TokenIds) -> NDArray[np.float64]:
         A trained net.
     corpus : TokenIds
         Documents in its vocabulary.
+    precision : {"float32", "bfloat16", "int8"}, default="float32"
+        Arithmetic of the LSTM layers.
 
     Returns
     -------
     ndarray of float64, shape (n, L)
         Probabilities strictly between 0 and 1.
     """
+    net.module_.encoder.precision = precision
     logits = net.forward(DocumentDataset(corpus)).numpy().astype(np.float64)
     return np.clip(expit(logits), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
 
 
 def negative_log_likelihood(
-    state: ModelState, corpus: TokenIds, *, bptt: int, batch_size: int, device: str
+    state: ModelState, corpus: TokenIds, *, bptt: int, batch_size: int, device: str, precision: str = "float32"
 ) -> tuple[float, int]:
     """Sum the negative log-likelihood of documents, each read by itself from an empty state.
 
@@ -394,6 +463,8 @@ def negative_log_likelihood(
         Most documents side by side.
     device : str
         Device of torch.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Arithmetic of the matrix products.
 
     Returns
     -------
@@ -406,6 +477,7 @@ def negative_log_likelihood(
         module = build_language_model(state.config, len(state.vocabulary), 0.0)
     _load_weights(module, state.weights, assign=True)
     module.to(device).eval()
+    module.encoder.precision = precision
     lengths = corpus.lengths
     whole = np.flatnonzero(lengths > 1)
     total = 0.0
@@ -420,7 +492,9 @@ def negative_log_likelihood(
                 outputs, hidden_state = module.encoder(window.ids, window.lengths, hidden_state)
                 hidden_state = next_state(hidden_state, window)
                 wanted = targets[:n, window.begin : window.begin + time][window.pooled]
-                loss = linear_cross_entropy(outputs[window.pooled], module.decoder_weight, module.decoder_bias, wanted)
+                loss = linear_cross_entropy(
+                    outputs[window.pooled], module.decoder_weight, module.decoder_bias, wanted, precision
+                )
                 total += float(loss) * len(wanted)
     return total, int((lengths[whole] - 1).sum())
 
@@ -506,7 +580,7 @@ def plain_history(history: Any) -> list[dict[str, Any]]:
 def _callbacks(stage: str, settings: TrainingSettings) -> list[Any]:
     callbacks: list[Any] = [SCHEDULES[settings.schedule](), StopWhenDiverged()]
     if settings.gradient_clip is not None:
-        callbacks.append(GradientNormClipping(settings.gradient_clip))
+        callbacks.append(ClipGradient(settings.gradient_clip))
     if settings.verbose:
         callbacks.append(Progress(stage))
     return [(f"sk_ulmfit_{type(callback).__name__}", callback) for callback in callbacks]
@@ -519,7 +593,7 @@ def _net_settings(settings: TrainingSettings) -> dict[str, Any]:
             name: getattr(settings, name)
             for name in ("alpha", "beta", "lr", "lr_decay", "max_epochs", "seed", "device")
         },
-        "optimizer": torch.optim.AdamW,
+        "optimizer": RowAdamW,
         "optimizer__betas": (0.7, 0.99),
         "optimizer__weight_decay": 0.01,
         "optimizer__fused": True,

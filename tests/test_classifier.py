@@ -13,11 +13,13 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import f1_score
+from sklearn.metrics import average_precision_score, f1_score
+from sklearn.preprocessing import MultiLabelBinarizer
 from skorch.callbacks import Callback
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier
 from sk_ulmfit.net import LanguageModelNet, MultiLabelNet
+from sk_ulmfit.pooling import TextClassifier
 from sk_ulmfit.text import numericalize
 
 
@@ -514,3 +516,32 @@ def test_unfitted():
     with pytest.raises(NotFittedError):
         tiny_classifier().save("model")
     assert not hasattr(tiny_classifier(), "classes_")
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_frozen_encoder_is_run_once_and_kept_as_it_is(monkeypatch, early_stopping):
+    texts, labels = make_corpus(120, seed=7)
+    lm = tiny_lm(max_epochs=20, emb_dim=24, hidden_dim=32, random_state=0).fit(texts)
+    batches = []
+    pool = TextClassifier.pool
+    monkeypatch.setattr(TextClassifier, "pool", lambda self, ids, n: batches.append(len(ids)) or pool(self, ids, n))
+    clf = tiny_classifier(language_model=lm, freeze_encoder=True, max_epochs=30, early_stopping=early_stopping)
+    clf.fit(texts, labels)
+    assert sum(batches) == len(texts)
+    weights = clf.net_.module_.encoder.state_dict()
+    for name, array in lm.state_.weights.items():
+        if name.startswith("encoder."):
+            assert np.array_equal(weights[name.removeprefix("encoder.")].numpy(), array), name
+    other, wanted = make_corpus(60, seed=8)
+    probabilities = clf.predict_proba(other)
+    truth = MultiLabelBinarizer().fit_transform(wanted)
+    assert average_precision_score(truth, probabilities) > truth.mean() + 0.15
+    assert clf.history_[-1]["train_loss"] < clf.history_[0]["train_loss"]
+
+
+def test_a_frozen_encoder_that_has_learned_nothing_is_warned_of():
+    texts, labels = make_corpus(20)
+    with pytest.warns(UserWarning, match="freeze_encoder=True keeps a body with random weights"):
+        tiny_classifier(freeze_encoder=True, lm_epochs=0).fit(texts, labels)
+    with pytest.raises(ValueError, match="freeze_encoder must be True or False, got 'yes'"):
+        tiny_classifier(freeze_encoder="yes").fit(texts, labels)

@@ -6,6 +6,9 @@ import torch
 from conftest import make_corpus, tiny_classifier, tiny_lm
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier, pooling
+from sk_ulmfit.modules import AWDLSTM
+from sk_ulmfit.net import LanguageModelNet
+from sk_ulmfit.training import TrainingSettings, _net_settings, build_language_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -44,3 +47,56 @@ def test_language_model_scores_alike():
     lm = tiny_lm(random_state=0).fit(texts)
     score = lm.score(texts)
     assert lm.set_params(device="cpu").score(texts) == pytest.approx(score, rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_layers_compute_the_function_of_the_cpu(precision):
+    torch.manual_seed(0)
+    encoder = AWDLSTM(50, 24, 32, 3, weight_p=0.0)
+    ids, lengths = torch.randint(0, 50, (4, 9)), torch.tensor([9, 9, 5, 1])
+    tolerance = 1e-4 if precision == "float32" else 3e-2
+    results = []
+    for device in ("cpu", "cuda"):
+        encoder.to(device).precision = "float32" if device == "cpu" else precision
+        encoder.zero_grad()
+        outputs, state = encoder(ids.to(device), lengths)
+        outputs.square().sum().backward()
+        gradients = {name: p.grad.to_dense().cpu() for name, p in encoder.named_parameters()}
+        results.append((outputs.detach().cpu(), state[1][1].detach().float().cpu(), gradients))
+    (plain, plain_state, wanted), (found, found_state, gradients) = results
+    assert (found - plain).abs().max() < tolerance
+    assert (found_state - plain_state).abs().max() < tolerance
+    for name, gradient in gradients.items():
+        assert (gradient - wanted[name]).norm() < tolerance * (1 + wanted[name].norm()), name
+
+
+def test_weights_lie_in_one_piece(recwarn):
+    encoder = AWDLSTM(50, 24, 32, 2, weight_p=0.5).cuda()
+    for encoder.precision in ("float32", "bfloat16"):
+        outputs, _ = encoder(torch.randint(0, 50, (4, 9)).cuda(), torch.tensor([9, 9, 9, 9]))
+        outputs.sum().backward()
+    assert not [w for w in recwarn if "contiguous" in str(w.message)]
+
+
+def test_a_step_does_not_wait_for_the_gpu():
+    texts, labels = make_corpus(40)
+    clf = tiny_classifier(max_epochs=1).fit(texts, labels)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        lm = build_language_model({"emb_dim": 12, "hidden_dim": 16, "n_layers": 2}, 64, 1.0)
+        settings = TrainingSettings.of(tiny_lm(), 0, "cuda")
+        net = LanguageModelNet(lm, bptt=10, batch_size=4, pad_id=1, **_net_settings(settings))
+        net.initialize()
+        net.state_ = None
+        net.module_.train()
+        batch = {"ids": torch.randint(0, 64, (4, 10)).cuda(), "lengths": torch.full((4,), 10)}
+        net.train_step((batch, torch.randint(0, 64, (4, 10)).cuda()))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert np.isfinite(clf.history_[-1]["train_loss"])
+
+
+def test_the_frozen_encoder_way():
+    texts, labels = make_corpus(40)
+    clf = tiny_classifier(freeze_encoder=True, max_epochs=3).fit(texts, labels)
+    assert np.isfinite(clf.predict_proba(texts)).all()

@@ -82,3 +82,23 @@ def test_penalties_leave_padding_out():
     )
     wanted = ((raw[0, 1:] - raw[0, :-1]) ** 2).sum() + ((raw[1, 1] - raw[1, 0]) ** 2).sum()
     assert steps.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 40), st.integers(2, 60), st.integers(1, 12), st.floats(0, 0.9))
+def test_16_bits_are_close_in_value_and_gradient(n, n_words, chunk, ignored):
+    inputs = [tensor.detach().float().requires_grad_() for tensor in problem(n, n_words)]
+    targets = torch.randint(0, n_words, (n,))
+    targets[torch.rand(n) < ignored] = -100
+    targets[0] = 0
+    plain = F.cross_entropy(F.linear(*inputs[:2], inputs[2]), targets)
+    wanted = torch.autograd.grad(3 * plain, inputs)
+    before, losses.CHUNK_ROWS = losses.CHUNK_ROWS, chunk
+    try:
+        ours = linear_cross_entropy(*inputs, targets, "bfloat16")
+        found = torch.autograd.grad(3 * ours, inputs)
+    finally:
+        losses.CHUNK_ROWS = before
+    assert ours.item() == pytest.approx(plain.item(), abs=0.03, rel=0.01)
+    for a, b in zip(found, wanted, strict=True):
+        assert ((a - b).norm() <= 0.03 * b.norm() + 1e-3).item()

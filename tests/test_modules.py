@@ -49,9 +49,11 @@ def test_layer_sizes_follow_the_paper():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=5))
-def test_padding_touches_neither_outputs_nor_state(lengths):
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.sampled_from(["float32", "bfloat16"]))
+def test_padding_touches_neither_outputs_nor_state(lengths, precision):
     encoder = make().eval()
+    encoder.precision = precision
+    lengths = sorted(lengths, reverse=True)
     ids = torch.randint(0, 24, (len(lengths), 9), generator=torch.Generator().manual_seed(1))
     outputs, state = encoder(ids, torch.tensor(lengths))
     for i, n in enumerate(lengths):
@@ -59,8 +61,10 @@ def test_padding_touches_neither_outputs_nor_state(lengths):
         assert torch.allclose(outputs[i, :n], alone[0], atol=1e-6)
         assert not outputs[i, n:].any()
         for (h, c), (h1, c1) in zip(state, state_alone, strict=True):
-            assert torch.allclose(h[:, i], h1[:, 0], atol=1e-6)
-            assert torch.allclose(c[:, i], c1[:, 0], atol=1e-6)
+            assert h.shape[1] == c.shape[1] == lengths.count(lengths[0])  # rows that ended have no state
+            if n == lengths[0]:
+                assert torch.allclose(h[:, i], h1[:, 0], atol=1e-6)
+                assert torch.allclose(c[:, i], c1[:, 0], atol=1e-6)
 
 
 def test_state_carries_over_windows():
@@ -76,6 +80,11 @@ def test_state_carries_over_windows():
 def test_wrong_lengths_are_refused(lengths):
     with pytest.raises(ValueError, match="lengths must be 2 numbers from 1 to 3"):
         make()(torch.zeros(2, 3, dtype=torch.int64), torch.tensor(lengths))
+
+
+def test_rows_out_of_order_are_refused():
+    with pytest.raises(ValueError, match="put the longest row first"):
+        make()(torch.zeros(2, 3, dtype=torch.int64), torch.tensor([2, 3]))
 
 
 def test_training_mode_drops_and_evaluation_mode_does_not():

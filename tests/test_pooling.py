@@ -67,13 +67,19 @@ def test_penalties_are_means_over_real_tokens_of_each_window():
 @pytest.mark.parametrize("max_length", [None, 5])
 @pytest.mark.parametrize("dropout", [{}, {"input_p": 0.3, "hidden_p": 0.3, "weight_p": 0.5, "embed_p": 0.2}])
 @pytest.mark.parametrize("frozen", [0, 1, 2])
-def test_two_passes_give_the_gradients_of_one_graph(monkeypatch, max_length, dropout, frozen):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_two_passes_give_the_gradients_of_one_graph(monkeypatch, max_length, dropout, frozen, precision):
     model = make(max_length=max_length, **dropout)
+    model.encoder.precision = precision
+    in_16_bits = precision == "bfloat16"
+    model = model.float() if in_16_bits else model
     for group in model.layer_groups()[:frozen]:
         for parameter in group:
             parameter.requires_grad_(False)
     ids, lengths = random_batch([13, 1, 8, 4, 9])
-    weights = torch.randn(5, 15, dtype=torch.float64)
+    weights = torch.randn(5, 15, dtype=torch.float32 if in_16_bits else torch.float64)
+    if in_16_bits:  # which of two nearly equal numbers is the maximum is a matter of rounding
+        weights[:, 5:10] = 0
 
     def gradients(graph_tokens):
         monkeypatch.setattr(pooling, "GRAPH_TOKENS", graph_tokens)
@@ -82,15 +88,17 @@ def test_two_passes_give_the_gradients_of_one_graph(monkeypatch, max_length, dro
         pooled = model.pool(ids, lengths)
         loss = (pooled.features * weights).sum() + 2 * pooled.activation + 3 * pooled.change
         loss.backward()
-        return loss.item(), {n: p.grad.clone() for n, p in model.encoder.named_parameters() if p.grad is not None}
+        return loss.item(), {n: p.grad.to_dense() for n, p in model.encoder.named_parameters() if p.grad is not None}
 
     loss, one_graph = gradients(10**9)
     loss_again, two_passes = gradients(0)
-    assert loss == pytest.approx(loss_again, abs=1e-12)
+    assert loss == pytest.approx(loss_again, abs=3e-2 if in_16_bits else 1e-12)
     assert one_graph.keys() == two_passes.keys()
     assert len(one_graph) == sum(p.requires_grad for p in model.encoder.parameters())
     for name, gradient in one_graph.items():
-        assert torch.allclose(gradient, two_passes[name], atol=1e-10), name
+        # in 16 bits the first of the passes rounds in other places than a graph does
+        tolerance = 0.05 * gradient.norm() if in_16_bits else 1e-10
+        assert (gradient - two_passes[name]).norm() <= tolerance, name
         assert gradient.abs().sum() > 0, name
 
 
@@ -98,7 +106,7 @@ def test_gradient_stops_at_window_borders():
     model = make(bptt=4, max_length=4)
     ids, lengths = random_batch([8])
     model.pool(ids, lengths).features.sum().backward()
-    gradient = model.encoder.embedding.weight.grad
+    gradient = model.encoder.embedding.weight.grad.to_dense()
     touched = set(torch.nonzero(gradient.abs().sum(1)).flatten().tolist())
     assert touched == set(ids[0, 4:].tolist())
 

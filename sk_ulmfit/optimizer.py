@@ -1,0 +1,53 @@
+"""AdamW that touches only the rows of the embedding that a batch has read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class RowAdamW(torch.optim.AdamW):
+    """torch's AdamW; where a gradient is sparse, only the rows it holds are updated.
+
+    Moments and weight decay of the other rows stand still, as in ``torch.optim.SparseAdam``: a step costs what
+    the words of the batch cost, not what the vocabulary does. Dense gradients take torch's own (fused) way.
+    Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Do one step; `closure`, if given, computes the gradients and gives the loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        sparse = []
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    self._update_rows(parameter, group)
+                    sparse.append((parameter, parameter.grad))
+                    parameter.grad = None
+        super().step()
+        for parameter, gradient in sparse:
+            parameter.grad = gradient
+        return loss
+
+    def _update_rows(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        gradient = parameter.grad.coalesce()  # type: ignore[union-attr]
+        rows, values = gradient.indices()[0], gradient.values()
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        step, (beta1, beta2) = state["step"], group["betas"]
+        mean = state["exp_avg"][rows].lerp_(values, 1 - beta1)
+        square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1 - beta2)
+        state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
+        size = group["lr"] / (1 - beta1**step)
+        change = mean / (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
+        parameter[rows] = parameter[rows] * (1 - group["lr"] * group["weight_decay"]) - size * change

@@ -1,0 +1,109 @@
+"""Which arithmetic "auto" stands for on this machine."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from sk_ulmfit.kernels import has_packed_8bit
+
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+
+LARGEST_SHIFT = 1e-2  # "auto" never moves a probability by more than this
+NARROWEST_16BIT = 256  # width of the widest layer below which 16 bits do not pay on the CPU
+
+
+@functools.cache
+def _cpu_capabilities() -> dict[str, Any]:
+    """Give what torch knows about the processor; empty where it does not say."""
+    probe = getattr(torch.cpu, "get_capabilities", dict)
+    return dict(probe())
+
+
+def has_fast_bfloat16(device: str) -> bool:
+    """Tell whether a device multiplies bfloat16 numbers faster than float32.
+
+    Parameters
+    ----------
+    device : str
+        Device of torch.
+
+    Returns
+    -------
+    bool
+        True for GPUs since Ampere and for x86 processors with AVX512-BF16 or AMX.
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    found = _cpu_capabilities()
+    return device == "cpu" and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def has_fast_int8() -> bool:
+    """Tell whether the processor multiplies 8-bit integers faster than float32 numbers (VNNI), and torch lets it."""
+    found = _cpu_capabilities()
+    return bool(found.get("avx512_vnni") or found.get("avx_vnni")) and has_packed_8bit()
+
+
+def training_precision(precision: str, device: str, hidden_dim: int) -> str:
+    """Give the arithmetic of training.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16", "int8"}
+        What the user asked for; "int8" concerns prediction only and trains as "auto" does.
+    device : str
+        Device of torch.
+    hidden_dim : int
+        Width of the widest LSTM layer.
+
+    Returns
+    -------
+    {"float32", "bfloat16"}
+        Arithmetic of the matrix products; weights are float32 either way.
+    """
+    if precision in ("float32", "bfloat16"):
+        return precision
+    pays = device.startswith("cuda") or hidden_dim >= NARROWEST_16BIT
+    return "bfloat16" if pays and has_fast_bfloat16(device) else "float32"
+
+
+def prediction_precision(precision: str, device: str, hidden_dim: int, shifts: Mapping[str, float]) -> str:
+    """Give the arithmetic of prediction.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16", "int8"}
+        What the user asked for.
+    device : str
+        Device of torch.
+    hidden_dim : int
+        Width of the widest LSTM layer.
+    shifts : mapping of str to float
+        How far each arithmetic moved a probability of this model at most, as measured when it was trained.
+
+    Returns
+    -------
+    {"float32", "bfloat16", "int8"}
+        Arithmetic of the matrix products. "auto" gives the fastest that stays within half of `LARGEST_SHIFT`, since
+        other texts may move a little further than those measured.
+
+    Raises
+    ------
+    ValueError
+        If 8 bits are wanted on another device than the CPU.
+    """
+    if precision == "int8" and device != "cpu":
+        raise ValueError(
+            f"precision='int8' predicts on the CPU only, got device {device!r}. Pass precision='auto', or device='cpu'."
+        )
+    if precision != "auto":
+        return precision
+    if device == "cpu" and hidden_dim < NARROWEST_16BIT:
+        return "float32"
+    fastest = "bfloat16" if has_fast_bfloat16(device) else "int8" if device == "cpu" and has_fast_int8() else "float32"
+    return fastest if shifts.get(fastest, math.inf) <= LARGEST_SHIFT / 2 else "float32"

@@ -1,0 +1,139 @@
+"""The 16-bit LSTM layer against torch's own in 32 bits, forwards and backwards."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from sk_ulmfit import kernels
+from sk_ulmfit.lstm import Layer16, Packing, draw_kept, evaluate_layer, train_layer
+from sk_ulmfit.modules import AWDLSTM
+
+NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+
+
+def distance(found, wanted):
+    """Relative error; small numbers count with their absolute one, since the sums they come from are larger."""
+    return ((found - wanted).norm() / wanted.norm().clamp(min=0.1 * wanted.numel() ** 0.5)).item()
+
+
+def problem(lengths, n_in, width, seed=0):
+    torch.manual_seed(seed)
+    rnn = nn.LSTM(n_in, width, batch_first=True)
+    lengths = torch.tensor(sorted(lengths, reverse=True))
+    x = torch.randn(len(lengths), int(lengths[0]), n_in, requires_grad=True)
+    state = (torch.randn(len(lengths), width) * 0.3, torch.randn(len(lengths), width) * 0.3)
+    real = (torch.arange(x.shape[1]) < lengths[:, None])[:, :, None]
+    return rnn, x, state, real, Packing(lengths)
+
+
+shapes = st.tuples(st.lists(st.integers(1, 12), min_size=1, max_size=7), st.integers(1, 40), st.integers(1, 40))
+
+
+@settings(max_examples=40, deadline=None)
+@given(shapes, st.booleans())
+def test_same_function_and_gradient_as_torch(shape, packed_kernels):
+    rnn, x, (h, c), real, packing = problem(*shape)
+    plain, _ = rnn(x, (h[None], c[None]))
+    n = packing.n_whole
+    _, (plain_h, plain_c) = rnn(x[:n], (h[None, :n], c[None, :n]))
+    pull = torch.randn_like(plain) * real
+    wanted = torch.autograd.grad((plain * pull).sum(), [x, *rnn.parameters()])
+
+    parameters = [getattr(rnn, name) for name in NAMES]
+    with pytest.MonkeyPatch.context() as patch:
+        if not packed_kernels:
+            patch.setattr(kernels, "has_packed_16bit", lambda: False)
+        layer = Layer16(*parameters)
+        outputs, (last_h, last_c) = train_layer(layer, packing.pack(x), (h, c), packing, parameters)
+        found = torch.autograd.grad((packing.unpack(outputs).float() * pull).sum(), [x, *rnn.parameters()])
+        with torch.no_grad():
+            evaluated, (eval_h, eval_c) = evaluate_layer(layer, packing.pack(x), (h, c), packing)
+    for name, value in (("train", outputs), ("evaluate", evaluated)):
+        assert distance(packing.unpack(value).float(), plain * real) < 0.03, name
+    for h_found, c_found in ((last_h, last_c), (eval_h, eval_c)):
+        assert h_found.shape == c_found.shape == (n, shape[2])
+        assert distance(h_found.float(), plain_h[0]) < 0.03
+        assert distance(c_found.float(), plain_c[0]) < 0.03
+    for a, b in zip(found, wanted, strict=True):
+        assert distance(a, b) < 0.04
+
+
+def test_dropped_weights_are_those_of_the_gradient():
+    rnn, x, state, _, packing = problem([6, 6, 4], 8, 16)
+    parameters = [getattr(rnn, name) for name in NAMES]
+    torch.manual_seed(1)
+    layer = Layer16(*parameters, weight_p=0.5)
+    kept = layer.kept.float()
+    assert 0.3 < kept.mean() < 0.7
+    assert torch.allclose(layer.w_hh.float(), 2 * rnn.weight_hh_l0 * kept, rtol=0.01)
+    train_layer(layer, packing.pack(x), state, packing, parameters)[0].sum().backward()
+    gradient = rnn.weight_hh_l0.grad
+    assert not gradient[kept == 0].any()
+
+    dropped = (2 * rnn.weight_hh_l0 * kept).detach().requires_grad_()
+    weights = {name: getattr(rnn, name) for name in NAMES} | {"weight_hh_l0": dropped}
+    outputs, _ = torch.func.functional_call(rnn, weights, (x, tuple(part[None] for part in state)))
+    wanted = torch.autograd.grad(packing.pack(outputs).sum(), dropped)[0] * kept * 2
+    assert distance(gradient, wanted) < 0.03
+
+
+def test_share_of_kept_entries():
+    torch.manual_seed(0)
+    for p in (0.1, 0.25, 0.5, 1.0):
+        kept = draw_kept(torch.Size([501, 1001]), p)
+        assert set(kept.unique().tolist()) <= {0.0, 1.0}
+        assert kept.float().mean().item() == pytest.approx(1 - p, abs=0.003)
+        assert np.ptp(kept.float().mean(0).numpy()) < 0.4 or p == 1.0
+
+
+def test_a_graph_that_was_used_up_says_so():
+    rnn, x, state, _, packing = problem([3], 4, 4)
+    parameters = [getattr(rnn, name) for name in NAMES]
+    total = train_layer(Layer16(*parameters), packing.pack(x), state, packing, parameters)[0].sum()
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="run the layer again"):
+        total.backward()
+
+
+def test_frozen_layers_get_no_gradient_and_no_graph():
+    encoder = AWDLSTM(20, 6, 10, 3)
+    encoder.precision = "bfloat16"
+    for parameter in [*encoder.embedding.parameters(), *encoder.rnns[0].parameters()]:
+        parameter.requires_grad_(False)
+    outputs, _ = encoder(torch.randint(0, 20, (3, 5)), torch.tensor([5, 5, 2]))
+    outputs.sum().backward()
+    assert encoder.rnns[0].weight_hh_l0.grad is None
+    assert encoder.rnns[1].weight_hh_l0.grad.abs().sum() > 0
+    with torch.no_grad():
+        assert not encoder(torch.randint(0, 20, (3, 5)), torch.tensor([5, 5, 2]))[0].requires_grad
+
+
+def test_neighbours_change_nothing_in_16_bits():
+    torch.manual_seed(0)
+    encoder = AWDLSTM(50, 40, 64, 3).eval()
+    encoder.precision = "bfloat16"
+    lengths = list(range(24, 0, -1))
+    ids = torch.randint(0, 50, (24, 24))
+    with torch.no_grad():
+        together, _ = encoder(ids, torch.tensor(lengths))
+        for row, n in enumerate(lengths):
+            alone, _ = encoder(ids[row : row + 1, :n], torch.tensor([n]))
+            assert torch.allclose(together[row, :n], alone[0], atol=1e-3)
+
+
+def test_weights_in_16_bits_follow_the_weights():
+    encoder = AWDLSTM(20, 6, 10, 2).eval()
+    encoder.precision = "bfloat16"
+    ids, lengths = torch.randint(0, 20, (2, 5)), torch.tensor([5, 5])
+    with torch.no_grad():
+        before, _ = encoder(ids, lengths)
+        copied = pickle.loads(pickle.dumps(encoder))
+        assert torch.equal(copied(ids, lengths)[0], before)
+        encoder.rnns[0].weight_ih_l0.mul_(3)
+        after, _ = encoder(ids, lengths)
+    assert not torch.allclose(before, after)

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from conftest import make_corpus, tiny_classifier, tiny_lm
+
+from sk_ulmfit import ULMFiTMultiLabelClassifier, kernels, precision, training
+from sk_ulmfit.precision import prediction_precision, training_precision
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Set what the processor can do."""
+
+    def set_capabilities(**found):
+        monkeypatch.setattr(precision, "_cpu_capabilities", lambda: found)
+        monkeypatch.setattr(precision, "has_packed_8bit", lambda: True)
+
+    return set_capabilities
+
+
+GOOD = {"bfloat16": 0.001, "int8": 0.004}
+
+
+@pytest.mark.parametrize(
+    ("found", "training", "prediction"),
+    [
+        ({}, "float32", "float32"),
+        ({"avx512_bf16": True, "avx512_vnni": True}, "bfloat16", "bfloat16"),
+        ({"amx_bf16": True}, "bfloat16", "bfloat16"),
+        ({"avx_vnni": True}, "float32", "int8"),
+        ({"avx512_vnni": True}, "float32", "int8"),
+    ],
+)
+def test_auto_takes_what_the_processor_is_fast_at(machine, found, training, prediction):
+    machine(**found)
+    assert training_precision("auto", "cpu", 1152) == training
+    assert prediction_precision("auto", "cpu", 1152, GOOD) == prediction
+
+
+def test_auto_keeps_float32_where_the_shift_is_large_unknown_or_the_body_narrow(machine):
+    machine(avx512_bf16=True)
+    assert prediction_precision("auto", "cpu", 1152, {}) == "float32"
+    assert prediction_precision("auto", "cpu", 1152, {"bfloat16": 0.006}) == "float32"
+    assert prediction_precision("auto", "cpu", 32, GOOD) == "float32"
+    assert training_precision("auto", "cpu", 32) == "float32"
+    machine(avx512_vnni=True)
+    assert prediction_precision("auto", "cpu", 1152, {"bfloat16": 0.001, "int8": 0.02}) == "float32"
+
+
+def test_what_the_user_asks_for_is_done(machine):
+    machine()
+    assert prediction_precision("int8", "cpu", 32, {}) == "int8"
+    assert training_precision("bfloat16", "cpu", 32) == "bfloat16"
+    assert training_precision("int8", "cpu", 1152) == "float32"
+    with pytest.raises(ValueError, match=r"on the CPU only, got device 'cuda'\. Pass precision='auto'"):
+        prediction_precision("int8", "cuda", 1152, {})
+
+
+@pytest.mark.parametrize("estimator", [tiny_lm, tiny_classifier])
+@pytest.mark.parametrize("value", ["float16", "bf16", None, 16])
+def test_unknown_precision_is_refused(estimator, value):
+    with pytest.raises(ValueError, match="precision must be one of 'auto', 'float32', 'bfloat16'"):
+        estimator(precision=value).fit(*make_corpus(8))
+
+
+def test_a_classifier_learns_and_predicts_in_16_and_8_bits(fitted, tmp_path):
+    texts, labels = make_corpus(60, seed=11)
+    body = tiny_lm(emb_dim=24, hidden_dim=32, precision="bfloat16")
+    clf = tiny_classifier(language_model=body, max_epochs=20, dropout_multiplier=0.1, precision="bfloat16")
+    clf.fit(*make_corpus(120, seed=7))
+    assert clf.score(texts, labels) > 0.9
+    exact = clf.set_params(precision="float32").predict_proba(texts)
+    for name in ("bfloat16", "int8"):
+        found = clf.set_params(precision=name).predict_proba(texts)
+        assert 0 < np.abs(found - exact).max() < 0.05
+        alone = np.concatenate([clf.predict_proba([text]) for text in texts[:5]])
+        assert np.abs(alone - found[:5]).max() < 2e-3
+    clf.save(tmp_path / "model")
+    loaded = ULMFiTMultiLabelClassifier.load(tmp_path / "model")
+    assert loaded.precision == "int8"
+    assert np.array_equal(loaded.predict_proba(texts), found)
+
+
+def test_a_language_model_scores_alike_in_16_bits():
+    texts, _ = make_corpus(60)
+    lm = tiny_lm(max_epochs=5, emb_dim=24, hidden_dim=32, precision="bfloat16", random_state=0).fit(texts)
+    exact = lm.set_params(precision="float32").score(texts)
+    assert lm.set_params(precision="bfloat16").score(texts) == pytest.approx(exact, rel=0.01)
+    plain = tiny_lm(max_epochs=5, emb_dim=24, hidden_dim=32, precision="float32", random_state=0).fit(texts)
+    assert plain.score(texts) == pytest.approx(exact, rel=0.05)
+
+
+def test_shifts_are_measured_at_fit_and_saved(monkeypatch, tmp_path, machine):
+    monkeypatch.setattr(training, "NARROWEST_16BIT", 16)
+    monkeypatch.setattr(precision, "NARROWEST_16BIT", 16)
+    machine(avx512_bf16=True)
+    texts, labels = make_corpus(40)
+    clf = tiny_classifier().fit(texts, labels)
+    clf.save(tmp_path / "model")
+    loaded = ULMFiTMultiLabelClassifier.load(tmp_path / "model")
+    exact = loaded.set_params(precision="float32").predict_proba(texts)
+    in_16_bits = loaded.set_params(precision="bfloat16").predict_proba(texts)
+    found = loaded.set_params(precision="auto").predict_proba(texts)
+    assert np.array_equal(found, in_16_bits)
+    assert not np.array_equal(found, exact)
+    assert np.abs(found - exact).max() < precision.LARGEST_SHIFT
+
+
+def test_kernels_are_probed_without_an_error(monkeypatch):
+    monkeypatch.setattr(kernels.torch, "ops", None)
+    assert kernels.has_packed_16bit.__wrapped__() is False
+    assert kernels.has_packed_8bit.__wrapped__() is False
