@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from sk_ulmfit.int8 import Layer8, evaluate_layer_8bit
 from sk_ulmfit.lstm import Layer16, Packing, evaluate_layer, train_layer
@@ -203,12 +202,16 @@ class AWDLSTM(nn.Module):
         return (self._run_packed if ours else self._run_padded)(x, lengths, state, masks)
 
     def _run_padded(self, x: Tensor, lengths: Tensor, state: State, masks: DropoutMasks | None) -> tuple[Tensor, State]:
-        """Run torch's own layers: oneDNN in 32 bits on the CPU, cuDNN in 32 or 16 bits on the GPU."""
-        time = x.shape[1]
+        """Run torch's own layers: oneDNN in 32 bits on the CPU, cuDNN in 32 or 16 bits on the GPU.
+
+        Short rows run on over their padding: nothing flows back from there into a row, and the fused kernels, which
+        take no packed rows on the CPU, gain more than that costs.
+        """
+        time, longest = x.shape[1], int(lengths[0])
         dtype = torch.bfloat16 if self.precision == "bfloat16" else x.dtype
-        ragged = int(lengths[-1]) < time
-        n_whole = int((lengths == lengths[0]).sum())
+        n_whole = int((lengths == longest).sum())
         new_state: State = []
+        x = x[:, :longest]
         for layer, rnn in enumerate(self.rnns):
             if layer and masks is not None and (mask := masks.hidden[layer - 1]) is not None:
                 x = x * mask
@@ -216,14 +219,14 @@ class AWDLSTM(nn.Module):
             weights = {} if weight is None else {"weight_hh_l0": weight}
             if x.is_cuda and (weights or dtype != torch.float32):
                 weights = _in_one_buffer(rnn, weight, dtype)
-            x = x.to(dtype)
-            packed: Any = pack_padded_sequence(x, lengths, batch_first=True) if ragged else x
-            args = (packed, tuple(part.to(dtype) for part in state[layer]))
+            args = (x.to(dtype), tuple(part.to(dtype) for part in state[layer]))
             x, (h, c) = torch.func.functional_call(rnn, weights, args) if weights else rnn(*args)
-            if ragged:
-                x, _ = pad_packed_sequence(cast(PackedSequence, x), batch_first=True, total_length=time)
             new_state.append((h[:, :n_whole], c[:, :n_whole]))
-        return x.to(self.embedding.weight.dtype), new_state
+        x = x.to(self.embedding.weight.dtype)
+        if n_whole < len(x):
+            real = torch.arange(longest) < lengths[:, None]
+            x = x * real[:, :, None].to(x.device, non_blocking=True)
+        return _pad_to(x, time), new_state
 
     def _run_packed(self, x: Tensor, lengths: Tensor, state: State, masks: DropoutMasks | None) -> tuple[Tensor, State]:
         """Run our own layers: 16 or 8 bits on the CPU."""
@@ -243,9 +246,7 @@ class AWDLSTM(nn.Module):
             else:
                 packed, (h, c) = evaluate_layer(layer, packed, before, packing)
             new_state.append((h[None], c[None]))
-        outputs = packing.unpack(packed.to(x.dtype))
-        missing = x.shape[1] - packing.time
-        return F.pad(outputs, (0, 0, 0, missing)) if missing else outputs, new_state
+        return _pad_to(packing.unpack(packed.to(x.dtype)), x.shape[1]), new_state
 
     def _evaluation_layers(self) -> list[Layer16] | list[Layer8]:
         """Give the weights in 16 or 8 bits, made anew only when they have changed."""
@@ -263,6 +264,10 @@ class AWDLSTM(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_evaluated"}
+
+
+def _pad_to(x: Tensor, time: int) -> Tensor:
+    return x if x.shape[1] == time else F.pad(x, (0, 0, 0, time - x.shape[1]))
 
 
 def _parameters(rnn: Any, recurrent: Tensor | None = None) -> list[Tensor]:

@@ -11,9 +11,11 @@ import html
 import itertools
 import json
 import re
+import threading
 import unicodedata
 from array import array
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +35,7 @@ UNK, PAD, BOS, FLD, REP, WREP, UP, MAJ = (
 SPECIAL_TOKENS = (UNK, PAD, BOS, FLD, REP, WREP, UP, MAJ)
 
 FIELD_SEPARATOR = "\x1f"  # ASCII "unit separator": stands before each field of a joined text
+_START = FIELD_SEPARATOR + "0"  # the chunk before every document, as the k-th separator is before field k
 
 _RESERVED = re.compile(rf"(?:{'|'.join(SPECIAL_TOKENS)}|xxfake\d+)")
 _REPEATED_OR_SPLIT = re.compile(r"([^\s\d])\1{2,}|[/#\\]")
@@ -42,7 +45,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1e\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 _LONGEST_CHUNK = 1_000  # characters; longer runs without white space are cut before spaCy sees them
-_CACHED_CHUNKS, _LONGEST_CACHED_CHUNK = 500_000, 64
+_CACHED_CHUNKS, _LONGEST_CACHED_CHUNK = 300_000, 32  # per language; 300,000 take about 70 MB
+_CHARACTERS_AT_ONCE, _CHUNKS_AT_ONCE = 1_000_000, 5_000
 _DOCUMENTS_AT_ONCE = 50_000
 _PARALLEL_FROM = 4_000_000  # characters; below, starting worker processes costs more than it gains
 
@@ -277,8 +281,12 @@ class Vocabulary:
 class Tokenizer:
     """Tokenizer of one language: spaCy's rules, then the ULMFiT marker rules.
 
-    A *unit* is one spaCy token with its markers, written as tokens joined by a blank:
-    ``"xxmaj hello"``, ``"xxrep 4 !"``. White space only separates.
+    A *chunk* is a piece of text whose units do not depend on what stands around it. A *unit* is one
+    spaCy token with its markers, written as tokens joined by a blank: ``"xxmaj hello"``,
+    ``"xxrep 4 !"``. White space only separates.
+
+    The units of the chunks seen last are remembered for the life of the process; threads may share
+    a tokenizer.
 
     Parameters
     ----------
@@ -287,41 +295,85 @@ class Tokenizer:
     """
 
     def __init__(self, language: str = "en"):
+        from spacy.tokenizer import Tokenizer as SpacyTokenizer
+
         self.language = language
-        self._tokenize, self._by_chunk = _spacy_tokenizer(language)
+        self._nlp = _blank_model(language)
+        self._by_chunk = isinstance(self._nlp.tokenizer, SpacyTokenizer)
+        self._known: dict[str, tuple[str, ...]] = {}
+        self._lock = threading.Lock()
 
     def chunks(self, text: str) -> list[str]:
-        """Cut a text into pieces whose units do not depend on what stands around them."""
-        return text.split() if self._by_chunk else [text]
+        """Cut a cleaned text into chunks; a border of documents or fields is a chunk of its own."""
+        chunks = []
+        for number, field in enumerate(text.split(FIELD_SEPARATOR)):
+            chunks.append(f"{FIELD_SEPARATOR}{number}")
+            chunks += field.split() if self._by_chunk else [field]
+        return chunks
 
-    def chunk_units(self, chunk: str) -> list[str]:
-        """Give the units of one chunk."""
+    def units(self, chunks: list[str]) -> list[tuple[str, ...]]:
+        """Give the units of distinct chunks."""
+        found = list(map(self._known.get, chunks))
+        unknown = [chunk for chunk, units in zip(chunks, found, strict=True) if units is None]
+        new: dict[str, tuple[str, ...]] = {}
+        for start in range(0, len(unknown), _CHUNKS_AT_ONCE):
+            # without a memory zone, spaCy keeps every word for ever; zones of threads must not overlap
+            with self._lock, self._nlp.memory_zone():
+                part = self._tokenize(unknown[start : start + _CHUNKS_AT_ONCE])
+                self._remember(part)
+            new |= part
+        return [new[chunk] if units is None else units for chunk, units in zip(chunks, found, strict=True)]
+
+    def _remember(self, new: dict[str, tuple[str, ...]]) -> None:
+        short = {chunk: units for chunk, units in new.items() if len(chunk) <= _LONGEST_CACHED_CHUNK}
+        if len(self._known) + len(short) > _CACHED_CHUNKS:
+            self._known.clear()
+        if len(short) <= _CACHED_CHUNKS:
+            self._known.update(short)
+
+    def _tokenize(self, chunks: list[str]) -> dict[str, tuple[str, ...]]:
+        units = self._plain_units(list(filter(_is_plain, chunks))) if self._by_chunk else {}
+        return units | {chunk: tuple(self._chunk_units(chunk)) for chunk in chunks if chunk not in units}
+
+    def _plain_units(self, chunks: list[str]) -> dict[str, tuple[str, ...]]:
+        """Tokenize in one call of spaCy, whose rules reach across a blank at most, never a line break."""
+        units = map(functools.cache(_unit), self._tokens("\n".join(chunks)))
+        return {chunk: tuple(iter(units.__next__, "\n")) for chunk in chunks}
+
+    def _chunk_units(self, chunk: str) -> list[str]:
+        if chunk.startswith(FIELD_SEPARATOR):
+            return [BOS if chunk == _START else f"{FLD} {chunk[1:]}"]
         units: list[str] = []
         start = 0
         for match in _REPEATED_OR_SPLIT.finditer(chunk):
-            units += self._plain_units(chunk[start : match.start()])
+            units += self._piece_units(chunk[start : match.start()])
             found = match.group()
             units.append(f"{REP} {len(found)} {_unit(found[0])}" if len(found) > 1 else found)
             start = match.end()
-        return units + self._plain_units(chunk[start:])
+        return units + self._piece_units(chunk[start:])
 
-    def _plain_units(self, piece: str) -> list[str]:
+    def _piece_units(self, piece: str) -> list[str]:
         step = _LONGEST_CHUNK if self._by_chunk else max(len(piece), 1)
         return [
             _unit("▁".join(token.split()))
             for start in range(0, len(piece), step)
-            for token in self._tokenize(piece[start : start + step])
+            for token in self._tokens(piece[start : start + step])
             if not token.isspace()
         ]
 
+    def _tokens(self, piece: str) -> list[str]:
+        return [token.text for token in self._nlp.tokenizer(piece)]
 
-def _spacy_tokenizer(language: str) -> tuple[Any, bool]:
-    """Give a function from str to list of str, and whether it treats white-space chunks one by one."""
+
+def _is_plain(chunk: str) -> bool:
+    return len(chunk) <= _LONGEST_CHUNK and chunk[0] != FIELD_SEPARATOR and not _REPEATED_OR_SPLIT.search(chunk)
+
+
+def _blank_model(language: str) -> Any:
     import spacy
-    from spacy.tokenizer import Tokenizer as SpacyTokenizer
 
     try:
-        tokenizer = spacy.blank(language).tokenizer
+        model: Any = spacy.blank(language)
     except ImportError as error:
         reason = str(error).strip().splitlines()[0]
         reason = "spaCy knows no such code" if "E048" in reason else reason.rstrip(".")
@@ -329,11 +381,8 @@ def _spacy_tokenizer(language: str) -> tuple[Any, bool]:
             f"language={language!r} is not usable: {reason}. "
             "Pass a language code of spaCy, such as 'en', 'de' or 'xx' (any language with spaces)."
         ) from None
-
-    def tokenize_piece(piece: str) -> list[str]:
-        return [token.text for token in tokenizer(piece)]
-
-    return tokenize_piece, isinstance(tokenizer, SpacyTokenizer)
+    model.vocab.lex_attr_getters = {}  # shape, norm and so on of every new word: a third of spaCy's time
+    return model
 
 
 @functools.lru_cache(maxsize=8)
@@ -343,7 +392,7 @@ def get_tokenizer(language: str = "en") -> Tokenizer:
 
 
 def _clean(text: str) -> str:
-    if _SURROGATE.search(text):
+    if not text.isascii() and _SURROGATE.search(text):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if "&" in text:
         text = _ENTITY.sub(lambda match: html.unescape(match.group()).replace(FIELD_SEPARATOR, " "), text)
@@ -354,8 +403,10 @@ def _clean(text: str) -> str:
 
 def _unit(word: str) -> str:
     lower = word.lower()
-    if _RESERVED.fullmatch(lower):
+    if lower.startswith("xx") and _RESERVED.fullmatch(lower):
         lower = "\\" + lower  # a user's literal "xxpad" is a word like any other
+    if word.islower():
+        return lower
     n_upper = sum(char.isupper() or char.istitle() for char in word)
     if not n_upper:
         return lower
@@ -471,35 +522,50 @@ def _n_workers(n_jobs: int | None, texts: Sequence[str]) -> int:
 
 def _tokenize_block(texts: Sequence[str], language: str) -> tuple[TokenIds, list[str]]:
     tokenizer = get_tokenizer(language)
-    units: dict[str, int] = {BOS: 0}
-    seen: dict[str, tuple[int, ...]] = {}
-    flat, ends = array("i"), array("q", [0])
-    for text in texts:
-        flat.append(0)
-        for number, field in enumerate(_clean(text).split(FIELD_SEPARATOR)):
-            if number:
-                flat.append(units.setdefault(f"{FLD} {number}", len(units)))
-            for chunk in tokenizer.chunks(field):
-                ids = seen.get(chunk)
-                if ids is None:
-                    ids = tuple(units.setdefault(unit, len(units)) for unit in tokenizer.chunk_units(chunk))
-                    if len(seen) >= _CACHED_CHUNKS:
-                        seen.clear()
-                    if len(chunk) <= _LONGEST_CACHED_CHUNK:
-                        seen[chunk] = ids
-                flat.extend(ids)
-        ends.append(len(flat))
-    corpus = TokenIds(np.array(flat, np.int32), np.array(ends, np.int64))
+    units = _numbering()
+    units[BOS]  # the first of all, even where there are no texts
+    parts = [TokenIds(np.empty(0, np.int32), np.zeros(1, np.int64))]
+    for batch in _batches(texts):
+        chunks = _numbering()
+        flat, ends = array("i"), array("q", [0])
+        for text in batch:
+            flat.extend(map(chunks.__getitem__, tokenizer.chunks(_clean(text))))
+            ends.append(len(flat))
+        corpus = TokenIds(np.array(flat, np.int32), np.array(ends, np.int64))
+        found = tokenizer.units(list(chunks))
+        parts.append(_expand(corpus, map(len, found), itertools.chain.from_iterable(found), units))
     names = list(units)
-    return _split_units(_mark_repeated_words(corpus, names), names)
+    corpus = _mark_repeated_words(concatenate(parts), names)
+    index = _numbering()
+    lengths = (unit.count(" ") + 1 for unit in names)
+    return _expand(corpus, lengths, " ".join(names).split(" "), index), list(index)
+
+
+def _numbering() -> defaultdict[str, int]:
+    """Make a dict that gives every new key the next number."""
+    return defaultdict(itertools.count().__next__)
+
+
+def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut texts into runs of about equally many characters."""
+    run = np.cumsum([len(text) for text in texts]) // _CHARACTERS_AT_ONCE
+    edges = [0, *(np.flatnonzero(np.diff(run)) + 1).tolist(), len(texts)]
+    return (texts[start:end] for start, end in itertools.pairwise(edges))
+
+
+def _expand(corpus: TokenIds, lengths: Iterable[int], words: Iterable[str], index: dict[str, int]) -> TokenIds:
+    """Replace every id i by the ids of ``lengths[i]`` of `words`; new words are added to `index`."""
+    ids = np.fromiter(map(index.__getitem__, words), np.int32)
+    table = TokenIds(ids, np.cumsum([0, *lengths]))
+    expanded = table.take(corpus.ids)
+    return TokenIds(expanded.ids, expanded.offsets[corpus.offsets])
 
 
 def _mark_repeated_words(corpus: TokenIds, units: list[str]) -> TokenIds:
     """Replace three or more equal words in a row by ``xxwrep n word``; appends to `units`."""
     n = len(corpus.ids)
-    is_word = np.array([unit[0].isalpha() and not unit.startswith((REP, FLD, BOS)) for unit in units])
     same = np.zeros(n, bool)  # same[i]: the unit at i repeats the one before it
-    same[1:] = (corpus.ids[1:] == corpus.ids[:-1]) & is_word[corpus.ids[1:]]
+    same[1:] = corpus.ids[1:] == corpus.ids[:-1]
     same[corpus.offsets[:-1][corpus.lengths > 0]] = False
     if not np.any(same[1:] & same[:-1]):
         return corpus
@@ -508,21 +574,9 @@ def _mark_repeated_words(corpus: TokenIds, units: list[str]) -> TokenIds:
     ids, keep = corpus.ids.copy(), np.ones(n, bool)
     new: dict[str, int] = {}
     for start, length in zip(starts[run_lengths > 2], run_lengths[run_lengths > 2], strict=True):
-        unit = f"{WREP} {length} {units[ids[start]]}"
-        ids[start] = new.setdefault(unit, len(units) + len(new))
-        keep[start + 1 : start + length] = False
+        unit = units[ids[start]]
+        if unit[0].isalpha() and not unit.startswith((REP, FLD, BOS)):
+            ids[start] = new.setdefault(f"{WREP} {length} {unit}", len(units) + len(new))
+            keep[start + 1 : start + length] = False
     units += new
     return TokenIds(ids[keep], np.concatenate([[0], np.cumsum(keep)])[corpus.offsets])
-
-
-def _split_units(corpus: TokenIds, units: list[str]) -> tuple[TokenIds, list[str]]:
-    """Turn ids of units into ids of their tokens."""
-    index: dict[str, int] = {}
-    tokens = array("i")
-    ends = array("q", [0])
-    for unit in units:
-        tokens.extend(index.setdefault(token, len(index)) for token in unit.split(" "))
-        ends.append(len(tokens))
-    table = TokenIds(np.array(tokens, np.int32), np.array(ends, np.int64))
-    expanded = table.take(corpus.ids)
-    return TokenIds(expanded.ids, expanded.offsets[corpus.offsets]), list(index)

@@ -118,9 +118,8 @@ def test_pooling_without_gradients_holds_one_window():
     ids, lengths = random_batch([50, 21, 3])
     with torch.no_grad():
         model(ids, lengths)
-    shapes = [x.shape if torch.is_tensor(x) else x.data.shape for x in seen]
-    assert len(shapes) == 13
-    assert [s[0] for s in shapes if len(s) == 3] == [2] * 4 + [1] * 7  # rows leave when their text ends
+    assert [len(x) for x in seen] == [3] + [2] * 5 + [1] * 7  # rows leave when their text ends
+    assert max(x.shape[1] for x in seen) == 4
 
 
 def test_a_fully_frozen_body_builds_no_graph():

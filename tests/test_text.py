@@ -1,6 +1,8 @@
 import functools
 import operator
 import string
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -117,11 +119,98 @@ def test_worker_processes_give_the_same_corpus(monkeypatch):
     assert np.array_equal(corpus.offsets, parallel.offsets)
 
 
-def test_the_cache_of_chunks_may_overflow(monkeypatch):
-    texts = ["a b c d e f"] * 3
-    wanted = [tokenize(t) for t in texts]
-    monkeypatch.setattr(text_module, "_CACHED_CHUNKS", 2)
-    assert [tokenize(t) for t in texts] == wanted
+# --- what was tokenized before changes nothing --------------------------------
+
+SAMPLE = [
+    "I don't, we DON'T; Smith's A4!",
+    join_fields(["No no no", "", "1 1 1 http://a.b/c?d=e#f"]),
+    "",
+    "Sooo (very) good... :-) no No NO no no no",
+    "x" * 40 + " " + "1,000" * 300 + " xxpad xxfld xxbos",
+    "Ève’s 5km run in the U.S. &amp; élan",
+]
+
+
+def forget():
+    text_module.get_tokenizer.cache_clear()
+
+
+def listed(texts, language="en"):
+    corpus, names = tokenize_corpus(texts, language)
+    return corpus.ids.tolist(), corpus.offsets.tolist(), names
+
+
+@pytest.mark.parametrize("language", ["en", "de", "zh"])
+def test_a_second_call_gives_what_the_first_gave(language):
+    forget()
+    first = listed(SAMPLE, language)
+    assert listed(SAMPLE, language) == first
+    assert listed(SAMPLE[::-1] + SAMPLE, language)[1][-1] == 2 * first[1][-1]
+    assert listed(SAMPLE, language) == first
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.text("aAbBxX .,'-/!0\x1f\xe9", max_size=30), max_size=4),
+    st.lists(st.text("aAbBxX .,'-/!0\x1f\xe9", max_size=30), max_size=4),
+)
+def test_earlier_texts_do_not_matter(texts, earlier):
+    text_module.get_tokenizer("xx")._known.clear()
+    wanted = listed(texts, "xx")
+    text_module.get_tokenizer("xx")._known.clear()
+    listed(earlier, "xx")
+    assert listed(texts, "xx") == wanted
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_neighbours_do_not_matter(language):
+    chunks = ["EE.", "UU.", ":", ")", "can", "not", "don't", "...", "U.S.", "a/b", "(no", "no)", "8", "km", "'", "s"]
+    together = words(" ".join(chunks), language)
+    assert together == " ".join(words(chunk, language) for chunk in chunks)
+
+
+@pytest.mark.parametrize("size", [1, 3, 50])
+def test_the_size_of_a_batch_does_not_matter(monkeypatch, size):
+    wanted = listed(SAMPLE * 3)
+    forget()
+    monkeypatch.setattr(text_module, "_CHARACTERS_AT_ONCE", size)
+    monkeypatch.setattr(text_module, "_CHUNKS_AT_ONCE", size)
+    assert listed(SAMPLE * 3) == wanted
+
+
+def test_threads_may_tokenize_at_the_same_time(monkeypatch):
+    texts = [[f"Thread{k} word{i}, (no{i * k % 50}) o'clock-{i % 9}" for i in range(200)] for k in range(16)]
+    wanted = [listed(part) for part in texts]
+    forget()
+    monkeypatch.setattr(text_module, "_CHUNKS_AT_ONCE", 200)
+    monkeypatch.setattr(text_module, "_CACHED_CHUNKS", 300)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(listed, texts)) == wanted
+    finally:
+        sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize("bound", [0, 2, 10])
+def test_no_more_chunks_are_remembered_than_allowed(monkeypatch, bound):
+    wanted = listed(SAMPLE)
+    forget()
+    monkeypatch.setattr(text_module, "_CACHED_CHUNKS", bound)
+    monkeypatch.setattr(text_module, "_CHUNKS_AT_ONCE", 3)
+    for text in SAMPLE:
+        tokenize(text)
+        assert len(text_module.get_tokenizer("en")._known) <= bound
+    assert listed(SAMPLE) == wanted
+
+
+def test_spacy_does_not_keep_the_words_it_has_seen():
+    tokenize("warm up")
+    strings = text_module.get_tokenizer("en")._nlp.vocab.strings
+    before = len(strings)
+    tokenize(" ".join(f"unheardof{i}" for i in range(100)))
+    assert len(strings) == before
 
 
 def test_very_long_texts_and_chunks():
