@@ -80,4 +80,5 @@ def evaluate_layer_8bit(
             h = torch.mul(torch.tanh(c), o, out=outputs[done : done + n])
             h8 = quantize(h, layer.hidden_scale)
             done += n
-    return outputs, (h, c)
+    outputs[done:] = 0
+    return outputs, (h[: packing.n_whole], c[: packing.n_whole])

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sk_ulmfit.kernels import Weight16, linear, linear_add, pack
@@ -21,6 +23,9 @@ aten = torch.ops.aten
 class Packing:
     """Where the tokens of some documents, longest first, stand when they are packed step by step.
 
+    oneDNN keeps kernels and buffers for every shape that it has met. So the documents of a step are filled up to a
+    multiple of `ROWS`, and all tokens to one of `TOKENS`: what fills up is computed and thrown away.
+
     Parameters
     ----------
     lengths : Tensor of int64, shape (batch,)
@@ -29,10 +34,12 @@ class Packing:
     Attributes
     ----------
     sizes : list of int
-        Documents that reach each step.
+        Rows of each step: documents that reach it, and what fills up.
     n_whole : int
         Documents as long as the longest.
     """
+
+    ROWS, TOKENS = 8, 256
 
     def __init__(self, lengths: Tensor):
         self.time = int(lengths[0])
@@ -41,28 +48,37 @@ class Packing:
         self.ragged = self.n_whole < self.n_rows
         self.sizes = [self.n_rows] * self.time
         if self.ragged:
-            reached = torch.arange(self.time)[:, None] < lengths
-            self.sizes = reached.sum(1).tolist()
-            self.steps, self.rows = reached.nonzero(as_tuple=True)
+            reached = (torch.arange(self.time)[:, None] < lengths).sum(1)
+            filled = (-(-reached // self.ROWS) * self.ROWS).clamp(max=self.n_rows)
+            self.sizes = filled.tolist()
+            row = torch.arange(self.n_rows)
+            self.steps, self.rows = (row < filled[:, None]).nonzero(as_tuple=True)
+            self.real = self.rows < reached[self.steps]
+            self.spare = -len(self.rows) % self.TOKENS
 
     def pack(self, x: Tensor) -> Tensor:
         """Bring (batch, time, width) to (n_tokens, width)."""
         if self.ragged:
-            return x[self.rows, self.steps]
+            return F.pad(x[self.rows, self.steps], (0, 0, 0, self.spare))
         return x[:, : self.time].transpose(0, 1).reshape(-1, x.shape[2])
 
     def unpack(self, packed: Tensor) -> Tensor:
         """Bring (n_tokens, width) back to (batch, time, width), zero behind a document's end."""
         if self.ragged:
             x = packed.new_zeros(self.n_rows, self.time, packed.shape[1])
-            return x.index_put((self.rows, self.steps), packed)
+            place = (self.rows[self.real], self.steps[self.real])
+            return x.index_put(place, packed[: len(self.rows)][self.real])
         return packed.view(self.time, self.n_rows, -1).transpose(0, 1)
 
     def scale(self, packed: Tensor, mask: Tensor) -> Tensor:
         """Multiply packed numbers by one factor per document and column, shape (batch, 1, width)."""
         if self.ragged:
-            return packed * mask[self.rows, 0]
+            return packed * F.pad(mask[self.rows, 0], (0, 0, 0, self.spare))
         return (packed.view(self.time, self.n_rows, -1) * mask[:, 0]).view(packed.shape)
+
+    def split(self, packed: Tensor) -> Sequence[Tensor]:
+        """Give the rows of each step."""
+        return packed[: sum(self.sizes)].split(self.sizes)
 
 
 def draw_kept(shape: torch.Size, p: float) -> Tensor:
@@ -175,9 +191,8 @@ class _Layer(torch.autograd.Function):
         first, width = (h, c.bfloat16()), h.shape[1]
         gates = linear(x, input_weight, layer.bias)  # pre-activations; then, step by step, activations
         outputs, cells, squashed = (x.new_empty(len(x), width) for _ in range(3))
-        for gate, output, cell, tanh_c in zip(
-            *(tensor.split(packing.sizes) for tensor in (gates, outputs, cells, squashed)), strict=True
-        ):
+        outputs[sum(packing.sizes) :] = 0
+        for gate, output, cell, tanh_c in zip(*map(packing.split, (gates, outputs, cells, squashed)), strict=True):
             n = len(gate)
             z = linear_add(h[:n], hidden_weight, gate)
             torch.sigmoid(z, out=gate)
@@ -188,9 +203,8 @@ class _Layer(torch.autograd.Function):
             torch.tanh(c, out=tanh_c)
             h = torch.mul(tanh_c, o, out=output)
         ctx.saved = (x, layer, first, packing, gates, outputs, cells, squashed)
-        ctx.mark_non_differentiable(c)
-        last = h.clone()
-        ctx.mark_non_differentiable(last)
+        last, c = h[: packing.n_whole].clone(), c[: packing.n_whole]
+        ctx.mark_non_differentiable(last, c)
         return outputs, last, c
 
     @staticmethod
@@ -202,10 +216,10 @@ class _Layer(torch.autograd.Function):
         width = h0.shape[1]
         input_weight, hidden_weight = layer.backwards
         sizes = packing.sizes
-        before = [c0, *cells.split(sizes)[:-1]]
+        before = [c0, *packing.split(cells)[:-1]]
         d_c = torch.zeros(sizes[0], width)
         d_gate: Tensor | None = None
-        steps = zip(*(tensor.split(sizes) for tensor in (d_outputs.bfloat16(), gates, squashed)), before, strict=True)
+        steps = zip(*map(packing.split, (d_outputs.bfloat16(), gates, squashed)), before, strict=True)
         for d_h, gate, tanh_c, c_before in reversed(list(steps)):
             n = len(gate)
             if d_gate is not None:
@@ -223,12 +237,15 @@ class _Layer(torch.autograd.Function):
             aten.tanh_backward(d_g, g, grad_input=g)
             d_gate = gate
         d_gates = gates
+        d_gates[sum(sizes) :] = 0
         need_x, *_, need_ih, need_hh, need_b_ih, need_b_hh = ctx.needs_input_grad
         d_x = linear(d_gates, input_weight) if need_x else None
         d_ih = _product(x, d_gates) if need_ih else None
         d_hh = None
         if need_hh:
-            hidden_before = torch.cat([h0, *(h[:n] for h, n in zip(outputs.split(sizes)[:-1], sizes[1:], strict=True))])
+            after = zip(packing.split(outputs)[:-1], sizes[1:], strict=True)
+            spare = x.new_zeros(len(x) - sum(sizes), width)
+            hidden_before = torch.cat([h0, *(h[:n] for h, n in after), spare])
             d_hh = _product(hidden_before * layer.kept_scale, d_gates, layer.kept)
         d_bias = None
         if need_b_ih or need_b_hh:

@@ -19,6 +19,9 @@ from sk_ulmfit.modules import AWDLSTM, DropoutMasks, State, detach
 # A training batch with more pooled positions than this recomputes its windows in the backward pass.
 GRAPH_TOKENS = 6_144
 
+# Rows of a window are filled up to a multiple of this: oneDNN keeps kernels and buffers for every shape it has met.
+ROWS = 8
+
 
 class Pooled(NamedTuple):
     """Pooled features of a batch and what the activation penalties need.
@@ -124,8 +127,8 @@ class Documents:
     def windows(self, start: int = 0) -> Iterator[Window]:
         """Give the windows from number `start` on."""
         for begin in range(start * self.bptt, int(self.lengths[0]), self.bptt):
-            n = int((self.lengths > begin).sum())
-            lengths = (self.lengths[:n] - begin).clamp(max=self.bptt)
+            n = min(-(-int((self.lengths > begin).sum()) // ROWS) * ROWS, len(self.lengths))
+            lengths = (self.lengths[:n] - begin).clamp(1, self.bptt)  # a row that fills up reads one token
             time = int(lengths.max())
             position = torch.arange(begin, begin + time)
             end = self.lengths[:n, None]
@@ -138,12 +141,13 @@ class Documents:
                 lengths=lengths,
                 pooled=pooled.to(device, non_blocking=True),
                 is_last=(position == end - 1).to(device, non_blocking=True),
-                n_whole=int((self.lengths[:n] > begin + self.bptt).sum()),
+                n_whole=(n_whole := int((self.lengths[:n] > begin + self.bptt).sum())),
+                n_next=min(-(-n_whole // ROWS) * ROWS, len(self.lengths)),
             )
 
 
 class Window(NamedTuple):
-    """One window of a batch: the same positions of all documents that reach this far."""
+    """One window of a batch: the same positions of all documents that reach this far, and of some that fill up."""
 
     number: int
     begin: int
@@ -151,7 +155,8 @@ class Window(NamedTuple):
     lengths: Tensor  # (rows,)
     pooled: Tensor  # (rows, time) bool: this position is pooled
     is_last: Tensor  # (rows, time) bool: the document ends here
-    n_whole: int  # rows that go on in the next window
+    n_whole: int  # documents that go on in the next window
+    n_next: int  # rows of the next window
 
 
 def _pool_windows(
@@ -203,8 +208,12 @@ def _pool_windows(
 
 
 def next_state(state: State, window: Window) -> State:
-    """Give the state of the documents that go on behind a window, cut off its graph."""
-    return [(h[:, : window.n_whole].contiguous(), c[:, : window.n_whole].contiguous()) for h, c in detach(state)]
+    """Give the state of the rows of the next window, cut off the graph: zero in those that only fill up."""
+
+    def keep(part: Tensor) -> Tensor:
+        return F.pad(part[:, : window.n_whole], (0, 0, 0, window.n_next - window.n_whole)).contiguous()
+
+    return [(keep(h), keep(c)) for h, c in detach(state)]
 
 
 def _put_rows(whole: Tensor, first: Tensor) -> Tensor:

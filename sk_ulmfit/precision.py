@@ -14,7 +14,9 @@ from sk_ulmfit.kernels import has_packed_8bit
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
 LARGEST_SHIFT = 1e-2  # "auto" never moves a probability by more than this
-NARROWEST_16BIT = 256  # width of the widest layer below which 16 bits do not pay on the CPU
+# Width of the widest layer from which reduced precision pays on the CPU: in training, and in prediction.
+NARROWEST_TRAINED = 384
+NARROWEST_PREDICTED = {"bfloat16": 128, "int8": 512}
 
 
 @functools.cache
@@ -68,7 +70,7 @@ def training_precision(precision: str, device: str, hidden_dim: int) -> str:
     """
     if precision in ("float32", "bfloat16"):
         return precision
-    pays = device.startswith("cuda") or hidden_dim >= NARROWEST_16BIT
+    pays = device.startswith("cuda") or hidden_dim >= NARROWEST_TRAINED
     return "bfloat16" if pays and has_fast_bfloat16(device) else "float32"
 
 
@@ -103,7 +105,7 @@ def prediction_precision(precision: str, device: str, hidden_dim: int, shifts: M
         )
     if precision != "auto":
         return precision
-    if device == "cpu" and hidden_dim < NARROWEST_16BIT:
-        return "float32"
     fastest = "bfloat16" if has_fast_bfloat16(device) else "int8" if device == "cpu" and has_fast_int8() else "float32"
+    if device == "cpu" and hidden_dim < NARROWEST_PREDICTED.get(fastest, 0):
+        return "float32"
     return fastest if shifts.get(fastest, math.inf) <= LARGEST_SHIFT / 2 else "float32"

@@ -38,7 +38,7 @@ from sk_ulmfit.modules import (
 from sk_ulmfit.net import HeadNet, LanguageModelNet, MultiLabelNet, fit_net
 from sk_ulmfit.optimizer import RowAdamW
 from sk_ulmfit.pooling import Documents, TextClassifier, next_state
-from sk_ulmfit.precision import NARROWEST_16BIT, training_precision
+from sk_ulmfit.precision import NARROWEST_PREDICTED, training_precision
 from sk_ulmfit.text import TokenIds, Vocabulary, numericalize, tokenize_corpus
 from sk_ulmfit.weights import ModelState, Weights, fit_vocabulary
 
@@ -355,10 +355,11 @@ def measure_shifts(state: ModelState, corpus: TokenIds, settings: TrainingSettin
     Returns
     -------
     dict
-        Largest absolute difference to float32 for "bfloat16" and "int8"; empty for bodies so narrow that float32 is
-        as fast.
+        Largest absolute difference to float32 for "bfloat16" and "int8"; without those that would not be faster on
+        so narrow a body.
     """
-    if state.config["hidden_dim"] < NARROWEST_16BIT:
+    reduced = [name for name, width in NARROWEST_PREDICTED.items() if state.config["hidden_dim"] >= width]
+    if not reduced:
         return {}
     order = np.random.default_rng(settings.seed).permutation(len(corpus))
     fits = np.cumsum(corpus.lengths_of(order)) <= PROBE_TOKENS
@@ -366,7 +367,7 @@ def measure_shifts(state: ModelState, corpus: TokenIds, settings: TrainingSettin
     sample = corpus.take(order[fits])
     net = restore_classifier_net(state, replace(settings, device="cpu"))
     exact = predict_proba(net, sample)
-    return {p: float(np.abs(predict_proba(net, sample, p) - exact).max()) for p in ("bfloat16", "int8")}
+    return {p: float(np.abs(predict_proba(net, sample, p) - exact).max()) for p in reduced}
 
 
 def classifier_net(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from conftest import make_corpus, tiny_classifier, tiny_lm
 
-from sk_ulmfit import ULMFiTMultiLabelClassifier, kernels, precision, training
+from sk_ulmfit import ULMFiTMultiLabelClassifier, kernels, precision
 from sk_ulmfit.precision import prediction_precision, training_precision
 
 
@@ -90,8 +90,7 @@ def test_a_language_model_scores_alike_in_16_bits():
 
 
 def test_shifts_are_measured_at_fit_and_saved(monkeypatch, tmp_path, machine):
-    monkeypatch.setattr(training, "NARROWEST_16BIT", 16)
-    monkeypatch.setattr(precision, "NARROWEST_16BIT", 16)
+    monkeypatch.setitem(precision.NARROWEST_PREDICTED, "bfloat16", 16)
     machine(avx512_bf16=True)
     texts, labels = make_corpus(40)
     clf = tiny_classifier().fit(texts, labels)
