@@ -115,10 +115,10 @@ def test_pooling_without_gradients_holds_one_window():
     model = make(bptt=4).eval()
     seen = []
     model.encoder.rnns[0].register_forward_hook(lambda module, args, output: seen.append(args[0]))
-    ids, lengths = random_batch([50, 21, 3])
+    ids, lengths = random_batch([50] * 2 + [21] * 9 + [3] * 9)
     with torch.no_grad():
         model(ids, lengths)
-    assert [len(x) for x in seen] == [11] + [8] * 5 + [1] * 7
+    assert [len(x) for x in seen] == [20] + [16] * 5 + [8] * 7  # rows leave, eight at a time, when their text ends
     assert max(x.shape[1] for x in seen) == 4
 
 
