@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 
 from sk_ulmfit.batching import DocumentBatches, FeatureBatches, StreamBatches
 from sk_ulmfit.callbacks import Progress
+from sk_ulmfit.features import pooled_features
 from sk_ulmfit.losses import linear_cross_entropy, squared_activations
 from sk_ulmfit.modules import State, detach
 
-PREDICTION_ROWS = 64  # fewest documents of a full batch in prediction
+HEAD_ROWS = 4_096  # documents whose logits are computed at once
 
 
 class _LayeredNet(NeuralNet):  # type: ignore[misc]
@@ -113,9 +113,8 @@ class MultiLabelNet(_LayeredNet):
         self.beta = beta
 
     def make_batches(self, dataset: Any, seed: int | None) -> DocumentBatches:
-        """Give length-bucketed batches; without a seed they are for prediction, which needs less memory."""
-        more = max(1, PREDICTION_ROWS // self.batch_size) if seed is None else 1
-        return DocumentBatches(dataset, more * self.batch_size, more * self.max_tokens, self.pad_id, seed)
+        """Give length-bucketed batches."""
+        return DocumentBatches(dataset, self.batch_size, self.max_tokens, self.pad_id, seed)
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Run the network; lengths stay on the CPU, where they steer the loop over windows."""
@@ -134,12 +133,13 @@ class MultiLabelNet(_LayeredNet):
         return loss + (self.alpha * activation + self.beta * change) / logits.shape[1]
 
     def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Tensor]:
-        """Give the outputs in the order of the documents, whatever the order of the batches."""
-        dataset = self.get_dataset(X)
-        batches = self.make_batches(dataset, None)
-        outputs = [to_tensor(self.evaluation_step(batch, training=training), device=device) for batch in batches]
-        back = np.argsort(np.concatenate(batches.plan(0)))
-        yield torch.cat(outputs)[torch.from_numpy(back)]
+        """Give the logits of all documents at once, without dropout; `training` is not looked at."""
+        corpus, module = self.get_dataset(X).corpus, self.module_
+        module.eval()
+        features = pooled_features(module.encoder, corpus.ids, corpus.offsets, module.max_length)
+        with torch.no_grad():
+            parts = [module.head(part.to(self.device)).to(device) for part in features.split(HEAD_ROWS)]
+        yield torch.cat(parts)
 
 
 class HeadNet(_LayeredNet):

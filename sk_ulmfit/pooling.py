@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from sk_ulmfit.losses import squared_activations
 from sk_ulmfit.modules import AWDLSTM, DropoutMasks, State, detach
 
-# A training batch with more pooled positions than this recomputes its windows in the backward pass.
-GRAPH_TOKENS = 6_144
+# A training batch with more pooled positions than this (twice as many in 16 bits, which take half the memory)
+# recomputes its windows in the backward pass.
+GRAPH_TOKENS = 9_000
 
 # Rows of a window are filled up to a multiple of this: oneDNN keeps kernels and buffers for every shape it has met.
 ROWS = 8
@@ -98,10 +99,11 @@ class TextClassifier(nn.Module):
         documents = Documents(ids[order.to(ids.device)], lengths.cpu()[order], self.bptt, self.max_length)
         masks = self.encoder.draw_masks(len(ids))
         trained = [p for p in self.encoder.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
-        if trained and documents.n_pooled > GRAPH_TOKENS:
+        in_16_bits = self.encoder.precision == "bfloat16"
+        if trained and documents.n_pooled > GRAPH_TOKENS * (1 + in_16_bits):
             features, activation, change = _pool_in_two_passes(self.encoder, documents, masks)
         else:
-            features, activation, change, _ = _pool_windows(self.encoder, documents, masks)
+            features, activation, change, _ = _pool_windows(self.encoder, documents, masks, self.training)
         back = torch.argsort(order).to(features.device)
         return Pooled(features[back], activation, change)
 
@@ -160,9 +162,12 @@ class Window(NamedTuple):
 
 
 def _pool_windows(
-    encoder: AWDLSTM, documents: Documents, masks: DropoutMasks | None
+    encoder: AWDLSTM, documents: Documents, masks: DropoutMasks | None, penalties: bool = True
 ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, State | None]]:
-    """Pool window by window; also gives, for a second pass, where each maximum stands and the state to resume from."""
+    """Pool window by window; also gives, for a second pass, where each maximum stands and the state to resume from.
+
+    The penalties are zero where they are not wanted.
+    """
     weight = encoder.embedding.weight
     shape = (len(documents.ids), weight.shape[1])
     first = documents.first_window * documents.bptt
@@ -194,8 +199,9 @@ def _pool_windows(
                 higher = highest > largest[:n]
                 where = _put_rows(where, torch.where(higher, at + window.begin, where[:n]))
                 largest = _put_rows(largest, torch.where(higher, highest, largest[:n]))
-                squares, steps = squared_activations(outputs, outputs, window.pooled)
-                activation, change = activation + squares, change + steps
+                if penalties:
+                    squares, steps = squared_activations(outputs, outputs, window.pooled)
+                    activation, change = activation + squares, change + steps
     kept = documents.kept.to(total.device)[:, None]
     features = torch.cat([last, largest, total / kept], 1)
     width = shape[1]

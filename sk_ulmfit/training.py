@@ -48,7 +48,7 @@ SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
 PROBE_TOKENS = 10_000
 
 # A batch holds at most this many windows per document, on average; a longer document gets a smaller batch.
-WINDOWS_PER_DOCUMENT = 4
+WINDOWS_PER_DOCUMENT = 20
 
 
 def resolve_device(device: str) -> str:

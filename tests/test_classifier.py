@@ -18,8 +18,8 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from skorch.callbacks import Callback
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier
+from sk_ulmfit.features import pooled_features
 from sk_ulmfit.net import LanguageModelNet, MultiLabelNet
-from sk_ulmfit.pooling import TextClassifier
 from sk_ulmfit.text import numericalize
 
 
@@ -522,12 +522,16 @@ def test_unfitted():
 def test_a_frozen_encoder_is_run_once_and_kept_as_it_is(monkeypatch, early_stopping):
     texts, labels = make_corpus(120, seed=7)
     lm = tiny_lm(max_epochs=20, emb_dim=24, hidden_dim=32, random_state=0).fit(texts)
-    batches = []
-    pool = TextClassifier.pool
-    monkeypatch.setattr(TextClassifier, "pool", lambda self, ids, n: batches.append(len(ids)) or pool(self, ids, n))
+    runs = []
+
+    def counted(encoder, ids, offsets, max_length):
+        runs.append(len(offsets) - 1)
+        return pooled_features(encoder, ids, offsets, max_length)
+
+    monkeypatch.setattr("sk_ulmfit.net.pooled_features", counted)
     clf = tiny_classifier(language_model=lm, freeze_encoder=True, max_epochs=30, early_stopping=early_stopping)
     clf.fit(texts, labels)
-    assert sum(batches) == len(texts)
+    assert runs == [len(texts)]
     weights = clf.net_.module_.encoder.state_dict()
     for name, array in lm.state_.weights.items():
         if name.startswith("encoder."):
