@@ -19,7 +19,7 @@ import time
 import numpy as np
 
 
-def measure(what: str, length: int, max_length: int | None, sizes: dict[str, int]) -> dict[str, float]:
+def measure(what: str, length: int, max_length: int | None, sizes: dict[str, int], precision: str) -> dict[str, float]:
     import torch
 
     from sk_ulmfit.batching import DocumentDataset
@@ -34,6 +34,7 @@ def measure(what: str, length: int, max_length: int | None, sizes: dict[str, int
     torch.manual_seed(0)
     vocab = 30_000
     encoder = AWDLSTM(vocab, **sizes, input_p=0.2, hidden_p=0.15, weight_p=0.25, embed_p=0.025)
+    encoder.precision = precision
     module = TextClassifier(encoder, ConcatPoolingHead(3 * sizes["emb_dim"], 10, 0.2), 70, max_length)
     net = MultiLabelNet(
         module, max_tokens=8960, alpha=2.0, beta=1.0, lr_decay=2.6, seed=0, pad_id=1, batch_size=32, max_epochs=1,
@@ -60,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", type=int, nargs="+", default=[2_000, 100_000], metavar="N")
     parser.add_argument("--max-length", type=int, default=0, help="tokens pooled; 0 for all (default)")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--small", action="store_true", help="200/300/2 instead of 400/1152/3")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -68,7 +70,7 @@ def main() -> None:
         sizes = {"emb_dim": 200, "hidden_dim": 300, "n_layers": 2}
     if options.one:
         what, length = options.one
-        print(json.dumps(measure(what, int(length), options.max_length or None, sizes)))
+        print(json.dumps(measure(what, int(length), options.max_length or None, sizes, options.precision)))
         return
     print(
         "| what | tokens | peak MB | above the model MB | seconds | peak, ratio to the first |\n|---|---|---|---|---|---|"
@@ -77,6 +79,7 @@ def main() -> None:
         first = None
         for length in options.lengths:
             command = [sys.executable, __file__, "--max-length", str(options.max_length), "--one", what, str(length)]
+            command += ["--precision", options.precision]
             command += ["--small"] if options.small else []
             found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
             first = first or found["peak_mb"]

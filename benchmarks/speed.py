@@ -10,7 +10,10 @@ speaks for this package. The percentage is the share of the machine's own rate o
 every round in float32 and bfloat16. Weights are random: speed does not depend on them. Neither side clips gradients.
 
 --reuters is a folder with train.jsonl[.xz] (title, body, labels); --corpus a file of English, one document a line, as
-plain text or as JSON with a field "text", also as .xz. Linux only.
+plain text or as JSON with a field "text", also as .xz. Linux only. On a GPU (--device cuda) the training cases compare
+this package in 16 bits with fastai in its mixed precision (to_fp16):
+
+    python benchmarks/speed.py --device cuda --cases lm-30k,lm-60k,fit --sides fastai,bfloat16 ...
 """
 
 from __future__ import annotations
@@ -76,8 +79,8 @@ QUICK = Sizes(
 class Data:
     """What `collect` wrote: the same token ids and texts for every side."""
 
-    def __init__(self, folder: str, sizes: Sizes):
-        self.folder, self.sizes = Path(folder), sizes
+    def __init__(self, folder: str, sizes: Sizes, device: str = "cpu"):
+        self.folder, self.sizes, self.device = Path(folder), sizes, device
 
     def strings(self, name: str) -> list[str]:
         """Read words, label_names, texts (of Reuters, in random order) or corpus (to be tokenized)."""
@@ -158,7 +161,7 @@ def serve(prepare: Callable[[dict[str, Any], Data], Callable[[], dict[str, float
         if request["do"] == "prepare":
             run_round = None
             gc.collect()  # the case before leaves before the next comes
-            run_round = prepare(request, Data(request["folder"], Sizes(**request["sizes"])))
+            run_round = prepare(request, Data(request["folder"], Sizes(**request["sizes"]), request["device"]))
             answer: dict[str, Any] = {}
         else:
             answer = run_round()
@@ -181,7 +184,7 @@ def prepare_ours(request: dict[str, Any], data: Data) -> Callable[[], dict[str, 
     short, long = sizes.short_and_long
     prepared = {
         "versions": lambda: lambda: {"sk_ulmfit on torch": torch.__version__},
-        "rates": matrix_rates,
+        "rates": lambda: matrix_rates(data.device),
         "write-model": lambda: write_model(data, precision),
         "lm-30k": lambda: timed(*lm_training(data, sizes.vocab, precision), warm_up=True),
         "lm-60k": lambda: timed(*lm_training(data, sizes.large_vocab, precision), warm_up=True),
@@ -210,14 +213,21 @@ def weighed(work: Callable[[], Any]) -> Callable[[], dict[str, float]]:
     return lambda: {"megabytes": megabytes_above(work)}
 
 
-def our_settings(estimator: Any, precision: str, sizes: Sizes, batch_size: int, **more: Any) -> Any:
+def synchronize() -> None:
+    """Wait for the GPU, where there is one: until then nothing has been measured."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def our_settings(estimator: Any, precision: str, data: Data, batch_size: int) -> Any:
     """`TrainingSettings` of an estimator class with the benchmark's parameters."""
     from sk_ulmfit.training import TrainingSettings
 
-    more["precision"] = "auto" if precision == "int8" else precision
     params = {"lr": LR, "dropout_multiplier": DROPOUT_MULTIPLIER, "alpha": ALPHA, "beta": BETA, "gradient_clip": None}
-    model = estimator(**params, bptt=sizes.window, batch_size=batch_size, device="cpu", **more)
-    return TrainingSettings.of(model, 0, "cpu")
+    model = estimator(**params, bptt=data.sizes.window, batch_size=batch_size)
+    return TrainingSettings.of(model.set_params(precision="auto" if precision == "int8" else precision), 0, data.device)
 
 
 def our_config(data: Data) -> dict[str, Any]:
@@ -235,7 +245,7 @@ def lm_training(data: Data, vocab: int, precision: str, tiny_step: bool = False)
     from sk_ulmfit.net import LanguageModelNet
     from sk_ulmfit.training import _net_settings, build_language_model
 
-    settings = our_settings(ULMFiTLanguageModel, precision, data.sizes, data.sizes.lm_rows)
+    settings = our_settings(ULMFiTLanguageModel, precision, data, data.sizes.lm_rows)
     module = build_language_model(our_config(data), vocab, DROPOUT_MULTIPLIER)
     module.encoder.precision = precision
     options = _net_settings(settings)
@@ -246,6 +256,7 @@ def lm_training(data: Data, vocab: int, precision: str, tiny_step: bool = False)
         net.state_ = None
         for ids, targets in windows:
             net.train_step(({"ids": ids, "lengths": torch.full((len(ids),), ids.shape[1])}, targets))
+        synchronize()
 
     if tiny_step:
         steps([tuple(map(torch.from_numpy, data.tiny_window()))])
@@ -259,7 +270,7 @@ def our_classifier_net(data: Data, precision: str, **more: Any) -> Any:
     from sk_ulmfit.text import Vocabulary
     from sk_ulmfit.training import _net_settings, build_classifier, classifier_net
 
-    settings = our_settings(ULMFiTMultiLabelClassifier, precision, data.sizes, data.sizes.fit_rows)
+    settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
     vocabulary, config = Vocabulary(data.strings("words")), our_config(data)
     module = build_classifier(config, len(vocabulary), DROPOUT_MULTIPLIER)
     module.encoder.precision = precision
@@ -287,6 +298,7 @@ def classifier_training(data: Data, precision: str, tiny_step: bool = False) -> 
     def steps(batches: Any = batches) -> None:
         for batch in batches:
             net.train_step(batch)
+        synchronize()
 
     if tiny_step:
         ids, _ = data.tiny_window()
@@ -317,7 +329,7 @@ def head_only_epoch(data: Data, precision: str) -> Callable[[], dict[str, float]
 
     batches, config = data.fit_batches(), our_config(data)
     corpus = token_ids([document for documents, _ in batches for document in documents])
-    settings = our_settings(ULMFiTMultiLabelClassifier, precision, data.sizes, data.sizes.fit_rows)
+    settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
     vocabulary = Vocabulary(data.strings("words"))
     module = build_classifier(config, len(vocabulary), DROPOUT_MULTIPLIER)
     module.encoder.precision = precision
@@ -350,7 +362,7 @@ def prediction(data: Data, documents: list[np.ndarray], precision: str) -> tuple
     from sk_ulmfit import ULMFiTMultiLabelClassifier
     from sk_ulmfit.training import predict_proba, restore_classifier_net
 
-    settings = our_settings(ULMFiTMultiLabelClassifier, precision, data.sizes, data.sizes.fit_rows)
+    settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
     net, corpus = restore_classifier_net(fitted_state(data), settings), token_ids(documents)
     return lambda: predict_proba(net, corpus, precision), len(corpus), int(corpus.lengths.sum())
 
@@ -397,18 +409,18 @@ def tokenize_round(data: Data, warm: bool) -> Callable[[], dict[str, float]]:
     return timed(lambda: numericalize(texts, vocabulary), megabytes, 0, warm_up=warm)
 
 
-def matrix_rates() -> Callable[[], dict[str, float]]:
+def matrix_rates(device: str) -> Callable[[], dict[str, float]]:
     """Floating-point operations per second of one large matrix product, best of three."""
     import torch
 
     m, k, n = 4480, 1152, 4608
     pairs = {
-        name: (torch.randn(m, k).to(dtype), torch.randn(k, n).to(dtype))
+        name: (torch.randn(m, k, device=device).to(dtype), torch.randn(k, n, device=device).to(dtype))
         for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
     }
 
     def rate(a: torch.Tensor, b: torch.Tensor) -> float:
-        return 2 * m * k * n / min(seconds_of(lambda: torch.mm(a, b)) for _ in range(3))
+        return 2 * m * k * n / min(seconds_of(lambda: (torch.mm(a, b), synchronize())) for _ in range(3))
 
     return lambda: {name: rate(*pair) for name, pair in pairs.items()}
 
@@ -465,7 +477,8 @@ class Worker:
         threads = str(options.threads)
         environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": str(HERE)}
         environment["PYTHONWARNINGS"] = "ignore"
-        self.common = {"side": side, "folder": folder, "sizes": dataclasses.asdict(sizes), "threads": options.threads}
+        self.common = {"side": side, "folder": folder, "sizes": dataclasses.asdict(sizes)}
+        self.common |= {"threads": options.threads, "device": options.device}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
         )
@@ -679,6 +692,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sides", help="some of fastai,float32,bfloat16,int8 (default: all there are)")
     parser.add_argument("--rounds", type=int, help="rounds of each case (default 5, with --quick 1)")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="of the training cases")
     parser.add_argument("--documents", type=int, help="documents of predict-text (default 3000, with --quick 40)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
     parser.add_argument("--json", type=Path, help="also write the figures here")

@@ -87,8 +87,9 @@ def _cut(
     batches = []
     start = 0
     while start < len(order):
-        rows = max(1, min(batch_size, max_tokens // int(lengths[order[start]])))
+        rows = max(1, max_tokens // int(lengths[order[start]]))
         rows -= rows % 8 if rows > 8 else 0  # few shapes: oneDNN keeps kernels and buffers for each
+        rows = min(batch_size, rows)
         batches.append(order[start : start + rows])
         start += rows
     return batches

@@ -17,10 +17,10 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sk_ulmfit._validation import check_number, check_texts, check_training_parameters
+from sk_ulmfit._validation import check_choice, check_number, check_texts, check_training_parameters
 from sk_ulmfit.labels import check_labels, label_lists, warn_constant
 from sk_ulmfit.language_model import ULMFiTLanguageModel
-from sk_ulmfit.precision import PRECISIONS, prediction_precision
+from sk_ulmfit.precision import PRECISIONS, prediction_precision, widest_layer
 from sk_ulmfit.text import numericalize
 from sk_ulmfit.thresholds import check_thresholds
 from sk_ulmfit.training import (
@@ -64,8 +64,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
         How the learning rate moves over all steps.
     batch_size : int, default=32
-        Most documents of a batch. Batches of long documents hold fewer: at most
-        ``batch_size * 4 * bptt`` tokens, padding included.
+        Most documents of a batch. Batches of very long documents hold fewer: at most
+        ``batch_size * 20 * bptt`` tokens, padding included.
     freeze_encoder : bool, default=False
         Train the head alone. The body runs over the texts once and its features are kept (5 kB a text at full size), so
         that an epoch takes seconds, whatever the body; `lr_decay`, `alpha` and `beta` then mean nothing. For a
@@ -93,13 +93,15 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     n_iter_no_change : int, default=3
         Epochs without improvement after which `early_stopping` stops.
     callbacks : list or None, default=None
-        Callbacks of skorch for the classifier's training, as instances or (name, instance) pairs.
+        Callbacks of skorch for the classifier's training, as instances or (name, instance) pairs. The gradient of the
+        embedding is sparse; to clip, use `gradient_clip`. With `freeze_encoder` they see a net of the head alone.
     device : str, default="auto"
         Device of torch; "auto" is the GPU where there is one.
     precision : {"auto", "float32", "bfloat16", "int8"}, default="auto"
         Arithmetic of the matrix products. "auto" trains and predicts in 16 bits, or predicts in 8, where the processor
-        is faster at it and no probability moves by more than 0.01 for it; "int8" predicts in 8 bits and
-        trains as "auto" does. Weights are kept in float32 either way. Can be changed after ``fit``.
+        is faster at it and no probability of a sample of training texts moves by more than 0.005 for it; "int8"
+        predicts in 8 bits and trains as "auto" does. Weights are kept in float32 either way. Can be changed after
+        ``fit``. A `language_model` that is given as an estimator has its own.
     n_jobs : int or None, default=None
         Worker processes that tokenize large corpora.
     random_state : int, RandomState or None, default=None
@@ -232,6 +234,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         check_thresholds(self.threshold, names)
         warn_constant(indicator, names)
         device = resolve_device(self.device)
+        prediction_precision(self.precision, device, 0, {})  # an error now, not after the training
         rng = check_random_state(self.random_state)
         lm_seed, seed = (int(number) for number in rng.randint(2**31 - 1, size=2))
         language_model, pretrained = self._fitted_language_model(texts, more_texts, lm_seed)
@@ -277,10 +280,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         """
         check_is_fitted(self)
         corpus = numericalize(check_texts(X), self.vocabulary_, self._config["language"], self.n_jobs)
-        config = self._config
-        precision = prediction_precision(
-            self.precision, self.net_.device, config["hidden_dim"], config.get("shifts", {})
-        )
+        check_choice("precision", self.precision, PRECISIONS)
+        shifts = self._config.get("shifts", {})
+        precision = prediction_precision(self.precision, self.net_.device, widest_layer(self._config), shifts)
         return predict_proba(self.net_, corpus, precision)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
@@ -405,6 +407,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             if isinstance(params["threshold"], dict):
                 params["threshold"] = dict(params["threshold"]["by_name"])
             model = cls(**params)
+            if model.precision == "int8" and device == "auto":
+                device_name = "cpu"
             model._set_fitted(state, TrainingSettings.of(model, 0, device_name))
         except (KeyError, TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())

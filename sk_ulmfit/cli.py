@@ -17,6 +17,7 @@ from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.datasets import load_table, write_table
 from sk_ulmfit.demo import report, run_demo
 from sk_ulmfit.language_model import ULMFiTLanguageModel
+from sk_ulmfit.precision import PRECISIONS
 from sk_ulmfit.weights import check_target
 
 PREDICTED, PROBABILITY = "predicted_labels", "proba_"
@@ -76,7 +77,9 @@ def train(options: argparse.Namespace) -> None:
     body = {name: getattr(options, name) for name in ("language", "emb_dim", "hidden_dim", "n_layers")}
     given = {name: value for name, value in body.items() if value is not None}
     if language_model is None:
-        language_model = ULMFiTLanguageModel(**given, device=options.device, n_jobs=options.n_jobs, verbose=progress)
+        shared = {"device": options.device, "n_jobs": options.n_jobs, "verbose": progress}
+        lm_precision = "auto" if options.precision == "int8" else options.precision
+        language_model = ULMFiTLanguageModel(**given, **shared, precision=lm_precision)
     elif given:
         flag = "--" + next(iter(given)).replace("_", "-")
         raise ValueError(f"{flag} goes with a model from scratch; the saved language model has its own.")
@@ -86,7 +89,9 @@ def train(options: argparse.Namespace) -> None:
         max_epochs=options.max_epochs,
         lr=options.lr,
         batch_size=options.batch_size,
+        freeze_encoder=options.freeze_encoder,
         early_stopping=options.early_stopping,
+        precision=options.precision,
         threshold=options.threshold,
         device=options.device,
         n_jobs=options.n_jobs,
@@ -240,6 +245,12 @@ def _parser() -> argparse.ArgumentParser:
     ):
         flag = "--" + name.replace("_", "-")
         command.add_argument(flag, type=int, metavar="N", help=f"{text}, from scratch (default: {body[name]})")
+    command.add_argument(
+        "--freeze-encoder", action="store_true", help="train the head alone, on features computed once"
+    )
+    command.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="arithmetic of training and prediction (default: auto)"
+    )
     command.add_argument("--early-stopping", action="store_true", help="stop on a held-out part of the texts")
     command.add_argument("--n-jobs", type=int, metavar="N", help="processes that tokenize large files")
     command.add_argument("--random-state", type=int, metavar="N", help="seed; the same seed gives the same model")

@@ -7,6 +7,7 @@ next one, so that the products stay large whatever the lengths are, and memory i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,19 @@ from torch import Tensor
 
 from sk_ulmfit.modules import AWDLSTM, State
 
-WINDOW = 32  # tokens; the state goes on from one to the next, so that the length does not change the result
+WINDOW, LONGEST_WINDOW = 32, 256  # tokens; the state goes on from window to window, so their length changes nothing
 ROWS, GPU_ROWS = 128, 1024
+HEAD_ROWS = 1024
 
 
 def pooled_features(
-    encoder: AWDLSTM, ids: NDArray[np.int32], offsets: NDArray[np.int64], max_length: int | None
+    encoder: AWDLSTM,
+    ids: NDArray[np.int32],
+    offsets: NDArray[np.int64],
+    max_length: int | None,
+    head: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Give the [last; max; mean] features of documents (Howard & Ruder 2018, section 3.3).
+    """Give the [last; max; mean] features of documents (Howard & Ruder 2018, section 3.3), or a head's logits for them.
 
     Parameters
     ----------
@@ -35,16 +41,19 @@ def pooled_features(
         Document i is ``ids[offsets[i]:offsets[i + 1]]``, one token long at least.
     max_length : int or None
         Only the last `max_length` tokens of a document are pooled; None pools all.
+    head : callable, default=None
+        Applied to the features of documents that have ended, `HEAD_ROWS` or more at once; None gives the features.
 
     Returns
     -------
-    Tensor of float32, shape (n_documents, 3 * emb_dim)
-        Features, on the CPU. Those of a document do not depend on the others.
+    Tensor of float32, shape (n_documents, 3 * emb_dim) or (n_documents, n_labels)
+        Features or logits, on the CPU. Those of a document do not depend on the others.
     """
     weight = encoder.embedding.weight
     lengths = np.diff(offsets)
     kept = lengths if max_length is None else np.minimum(lengths, max_length)
-    features = torch.empty(len(lengths), 3 * weight.shape[1], dtype=weight.dtype)
+    first_pooled = lengths - kept
+    found = _Found(len(lengths), head)
     with torch.no_grad():
         rows = _Rows(encoder, lengths)
         while rows.n_active:
@@ -54,7 +63,7 @@ def pooled_features(
             place = np.minimum(offsets[document][:, None] + position[:, None] + steps, len(ids) - 1)
             window = torch.from_numpy(ids[place].astype(np.int64)).to(weight.device)
             outputs, state = encoder(window, torch.from_numpy(n_now), rows.state)
-            first = (lengths - kept)[document] - position
+            first = first_pooled[document] - position
             pooled = (steps < n_now[:, None]) & (steps >= first[:, None])
             mask = torch.from_numpy(pooled).to(weight.device)[:, :, None]
             rows.total += (outputs * mask).sum(1)
@@ -64,10 +73,42 @@ def pooled_features(
                 at = torch.from_numpy(ended).to(weight.device)
                 last = outputs[at, torch.from_numpy(n_now[ended] - 1).to(weight.device)]
                 mean = rows.total[at] / torch.from_numpy(kept[document[ended]]).to(weight.device)[:, None]
-                found = torch.cat([last, rows.largest[at], mean], 1)
-                features[torch.from_numpy(document[ended])] = found.cpu()
+                found.add(document[ended], torch.cat([last, rows.largest[at], mean], 1))
             rows.refill(ended, state)
-    return features
+        return found.all(weight.new_empty(0, 3 * weight.shape[1]))
+
+
+class _Found:
+    """What has been found, in the order of the documents; waits for `HEAD_ROWS` of them before it runs the head."""
+
+    def __init__(self, n: int, head: Callable[[Tensor], Tensor] | None):
+        self.n, self.head = n, head
+        self.documents: list[NDArray[np.int64]] = []
+        self.features: list[Tensor] = []
+        self.values: Tensor | None = None
+
+    def add(self, documents: NDArray[np.int64], features: Tensor) -> None:
+        """Take the features of some documents."""
+        self.documents.append(documents)
+        self.features.append(features)
+        if sum(map(len, self.documents)) >= HEAD_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        features = torch.cat(self.features)
+        values = (features if self.head is None else self.head(features)).cpu()
+        if self.values is None:
+            self.values = values.new_empty(self.n, values.shape[1])
+        self.values[torch.from_numpy(np.concatenate(self.documents))] = values
+        self.documents, self.features = [], []
+
+    def all(self, none: Tensor) -> Tensor:
+        """Give everything; what the head makes of `none` if there were no documents."""
+        if self.features:
+            self._flush()
+        if self.values is None:
+            return (none if self.head is None else self.head(none)).cpu()
+        return self.values
 
 
 class _Rows:
@@ -100,7 +141,8 @@ class _Rows:
     def arrange(self) -> NDArray[np.int64]:
         """Put the rows with most tokens in the next window first, and give these numbers of tokens."""
         left = np.where(self.active, self.lengths[self.document] - self.position, 1)
-        n_now = np.minimum(left, WINDOW)
+        n_rows = len(self.document)  # few rows take longer windows: each run of the layers has a cost of its own
+        n_now = np.minimum(left, min(max(WINDOW, 32 * WINDOW // n_rows), LONGEST_WINDOW))
         self._keep(np.argsort(-n_now, kind="stable"))
         return np.sort(n_now)[::-1].copy()
 

@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sk_ulmfit._validation import check_number, check_texts, check_training_parameters
-from sk_ulmfit.precision import PRECISIONS, training_precision
+from sk_ulmfit._validation import check_choice, check_number, check_texts, check_training_parameters
+from sk_ulmfit.precision import PRECISIONS
 from sk_ulmfit.text import get_tokenizer, numericalize
 from sk_ulmfit.training import (
     SCHEDULES,
@@ -70,8 +70,8 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
     device : str, default="auto"
         Device of torch; "auto" is the GPU where there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Arithmetic of the matrix products; "auto" is 16 bits where the device is faster at it. Weights are kept in
-        float32 either way.
+        Arithmetic of the matrix products; "auto" trains in 16 bits where the device is faster at it, and scores in 32.
+        Weights are kept in float32 either way.
     n_jobs : int or None, default=None
         Worker processes that tokenize large corpora.
     random_state : int, RandomState or None, default=None
@@ -223,7 +223,8 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         state = self._fitted()
         corpus = numericalize(check_texts(X), state.vocabulary, state.config["language"], self.n_jobs)
         device = resolve_device(self.device)
-        precision = training_precision(self.precision, device, state.config["hidden_dim"])
+        check_choice("precision", self.precision, PRECISIONS[:3])
+        precision = "float32" if self.precision == "auto" else self.precision
         total, n_tokens = negative_log_likelihood(
             state, corpus, bptt=self.bptt, batch_size=self.batch_size, device=device, precision=precision
         )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_ROWS, GPU_CHUNK_ROWS = 512, 4096
+CHUNK_ROWS, GPU_CHUNK_BYTES = 512, 2**28
 TINY = 1e-38
 IGNORED = -100
 
@@ -32,7 +32,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         words = hidden.new_zeros(n_words, columns, dtype=dtype)
         words[:, :width], words[:, width] = weight, bias
         column = targets.clamp(min=0)
-        chunk_rows = CHUNK_ROWS if hidden.device.type == "cpu" else GPU_CHUNK_ROWS
+        chunk_rows = CHUNK_ROWS
+        if hidden.is_cuda:
+            chunk_rows = max(CHUNK_ROWS, GPU_CHUNK_BYTES // (n_words * dtype.itemsize))
         buffer = hidden.new_empty(min(chunk_rows, n), n_words, dtype=dtype)
         d_rows = torch.empty_like(rows) if need_hidden else None
         d_words = words.new_zeros(columns, n_words) if need_weight else None  # transposed: its products run faster
@@ -85,12 +87,12 @@ def linear_cross_entropy(
     targets : Tensor of int64, shape (n,)
         Right word of each position; -100 leaves a position out.
     precision : {"float32", "bfloat16"}, default="float32"
-        Arithmetic of the products. In 16 bits a single loss is right to about 0.01 nats, their mean much better.
+        Arithmetic of the products. In 16 bits a single loss may be 0.05 nats off, the mean of many much less.
 
     Returns
     -------
     Tensor, shape ()
-        Nats per counted position; 0 if none counts.
+        Nats per counted position, of which one position gives 87 at most; 0 if none counts.
 
     Examples
     --------

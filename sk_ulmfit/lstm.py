@@ -202,7 +202,8 @@ class _Layer(torch.autograd.Function):
             cell.copy_(c)
             torch.tanh(c, out=tanh_c)
             h = torch.mul(tanh_c, o, out=output)
-        ctx.saved = (x, layer, first, packing, gates, outputs, cells, squashed)
+        # `outputs` itself would hold its own graph for ever
+        ctx.saved = (x, layer, first, packing, gates, outputs.detach(), cells, squashed)
         last, c = h[: packing.n_whole].clone(), c[: packing.n_whole]
         ctx.mark_non_differentiable(last, c)
         return outputs, last, c

@@ -116,6 +116,7 @@ class AWDLSTM(nn.Module):
         self.rnns = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in itertools.pairwise(sizes))
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.precision = "float32"
+        self._evaluated: tuple[list[Any], Any] | None = None
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Parameters of the embedding and of each LSTM layer, from the embedding up."""
@@ -249,21 +250,29 @@ class AWDLSTM(nn.Module):
         return _pad_to(packing.unpack(packed.to(x.dtype)), x.shape[1]), new_state
 
     def _evaluation_layers(self) -> list[Layer16] | list[Layer8]:
-        """Give the weights in 16 or 8 bits, made anew only when they have changed."""
-        key = [self.precision, *((tensor.data_ptr(), tensor._version) for tensor in self.parameters())]
-        if getattr(self, "_evaluated", (None,))[0] != key:
-            self._evaluated = (key, self._layers16(0.0) if self.precision == "bfloat16" else self._layers8())
-        return self._evaluated[1]
+        """Give the weights in 16 or 8 bits; made once, until they are trained further or loaded anew."""
+        tensors = list(self.parameters())
+        key = [self.precision, *((t.data_ptr(), None if t.is_inference() else t._version) for t in tensors)]
+        kept = self._evaluated
+        if self.training or kept is None or kept[0] != key:
+            kept = (key, self._layers16(0.0) if self.precision == "bfloat16" else self._layers8())
+            self._evaluated = kept
+        return kept[1]
+
+    def train(self, mode: bool = True) -> AWDLSTM:
+        """Set the mode, and drop what was kept for evaluation: fused optimisers change weights without a trace."""
+        self._evaluated = None
+        return super().train(mode)
 
     def _layers8(self) -> list[Layer8]:
-        largest = [self.embedding.weight.detach().abs().max().item(), *[1.0] * len(self.rnns)]
+        largest = [self.embedding.weight.detach().abs().max().item(), *[1.0] * (len(self.rnns) - 1)]
         return [
             Layer8(*_parameters(rnn), largest_input=above, largest_hidden=1.0)
-            for rnn, above in zip(self.rnns, largest, strict=False)
+            for rnn, above in zip(self.rnns, largest, strict=True)
         ]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_evaluated"}
+        return {**self.__dict__, "_evaluated": None}
 
 
 def _pad_to(x: Tensor, time: int) -> Tensor:

@@ -18,8 +18,6 @@ from sk_ulmfit.features import pooled_features
 from sk_ulmfit.losses import linear_cross_entropy, squared_activations
 from sk_ulmfit.modules import State, detach
 
-HEAD_ROWS = 4_096  # documents whose logits are computed at once
-
 
 class _LayeredNet(NeuralNet):  # type: ignore[misc]
     """A net with one optimiser group per layer; lower groups learn more slowly.
@@ -55,7 +53,7 @@ class _LayeredNet(NeuralNet):  # type: ignore[misc]
         raise NotImplementedError
 
     def run_single_epoch(self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any) -> None:
-        """Run over all batches; on a GPU without waiting for it, the losses being read when the epoch is over."""
+        """Run over all batches; on a GPU the losses are read when the epoch is over, so that no step waits for one."""
         if iterator is None or not str(self.device).startswith("cuda"):
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
             return
@@ -64,6 +62,7 @@ class _LayeredNet(NeuralNet):  # type: ignore[misc]
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
             losses.append(step["loss"].detach())
+            self.history.record_batch(f"{prefix}_loss", losses[-1])
             self.history.record_batch(f"{prefix}_batch_size", get_len(batch[0]))
             self.notify("on_batch_end", batch=batch, training=training, **step)
         rows = self.history[-1]["batches"][-len(losses) :]
@@ -136,10 +135,7 @@ class MultiLabelNet(_LayeredNet):
         """Give the logits of all documents at once, without dropout; `training` is not looked at."""
         corpus, module = self.get_dataset(X).corpus, self.module_
         module.eval()
-        features = pooled_features(module.encoder, corpus.ids, corpus.offsets, module.max_length)
-        with torch.no_grad():
-            parts = [module.head(part.to(self.device)).to(device) for part in features.split(HEAD_ROWS)]
-        yield torch.cat(parts)
+        yield pooled_features(module.encoder, corpus.ids, corpus.offsets, module.max_length, module.head).to(device)
 
 
 class HeadNet(_LayeredNet):
@@ -155,6 +151,7 @@ class HeadNet(_LayeredNet):
 
     def __init__(self, module: Any, *, alpha: float = 0.0, beta: float = 0.0, **kwargs: Any):
         kwargs.setdefault("criterion", nn.BCEWithLogitsLoss)
+        kwargs.setdefault("predict_nonlinearity", torch.sigmoid)
         super().__init__(module, **kwargs)
         self.alpha, self.beta = alpha, beta
 

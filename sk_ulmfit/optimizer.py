@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class RowAdamW(torch.optim.AdamW):
-    """torch's AdamW; where a gradient is sparse, only the rows it holds are updated.
+    """AdamW of torch; where a gradient is sparse, only the rows it holds are updated.
 
     Moments and weight decay of the other rows stand still, as in ``torch.optim.SparseAdam``: a step costs what
     the words of the batch cost, not what the vocabulary does. Dense gradients take torch's own (fused) way.

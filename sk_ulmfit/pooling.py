@@ -173,7 +173,7 @@ def _pool_windows(
     first = documents.first_window * documents.bptt
     embedded = None
     if torch.is_grad_enabled() and weight.requires_grad:  # all at once: one gradient instead of one for each window
-        embedded = encoder.embed(documents.ids[:, first:], masks)
+        embedded = encoder.embed(documents.ids[:, first:], masks).split(documents.bptt, 1)
     last, total = weight.new_zeros(shape), weight.new_zeros(shape)
     largest = weight.new_full(shape, -math.inf)
     where = torch.zeros(shape, dtype=torch.int64, device=weight.device)
@@ -189,7 +189,7 @@ def _pool_windows(
             if embedded is None or window.number < documents.first_window:
                 inputs = encoder.embed(window.ids, rows)
             else:
-                inputs = embedded[:n, window.begin - first :][:, : window.ids.shape[1]]
+                inputs = embedded[window.number - documents.first_window][:n, : window.ids.shape[1]]
             outputs, state = encoder.run_layers(inputs, window.lengths, state, rows)
             state = next_state(state, window)
             last = _put_rows(last, last[:n] + (outputs * window.is_last[:, :, None]).sum(1))
@@ -263,8 +263,9 @@ class _TwoPassPooling(torch.autograd.Function):
 
         gradients: dict[int, Tensor] = {id(tensor): torch.zeros_like(tensor) for tensor in [*inner, *leaves]}
         first = documents.first_window * documents.bptt
-        words, place = documents.ids[:, first:].unique(return_inverse=True)
-        d_words = embedding.new_zeros(len(words), width)
+        if embedding.requires_grad:
+            words, place = documents.ids[:, first:].unique(return_inverse=True)
+            d_words = embedding.new_zeros(len(words), width)
         state: State | None = ctx.resume
         for window in documents.windows(documents.first_window):
             n, time = window.ids.shape

@@ -51,7 +51,20 @@ def has_fast_int8() -> bool:
     return bool(found.get("avx512_vnni") or found.get("avx_vnni")) and has_packed_8bit()
 
 
-def training_precision(precision: str, device: str, hidden_dim: int) -> str:
+def widest_layer(config: Mapping[str, Any]) -> int:
+    """Give the width of the widest LSTM layer of a model: the last one is as wide as the embedding."""
+    return int(max(config["emb_dim"], config["hidden_dim"] if config["n_layers"] > 1 else 0))
+
+
+def _check_device(precision: str, device: str) -> None:
+    if precision == "bfloat16" and not device.startswith(("cpu", "cuda")):
+        raise ValueError(
+            f"precision='bfloat16' is for the CPU and for CUDA devices, got device {device!r}. "
+            "Pass precision='auto' or 'float32'."
+        )
+
+
+def training_precision(precision: str, device: str, width: int) -> str:
     """Give the arithmetic of training.
 
     Parameters
@@ -60,21 +73,27 @@ def training_precision(precision: str, device: str, hidden_dim: int) -> str:
         What the user asked for; "int8" concerns prediction only and trains as "auto" does.
     device : str
         Device of torch.
-    hidden_dim : int
+    width : int
         Width of the widest LSTM layer.
 
     Returns
     -------
     {"float32", "bfloat16"}
         Arithmetic of the matrix products; weights are float32 either way.
+
+    Raises
+    ------
+    ValueError
+        If the device cannot do what was asked for.
     """
+    _check_device(precision, device)
     if precision in ("float32", "bfloat16"):
         return precision
-    pays = device.startswith("cuda") or hidden_dim >= NARROWEST_TRAINED
+    pays = device.startswith("cuda") or width >= NARROWEST_TRAINED
     return "bfloat16" if pays and has_fast_bfloat16(device) else "float32"
 
 
-def prediction_precision(precision: str, device: str, hidden_dim: int, shifts: Mapping[str, float]) -> str:
+def prediction_precision(precision: str, device: str, width: int, shifts: Mapping[str, float]) -> str:
     """Give the arithmetic of prediction.
 
     Parameters
@@ -83,7 +102,7 @@ def prediction_precision(precision: str, device: str, hidden_dim: int, shifts: M
         What the user asked for.
     device : str
         Device of torch.
-    hidden_dim : int
+    width : int
         Width of the widest LSTM layer.
     shifts : mapping of str to float
         How far each arithmetic moved a probability of this model at most, as measured when it was trained.
@@ -97,8 +116,9 @@ def prediction_precision(precision: str, device: str, hidden_dim: int, shifts: M
     Raises
     ------
     ValueError
-        If 8 bits are wanted on another device than the CPU.
+        If the device cannot do what was asked for.
     """
+    _check_device(precision, device)
     if precision == "int8" and device != "cpu":
         raise ValueError(
             f"precision='int8' predicts on the CPU only, got device {device!r}. Pass precision='auto', or device='cpu'."
@@ -106,6 +126,6 @@ def prediction_precision(precision: str, device: str, hidden_dim: int, shifts: M
     if precision != "auto":
         return precision
     fastest = "bfloat16" if has_fast_bfloat16(device) else "int8" if device == "cpu" and has_fast_int8() else "float32"
-    if device == "cpu" and hidden_dim < NARROWEST_PREDICTED.get(fastest, 0):
+    if device == "cpu" and width < NARROWEST_PREDICTED.get(fastest, 0):
         return "float32"
     return fastest if shifts.get(fastest, math.inf) <= LARGEST_SHIFT / 2 else "float32"

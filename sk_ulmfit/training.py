@@ -27,6 +27,7 @@ from sk_ulmfit.callbacks import (
     SlantedTriangularLR,
     StopWhenDiverged,
 )
+from sk_ulmfit.kernels import has_packed_8bit, has_packed_16bit
 from sk_ulmfit.losses import linear_cross_entropy
 from sk_ulmfit.modules import (
     AWDLSTM,
@@ -38,14 +39,14 @@ from sk_ulmfit.modules import (
 from sk_ulmfit.net import HeadNet, LanguageModelNet, MultiLabelNet, fit_net
 from sk_ulmfit.optimizer import RowAdamW
 from sk_ulmfit.pooling import Documents, TextClassifier, next_state
-from sk_ulmfit.precision import NARROWEST_PREDICTED, training_precision
+from sk_ulmfit.precision import NARROWEST_PREDICTED, training_precision, widest_layer
 from sk_ulmfit.text import TokenIds, Vocabulary, numericalize, tokenize_corpus
 from sk_ulmfit.weights import ModelState, Weights, fit_vocabulary
 
 SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
 
-# Of so many tokens of training texts `measure_shifts` compares the predictions.
-PROBE_TOKENS = 10_000
+# `measure_shifts` compares the predictions for the ends of so many training texts.
+PROBE_TEXTS, PROBE_LENGTH = 64, 150
 
 # A batch holds at most this many windows per document, on average; a longer document gets a smaller batch.
 WINDOWS_PER_DOCUMENT = 20
@@ -211,7 +212,7 @@ def finetune_language_model(
     config: dict[str, Any] = {**sizes, "language": language}
     with seeded(settings.seed, settings.device):
         module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
-        module.encoder.precision = training_precision(settings.precision, settings.device, config["hidden_dim"])
+        module.encoder.precision = training_precision(settings.precision, settings.device, widest_layer(config))
         if start is not None:
             _load_weights(module, fit_vocabulary(start.weights, start.vocabulary, vocabulary))
         history: list[dict[str, Any]] = []
@@ -306,19 +307,22 @@ def train_classifier(
         all_callbacks.append(("sk_ulmfit_early_stopping", stopping))
     with seeded(settings.seed, settings.device):
         module = build_classifier(config, len(language_model.vocabulary), settings.dropout_multiplier)
-        module.encoder.precision = training_precision(settings.precision, settings.device, config["hidden_dim"])
+        module.encoder.precision = training_precision(settings.precision, settings.device, widest_layer(config))
         _load_weights(module.encoder, _encoder_weights(language_model.weights))
         cast(ConcatPoolingHead, module.head).start_at((indicator[train].sum(0) + 0.5) / (len(train) + 1))
         sets: list[Any]
         if freeze_encoder:
             features = _features(module, corpus, config, language_model.vocabulary, settings)
-            sets = [FeatureDataset(features[rows], indicator[rows]) for rows in (train, held_out)]
+            sets = [FeatureDataset(features, indicator[train])]
+            if early_stopping:
+                sets = [FeatureDataset(features[rows], indicator[rows]) for rows in (train, held_out)]
+            del features
         else:
             sets = [DocumentDataset(corpus.take(rows), indicator[rows]) for rows in (train, held_out)]
         options = {
             **_net_settings(settings),
             "callbacks": all_callbacks,
-            "train_split": predefined_split(sets[1]) if early_stopping else None,
+            "train_split": predefined_split(sets[-1]) if early_stopping else None,
         }
         if freeze_encoder:
             net = HeadNet(module.head, batch_size=settings.batch_size, pad_id=language_model.vocabulary.pad, **options)
@@ -356,18 +360,19 @@ def measure_shifts(state: ModelState, corpus: TokenIds, settings: TrainingSettin
     -------
     dict
         Largest absolute difference to float32 for "bfloat16" and "int8"; without those that would not be faster on
-        so narrow a body.
+        so narrow a body, and those for which this machine has no kernels.
     """
-    reduced = [name for name, width in NARROWEST_PREDICTED.items() if state.config["hidden_dim"] >= width]
+    kernels = {"bfloat16": has_packed_16bit(), "int8": has_packed_8bit()}
+    width = widest_layer(state.config)
+    reduced = [name for name, narrowest in NARROWEST_PREDICTED.items() if width >= narrowest and kernels[name]]
     if not reduced:
         return {}
-    order = np.random.default_rng(settings.seed).permutation(len(corpus))
-    fits = np.cumsum(corpus.lengths_of(order)) <= PROBE_TOKENS
-    fits[:1] = True
-    sample = corpus.take(order[fits])
+    chosen = np.random.default_rng(settings.seed).permutation(len(corpus))[:PROBE_TEXTS]
+    ends = [corpus[index][-PROBE_LENGTH:] for index in chosen]
+    sample = TokenIds(np.concatenate(ends), np.cumsum([0, *map(len, ends)]))
     net = restore_classifier_net(state, replace(settings, device="cpu"))
     exact = predict_proba(net, sample)
-    return {p: float(np.abs(predict_proba(net, sample, p) - exact).max()) for p in reduced}
+    return {name: float(np.abs(predict_proba(net, sample, name) - exact).max()) for name in reduced}
 
 
 def classifier_net(

@@ -27,6 +27,14 @@ def test_buckets_hold_every_document_once_within_the_budget(lengths, batch_size,
     assert lengths[batches[0][0]] == lengths.max()  # an out-of-memory shows at once
 
 
+def test_batches_hold_as_many_documents_as_asked_for():
+    for batch_size in (5, 12, 20):
+        batches = bucket_batches(np.full(60, 10), batch_size, 10_000)
+        assert [len(batch) for batch in batches] == [batch_size] * (60 // batch_size)
+    cut = bucket_batches(np.full(60, 10), 20, 150)  # room for 15: a multiple of 8 is kept
+    assert [len(batch) for batch in cut] == [8] * 7 + [4]
+
+
 def test_one_long_document_does_not_blow_up_a_batch():
     lengths = np.array([50] * 63 + [100_000])
     batches = bucket_batches(lengths, 32, 32 * 280, np.random.default_rng(0))

@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import average_precision_score, f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EpochScoring
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier
 from sk_ulmfit.features import pooled_features
@@ -524,9 +524,9 @@ def test_a_frozen_encoder_is_run_once_and_kept_as_it_is(monkeypatch, early_stopp
     lm = tiny_lm(max_epochs=20, emb_dim=24, hidden_dim=32, random_state=0).fit(texts)
     runs = []
 
-    def counted(encoder, ids, offsets, max_length):
+    def counted(encoder, ids, offsets, max_length, head=None):
         runs.append(len(offsets) - 1)
-        return pooled_features(encoder, ids, offsets, max_length)
+        return pooled_features(encoder, ids, offsets, max_length, head)
 
     monkeypatch.setattr("sk_ulmfit.net.pooled_features", counted)
     clf = tiny_classifier(language_model=lm, freeze_encoder=True, max_epochs=30, early_stopping=early_stopping)
@@ -549,3 +549,13 @@ def test_a_frozen_encoder_that_has_learned_nothing_is_warned_of():
         tiny_classifier(freeze_encoder=True, lm_epochs=0).fit(texts, labels)
     with pytest.raises(ValueError, match="freeze_encoder must be True or False, got 'yes'"):
         tiny_classifier(freeze_encoder="yes").fit(texts, labels)
+
+
+def test_scoring_callbacks_work_on_a_frozen_encoder():
+    texts, labels = make_corpus(60, seed=7)
+    y = MultiLabelBinarizer().fit_transform(labels)
+    ranking = EpochScoring("average_precision", lower_is_better=False, name="ranking")
+    lm = tiny_lm(random_state=0).fit(texts)
+    clf = tiny_classifier(language_model=lm, freeze_encoder=True, early_stopping=True, callbacks=[ranking])
+    clf.fit(texts, y)
+    assert all(0 < row["ranking"] <= 1 for row in clf.history_)

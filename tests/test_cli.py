@@ -244,3 +244,22 @@ def test_demo_prints_both_models_and_what_to_do_next(monkeypatch):
     for part in ("480 customer messages", "ULMFiT", "TF-IDF + logistic regression", "macro average", "What to do next"):
         assert part in shown
     assert figures["linear_micro_f1"] > 0.5
+
+
+def test_train_with_a_frozen_encoder(table, tmp_path):
+    out = tmp_path / "frozen.model"
+    args = [
+        "--text",
+        "body",
+        "--label-column",
+        "topics",
+        "--delimiter",
+        "|",
+        "--freeze-encoder",
+        "--precision",
+        "float32",
+    ]
+    assert run("train", table, *args, "--out", out, *SMALL) == 0
+    clf = ULMFiTMultiLabelClassifier.load(out)
+    assert clf.freeze_encoder
+    assert clf.precision == "float32"

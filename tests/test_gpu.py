@@ -50,7 +50,8 @@ def test_language_model_scores_alike():
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_layers_compute_the_function_of_the_cpu(precision):
+def test_layers_compute_the_function_of_the_cpu(precision, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     torch.manual_seed(0)
     encoder = AWDLSTM(50, 24, 32, 3, weight_p=0.0)
     ids, lengths = torch.randint(0, 50, (4, 9)), torch.tensor([9, 9, 5, 1])

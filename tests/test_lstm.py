@@ -1,6 +1,7 @@
 """The 16-bit LSTM layer against torch's own in 32 bits, forwards and backwards."""
 
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from sk_ulmfit import kernels
 from sk_ulmfit.lstm import Layer16, Packing, draw_kept, evaluate_layer, train_layer
 from sk_ulmfit.modules import AWDLSTM
+from sk_ulmfit.optimizer import RowAdamW
 
 NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
@@ -137,3 +139,32 @@ def test_weights_in_16_bits_follow_the_weights():
         encoder.rnns[0].weight_ih_l0.mul_(3)
         after, _ = encoder(ids, lengths)
     assert not torch.allclose(before, after)
+
+
+def test_an_optimiser_step_reaches_evaluation():
+    encoder = AWDLSTM(20, 6, 10, 2)
+    encoder.precision = "bfloat16"
+    encoder.embedding.weight.requires_grad_(False)
+    optimizer = RowAdamW(encoder.rnns.parameters(), lr=0.5, fused=True)
+    ids, lengths = torch.randint(0, 20, (2, 5)), torch.tensor([5, 5])
+
+    def evaluated():
+        encoder.eval()
+        with torch.no_grad():
+            return encoder(ids, lengths)[0]
+
+    before = evaluated()
+    encoder.train()
+    encoder(ids, lengths)[0].sum().backward()
+    optimizer.step()
+    assert not torch.allclose(evaluated(), before, atol=0.01)
+
+
+def test_a_graph_that_is_thrown_away_is_freed():
+    rnn, x, state, _, packing = problem([3, 3], 4, 4)
+    parameters = [getattr(rnn, name) for name in NAMES]
+    layer = Layer16(*parameters)
+    alive = weakref.ref(layer)
+    outputs = train_layer(layer, packing.pack(x), state, packing, parameters)
+    del layer, outputs
+    assert alive() is None

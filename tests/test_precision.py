@@ -1,9 +1,11 @@
+import copy
+
 import numpy as np
 import pytest
 from conftest import make_corpus, tiny_classifier, tiny_lm
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier, kernels, precision
-from sk_ulmfit.precision import prediction_precision, training_precision
+from sk_ulmfit.precision import prediction_precision, training_precision, widest_layer
 
 
 @pytest.fixture
@@ -108,3 +110,24 @@ def test_kernels_are_probed_without_an_error(monkeypatch):
     monkeypatch.setattr(kernels.torch, "ops", None)
     assert kernels.has_packed_16bit.__wrapped__() is False
     assert kernels.has_packed_8bit.__wrapped__() is False
+
+
+def test_precision_is_checked_again_when_it_is_changed(fitted):
+    clf = copy.copy(fitted).set_params(precision="bf16")
+    with pytest.raises(ValueError, match="precision must be one of 'auto'"):
+        clf.predict_proba(["My lamp is late"])
+    lm = tiny_lm().fit(make_corpus(8)[0]).set_params(precision="bf16")
+    with pytest.raises(ValueError, match="precision must be one of 'auto'"):
+        lm.score(["My lamp is late"])
+
+
+def test_widest_layer():
+    assert widest_layer({"emb_dim": 200, "hidden_dim": 1152, "n_layers": 1}) == 200
+    assert widest_layer({"emb_dim": 400, "hidden_dim": 1152, "n_layers": 3}) == 1152
+    assert widest_layer({"emb_dim": 400, "hidden_dim": 100, "n_layers": 2}) == 400
+
+
+@pytest.mark.parametrize("choose", [training_precision, lambda *args: prediction_precision(*args, {})])
+def test_16_bits_are_refused_where_no_one_has_tried_them(choose):
+    with pytest.raises(ValueError, match="for the CPU and for CUDA devices, got device 'mps'"):
+        choose("bfloat16", "mps", 1152)

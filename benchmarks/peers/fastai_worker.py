@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from speed import ALPHA, BETA, DROPOUT_MULTIPLIER, LR, Data, serve, timed, weighed
+from speed import ALPHA, BETA, DROPOUT_MULTIPLIER, LR, Data, serve, synchronize, timed, weighed
 
 BATCH_SIZE = 64  # fastai's default, and that of its predictions
 
@@ -61,20 +61,30 @@ def penalties(raw: Any, dropped: Any) -> Any:
     return ALPHA * dropped.float().pow(2).mean() + BETA * change
 
 
-def training_steps(model: Any, groups: Any, loss_function: Any, batches: list[tuple[Any, Any]]) -> Callable[[], None]:
-    """Make the steps of one round: what `Learner` does with a batch, in its order."""
+def training_steps(
+    data: Data, model: Any, split: Any, loss_function: Any, batches: list[tuple[Any, Any]]
+) -> Callable[[], None]:
+    """Make the steps of one round: what `Learner` does with a batch, in its order; on a GPU as after `to_fp16`."""
+    import torch
     from fastai.optimizer import Adam
 
-    optimizer = Adam(groups, lr=LR, wd=0.01)
+    model.to(data.device)
+    on_gpu = data.device != "cpu"
+    optimizer = Adam(split(model), lr=LR, wd=0.01)
+    scaler = torch.amp.GradScaler(data.device, enabled=on_gpu)
 
     def steps(batches: Any = batches) -> None:
         model.train()
         model.reset()
         for x, y in batches:
-            prediction, raw, dropped = model(x)
-            (loss_function(prediction, y) + penalties(raw, dropped)).backward()
-            optimizer.step()
+            with torch.autocast(data.device, torch.float16, enabled=on_gpu):
+                prediction, raw, dropped = model(x.to(data.device))
+                loss = loss_function(prediction, y.to(data.device)) + penalties(raw, dropped)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer) if on_gpu else optimizer.step()
+            scaler.update()
             optimizer.zero_grad()
+        synchronize()
 
     return steps
 
@@ -90,7 +100,7 @@ def lm_training(data: Data, vocab: int, tiny_step: bool = False) -> tuple[Callab
     model = get_language_model(AWD_LSTM, vocab, config=config, drop_mult=DROPOUT_MULTIPLIER)
     batches = [(torch.from_numpy(x.copy()), torch.from_numpy(y.copy())) for x, y in data.lm_windows(vocab)]
     tokens = sum(x.numel() for x, _ in batches)
-    steps = training_steps(model, awd_lstm_lm_split(model), CrossEntropyLossFlat(), batches)
+    steps = training_steps(data, model, awd_lstm_lm_split, CrossEntropyLossFlat(), batches)
     if tiny_step:
         steps([tuple(map(torch.from_numpy, data.tiny_window()))])
     return steps, tokens, tokens
@@ -134,7 +144,7 @@ def classifier_training(
         model[0].requires_grad_(False)
     batches = [(padded(documents, data.sizes.window), torch.from_numpy(y)) for documents, y in data.fit_batches()]
     tokens = sum(len(document) for documents, _ in data.fit_batches() for document in documents)
-    steps = training_steps(model, awd_lstm_clas_split(model), BCEWithLogitsLossFlat(), batches)
+    steps = training_steps(data, model, awd_lstm_clas_split, BCEWithLogitsLossFlat(), batches)
     if tiny_step:  # of two documents: fastai's batch normalisation needs them
         steps([(torch.full((2, 2), 9), batches[0][1][:2])])
     return steps, tokens, tokens
