@@ -99,6 +99,6 @@ def test_16_bits_are_close_in_value_and_gradient(n, n_words, chunk, ignored):
         found = torch.autograd.grad(3 * ours, inputs)
     finally:
         losses.CHUNK_ROWS = before
-    assert ours.item() == pytest.approx(plain.item(), abs=0.03, rel=0.01)
+    assert ours.item() == pytest.approx(plain.item(), abs=0.1, rel=0.01)
     for a, b in zip(found, wanted, strict=True):
-        assert ((a - b).norm() <= 0.03 * b.norm() + 1e-3).item()
+        assert ((a - b).norm() <= 0.05 * b.norm() + 0.05).item()
