@@ -57,6 +57,7 @@ class Weight8(NamedTuple):
 
     plain: Tensor
     scales: Tensor
+    zero_points: Tensor  # all 0; made once, as every product asks for it
     packed: Any
 
 
@@ -69,7 +70,7 @@ def has_packed_8bit() -> bool:
     try:
         x = torch.full((2, 32), 255, dtype=torch.uint8)
         packed = torch.ops.onednn.qlinear_prepack(torch.full((16, 32), 127, dtype=torch.int8), [2, 32])
-        weight = Weight8(torch.empty(0), torch.ones(16), packed)
+        weight = Weight8(torch.empty(0), torch.ones(16), torch.zeros(16, dtype=torch.int32), packed)
         product = _product_8bit(x, 1.0, weight, torch.ones(2, 16))
         return bool((product == 32 * 127 * 127 + 1).all())  # a processor that saturates on the way does not pass
     except Exception:  # another build of torch: whatever it raises, there is a plain way
@@ -83,7 +84,7 @@ def quantize_weight(weight: Tensor, rows: int) -> Weight8:
     packed = None
     if has_packed_8bit():
         packed = torch.ops.onednn.qlinear_prepack(plain, [rows, plain.shape[1]])
-    return Weight8(plain, scales, packed)
+    return Weight8(plain, scales, torch.zeros(len(scales), dtype=torch.int32), packed)
 
 
 def quantize(x: Tensor, scale: float) -> Tensor:
@@ -101,6 +102,6 @@ def linear_8bit(x: Tensor, scale: float, weight: Weight8, other: Tensor) -> Tens
 
 def _product_8bit(x: Tensor, scale: float, weight: Weight8, other: Tensor) -> Tensor:
     return torch.ops.onednn.qlinear_pointwise.binary(
-        x, scale, ZERO_POINT, weight.packed, weight.scales, torch.zeros(len(weight.scales), dtype=torch.int32), other,
+        x, scale, ZERO_POINT, weight.packed, weight.scales, weight.zero_points, other,
         None, 1.0, 0, torch.float32, 1.0, 0, "add", 1.0, "none", [], "",
     )  # fmt: skip

@@ -67,6 +67,20 @@ def test_padding_touches_neither_outputs_nor_state(lengths, precision):
                 assert torch.allclose(c[:, i], c1[:, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 1e-3), ("int8", 1e-5)])
+def test_neighbours_change_nothing_in_reduced_precision(precision, tolerance):
+    torch.manual_seed(0)
+    encoder = AWDLSTM(50, 40, 64, 3).eval()
+    encoder.precision = precision
+    lengths = list(range(24, 0, -1))
+    ids = torch.randint(0, 50, (24, 24))
+    with torch.no_grad():
+        together, _ = encoder(ids, torch.tensor(lengths))
+        for row, n in enumerate(lengths):
+            alone, _ = encoder(ids[row : row + 1, :n], torch.tensor([n]))
+            assert torch.allclose(together[row, :n], alone[0], atol=tolerance)
+
+
 def test_state_carries_over_windows():
     encoder = make().eval()
     ids = torch.randint(0, 24, (2, 12))
