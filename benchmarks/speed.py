@@ -242,8 +242,9 @@ def lm_training(data: Data, vocab: int, precision: str, tiny_step: bool = False)
     import torch
 
     from sk_ulmfit import ULMFiTLanguageModel
+    from sk_ulmfit.assembly import build_language_model
     from sk_ulmfit.net import LanguageModelNet
-    from sk_ulmfit.training import _net_settings, build_language_model
+    from sk_ulmfit.training import _net_settings
 
     settings = our_settings(ULMFiTLanguageModel, precision, data, data.sizes.lm_rows)
     module = build_language_model(our_config(data), vocab, DROPOUT_MULTIPLIER)
@@ -267,8 +268,9 @@ def lm_training(data: Data, vocab: int, precision: str, tiny_step: bool = False)
 def our_classifier_net(data: Data, precision: str, **more: Any) -> Any:
     """Make a classifier's net, ready to train."""
     from sk_ulmfit import ULMFiTMultiLabelClassifier
+    from sk_ulmfit.assembly import build_classifier
     from sk_ulmfit.text import Vocabulary
-    from sk_ulmfit.training import _net_settings, build_classifier, classifier_net
+    from sk_ulmfit.training import _net_settings, classifier_net
 
     settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
     vocabulary, config = Vocabulary(data.strings("words")), our_config(data)
@@ -315,10 +317,11 @@ def head_only_epoch(data: Data, precision: str) -> Callable[[], dict[str, float]
     from skorch.callbacks import Callback
 
     from sk_ulmfit import ULMFiTMultiLabelClassifier
+    from sk_ulmfit.assembly import build_classifier
     from sk_ulmfit.batching import FeatureDataset
     from sk_ulmfit.net import HeadNet, fit_net
     from sk_ulmfit.text import Vocabulary
-    from sk_ulmfit.training import _features, _net_settings, build_classifier
+    from sk_ulmfit.training import _features, _net_settings
 
     class Clock(Callback):
         def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
@@ -348,8 +351,8 @@ def head_only_epoch(data: Data, precision: str) -> Callable[[], dict[str, float]
 
 
 def fitted_state(data: Data) -> Any:
+    from sk_ulmfit.assembly import build_classifier, plain_weights
     from sk_ulmfit.text import Vocabulary
-    from sk_ulmfit.training import build_classifier, plain_weights
     from sk_ulmfit.weights import ModelState
 
     vocabulary, config = Vocabulary(data.strings("words")), our_config(data)

@@ -18,6 +18,9 @@ Batch = tuple[dict[str, Tensor], Tensor]
 
 BUCKETS_PER_POOL = 50  # training sorts by length within pools of this many batches
 
+# A batch holds at most this many windows per document, on average; a longer document gets a smaller batch.
+WINDOWS_PER_DOCUMENT = 20
+
 
 class DocumentDataset(Dataset[Any]):
     """Documents as token ids, with their labels.
@@ -198,17 +201,20 @@ class StreamDataset(Dataset[Any]):
     Parameters
     ----------
     corpus : TokenIds
-        The documents.
+        The documents; may be memory-mapped, since a batch reads its own tokens only.
+    documents : ndarray of int64, default=None
+        Indices of those to read; None reads all.
     """
 
-    def __init__(self, corpus: TokenIds):
+    def __init__(self, corpus: TokenIds, documents: NDArray[np.int64] | None = None):
         self.corpus = corpus
+        self.documents = np.arange(len(corpus)) if documents is None else documents
 
     def __len__(self) -> int:
-        return len(self.corpus)
+        return len(self.documents)
 
     def __getitem__(self, index: int) -> NDArray[np.int32]:
-        return self.corpus[index]
+        return self.corpus[self.documents[index]]
 
 
 class StreamBatches:
@@ -235,7 +241,7 @@ class StreamBatches:
 
     def __init__(self, dataset: StreamDataset, batch_size: int, bptt: int, pad_id: int, seed: int | None):
         self.dataset, self.bptt, self.pad_id, self.seed = dataset, bptt, pad_id, seed
-        self.n_targets = len(dataset.corpus.ids) - 1
+        self.n_targets = int(dataset.corpus.lengths_of(dataset.documents).sum()) - 1
         self.n_rows = max(1, min(batch_size, self.n_targets // (self.MIN_STEPS * bptt)))
         self.row_length = -(-self.n_targets // self.n_rows)
         self.epoch = 0
@@ -245,18 +251,24 @@ class StreamBatches:
         return n_epochs * -(-self.row_length // self.bptt)
 
     def __iter__(self) -> Iterator[Batch]:
-        corpus = self.dataset.corpus
-        if self.seed is not None:
-            rng = np.random.default_rng([self.seed, self.epoch])
-            corpus = corpus.take(rng.permutation(len(corpus)))
+        yield from self.windows(self.epoch)
         self.epoch += 1
-        size = self.n_rows * self.row_length
-        stream = np.concatenate([corpus.ids, np.full(size - self.n_targets, self.pad_id, np.int32)])
-        inputs, targets = (part.reshape(self.n_rows, -1) for part in (stream[:-1], stream[1:]))
-        for start in range(0, self.row_length, self.bptt):
-            window = slice(start, start + self.bptt)
-            ids, wanted = inputs[:, window].astype(np.int64), targets[:, window].astype(np.int64)
-            place = self.row_length * np.arange(self.n_rows)[:, None] + np.arange(start, start + ids.shape[1])
-            wanted[place >= self.n_targets] = IGNORED
-            lengths = torch.full((self.n_rows,), ids.shape[1], dtype=torch.int64)
+
+    def windows(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Give the windows of an epoch, from the one numbered `first` on."""
+        corpus, order = self.dataset.corpus, self.dataset.documents
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, epoch]).permutation(order)
+        ends = np.cumsum(corpus.lengths_of(order))
+        shifts = corpus.offsets[order + 1] - ends  # from the place in the stream to the place in the corpus
+        row_starts = self.row_length * np.arange(self.n_rows)[:, None]
+        for start in range(first * self.bptt, self.row_length, self.bptt):
+            stop = min(start + self.bptt, self.row_length)
+            places = row_starts + np.arange(start, stop + 1)
+            real = np.minimum(places, self.n_targets)
+            tokens = corpus.ids[real + shifts[np.searchsorted(ends, real, side="right")]].astype(np.int64)
+            tokens[places > self.n_targets] = self.pad_id
+            ids, wanted = tokens[:, :-1].copy(), tokens[:, 1:].copy()
+            wanted[places[:, 1:] > self.n_targets] = IGNORED
+            lengths = torch.full((self.n_rows,), stop - start, dtype=torch.int64)
             yield {"ids": torch.from_numpy(ids), "lengths": lengths}, torch.from_numpy(wanted)

@@ -18,6 +18,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._validation import check_choice, check_number, check_texts, check_training_parameters
+from sk_ulmfit.assembly import plain_weights
+from sk_ulmfit.device import resolve_device
 from sk_ulmfit.labels import check_labels, label_lists, warn_constant
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.precision import PRECISIONS, prediction_precision, widest_layer
@@ -27,9 +29,7 @@ from sk_ulmfit.training import (
     SCHEDULES,
     TrainingSettings,
     plain_number,
-    plain_weights,
     predict_proba,
-    resolve_device,
     restore_classifier_net,
     train_classifier,
 )

@@ -11,14 +11,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._validation import check_choice, check_number, check_texts, check_training_parameters
+from sk_ulmfit.device import resolve_device
+from sk_ulmfit.likelihood import negative_log_likelihood
 from sk_ulmfit.precision import PRECISIONS
 from sk_ulmfit.text import get_tokenizer, numericalize
 from sk_ulmfit.training import (
     SCHEDULES,
     TrainingSettings,
     finetune_language_model,
-    negative_log_likelihood,
-    resolve_device,
 )
 from sk_ulmfit.weights import ModelState, load_fastai_language_model, load_state, save_state
 

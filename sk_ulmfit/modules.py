@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sk_ulmfit.int8 import Layer8, evaluate_layer_8bit
+from sk_ulmfit.losses import IGNORED, linear_cross_entropy, squared_activations
 from sk_ulmfit.lstm import Layer16, Packing, evaluate_layer, train_layer
 
 State = list[tuple[Tensor, Tensor]]
@@ -333,6 +334,34 @@ class LanguageModel(nn.Module):
         if self.training and (mask := dropout_mask(raw, (len(raw), 1, raw.shape[2]), self.output_p)) is not None:
             dropped = raw * mask
         return dropped, raw, state
+
+    def loss(self, dropped: Tensor, raw: Tensor, targets: Tensor, alpha: float = 0.0, beta: float = 0.0) -> Tensor:
+        """Give the cross-entropy per token, plus the AR and TAR penalties (Merity et al. 2017, section 4.6).
+
+        Parameters
+        ----------
+        dropped, raw : Tensor, shape (batch, time, emb_dim)
+            What `forward` gave.
+        targets : Tensor of int64, shape (batch, time)
+            The word that follows each position; -100 leaves a position out.
+        alpha, beta : float, default=0
+            Weights of the penalties.
+
+        Returns
+        -------
+        Tensor, shape ()
+            Nats per token, and the penalties.
+        """
+        loss = linear_cross_entropy(
+            dropped.flatten(0, 1), self.decoder_weight, self.decoder_bias, targets.flatten(), self.encoder.precision
+        )
+        if not (alpha or beta):
+            return loss
+        counted = targets != IGNORED
+        squares, steps = squared_activations(dropped, raw, counted)
+        width = raw.shape[2]
+        n_pairs = (counted[:, 1:] & counted[:, :-1]).sum().clamp(min=1)
+        return loss + alpha * squares / (counted.sum().clamp(min=1) * width) + beta * steps / (n_pairs * width)
 
 
 class BatchNorm(nn.BatchNorm1d):

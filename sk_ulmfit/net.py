@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from sk_ulmfit.batching import DocumentBatches, FeatureBatches, StreamBatches
 from sk_ulmfit.callbacks import Progress
 from sk_ulmfit.features import pooled_features
-from sk_ulmfit.losses import linear_cross_entropy, squared_activations
 from sk_ulmfit.modules import State, detach
 
 
@@ -200,27 +199,8 @@ class LanguageModelNet(_LayeredNet):
 
     def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
         """Cross-entropy per token, and in training the penalties."""
-        dropped, raw = y_pred
-        targets = to_tensor(y_true, device=self.device)
-        module = self.module_
-        loss = linear_cross_entropy(
-            dropped.flatten(0, 1),
-            module.decoder_weight,
-            module.decoder_bias,
-            targets.flatten(),
-            module.encoder.precision,
-        )
-        if training and (self.alpha or self.beta):
-            counted = targets >= 0
-            squares, steps = squared_activations(dropped, raw, counted)
-            width = raw.shape[2]
-            n_pairs = (counted[:, 1:] & counted[:, :-1]).sum().clamp(min=1)
-            loss = (
-                loss
-                + self.alpha * squares / (counted.sum().clamp(min=1) * width)
-                + self.beta * steps / (n_pairs * width)
-            )
-        return loss
+        alpha, beta = (self.alpha, self.beta) if training else (0.0, 0.0)
+        return self.module_.loss(*y_pred, to_tensor(y_true, device=self.device), alpha, beta)
 
 
 def fit_net(net: Any, dataset: Any) -> Any:

@@ -136,6 +136,14 @@ class TokenIds:
             ids[begin:end] = self.ids[np.arange(begin, end) + np.repeat(shifts, lengths[part])]
         return TokenIds(ids, offsets)
 
+    def reversed(self) -> TokenIds:
+        """Turn every document round, for a model that reads backwards; the first token, ``xxbos``, stays first."""
+        numbers = np.repeat(np.arange(len(self)), self.lengths)
+        place = np.arange(len(self.ids)) + self.offsets[0]
+        first = self.offsets[numbers]
+        ids = self.ids[np.where(place == first, place, first + self.offsets[numbers + 1] - place)]
+        return TokenIds(ids, self.offsets)
+
     def map_ids(self, table: NDArray[np.integer[Any]]) -> TokenIds:
         """Replace every id i by ``table[i]``."""
         return TokenIds(table.astype(np.int32)[self.ids], self.offsets)

@@ -6,8 +6,7 @@ Texts, numbers and arrays come in; a `ModelState` of numpy arrays goes out. The 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
@@ -18,7 +17,8 @@ from scipy.special import expit
 from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 
-from sk_ulmfit.batching import DocumentDataset, FeatureDataset, StreamDataset, bucket_batches, pad
+from sk_ulmfit.assembly import build_classifier, build_language_model, encoder_weights, load_weights, plain_weights
+from sk_ulmfit.batching import WINDOWS_PER_DOCUMENT, DocumentDataset, FeatureDataset, StreamDataset
 from sk_ulmfit.callbacks import (
     ClipGradient,
     GradualUnfreezing,
@@ -27,79 +27,20 @@ from sk_ulmfit.callbacks import (
     SlantedTriangularLR,
     StopWhenDiverged,
 )
+from sk_ulmfit.device import seeded
 from sk_ulmfit.kernels import has_packed_8bit, has_packed_16bit
-from sk_ulmfit.losses import linear_cross_entropy
-from sk_ulmfit.modules import (
-    AWDLSTM,
-    CLASSIFIER_DROPOUT,
-    LANGUAGE_MODEL_DROPOUT,
-    ConcatPoolingHead,
-    LanguageModel,
-)
+from sk_ulmfit.modules import ConcatPoolingHead
 from sk_ulmfit.net import HeadNet, LanguageModelNet, MultiLabelNet, fit_net
 from sk_ulmfit.optimizer import RowAdamW
-from sk_ulmfit.pooling import Documents, TextClassifier, next_state
+from sk_ulmfit.pooling import TextClassifier
 from sk_ulmfit.precision import NARROWEST_PREDICTED, training_precision, widest_layer
 from sk_ulmfit.text import TokenIds, Vocabulary, numericalize, tokenize_corpus
-from sk_ulmfit.weights import ModelState, Weights, fit_vocabulary
+from sk_ulmfit.weights import ModelState, fit_vocabulary
 
 SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
 
 # `measure_shifts` compares the predictions for the ends of so many training texts.
 PROBE_TEXTS, PROBE_LENGTH = 64, 150
-
-# A batch holds at most this many windows per document, on average; a longer document gets a smaller batch.
-WINDOWS_PER_DOCUMENT = 20
-
-
-def resolve_device(device: str) -> str:
-    """Give the device that "auto" stands for: the GPU where there is one.
-
-    Parameters
-    ----------
-    device : str
-        "auto", or what torch understands.
-
-    Returns
-    -------
-    str
-        Name of a device.
-
-    Raises
-    ------
-    ValueError
-        If torch knows no such device or it is not there.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ValueError(
-            f"device must be 'auto' or a device of torch such as 'cpu' or 'cuda', got {device!r}."
-        ) from None
-    try:
-        torch.zeros(1, device=found).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise ValueError(f"device={device!r} is not to be had here. Pass device='auto' or 'cpu'.") from None
-    return str(found)
-
-
-@contextmanager
-def seeded(seed: int, device: str) -> Iterator[None]:
-    """Run with torch's generators seeded, and give them back as they were.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the block.
-    device : str
-        Device whose generator is used besides the CPU's.
-    """
-    devices = [torch.device(device)] if device.startswith("cuda") else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        yield
 
 
 def plain_number(value: Any) -> Any:
@@ -214,7 +155,7 @@ def finetune_language_model(
         module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
         module.encoder.precision = training_precision(settings.precision, settings.device, widest_layer(config))
         if start is not None:
-            _load_weights(module, fit_vocabulary(start.weights, start.vocabulary, vocabulary))
+            load_weights(module, fit_vocabulary(start.weights, start.vocabulary, vocabulary))
         history: list[dict[str, Any]] = []
         if settings.max_epochs:
             if len(corpus.ids) < 3:
@@ -308,7 +249,7 @@ def train_classifier(
     with seeded(settings.seed, settings.device):
         module = build_classifier(config, len(language_model.vocabulary), settings.dropout_multiplier)
         module.encoder.precision = training_precision(settings.precision, settings.device, widest_layer(config))
-        _load_weights(module.encoder, _encoder_weights(language_model.weights))
+        load_weights(module.encoder, encoder_weights(language_model.weights))
         cast(ConcatPoolingHead, module.head).start_at((indicator[train].sum(0) + 0.5) / (len(train) + 1))
         sets: list[Any]
         if freeze_encoder:
@@ -419,7 +360,7 @@ def restore_classifier_net(state: ModelState, settings: TrainingSettings) -> Mul
     """
     with torch.device("meta"):
         module = build_classifier(state.config, len(state.vocabulary), 0.0)
-    _load_weights(module, state.weights, assign=True)
+    load_weights(module, state.weights, assign=True)
     net = classifier_net(module, state.config, state.vocabulary, **_net_settings(settings))
     net.initialize()
     for row in state.history:
@@ -450,59 +391,6 @@ def predict_proba(net: MultiLabelNet, corpus: TokenIds, precision: str = "float3
     net.module_.encoder.precision = precision
     logits = net.forward(DocumentDataset(corpus)).numpy().astype(np.float64)
     return np.clip(expit(logits), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
-
-
-def negative_log_likelihood(
-    state: ModelState, corpus: TokenIds, *, bptt: int, batch_size: int, device: str, precision: str = "float32"
-) -> tuple[float, int]:
-    """Sum the negative log-likelihood of documents, each read by itself from an empty state.
-
-    Parameters
-    ----------
-    state : ModelState
-        A language model.
-    corpus : TokenIds
-        Documents in its vocabulary.
-    bptt : int
-        Tokens per window.
-    batch_size : int
-        Most documents side by side.
-    device : str
-        Device of torch.
-    precision : {"float32", "bfloat16"}, default="float32"
-        Arithmetic of the matrix products.
-
-    Returns
-    -------
-    total : float
-        Nats over all predicted tokens.
-    n_tokens : int
-        Tokens predicted: all but the first of each document.
-    """
-    with torch.device("meta"):
-        module = build_language_model(state.config, len(state.vocabulary), 0.0)
-    _load_weights(module, state.weights, assign=True)
-    module.to(device).eval()
-    module.encoder.precision = precision
-    lengths = corpus.lengths
-    whole = np.flatnonzero(lengths > 1)
-    total = 0.0
-    with torch.no_grad():
-        for batch in bucket_batches(lengths[whole], batch_size, batch_size * WINDOWS_PER_DOCUMENT * bptt):
-            padded = pad(corpus, whole[batch], state.vocabulary.pad)
-            targets = padded["ids"][:, 1:].to(device)
-            documents = Documents(padded["ids"][:, :-1].to(device), padded["lengths"] - 1, bptt, None)
-            hidden_state = None
-            for window in documents.windows():
-                n, time = window.ids.shape
-                outputs, hidden_state = module.encoder(window.ids, window.lengths, hidden_state)
-                hidden_state = next_state(hidden_state, window)
-                wanted = targets[:n, window.begin : window.begin + time][window.pooled]
-                loss = linear_cross_entropy(
-                    outputs[window.pooled], module.decoder_weight, module.decoder_bias, wanted, precision
-                )
-                total += float(loss) * len(wanted)
-    return total, int((lengths[whole] - 1).sum())
 
 
 def split_rows(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -537,38 +425,6 @@ def split_rows(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], N
     rows = np.random.default_rng(seed).permutation(n)
     n_held_out = min(max(math.ceil(n * fraction), 1), n - 1)
     return np.sort(rows[n_held_out:]), np.sort(rows[:n_held_out])
-
-
-def _encoder(config: dict[str, Any], vocab_size: int, rates: dict[str, float], multiplier: float) -> AWDLSTM:
-    dropout = {name: min(p * multiplier, 1.0) for name, p in rates.items() if name != "output_p"}
-    return AWDLSTM(vocab_size, config["emb_dim"], config["hidden_dim"], config["n_layers"], **dropout)
-
-
-def build_language_model(config: dict[str, Any], vocab_size: int, dropout_multiplier: float) -> LanguageModel:
-    """Make a language model with random weights; see `ModelState` for `config`."""
-    encoder = _encoder(config, vocab_size, LANGUAGE_MODEL_DROPOUT, dropout_multiplier)
-    return LanguageModel(encoder, min(LANGUAGE_MODEL_DROPOUT["output_p"] * dropout_multiplier, 1.0))
-
-
-def build_classifier(config: dict[str, Any], vocab_size: int, dropout_multiplier: float) -> TextClassifier:
-    """Make a classifier with random weights; see `ModelState` for `config`."""
-    encoder = _encoder(config, vocab_size, CLASSIFIER_DROPOUT, dropout_multiplier)
-    output_p = min(CLASSIFIER_DROPOUT["output_p"] * dropout_multiplier, 1.0)
-    head = ConcatPoolingHead(3 * config["emb_dim"], len(config["label_names"]), output_p)
-    return TextClassifier(encoder, head, config["bptt"], config["max_length"])
-
-
-def _encoder_weights(weights: Weights) -> Weights:
-    return {name.removeprefix("encoder."): array for name, array in weights.items() if name.startswith("encoder.")}
-
-
-def _load_weights(module: torch.nn.Module, weights: Weights, assign: bool = False) -> None:
-    module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()}, assign=assign)
-
-
-def plain_weights(module: torch.nn.Module) -> Weights:
-    """Give a module's tensors as numpy arrays of their own."""
-    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}
 
 
 def plain_history(history: Any) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_classifier, tiny_lm
 from skorch.callbacks import Callback
 
-from sk_ulmfit.callbacks import one_cycle, slanted_triangular
+from sk_ulmfit.schedules import one_cycle, slanted_triangular
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import torch
 from conftest import make_corpus, tiny_classifier, tiny_lm
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier, pooling
+from sk_ulmfit.assembly import build_language_model
 from sk_ulmfit.modules import AWDLSTM
 from sk_ulmfit.net import LanguageModelNet
-from sk_ulmfit.training import TrainingSettings, _net_settings, build_language_model
+from sk_ulmfit.training import TrainingSettings, _net_settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

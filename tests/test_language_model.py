@@ -7,8 +7,8 @@ from conftest import make_corpus, tiny_lm
 from sklearn.base import clone
 
 from sk_ulmfit import ULMFiTLanguageModel
+from sk_ulmfit.assembly import build_language_model
 from sk_ulmfit.text import Vocabulary, numericalize
-from sk_ulmfit.training import build_language_model
 from sk_ulmfit.weights import ModelFileError, fit_vocabulary, load_state
 
 
