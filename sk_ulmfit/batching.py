@@ -251,8 +251,8 @@ class StreamBatches:
         return n_epochs * -(-self.row_length // self.bptt)
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from self.windows(self.epoch)
         self.epoch += 1
+        yield from self.windows(self.epoch - 1)
 
     def windows(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Give the windows of an epoch, from the one numbered `first` on."""

@@ -335,33 +335,34 @@ class LanguageModel(nn.Module):
             dropped = raw * mask
         return dropped, raw, state
 
-    def loss(self, dropped: Tensor, raw: Tensor, targets: Tensor, alpha: float = 0.0, beta: float = 0.0) -> Tensor:
-        """Give the cross-entropy per token, plus the AR and TAR penalties (Merity et al. 2017, section 4.6).
+    def cross_entropy(self, dropped: Tensor, targets: Tensor) -> Tensor:
+        """Give the cross-entropy in nats per token.
 
         Parameters
         ----------
-        dropped, raw : Tensor, shape (batch, time, emb_dim)
-            What `forward` gave.
+        dropped : Tensor, shape (batch, time, emb_dim)
+            Decoder input.
         targets : Tensor of int64, shape (batch, time)
             The word that follows each position; -100 leaves a position out.
-        alpha, beta : float, default=0
-            Weights of the penalties.
 
         Returns
         -------
         Tensor, shape ()
-            Nats per token, and the penalties.
+            Mean over all positions that count.
         """
-        loss = linear_cross_entropy(
+        return linear_cross_entropy(
             dropped.flatten(0, 1), self.decoder_weight, self.decoder_bias, targets.flatten(), self.encoder.precision
         )
+
+    def penalties(self, dropped: Tensor, raw: Tensor, targets: Tensor, alpha: float, beta: float) -> Tensor | float:
+        """Give `alpha` times AR and `beta` times TAR (Merity et al. 2017, section 4.6) of what `forward` gave."""
         if not (alpha or beta):
-            return loss
+            return 0.0
         counted = targets != IGNORED
         squares, steps = squared_activations(dropped, raw, counted)
         width = raw.shape[2]
         n_pairs = (counted[:, 1:] & counted[:, :-1]).sum().clamp(min=1)
-        return loss + alpha * squares / (counted.sum().clamp(min=1) * width) + beta * steps / (n_pairs * width)
+        return alpha * squares / (counted.sum().clamp(min=1) * width) + beta * steps / (n_pairs * width)
 
 
 class BatchNorm(nn.BatchNorm1d):

@@ -199,8 +199,9 @@ class LanguageModelNet(_LayeredNet):
 
     def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
         """Cross-entropy per token, and in training the penalties."""
-        alpha, beta = (self.alpha, self.beta) if training else (0.0, 0.0)
-        return self.module_.loss(*y_pred, to_tensor(y_true, device=self.device), alpha, beta)
+        targets = to_tensor(y_true, device=self.device)
+        loss = self.module_.cross_entropy(y_pred[0], targets)
+        return loss + self.module_.penalties(*y_pred, targets, self.alpha, self.beta) if training else loss
 
 
 def fit_net(net: Any, dataset: Any) -> Any:

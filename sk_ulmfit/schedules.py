@@ -39,7 +39,7 @@ def slanted_triangular(step: int, n_steps: int, cut_frac: float = 0.1, ratio: fl
 
 
 def one_cycle(
-    step: int, n_steps: int, pct_start: float = 0.25, div: float = 25.0, div_final: float = 1e5
+    step: float, n_steps: float, pct_start: float = 0.25, div: float = 25.0, div_final: float = 1e5
 ) -> tuple[float, float]:
     """Share of the largest learning rate, and the momentum, at a step of the one-cycle schedule.
 
@@ -48,10 +48,10 @@ def one_cycle(
 
     Parameters
     ----------
-    step : int
-        Steps done, from 0.
-    n_steps : int
-        Steps in all.
+    step : float
+        Steps done, from 0; or time, where a budget of time is to be kept.
+    n_steps : float
+        Steps, or time, in all.
     pct_start : float, default=0.25
         Share of the steps in which the rate rises.
     div : float, default=25

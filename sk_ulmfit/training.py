@@ -34,8 +34,11 @@ from sk_ulmfit.net import HeadNet, LanguageModelNet, MultiLabelNet, fit_net
 from sk_ulmfit.optimizer import RowAdamW
 from sk_ulmfit.pooling import TextClassifier
 from sk_ulmfit.precision import NARROWEST_PREDICTED, training_precision, widest_layer
+from sk_ulmfit.pretraining import pretrain
 from sk_ulmfit.text import TokenIds, Vocabulary, numericalize, tokenize_corpus
 from sk_ulmfit.weights import ModelState, fit_vocabulary
+
+__all__ = ["finetune_language_model", "predict_proba", "pretrain", "train_classifier"]
 
 SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
 

@@ -1,0 +1,383 @@
+"""Large corpora: documents read one by one from files, and their token ids in memory-mapped files."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import itertools
+import json
+import lzma
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from sk_ulmfit.text import TokenIds, Vocabulary, tokenize_corpus
+
+IDS, OFFSETS, VOCABULARY, INFO = "ids.npy", "offsets.npy", "vocabulary.json", "corpus.json"
+BACKWARD_IDS = "ids-backward.npy"
+
+_XZ, _GZIP = b"\xfd7zXZ\x00", b"\x1f\x8b"
+_LONGEST_DOCUMENT = 1_000_000  # characters; a longer one is cut at the end of a line
+_CHARACTERS_AT_ONCE = 16_000_000
+_MOST_WORDS = 3_000_000  # distinct words counted side by side; beyond, the rarest are forgotten
+_TOKENS_AT_ONCE = 10_000_000
+
+
+class CorpusError(ValueError):
+    """A corpus cannot be read, or its token ids are not usable."""
+
+
+def corpus_files(path: str | os.PathLike[str]) -> list[Path]:
+    """List the files of a corpus.
+
+    Parameters
+    ----------
+    path : path-like
+        A file, or a folder whose files, also in its subfolders, are taken in the order of their names; hidden ones
+        are left out.
+
+    Returns
+    -------
+    list of Path
+        The files, at least one.
+
+    Raises
+    ------
+    CorpusError
+        If there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise CorpusError(f"There is no file or folder {path}; give a text file, a JSON lines file, or a folder.")
+    found = sorted(
+        file
+        for file in path.rglob("*")
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )
+    if not found:
+        raise CorpusError(f"The folder {path} holds no files; give one with text or JSON lines files.")
+    return found
+
+
+def read_documents(path: str | os.PathLike[str], field: str = "text") -> Iterator[str]:
+    """Read the documents of a corpus one by one.
+
+    What a file holds is seen from its contents. JSON lines (the first line is a JSON object): one document a line,
+    in one field of the object. Anything else is plain UTF-8 text, whose documents are separated by blank lines. Both
+    may be compressed with xz or gzip. Empty documents are left out.
+
+    Parameters
+    ----------
+    path : path-like
+        A file, or a folder of files (`corpus_files`).
+    field : str, default="text"
+        Field of a JSON line that holds the text.
+
+    Yields
+    ------
+    str
+        A document of at most a million characters; longer ones are cut.
+
+    Raises
+    ------
+    CorpusError
+        If a file is not UTF-8 text, or damaged, or a line is not JSON, or has no such field.
+    """
+    for file in corpus_files(path):
+        try:
+            with _open(file) as lines:
+                first = lines.peek(1_000_000)[:1_000_000]  # type: ignore[attr-defined]
+                documents = _json_documents if _is_json_lines(first) else _plain_documents
+                for text in documents(file, lines, field):
+                    yield from _pieces(text)
+        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+            raise CorpusError(f"{file} is damaged or cut off ({error}); fetch or compress it again.") from None
+
+
+def _open(file: Path) -> IO[bytes]:
+    with file.open("rb") as raw:
+        start = raw.read(len(_XZ))
+    if start == _XZ:
+        return lzma.open(file)
+    if start.startswith(_GZIP):
+        return gzip.open(file)  # type: ignore[return-value]
+    return file.open("rb")
+
+
+def _is_json_lines(start: bytes) -> bool:
+    return start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+
+
+def _decode(file: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(
+            f"{file}, line {number}, is not UTF-8 text (byte {error.start + 1}); convert the file to UTF-8."
+        ) from None
+
+
+def _json_documents(file: Path, lines: Iterable[bytes], field: str) -> Iterator[str]:
+    for number, line in enumerate(lines, 1):
+        text = _decode(file, number, line)
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise CorpusError(
+                f"{file}, line {number}, is not a JSON object, as the first line is; mend or leave out the line."
+            )
+        if not isinstance(row.get(field), str):
+            fields = ", ".join(name for name, value in row.items() if isinstance(value, str)) or "none"
+            raise CorpusError(
+                f"{file}, line {number}, has no text in field {field!r}, but in: {fields}. Name the right one."
+            )
+        yield row[field]
+
+
+def _plain_documents(file: Path, lines: Iterable[bytes], field: str) -> Iterator[str]:
+    block: list[str] = []
+    size = 0
+    for number, line in enumerate(lines, 1):
+        text = _decode(file, number, line)
+        if text.strip() and size < _LONGEST_DOCUMENT:
+            block.append(text)
+            size += len(text)
+            continue
+        yield "".join(block)
+        block, size = [text], len(text)
+    yield "".join(block)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    while text.strip():
+        end = len(text)
+        if end > _LONGEST_DOCUMENT:
+            end = text.rfind("\n", 0, _LONGEST_DOCUMENT) + 1 or text.rfind(" ", 0, _LONGEST_DOCUMENT) + 1
+            end = end or _LONGEST_DOCUMENT
+        yield text[:end]
+        text = text[end:]
+
+
+@dataclass(frozen=True)
+class PackedCorpus:
+    """A corpus as token ids on disk.
+
+    Parameters
+    ----------
+    tokens : TokenIds
+        The documents; the ids are memory-mapped, and 16 bits wide where the vocabulary allows.
+    vocabulary : Vocabulary
+        Words of the ids.
+    info : dict
+        ``language``, ``source``, ``n_documents``, ``n_tokens``, ``n_unknown``, ``digest``, and what was asked for.
+    """
+
+    tokens: TokenIds
+    vocabulary: Vocabulary
+    info: dict[str, Any]
+
+
+def is_packed(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether a folder holds what `pack_corpus` wrote."""
+    return (Path(folder) / INFO).is_file() and (Path(folder) / IDS).is_file()
+
+
+def pack_corpus(
+    documents: Iterable[str],
+    folder: str | os.PathLike[str],
+    *,
+    language: str = "en",
+    vocab_size: int = 30_000,
+    min_frequency: int = 3,
+    n_jobs: int | None = None,
+    source: str = "",
+    report: Callable[[int, int, int], None] | None = None,
+) -> None:
+    """Tokenize documents into a folder of memory-mapped files, completely or not at all.
+
+    Memory stays bounded: the text is read in blocks, and of more than some million distinct words the rarest are
+    forgotten.
+
+    Parameters
+    ----------
+    documents : iterable of str
+        Raw texts.
+    folder : path-like
+        Folder to make; the one above it must exist.
+    language : str, default="en"
+        Language code of spaCy's tokenizer.
+    vocab_size : int, default=30000
+        Most words.
+    min_frequency : int, default=3
+        Rarer words become unknown.
+    n_jobs : int or None, default=None
+        Worker processes that tokenize.
+    source : str, default=""
+        Where the documents come from, to be kept with them.
+    report : callable, default=None
+        Called after every block with the numbers of documents, characters and tokens so far.
+
+    Raises
+    ------
+    CorpusError
+        If the folder exists or cannot be written, or there are no documents.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise CorpusError(f"{folder} exists and is left alone; choose another name.")
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir()
+        info = _write(documents, part, language, vocab_size, min_frequency, n_jobs, report)
+        info |= {"language": language, "source": source, "vocab_size": vocab_size, "min_frequency": min_frequency}
+        (part / INFO).write_text(json.dumps(info, indent=1), encoding="utf-8")
+        os.replace(part, folder)
+    except OSError as error:
+        raise CorpusError(f"{folder} could not be written ({error}); choose another place.") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write(
+    documents: Iterable[str],
+    folder: Path,
+    language: str,
+    vocab_size: int,
+    min_frequency: int,
+    n_jobs: int | None,
+    report: Callable[[int, int, int], None] | None,
+) -> dict[str, Any]:
+    index: dict[str, int] = {}
+    counts = np.zeros(0, np.int64)
+    n_numbers = n_characters = n_tokens = 0
+    lengths: list[NDArray[np.int64]] = []
+    numbered = folder / "numbered.bin"
+    with numbered.open("wb") as file:
+        for texts in _blocks(documents):
+            block, words = tokenize_corpus(texts, language, n_jobs)
+            new = itertools.count(n_numbers)
+            table = np.array([index[word] if word in index else next(new) for word in words], np.int64)
+            n_numbers = next(new)
+            index.update(zip(words, table.tolist(), strict=True))
+            counts = np.concatenate([counts, np.zeros(n_numbers - len(counts), np.int64)])
+            counts[table] += np.bincount(block.ids, minlength=len(words))
+            file.write(table.astype(np.int32)[block.ids].tobytes())
+            lengths.append(block.lengths)
+            n_characters += sum(map(len, texts))
+            n_tokens += len(block.ids)
+            if len(index) > _MOST_WORDS:
+                fewest = np.sort(counts[list(index.values())])[len(index) // 2]
+                index = {word: number for word, number in index.items() if counts[number] > fewest}
+            if report is not None:
+                report(sum(map(len, lengths)), n_characters, n_tokens)
+    if not lengths:
+        raise CorpusError("The corpus holds no text; give files with at least one document that is not empty.")
+    words = list(index)
+    numbers = np.fromiter(index.values(), np.int64, len(index))
+    vocabulary = Vocabulary.from_counts(words, counts[numbers], max_size=vocab_size, min_frequency=min_frequency)
+    lookup = np.full(n_numbers, vocabulary.unk, np.int64)
+    lookup[numbers] = vocabulary.lookup(words)
+    narrow = len(vocabulary) <= 2**16
+    ids = open_memmap(folder / IDS, "w+", np.uint16 if narrow else np.int32, (n_tokens,))
+    source = np.memmap(numbered, np.int32, "r")
+    n_unknown, digest = 0, hashlib.blake2b(vocabulary.to_json().encode(), digest_size=16)
+    for start in range(0, n_tokens, _TOKENS_AT_ONCE):
+        block_ids = lookup[source[start : start + _TOKENS_AT_ONCE]].astype(ids.dtype)
+        ids[start : start + _TOKENS_AT_ONCE] = block_ids
+        n_unknown += int((block_ids == vocabulary.unk).sum())
+        digest.update(block_ids.tobytes())
+    ids.flush()
+    del ids, source
+    numbered.unlink()
+    all_lengths = np.concatenate(lengths)
+    np.save(folder / OFFSETS, np.concatenate([[0], np.cumsum(all_lengths)]).astype(np.int64))
+    (folder / VOCABULARY).write_text(vocabulary.to_json(), encoding="utf-8")
+    return {
+        "n_documents": len(all_lengths),
+        "n_characters": n_characters,
+        "n_tokens": n_tokens,
+        "n_unknown": n_unknown,
+        "digest": digest.hexdigest(),
+    }
+
+
+def _blocks(documents: Iterable[str]) -> Iterator[list[str]]:
+    block: list[str] = []
+    size = 0
+    for text in documents:
+        block.append(text)
+        size += len(text)
+        if size >= _CHARACTERS_AT_ONCE:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def open_packed(folder: str | os.PathLike[str], backward: bool = False) -> PackedCorpus:
+    """Open what `pack_corpus` wrote; the ids stay on disk.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+    backward : bool, default=False
+        Whether every document is to be read from its end; a second file of ids is then made beside the first.
+
+    Returns
+    -------
+    PackedCorpus
+        The corpus.
+
+    Raises
+    ------
+    CorpusError
+        If the folder holds no such thing, or only a part of it.
+    """
+    folder = Path(folder)
+    try:
+        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
+        vocabulary = Vocabulary.from_json((folder / VOCABULARY).read_text(encoding="utf-8"))
+        offsets = np.load(folder / OFFSETS)
+        ids = np.load(folder / IDS, mmap_mode="r")
+        if backward:
+            ids = _backward(folder, ids, offsets)
+        complete = len(ids) == offsets[-1] == info["n_tokens"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CorpusError(
+            f"{folder} holds no token ids that can be read ({error}); remove it and begin anew."
+        ) from None
+    if not complete:
+        raise CorpusError(f"{folder} holds only a part of its token ids; remove it and begin anew.")
+    return PackedCorpus(TokenIds(ids, offsets), vocabulary, info)
+
+
+def _backward(folder: Path, ids: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[Any]:
+    if not (folder / BACKWARD_IDS).is_file():
+        part = folder / f".{BACKWARD_IDS}.part"
+        turned = open_memmap(part, "w+", ids.dtype, ids.shape)
+        begin = 0
+        while begin < len(offsets) - 1:
+            end = max(int(np.searchsorted(offsets, offsets[begin] + _TOKENS_AT_ONCE, side="right")) - 1, begin + 1)
+            block = slice(int(offsets[begin]), int(offsets[end]))
+            turned[block] = TokenIds(ids[block], offsets[begin : end + 1] - offsets[begin]).reversed().ids
+            begin = end
+        turned.flush()
+        del turned
+        os.replace(part, folder / BACKWARD_IDS)
+    return np.load(folder / BACKWARD_IDS, mmap_mode="r")

@@ -1,0 +1,496 @@
+"""Pre-training of a language model on a large corpus (stage 1 of ULMFiT), in a run that survives being killed.
+
+Everything random in a step follows from the seed and the number of the step, and a checkpoint holds all that a
+step leaves behind. So a run that was broken off goes on to the same result as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sk_ulmfit.assembly import build_language_model, plain_weights
+from sk_ulmfit.batching import StreamBatches, StreamDataset
+from sk_ulmfit.corpus import PackedCorpus, is_packed, open_packed, pack_corpus, read_documents
+from sk_ulmfit.device import resolve_device, seeded
+from sk_ulmfit.likelihood import negative_log_likelihood
+from sk_ulmfit.modules import State, detach
+from sk_ulmfit.optimizer import RowAdamW
+from sk_ulmfit.precision import training_precision, widest_layer
+from sk_ulmfit.schedules import one_cycle
+from sk_ulmfit.text import TokenIds
+from sk_ulmfit.weights import ModelState, load_state, save_state
+
+MODEL, CHECKPOINT, LOG, TOKENS, LOCK = "model.safetensors", "checkpoint.pt", "log.jsonl", "tokens", ".lock"
+
+LOG_SECONDS = 20.0
+WARM_UP = 0.1  # share of the training in which the learning rate rises
+
+Say = Callable[[str], None]
+
+
+class PretrainingError(ValueError):
+    """A pre-training run cannot begin, or cannot go on."""
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """What the result of a run follows from, besides the corpus; named as the parameters of `pretrain`."""
+
+    emb_dim: int
+    hidden_dim: int
+    n_layers: int
+    epochs: float | None
+    hours: float | None
+    lr: float
+    batch_size: int
+    bptt: int
+    dropout_multiplier: float
+    alpha: float
+    beta: float
+    weight_decay: float
+    gradient_clip: float | None
+    backward: bool
+    validation_fraction: float
+    precision: str
+    seed: int
+
+
+def pretrain(
+    corpus: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    epochs: float | None = None,
+    hours: float | None = None,
+    emb_dim: int = 400,
+    hidden_dim: int = 1152,
+    n_layers: int = 3,
+    vocab_size: int = 30_000,
+    min_frequency: int = 3,
+    language: str = "en",
+    field: str = "text",
+    backward: bool = False,
+    lr: float = 3e-3,
+    batch_size: int = 64,
+    bptt: int = 70,
+    dropout_multiplier: float = 0.1,
+    alpha: float = 0.0,
+    beta: float = 0.0,
+    weight_decay: float = 0.01,
+    gradient_clip: float | None = 0.3,
+    validation_fraction: float = 0.005,
+    checkpoint_minutes: float = 5.0,
+    device: str = "auto",
+    precision: str = "auto",
+    n_jobs: int | None = None,
+    seed: int = 0,
+    say: Say | None = None,
+) -> ModelState:
+    r"""Train a language model on a corpus that may be larger than memory.
+
+    Howard & Ruder 2018, section 3.1. The texts are tokenized once, into memory-mapped files. The model is trained with
+    AdamW and one cycle of the learning rate over the whole run. The run may be broken off at any moment; called again
+    with the same arguments it goes on from its last checkpoint, and with `epochs` it ends with exactly the model that
+    an unbroken run would have given on the same machine.
+
+    Parameters
+    ----------
+    corpus : path-like
+        A text file (documents separated by blank lines), a JSON lines file, either also compressed with xz or gzip, a
+        folder of such files, or the folder ``tokens`` of an earlier run, whose vocabulary is then kept.
+    out : path-like
+        Folder of the run: the token ids, the checkpoint, ``log.jsonl``, and in the end ``model.safetensors``.
+    epochs : float, default=None
+        Passes over the corpus; 1 if `hours` is None too.
+    hours : float, default=None
+        Hours of training instead. The schedule then follows the clock, so that the run ends in time on any machine.
+    emb_dim, hidden_dim, n_layers : int, default=400, 1152, 3
+        Sizes of the AWD-LSTM.
+    vocab_size : int, default=30000
+        Most words.
+    min_frequency : int, default=3
+        Rarer words become unknown.
+    language : str, default="en"
+        Language code of spaCy's tokenizer.
+    field : str, default="text"
+        Field of a JSON line that holds the text.
+    backward : bool, default=False
+        Read every document from its end.
+    lr : float, default=0.003
+        Largest learning rate.
+    batch_size : int, default=64
+        Text streams read side by side.
+    bptt : int, default=70
+        Tokens per window, through which gradients flow.
+    dropout_multiplier : float, default=0.1
+        Factor on the dropout rates of the language model.
+    alpha, beta : float, default=0
+        Weights of the AR and TAR penalties.
+    weight_decay : float, default=0.01
+        Decoupled weight decay.
+    gradient_clip : float or None, default=0.3
+        Largest norm of the gradient.
+    validation_fraction : float, default=0.005
+        Share of the tokens, in whole documents, that is held out and gives the perplexity in the end.
+    checkpoint_minutes : float, default=5
+        Time between checkpoints; 0 writes one after every step.
+    device : str, default="auto"
+        Device of torch; "auto" is the GPU where there is one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Arithmetic of the matrix products.
+    n_jobs : int or None, default=None
+        Worker processes that tokenize.
+    seed : int, default=0
+        Source of all randomness.
+    say : callable, default=None
+        Takes a line of progress: tokens per second, loss, perplexity and the time left. None says nothing.
+
+    Returns
+    -------
+    ModelState
+        The language model, as it stands in ``model.safetensors``.
+
+    Raises
+    ------
+    PretrainingError
+        If a parameter is not valid, the folder belongs to another run or is in use, or the training diverges.
+    CorpusError
+        If the corpus cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sk_ulmfit.training import pretrain
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "corpus.txt").write_text("The lamp is on.\n\nThe hub is off.\n\n" * 100)
+    >>> state = pretrain(folder / "corpus.txt", folder / "run", epochs=1, emb_dim=8, hidden_dim=12, n_layers=2)
+    >>> sorted(path.name for path in (folder / "run").glob("*.*"))
+    ['log.jsonl', 'model.safetensors']
+    """
+    if epochs is not None and hours is not None:
+        raise PretrainingError(f"Give epochs or hours, not both; got epochs={epochs} and hours={hours}.")
+    if epochs is None and hours is None:
+        epochs = 1.0
+    device = resolve_device(device)
+    sizes = {"emb_dim": emb_dim, "hidden_dim": hidden_dim, "n_layers": n_layers}
+    settings = PretrainingSettings(
+        **sizes,
+        epochs=epochs,
+        hours=hours,
+        lr=lr,
+        batch_size=batch_size,
+        bptt=bptt,
+        dropout_multiplier=dropout_multiplier,
+        alpha=alpha,
+        beta=beta,
+        weight_decay=weight_decay,
+        gradient_clip=gradient_clip,
+        backward=backward,
+        validation_fraction=validation_fraction,
+        precision=training_precision(precision, device, widest_layer(sizes)),
+        seed=seed,
+    )
+    say = say or (lambda line: None)
+    out = Path(out)
+    try:
+        out.mkdir(exist_ok=True)
+    except OSError as error:
+        raise PretrainingError(f"The folder {out} cannot be made ({error}); choose another place.") from None
+    with _lock(out):
+        tokens = Path(corpus) if is_packed(corpus) else out / TOKENS
+        if tokens != Path(corpus):
+            asked = {"language": language, "vocab_size": vocab_size, "min_frequency": min_frequency}
+            _pack(Path(corpus), tokens, asked, field, n_jobs, say)
+        packed = open_packed(tokens, backward)
+        return _Run(packed, out, settings, device, say).finish(checkpoint_minutes * 60)
+
+
+def _pack(corpus: Path, tokens: Path, asked: dict[str, Any], field: str, n_jobs: int | None, say: Say) -> None:
+    if is_packed(tokens):
+        info = open_packed(tokens).info
+        asked = {**asked, "source": corpus.name}
+        other = [name for name, value in asked.items() if info[name] != value]
+        if other:
+            raise PretrainingError(
+                f"{tokens} holds token ids made with {other[0]}={info[other[0]]!r}, not {asked[other[0]]!r}; "
+                "give the same corpus and vocabulary again, or another folder to out."
+            )
+        return
+    begin = time.monotonic()
+
+    def report(n_documents: int, n_characters: int, n_tokens: int) -> None:
+        rate = n_characters / (time.monotonic() - begin) / 1e6
+        say(f"tokenized {n_documents:,} documents, {n_tokens / 1e6:.1f} M tokens, {rate:.1f} MB/s")
+
+    pack_corpus(read_documents(corpus, field), tokens, n_jobs=n_jobs, source=corpus.name, report=report, **asked)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Keep a second process out of the folder; the system lifts the lock of one that was killed."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise PretrainingError(f"Another process is training in {folder}; wait for it or stop it.") from None
+        yield
+
+
+@contextmanager
+def _postponed_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let a step end before an interrupt counts; a second one counts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        asked.append(number)
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _split(tokens: TokenIds, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    order = np.random.default_rng(seed).permutation(len(tokens))
+    seen = np.cumsum(tokens.lengths_of(order))
+    n_held_out = 0 if not fraction else int(np.searchsorted(seen, seen[-1] * fraction)) + 1
+    if n_held_out >= len(order):
+        raise PretrainingError(
+            "The corpus is too small to hold out a part of it: it has only one document, or one much longer than the "
+            "others. Separate documents by blank lines, or pass validation_fraction=0."
+        )
+    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+
+class _Run:
+    """The state of a run between two steps, and how it is kept."""
+
+    def __init__(self, packed: PackedCorpus, out: Path, settings: PretrainingSettings, device: str, say: Say):
+        self.packed, self.out, self.settings, self.device, self.say = packed, out, settings, device, say
+        self.config = {
+            **{name: getattr(settings, name) for name in ("emb_dim", "hidden_dim", "n_layers")},
+            "language": packed.info["language"],
+            "direction": "backward" if settings.backward else "forward",
+            "pretraining": {**asdict(settings), "source": packed.info["source"], "digest": packed.info["digest"]},
+        }
+        train, self.held_out = _split(packed.tokens, settings.validation_fraction, settings.seed)
+        self.batches = StreamBatches(
+            StreamDataset(packed.tokens, train),
+            settings.batch_size,
+            settings.bptt,
+            packed.vocabulary.pad,
+            settings.seed,
+        )
+        if self.batches.n_targets < 2:
+            raise PretrainingError("The corpus holds too few words to train on; give more text.")
+        self.windows = self.batches.n_batches(1)
+        self.n_steps = None if settings.epochs is None else max(1, round(settings.epochs * self.windows))
+        self.step, self.elapsed, self.n_tokens = 0, 0.0, 0
+        self.state: State | None = None
+
+    def finish(self, checkpoint_seconds: float) -> ModelState:
+        """Train to the end, from wherever the run stands, and write the model."""
+        model = self.out / MODEL
+        if model.exists():
+            return self._finished(model)
+        with seeded(self.settings.seed, self.device):
+            self.module = build_language_model(
+                self.config, len(self.packed.vocabulary), self.settings.dropout_multiplier
+            )
+            self.module.encoder.precision = self.settings.precision
+            self.module.to(self.device).train()
+            options: dict[str, Any] = {"weight_decay": self.settings.weight_decay, "fused": True}
+            self.optimizer = RowAdamW(self.module.parameters(), lr=self.settings.lr, betas=(0.8, 0.99), **options)
+            self._restore()
+            with _postponed_interrupt() as interrupted:
+                loss = self._train(checkpoint_seconds, interrupted)
+        state = ModelState("language_model", self.config, self.packed.vocabulary, plain_weights(self.module))
+        state.history = [{"epoch": self.step / self.windows, "train_loss": loss}]
+        if len(self.held_out):
+            held_out = self.packed.tokens.take(self.held_out)
+            total, n = negative_log_likelihood(state, held_out, bptt=70, batch_size=64, device=self.device)
+            state.history[0]["valid_loss"] = total / n
+            self._log(event="end", held_out_tokens=n, held_out_loss=total / n, held_out_perplexity=math.exp(total / n))
+            self.say(f"held-out perplexity {math.exp(total / n):.2f} ({n:,} tokens, loss {total / n:.4f})")
+        save_state(state, model)
+        (self.out / CHECKPOINT).unlink(missing_ok=True)
+        return state
+
+    def _finished(self, model: Path) -> ModelState:
+        state = load_state(model, "language_model")
+        self._check_same(state.config.get("pretraining", {}))
+        self.say(f"This run is done; the model is in {model}.")
+        return state
+
+    def _check_same(self, kept: dict[str, Any]) -> None:
+        wanted = self.config["pretraining"]
+        other = [name for name in wanted if kept.get(name) != wanted[name]]
+        if other:
+            name = other[0]
+            raise PretrainingError(
+                f"{self.out} holds a run with {name}={kept.get(name)!r}, not {wanted[name]!r}; "
+                "give the same arguments to go on with it, or another folder to out."
+            )
+
+    def _train(self, checkpoint_seconds: float, interrupted: Callable[[], bool]) -> float:
+        """Do the steps that are left; give the mean loss of those logged last."""
+        settings, saved, logged = self.settings, time.monotonic(), time.monotonic()
+        losses: list[torch.Tensor] = []
+        mean, n_tokens = math.nan, self.n_tokens
+        n_steps, budget = self.n_steps, (settings.hours or math.inf) * 3600
+        batches = self._batches()
+        while self.step < n_steps if n_steps else self.elapsed < budget:
+            begin = time.monotonic()
+            x, targets = next(batches)
+            position = self.step / n_steps if n_steps else self.elapsed / budget
+            rates = one_cycle(position, 1.0, pct_start=WARM_UP)
+            losses.append(self._do_step(x["ids"], x["lengths"], targets, *rates))
+            self.step += 1
+            self.n_tokens += targets.numel()
+            self.elapsed += time.monotonic() - begin
+            ended = self.step == n_steps if n_steps else self.elapsed >= budget
+            now, stop = time.monotonic(), interrupted()
+            due = now - saved >= checkpoint_seconds or stop or ended
+            if now - logged >= LOG_SECONDS or due:
+                mean = torch.stack(losses).mean().item()
+                self._check_finite(mean)
+                self._report(mean, (self.n_tokens - n_tokens) / (now - logged))
+                losses, n_tokens, logged = [], self.n_tokens, now
+            if due:
+                self._save()
+                saved = logged = time.monotonic()
+            if stop:
+                raise KeyboardInterrupt
+        return mean
+
+    def _do_step(
+        self, ids: torch.Tensor, lengths: torch.Tensor, targets: torch.Tensor, factor: float, momentum: float
+    ) -> torch.Tensor:
+        settings, module = self.settings, self.module
+        torch.manual_seed(int(np.random.SeedSequence([settings.seed, self.step]).generate_state(1, np.uint64)[0] >> 1))
+        for group in self.optimizer.param_groups:
+            group["lr"], group["betas"] = settings.lr * factor, (momentum, group["betas"][1])
+        ids, targets = (part.to(self.device, non_blocking=True) for part in (ids, targets))
+        dropped, raw, state = module(ids, lengths, self.state)
+        self.state = detach(state)
+        loss = module.cross_entropy(dropped, targets)
+        self.optimizer.zero_grad()
+        (loss + module.penalties(dropped, raw, targets, settings.alpha, settings.beta)).backward()
+        if settings.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(module.parameters(), settings.gradient_clip)
+        self.optimizer.step()
+        return loss.detach()
+
+    def _batches(self) -> Iterator[Any]:
+        """Give the windows from the current step on, epoch after epoch."""
+        epoch, first = divmod(self.step, self.windows)
+        while True:
+            if not first:
+                self.state = None
+            yield from self.batches.windows(epoch, first)
+            epoch, first = epoch + 1, 0
+
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise PretrainingError(
+                f"Training diverged: the loss is {loss} at step {self.step}. Pass a learning rate below "
+                f"lr={self.settings.lr:g}, and another folder to out."
+            )
+
+    def _report(self, loss: float, rate: float) -> None:
+        lr, perplexity = self.optimizer.param_groups[0]["lr"], math.exp(min(loss, 700.0))
+        done = self.step / self.n_steps if self.n_steps else self.elapsed / ((self.settings.hours or 0) * 3600)
+        left = self.elapsed / done * (1 - done)
+        self._log(
+            step=self.step,
+            epoch=self.step / self.windows,
+            tokens=self.n_tokens,
+            loss=loss,
+            perplexity=perplexity,
+            lr=lr,
+            tokens_per_second=rate,
+            elapsed=self.elapsed,
+        )
+        self.say(
+            f"{100 * min(done, 1):5.1f} %  {self.n_tokens / 1e6:.2f} M tokens  {rate:,.0f} tokens/s  loss {loss:.4f}  "
+            f"perplexity {perplexity:.1f}  {_clock(max(left, 0))} left"
+        )
+
+    def _log(self, **fields: Any) -> None:
+        with (self.out / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **fields}) + "\n")
+
+    def _save(self) -> None:
+        part = self.out / f".{CHECKPOINT}.part"
+        content = {
+            "pretraining": self.config["pretraining"],
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "state": self.state,
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "tokens": self.n_tokens,
+        }
+        try:
+            with part.open("wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, self.out / CHECKPOINT)
+        except (OSError, RuntimeError) as error:
+            part.unlink(missing_ok=True)
+            raise PretrainingError(
+                f"The checkpoint could not be written to {self.out} ({' '.join(str(error).split())}); make room and "
+                "start again: the run goes on from the checkpoint before."
+            ) from None
+
+    def _restore(self) -> None:
+        path = self.out / CHECKPOINT
+        if not path.exists():
+            return
+        try:
+            kept = torch.load(path, map_location=self.device, weights_only=True)
+            self._check_same(kept["pretraining"])
+            self.module.load_state_dict(kept["module"])
+            self.optimizer.load_state_dict(kept["optimizer"])
+            self.state, self.step, self.elapsed = kept["state"], kept["step"], kept["elapsed"]
+            self.n_tokens = kept["tokens"]
+        except PretrainingError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise PretrainingError(f"{path} is damaged ({reason}); remove it to begin the run anew.") from None
+        self._log(event="resumed", step=self.step)
+        self.say(f"going on from step {self.step:,}")
+
+
+def _clock(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}:{minutes % 60:02d} h"
