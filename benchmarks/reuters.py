@@ -106,7 +106,7 @@ def main() -> None:
 
     size = QUICK if options.quick else FULL
     start = time.perf_counter()
-    lm = ULMFiTLanguageModel(**{**size["lm"], "verbose": int(sys.stderr.isatty()), **options.lm})
+    lm = ULMFiTLanguageModel(None, **{**size["lm"], "verbose": int(sys.stderr.isatty()), **options.lm})
     clf = ULMFiTMultiLabelClassifier(
         lm, **{**size["clf"], "random_state": options.seed, "verbose": int(sys.stderr.isatty()), **options.clf}
     )

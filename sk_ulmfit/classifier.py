@@ -41,17 +41,17 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
 
     ``fit`` fine-tunes a language model on the texts (stage 2) and trains a classifier on its body (stage 3):
     an AWD-LSTM, concat pooling and one output per label, binary cross-entropy, discriminative learning rates, and
-    gradual unfreezing from the top. A body that was not pre-trained (neither a path nor a fitted language model was
-    given) has nothing to preserve: it is trained whole from the first epoch, at one rate. The network is a skorch
-    net in `net_`.
+    gradual unfreezing from the top. A body that began from random weights has nothing to preserve: it is trained whole
+    from the first epoch, at one rate. The network is a skorch net in `net_`.
 
     Parameters
     ----------
-    language_model : path-like, ULMFiTLanguageModel or None, default=None
-        Where the body comes from. A path to a saved language model: it is fine-tuned on the texts for
-        `lm_epochs`. An unfitted `ULMFiTLanguageModel`: a clone is fitted on the texts. A fitted one, or one
+    language_model : "auto", "en", "en-small", path-like, ULMFiTLanguageModel or None, default="auto"
+        Where the body comes from. The name of a model that comes with the package, or the path of a saved one: it
+        is fine-tuned on the texts for `lm_epochs`. "auto" is English: "en" on a GPU and "en-small" on a CPU, as far as
+        they are there. An unfitted `ULMFiTLanguageModel`: a clone is fitted on the texts. A fitted one, or one
         in a ``FrozenEstimator``: used as it is (only the frozen one outlives ``clone``, hence cross-validation).
-        None: a default `ULMFiTLanguageModel`, from scratch.
+        None: the full body (400/1152/3) from random weights.
     lm_epochs : int or None, default=None
         Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the
         language model.
@@ -149,7 +149,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
 
     def __init__(
         self,
-        language_model: str | os.PathLike[str] | ULMFiTLanguageModel | None = None,
+        language_model: str | os.PathLike[str] | ULMFiTLanguageModel | None = "auto",
         *,
         lm_epochs: int | None = None,
         max_epochs: int = 10,
@@ -279,10 +279,12 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             Probabilities strictly between 0 and 1, columns as `label_names_`.
         """
         check_is_fitted(self)
-        corpus = numericalize(check_texts(X), self.vocabulary_, self._config["language"], self.n_jobs)
+        config = self._config
+        direction = config.get("direction", "forward")
+        corpus = numericalize(check_texts(X), self.vocabulary_, config["language"], self.n_jobs, direction)
         check_choice("precision", self.precision, PRECISIONS)
-        shifts = self._config.get("shifts", {})
-        precision = prediction_precision(self.precision, self.net_.device, widest_layer(self._config), shifts)
+        shifts = config.get("shifts", {})
+        precision = prediction_precision(self.precision, self.net_.device, widest_layer(config), shifts)
         return predict_proba(self.net_, corpus, precision)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
@@ -468,12 +470,12 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             )
         else:
             raise ValueError(
-                "language_model must be a path, a ULMFiTLanguageModel or None, "
+                "language_model must be 'auto', the name of a bundled model, a path, a ULMFiTLanguageModel or None, "
                 f"got {given!r} of type {type(given).__name__}."
             )
         if self.lm_epochs is not None:
             model.set_params(max_epochs=self.lm_epochs)
-        return model.fit(texts + more_texts), model.pretrained is not None
+        return model.fit(texts + more_texts), model.pretrained_ is not None
 
     def _check_params(self) -> None:
         check_training_parameters(self, tuple(SCHEDULES), PRECISIONS)

@@ -1,4 +1,4 @@
-"""The command line: ``sk-ulmfit train | predict | evaluate | demo``."""
+"""The command line: ``sk-ulmfit train | predict | evaluate | pretrain | demo``."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import sk_ulmfit
+from sk_ulmfit import training
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.datasets import load_table, write_table
 from sk_ulmfit.demo import report, run_demo
-from sk_ulmfit.language_model import ULMFiTLanguageModel
+from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
 from sk_ulmfit.precision import PRECISIONS
+from sk_ulmfit.pretraining import MODEL
 from sk_ulmfit.weights import check_target
 
 PREDICTED, PROBABILITY = "predicted_labels", "proba_"
@@ -49,7 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sk-ulmfit {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"sk-ulmfit {options.command}: interrupted; nothing was written.", file=sys.stderr)
+        what = "nothing was written"
+        if options.command == "pretrain":
+            what = f"the same command goes on from the checkpoint in {options.out}"
+        print(f"sk-ulmfit {options.command}: interrupted; {what}.", file=sys.stderr)
         return 130
     return 0
 
@@ -74,12 +80,13 @@ def train(options: argparse.Namespace) -> None:
     more = load_table(options.unlabelled, text=options.text).texts if options.unlabelled else None
     progress = int(sys.stderr.isatty() and not options.quiet)
     language_model: Any = options.language_model
-    body = {name: getattr(options, name) for name in ("language", "emb_dim", "hidden_dim", "n_layers")}
+    body = {name: getattr(options, name) for name in ("language", *SIZES)}
     given = {name: value for name, value in body.items() if value is not None}
-    if language_model is None:
+    if language_model in ("auto", "none"):
         shared = {"device": options.device, "n_jobs": options.n_jobs, "verbose": progress}
         lm_precision = "auto" if options.precision == "int8" else options.precision
-        language_model = ULMFiTLanguageModel(**given, **shared, precision=lm_precision)
+        start = None if language_model == "none" else "auto"
+        language_model = ULMFiTLanguageModel(start, **given, **shared, precision=lm_precision)
     elif given:
         flag = "--" + next(iter(given)).replace("_", "-")
         raise ValueError(f"{flag} goes with a model from scratch; the saved language model has its own.")
@@ -162,6 +169,22 @@ def evaluate(options: argparse.Namespace) -> None:
     print(f"all labels right: {(y == decided).all(axis=1).mean():.3f} of {len(y)} texts")
 
 
+def pretrain(options: argparse.Namespace) -> None:
+    """Pre-train a language model on a corpus."""
+    names = [name for name in signature(training.pretrain).parameters if name not in ("corpus", "out", "say")]
+    given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    say = None if options.quiet else _progress_line()
+    state = training.pretrain(options.corpus, options.out, say=say, **given)
+    sizes = "/".join(str(state.config[name]) for name in SIZES)
+    print(f"The language model ({sizes}, {len(state.vocabulary)} words) is in {options.out / MODEL}.")
+
+
+def _progress_line() -> Callable[[str], None]:
+    """Give what writes a line of progress: over the one before on a terminal, below it elsewhere."""
+    end = "\r" if sys.stderr.isatty() else "\n"
+    return lambda line: print(f"{line:<100}", end=end, file=sys.stderr, flush=True)
+
+
 def demo(options: argparse.Namespace) -> None:
     """Train and score on the messages that come with the package."""
     run_demo(verbose=int(sys.stderr.isatty()), seed=options.random_state)
@@ -225,8 +248,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, metavar="MODEL", help="file to write the model to")
     command.add_argument("--force", action="store_true", help="replace MODEL if it exists")
     command.add_argument("--unlabelled", type=Path, metavar="FILE.csv", help="more texts for the language model")
-    command.add_argument("--language-model", type=Path, metavar="PATH", help="saved language model to start from")
-    command.add_argument("--language", metavar="CODE", help="language of the texts, from scratch (default: en)")
+    command.add_argument(
+        "--language-model",
+        default="auto",
+        metavar="NAME",
+        help="language model to start from: en or en-small, which come along; the file of a saved one; none (from "
+        "scratch); auto: the bundled one, from scratch if a size or another language is given (default: auto)",
+    )
+    command.add_argument("--language", metavar="CODE", help="language of the texts (default: en)")
     command.add_argument("--lm-epochs", type=int, metavar="N", help="epochs of the language model")
     defaults = ULMFiTMultiLabelClassifier().get_params(deep=False)
     body = ULMFiTLanguageModel().get_params(deep=False)
@@ -283,6 +312,50 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--text", action="append", metavar="COL", help="text column (default: as in training)")
     _add_label_options(command, required=False, default="as in training")
     command.add_argument("--threshold", type=float, metavar="X", help="probability from which a label is predicted")
+    _add_device(command)
+
+    command = add(
+        "pretrain",
+        pretrain,
+        "Train a language model on a large corpus; broken off, the same command goes on.",
+        "sk-ulmfit pretrain articles.jsonl.xz --out run --hours 8",
+    )
+    command.add_argument(
+        "corpus",
+        type=Path,
+        metavar="CORPUS",
+        help="text (documents separated by blank lines) or JSON lines, also .xz or .gz; a folder of such files; or the "
+        "folder 'tokens' of an earlier run",
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    command.add_argument("--epochs", type=float, metavar="X", help="passes over the corpus (default: 1)")
+    command.add_argument("--hours", type=float, metavar="X", help="hours of training, instead of --epochs")
+    for name, text in (
+        ("emb_dim", "width of the embedding"),
+        ("hidden_dim", "width of the LSTM layers"),
+        ("n_layers", "LSTM layers"),
+        ("vocab_size", "most words"),
+        ("min_frequency", "rarer words become unknown"),
+        ("language", "language code of the tokenizer"),
+        ("field", "field of a JSON line that holds the text"),
+        ("lr", "largest learning rate"),
+        ("batch_size", "text streams read side by side"),
+        ("bptt", "tokens per window"),
+        ("dropout_multiplier", "factor on the dropout rates"),
+        ("validation_fraction", "share of the tokens that is held out"),
+        ("checkpoint_minutes", "minutes between checkpoints"),
+        ("seed", "source of all randomness"),
+    ):
+        default = signature(training.pretrain).parameters[name].default
+        metavar = {str: "NAME", int: "N", float: "X"}[type(default)]
+        flag = "--random-state" if name == "seed" else "--" + name.replace("_", "-")
+        command.add_argument(flag, dest=name, type=type(default), metavar=metavar, help=f"{text} (default: {default})")
+    command.add_argument("--backward", action="store_true", help="read every document from its end")
+    command.add_argument(
+        "--precision", choices=PRECISIONS[:3], default="auto", help="arithmetic of the training (default: auto)"
+    )
+    command.add_argument("--n-jobs", type=int, metavar="N", help="processes that tokenize")
+    command.add_argument("--quiet", action="store_true", help="no lines of progress")
     _add_device(command)
 
     command = add("demo", demo, "Train and score on a small data set that comes along, in minutes.", "sk-ulmfit demo")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from sk_ulmfit.text import TokenIds, Vocabulary, tokenize_corpus
@@ -67,6 +66,12 @@ def corpus_files(path: str | os.PathLike[str]) -> list[Path]:
     if not found:
         raise CorpusError(f"The folder {path} holds no files; give one with text or JSON lines files.")
     return found
+
+
+def describe(path: str | os.PathLike[str]) -> str:
+    """Name a corpus and its size, which tells it from another of the same name."""
+    n_bytes = sum(file.stat().st_size for file in corpus_files(path))
+    return f"{Path(path).name} ({n_bytes:,} bytes)"
 
 
 def read_documents(path: str | os.PathLike[str], field: str = "text") -> Iterator[str]:
@@ -292,17 +297,19 @@ def _write(
     vocabulary = Vocabulary.from_counts(words, counts[numbers], max_size=vocab_size, min_frequency=min_frequency)
     lookup = np.full(n_numbers, vocabulary.unk, np.int64)
     lookup[numbers] = vocabulary.lookup(words)
-    narrow = len(vocabulary) <= 2**16
-    ids = open_memmap(folder / IDS, "w+", np.uint16 if narrow else np.int32, (n_tokens,))
+    lookup = lookup.astype(np.uint16 if len(vocabulary) <= 2**16 else np.int32)
     source = np.memmap(numbered, np.int32, "r")
     n_unknown, digest = 0, hashlib.blake2b(vocabulary.to_json().encode(), digest_size=16)
-    for start in range(0, n_tokens, _TOKENS_AT_ONCE):
-        block_ids = lookup[source[start : start + _TOKENS_AT_ONCE]].astype(ids.dtype)
-        ids[start : start + _TOKENS_AT_ONCE] = block_ids
-        n_unknown += int((block_ids == vocabulary.unk).sum())
-        digest.update(block_ids.tobytes())
-    ids.flush()
-    del ids, source
+
+    def blocks() -> Iterator[NDArray[Any]]:
+        nonlocal n_unknown
+        for start in range(0, n_tokens, _TOKENS_AT_ONCE):
+            ids = lookup[source[start : start + _TOKENS_AT_ONCE]]
+            n_unknown += int((ids == vocabulary.unk).sum())
+            digest.update(ids.tobytes())
+            yield ids
+
+    _write_array(folder / IDS, blocks(), lookup.dtype, n_tokens)
     numbered.unlink()
     all_lengths = np.concatenate(lengths)
     np.save(folder / OFFSETS, np.concatenate([[0], np.cumsum(all_lengths)]).astype(np.int64))
@@ -314,6 +321,15 @@ def _write(
         "n_unknown": n_unknown,
         "digest": digest.hexdigest(),
     }
+
+
+def _write_array(path: Path, blocks: Iterable[NDArray[Any]], dtype: np.dtype[Any], n: int) -> None:
+    """Write an array to a .npy file block by block; a full disk is then an error, and no crash as through a map."""
+    with path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (n,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(block.tobytes())
 
 
 def _blocks(documents: Iterable[str]) -> Iterator[list[str]]:
@@ -369,15 +385,17 @@ def open_packed(folder: str | os.PathLike[str], backward: bool = False) -> Packe
 
 def _backward(folder: Path, ids: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[Any]:
     if not (folder / BACKWARD_IDS).is_file():
+
+        def blocks() -> Iterator[NDArray[Any]]:
+            begin = 0
+            while begin < len(offsets) - 1:
+                end = int(np.searchsorted(offsets, offsets[begin] + _TOKENS_AT_ONCE, side="right")) - 1
+                end = max(end, begin + 1)
+                block = ids[offsets[begin] : offsets[end]]
+                yield TokenIds(block, offsets[begin : end + 1] - offsets[begin]).reversed().ids
+                begin = end
+
         part = folder / f".{BACKWARD_IDS}.part"
-        turned = open_memmap(part, "w+", ids.dtype, ids.shape)
-        begin = 0
-        while begin < len(offsets) - 1:
-            end = max(int(np.searchsorted(offsets, offsets[begin] + _TOKENS_AT_ONCE, side="right")) - 1, begin + 1)
-            block = slice(int(offsets[begin]), int(offsets[end]))
-            turned[block] = TokenIds(ids[block], offsets[begin : end + 1] - offsets[begin]).reversed().ids
-            begin = end
-        turned.flush()
-        del turned
+        _write_array(part, blocks(), ids.dtype, len(ids))
         os.replace(part, folder / BACKWARD_IDS)
     return np.load(folder / BACKWARD_IDS, mmap_mode="r")

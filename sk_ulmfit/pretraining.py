@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,14 +23,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sk_ulmfit._validation import check_choice, check_number
 from sk_ulmfit.assembly import build_language_model, plain_weights
 from sk_ulmfit.batching import StreamBatches, StreamDataset
-from sk_ulmfit.corpus import PackedCorpus, is_packed, open_packed, pack_corpus, read_documents
+from sk_ulmfit.corpus import PackedCorpus, describe, is_packed, open_packed, pack_corpus, read_documents
 from sk_ulmfit.device import resolve_device, seeded
 from sk_ulmfit.likelihood import negative_log_likelihood
 from sk_ulmfit.modules import State, detach
 from sk_ulmfit.optimizer import RowAdamW
-from sk_ulmfit.precision import training_precision, widest_layer
+from sk_ulmfit.precision import PRECISIONS, training_precision, widest_layer
 from sk_ulmfit.schedules import one_cycle
 from sk_ulmfit.text import TokenIds
 from sk_ulmfit.weights import ModelState, load_state, save_state
@@ -37,6 +39,7 @@ from sk_ulmfit.weights import ModelState, load_state, save_state
 MODEL, CHECKPOINT, LOG, TOKENS, LOCK = "model.safetensors", "checkpoint.pt", "log.jsonl", "tokens", ".lock"
 
 LOG_SECONDS = 20.0
+LOGGED_STEPS = 50  # the loss shown is the mean of so many steps
 WARM_UP = 0.1  # share of the training in which the learning rate rises
 
 Say = Callable[[str], None]
@@ -165,8 +168,10 @@ def pretrain(
 
     Raises
     ------
+    ValueError
+        If a parameter is not valid.
     PretrainingError
-        If a parameter is not valid, the folder belongs to another run or is in use, or the training diverges.
+        If the folder belongs to another run or is in use, or the training diverges.
     CorpusError
         If the corpus cannot be read.
 
@@ -178,13 +183,23 @@ def pretrain(
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = (folder / "corpus.txt").write_text("The lamp is on.\n\nThe hub is off.\n\n" * 100)
     >>> state = pretrain(folder / "corpus.txt", folder / "run", epochs=1, emb_dim=8, hidden_dim=12, n_layers=2)
-    >>> sorted(path.name for path in (folder / "run").glob("*.*"))
+    >>> sorted(path.name for path in (folder / "run").glob("[!.]*.*"))
     ['log.jsonl', 'model.safetensors']
     """
     if epochs is not None and hours is not None:
         raise PretrainingError(f"Give epochs or hours, not both; got epochs={epochs} and hours={hours}.")
     if epochs is None and hours is None:
         epochs = 1.0
+    given = locals()
+    for name in ("emb_dim", "hidden_dim", "n_layers", "min_frequency", "batch_size", "bptt"):
+        check_number(name, given[name], low=1, integer=True)
+    check_number("vocab_size", vocab_size, low=16, integer=True)
+    for name in ("lr", "epochs", "hours", "gradient_clip"):
+        check_number(name, given[name], low=0, none=name != "lr", exclusive=True)
+    for name in ("dropout_multiplier", "alpha", "beta", "weight_decay", "checkpoint_minutes", "seed"):
+        check_number(name, given[name], low=0, integer=name == "seed")
+    check_number("validation_fraction", validation_fraction, low=0, high=0.5)
+    check_choice("precision", precision, PRECISIONS[:3])
     device = resolve_device(device)
     sizes = {"emb_dim": emb_dim, "hidden_dim": hidden_dim, "n_layers": n_layers}
     settings = PretrainingSettings(
@@ -222,7 +237,10 @@ def pretrain(
 def _pack(corpus: Path, tokens: Path, asked: dict[str, Any], field: str, n_jobs: int | None, say: Say) -> None:
     if is_packed(tokens):
         info = open_packed(tokens).info
-        asked = {**asked, "source": corpus.name}
+        if corpus.exists():
+            asked = {**asked, "source": describe(corpus)}
+        else:
+            say(f"{corpus} is not there; the token ids in {tokens} are used")
         other = [name for name, value in asked.items() if info[name] != value]
         if other:
             raise PretrainingError(
@@ -236,7 +254,7 @@ def _pack(corpus: Path, tokens: Path, asked: dict[str, Any], field: str, n_jobs:
         rate = n_characters / (time.monotonic() - begin) / 1e6
         say(f"tokenized {n_documents:,} documents, {n_tokens / 1e6:.1f} M tokens, {rate:.1f} MB/s")
 
-    pack_corpus(read_documents(corpus, field), tokens, n_jobs=n_jobs, source=corpus.name, report=report, **asked)
+    pack_corpus(read_documents(corpus, field), tokens, n_jobs=n_jobs, source=describe(corpus), report=report, **asked)
 
 
 @contextmanager
@@ -277,7 +295,28 @@ def _postponed_interrupt() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _split(tokens: TokenIds, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def hold_out(tokens: TokenIds, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose the documents that a run does not train on.
+
+    Parameters
+    ----------
+    tokens : TokenIds
+        The corpus.
+    fraction : float
+        Share of the tokens to hold out, in whole documents.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    train, held_out : ndarray of int64
+        Indices of documents, rising.
+
+    Raises
+    ------
+    PretrainingError
+        If no document is left to train on.
+    """
     order = np.random.default_rng(seed).permutation(len(tokens))
     seen = np.cumsum(tokens.lengths_of(order))
     n_held_out = 0 if not fraction else int(np.searchsorted(seen, seen[-1] * fraction)) + 1
@@ -300,7 +339,7 @@ class _Run:
             "direction": "backward" if settings.backward else "forward",
             "pretraining": {**asdict(settings), "source": packed.info["source"], "digest": packed.info["digest"]},
         }
-        train, self.held_out = _split(packed.tokens, settings.validation_fraction, settings.seed)
+        train, self.held_out = hold_out(packed.tokens, settings.validation_fraction, settings.seed)
         self.batches = StreamBatches(
             StreamDataset(packed.tokens, train),
             settings.batch_size,
@@ -313,6 +352,7 @@ class _Run:
         self.windows = self.batches.n_batches(1)
         self.n_steps = None if settings.epochs is None else max(1, round(settings.epochs * self.windows))
         self.step, self.elapsed, self.n_tokens = 0, 0.0, 0
+        self.loss = math.nan  # as logged last
         self.state: State | None = None
 
     def finish(self, checkpoint_seconds: float) -> ModelState:
@@ -330,12 +370,12 @@ class _Run:
             self.optimizer = RowAdamW(self.module.parameters(), lr=self.settings.lr, betas=(0.8, 0.99), **options)
             self._restore()
             with _postponed_interrupt() as interrupted:
-                loss = self._train(checkpoint_seconds, interrupted)
+                self._train(checkpoint_seconds, interrupted)
         state = ModelState("language_model", self.config, self.packed.vocabulary, plain_weights(self.module))
-        state.history = [{"epoch": self.step / self.windows, "train_loss": loss}]
+        state.history = [{"epoch": self.step / self.windows, "train_loss": self.loss}]
         if len(self.held_out):
             held_out = self.packed.tokens.take(self.held_out)
-            total, n = negative_log_likelihood(state, held_out, bptt=70, batch_size=64, device=self.device)
+            total, n = negative_log_likelihood(state, held_out, bptt=70, batch_size=256, device=self.device)
             state.history[0]["valid_loss"] = total / n
             self._log(event="end", held_out_tokens=n, held_out_loss=total / n, held_out_perplexity=math.exp(total / n))
             self.say(f"held-out perplexity {math.exp(total / n):.2f} ({n:,} tokens, loss {total / n:.4f})")
@@ -359,36 +399,35 @@ class _Run:
                 "give the same arguments to go on with it, or another folder to out."
             )
 
-    def _train(self, checkpoint_seconds: float, interrupted: Callable[[], bool]) -> float:
-        """Do the steps that are left; give the mean loss of those logged last."""
+    def _train(self, checkpoint_seconds: float, interrupted: Callable[[], bool]) -> None:
+        """Do the steps that are left."""
         settings, saved, logged = self.settings, time.monotonic(), time.monotonic()
-        losses: list[torch.Tensor] = []
-        mean, n_tokens = math.nan, self.n_tokens
+        begin = saved - self.elapsed
+        losses: deque[torch.Tensor] = deque(maxlen=LOGGED_STEPS)
+        n_tokens = self.n_tokens
         n_steps, budget = self.n_steps, (settings.hours or math.inf) * 3600
         batches = self._batches()
         while self.step < n_steps if n_steps else self.elapsed < budget:
-            begin = time.monotonic()
             x, targets = next(batches)
             position = self.step / n_steps if n_steps else self.elapsed / budget
             rates = one_cycle(position, 1.0, pct_start=WARM_UP)
             losses.append(self._do_step(x["ids"], x["lengths"], targets, *rates))
             self.step += 1
             self.n_tokens += targets.numel()
-            self.elapsed += time.monotonic() - begin
-            ended = self.step == n_steps if n_steps else self.elapsed >= budget
             now, stop = time.monotonic(), interrupted()
+            self.elapsed = now - begin
+            ended = self.step == n_steps if n_steps else self.elapsed >= budget
             due = now - saved >= checkpoint_seconds or stop or ended
             if now - logged >= LOG_SECONDS or due:
-                mean = torch.stack(losses).mean().item()
-                self._check_finite(mean)
-                self._report(mean, (self.n_tokens - n_tokens) / (now - logged))
-                losses, n_tokens, logged = [], self.n_tokens, now
+                self.loss = torch.stack(list(losses)).mean().item()
+                self._check_finite()
+                self._report((self.n_tokens - n_tokens) / (now - logged))
+                n_tokens, logged = self.n_tokens, now
             if due:
                 self._save()
                 saved = logged = time.monotonic()
             if stop:
                 raise KeyboardInterrupt
-        return mean
 
     def _do_step(
         self, ids: torch.Tensor, lengths: torch.Tensor, targets: torch.Tensor, factor: float, momentum: float
@@ -397,7 +436,8 @@ class _Run:
         torch.manual_seed(int(np.random.SeedSequence([settings.seed, self.step]).generate_state(1, np.uint64)[0] >> 1))
         for group in self.optimizer.param_groups:
             group["lr"], group["betas"] = settings.lr * factor, (momentum, group["betas"][1])
-        ids, targets = (part.to(self.device, non_blocking=True) for part in (ids, targets))
+        if self.device.startswith("cuda"):  # from pinned memory the copy runs beside the step before
+            ids, targets = (part.pin_memory().to(self.device, non_blocking=True) for part in (ids, targets))
         dropped, raw, state = module(ids, lengths, self.state)
         self.state = detach(state)
         loss = module.cross_entropy(dropped, targets)
@@ -417,30 +457,30 @@ class _Run:
             yield from self.batches.windows(epoch, first)
             epoch, first = epoch + 1, 0
 
-    def _check_finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
+    def _check_finite(self) -> None:
+        if not math.isfinite(self.loss):
             raise PretrainingError(
-                f"Training diverged: the loss is {loss} at step {self.step}. Pass a learning rate below "
+                f"Training diverged: the loss is {self.loss} at step {self.step}. Pass a learning rate below "
                 f"lr={self.settings.lr:g}, and another folder to out."
             )
 
-    def _report(self, loss: float, rate: float) -> None:
-        lr, perplexity = self.optimizer.param_groups[0]["lr"], math.exp(min(loss, 700.0))
+    def _report(self, rate: float) -> None:
+        lr, perplexity = self.optimizer.param_groups[0]["lr"], math.exp(min(self.loss, 700.0))
         done = self.step / self.n_steps if self.n_steps else self.elapsed / ((self.settings.hours or 0) * 3600)
         left = self.elapsed / done * (1 - done)
         self._log(
             step=self.step,
             epoch=self.step / self.windows,
             tokens=self.n_tokens,
-            loss=loss,
+            loss=self.loss,
             perplexity=perplexity,
             lr=lr,
             tokens_per_second=rate,
             elapsed=self.elapsed,
         )
         self.say(
-            f"{100 * min(done, 1):5.1f} %  {self.n_tokens / 1e6:.2f} M tokens  {rate:,.0f} tokens/s  loss {loss:.4f}  "
-            f"perplexity {perplexity:.1f}  {_clock(max(left, 0))} left"
+            f"{100 * min(done, 1):5.1f} %  {self.n_tokens / 1e6:.2f} M tokens  {rate:,.0f} tokens/s  "
+            f"loss {self.loss:.4f}  perplexity {perplexity:.1f}  {_clock(max(left, 0))} left"
         )
 
     def _log(self, **fields: Any) -> None:
@@ -457,6 +497,7 @@ class _Run:
             "step": self.step,
             "elapsed": self.elapsed,
             "tokens": self.n_tokens,
+            "loss": self.loss,
         }
         try:
             with part.open("wb") as file:
@@ -481,7 +522,7 @@ class _Run:
             self.module.load_state_dict(kept["module"])
             self.optimizer.load_state_dict(kept["optimizer"])
             self.state, self.step, self.elapsed = kept["state"], kept["step"], kept["elapsed"]
-            self.n_tokens = kept["tokens"]
+            self.n_tokens, self.loss = kept["tokens"], kept["loss"]
         except PretrainingError:
             raise
         except Exception as error:

@@ -496,7 +496,11 @@ def concatenate(parts: Sequence[TokenIds]) -> TokenIds:
 
 
 def numericalize(
-    texts: Sequence[str], vocabulary: Vocabulary, language: str = "en", n_jobs: int | None = None
+    texts: Sequence[str],
+    vocabulary: Vocabulary,
+    language: str = "en",
+    n_jobs: int | None = None,
+    direction: str = "forward",
 ) -> TokenIds:
     """Turn texts into ids of a vocabulary.
 
@@ -510,6 +514,8 @@ def numericalize(
         Language code known to spaCy.
     n_jobs : int or None, default=None
         Worker processes, as in joblib.
+    direction : {"forward", "backward"}, default="forward"
+        "backward" turns every document round (`TokenIds.reversed`).
 
     Returns
     -------
@@ -517,7 +523,8 @@ def numericalize(
         One document per text, at least one token long.
     """
     corpus, words = tokenize_corpus(texts, language, n_jobs)
-    return corpus.map_ids(vocabulary.lookup(words))
+    corpus = corpus.map_ids(vocabulary.lookup(words))
+    return corpus.reversed() if direction == "backward" else corpus
 
 
 def _n_workers(n_jobs: int | None, texts: Sequence[str]) -> int:

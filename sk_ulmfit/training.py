@@ -35,7 +35,7 @@ from sk_ulmfit.optimizer import RowAdamW
 from sk_ulmfit.pooling import TextClassifier
 from sk_ulmfit.precision import NARROWEST_PREDICTED, training_precision, widest_layer
 from sk_ulmfit.pretraining import pretrain
-from sk_ulmfit.text import TokenIds, Vocabulary, numericalize, tokenize_corpus
+from sk_ulmfit.text import TokenIds, Vocabulary, tokenize_corpus
 from sk_ulmfit.weights import ModelState, fit_vocabulary
 
 __all__ = ["finetune_language_model", "predict_proba", "pretrain", "train_classifier"]
@@ -151,9 +151,13 @@ def finetune_language_model(
     known = () if start is None else start.vocabulary.words
     vocabulary = Vocabulary.from_counts(words, counts, max_size=vocab_size, min_frequency=min_frequency, known=known)
     corpus = corpus.map_ids(vocabulary.lookup(words))
+    direction = "forward"
     if start is not None:
         sizes = {name: start.config[name] for name in ("emb_dim", "hidden_dim", "n_layers")}
-    config: dict[str, Any] = {**sizes, "language": language}
+        direction = start.config.get("direction", "forward")
+    if direction == "backward":
+        corpus = corpus.reversed()
+    config: dict[str, Any] = {**sizes, "language": language, "direction": direction}
     with seeded(settings.seed, settings.device):
         module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
         module.encoder.precision = training_precision(settings.precision, settings.device, widest_layer(config))
@@ -232,7 +236,7 @@ def train_classifier(
     ModelState
         The classifier.
     """
-    corpus = numericalize(texts, language_model.vocabulary, language_model.config["language"], settings.n_jobs)
+    corpus = language_model.encode(texts, settings.n_jobs)
     config = {
         **language_model.config,
         "label_names": list(label_names),

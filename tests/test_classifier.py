@@ -429,7 +429,10 @@ def test_bad_texts_get_one_clear_line(fitted, X, message):
         ({"callbacks": [Callback]}, "callbacks must be a list of skorch callbacks"),
         ({"early_stopping": "no"}, "early_stopping must be True or False, got 'no'"),
         ({"n_jobs": "two"}, "n_jobs must be an integer or None, got 'two'"),
-        ({"language_model__pretrained": tiny_lm()}, "pretrained must be the path of a saved language model"),
+        (
+            {"language_model__pretrained": tiny_lm()},
+            "pretrained must be 'auto', the name of a bundled model, the path of a saved one",
+        ),
         ({"language_model__language": ["en"]}, "language must be a language code"),
     ],
 )

@@ -1,10 +1,11 @@
+import signal
 import subprocess
 import sys
 
 import pytest
 from conftest import make_corpus
 
-from sk_ulmfit import ULMFiTMultiLabelClassifier, cli
+from sk_ulmfit import ULMFiTMultiLabelClassifier, cli, pretraining
 from sk_ulmfit.datasets import load_support_messages, load_table, write_table
 
 SMALL = ["--emb-dim", "8", "--hidden-dim", "8", "--n-layers", "2", "--lm-epochs", "1", "--max-epochs", "2"]
@@ -149,7 +150,7 @@ def test_ctrl_c_writes_nothing(table, tmp_path, monkeypatch, capsys):
     assert not out.exists()
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["predict"], ["evaluate"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["predict"], ["evaluate"], ["pretrain"], ["demo"]])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as caught:
         run(*command, "--help")
@@ -263,3 +264,54 @@ def test_train_with_a_frozen_encoder(table, tmp_path):
     clf = ULMFiTMultiLabelClassifier.load(out)
     assert clf.freeze_encoder
     assert clf.precision == "float32"
+
+
+PRETRAIN = ["--emb-dim", "8", "--hidden-dim", "8", "--n-layers", "2", "--min-frequency", "1", "--batch-size", "4"]
+
+
+def test_pretrain_and_train_from_it(table, tmp_path, capsys):
+    corpus, out = tmp_path / "corpus.jsonl", tmp_path / "run"
+    corpus.write_text("".join(f'{{"body": "{text}"}}\n' for text in make_corpus(60)[0]), encoding="utf-8")
+    assert run("pretrain", corpus, "--out", out, "--field", "body", "--epochs", 2, *PRETRAIN) == 0
+    shown = capsys.readouterr()
+    assert "tokens/s" in shown.err
+    assert "held-out perplexity" in shown.err
+    assert "(8/8/2, " in shown.out
+    model = tmp_path / "mail.model"
+    args = ["--text", "body", "--labels", "late", "--language-model", out / "model.safetensors"]
+    assert run("train", table, *args, "--out", model, "--lm-epochs", 0, "--max-epochs", 1) == 0
+    assert ULMFiTMultiLabelClassifier.load(model).predict_proba(["late"]).shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["nowhere.txt"], "There is no file or folder nowhere.txt"),
+        (["corpus.txt", "--epochs", "1", "--hours", "1"], "not both"),
+        (["corpus.txt", "--out", "file/run"], "cannot be made"),
+    ],
+)
+def test_wrong_input_to_pretrain_is_one_line(args, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus.txt").write_text("some words\n\nand more of them")
+    (tmp_path / "file").write_text("")
+    assert run("pretrain", *args[:1], "--out", "run", *args[1:], *PRETRAIN) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert shown.count("\n") == 1
+
+
+def test_ctrl_c_in_pretrain_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    step = pretraining._Run._do_step
+
+    def interrupted(*args):
+        signal.raise_signal(signal.SIGINT)
+        return step(*args)
+
+    (tmp_path / "corpus.txt").write_text("the lamp is on\n\nthe hub is off\n\n" * 50)
+    monkeypatch.setattr(pretraining._Run, "_do_step", interrupted)
+    assert run("pretrain", tmp_path / "corpus.txt", "--out", tmp_path / "run", *PRETRAIN) == 130
+    assert f"goes on from the checkpoint in {tmp_path / 'run'}" in capsys.readouterr().err
+    monkeypatch.setattr(pretraining._Run, "_do_step", step)
+    assert run("pretrain", tmp_path / "corpus.txt", "--out", tmp_path / "run", *PRETRAIN) == 0
+    assert "going on from step 1" in capsys.readouterr().err

@@ -116,8 +116,8 @@ def test_places_that_cannot_be_written(state, tmp_path):
 
 
 def test_later_formats_are_refused(state, tmp_path, monkeypatch):
-    monkeypatch.setattr("sk_ulmfit.weights.FORMAT_VERSION", 2)
-    save_state(state, tmp_path / "model")
+    monkeypatch.setattr("sk_ulmfit.weights.FORMAT_VERSION", 3)
+    save_state(state, tmp_path / "model", compact=True)
     monkeypatch.undo()
     with pytest.raises(ModelFileError, match="later version"):
         load_state(tmp_path / "model", "language_model")

@@ -1,0 +1,548 @@
+"""What pre-training gives: few labelled documents, with and without a pre-trained language model.
+
+    python benchmarks/transfer.py DATA --language-model auto --out results/transfer
+    python benchmarks/transfer.py --out results/transfer --table
+
+DATA holds reuters21578/{train,test}, goemotions/{train,dev,test} and arxiv_cs/{train,dev,test}, each as .jsonl or
+.jsonl.xz, one object a line with its text fields and labels. On each set, for 100, 500 and 2,000 training documents and
+three samples of each size, four variants are trained and scored:
+
+    svm         TF-IDF and one linear SVM per label, tuned by cross-validation on the sample
+    scratch     ULMFiT whose body starts from random weights, of the same sizes as the pre-trained one
+    pretrained  ULMFiT on the pre-trained body as it is
+    finetuned   ULMFiT on that body after the language model has read all training texts of the set, without their labels
+
+Every finished unit of work is one line of OUT/results.jsonl and is not done again, so a run can be stopped at any time
+and started again. With --dev held-out documents are scored and the test parts are not read: choices are made on that.
+Those lines go to OUT/dev.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import lzma
+import math
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import average_precision_score, f1_score, make_scorer
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MultiLabelBinarizer
+from sklearn.svm import LinearSVC
+
+from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, __version__
+from sk_ulmfit.device import resolve_device
+from sk_ulmfit.text import join_fields
+from sk_ulmfit.weights import ModelFileError
+
+# Settings of the classifier, by the most training documents they are for.
+BY_SIZE: dict[float, dict[str, Any]] = {
+    100: {"max_epochs": 30, "batch_size": 8, "lr": 0.01},
+    500: {"max_epochs": 15, "batch_size": 16, "lr": 0.01},
+    2_000: {"max_epochs": 10, "batch_size": 32, "lr": 0.01},
+    math.inf: {"max_epochs": 8, "batch_size": 32, "lr": 0.01},
+}
+CLASSIFIER = {"scratch": BY_SIZE, "pretrained": BY_SIZE, "finetuned": BY_SIZE}
+# Settings of the fine-tuning of the language model, by set.
+LANGUAGE_MODEL = {"reuters": {"max_epochs": 6}, "goemotions": {"max_epochs": 6}, "arxiv": {"max_epochs": 3}}
+
+# Folder and text fields of each set.
+SETS = {
+    "reuters": ("reuters21578", ("title", "body")),
+    "goemotions": ("goemotions", ("text",)),
+    "arxiv": ("arxiv_cs", ("title", "abstract")),
+}
+WITHOUT_DEV = {"reuters": 1_000}  # training documents held out where the set has no dev part
+SIZES = (100, 500, 2_000)
+SEEDS = (0, 1, 2)
+VARIANTS = ("svm", "scratch", "pretrained", "finetuned")
+
+GRID = {
+    "tfidf__ngram_range": [(1, 1), (1, 2)],
+    "tfidf__min_df": [1, 2],
+    "svm__estimator__C": [0.1, 0.3, 1, 3, 10],
+    "svm__estimator__class_weight": [None, "balanced"],
+}
+GRID_FULL = {**GRID, "svm__estimator__C": [0.1, 0.3, 1, 3]}
+NEVER = -1e6  # decision of the SVM on a label that no training document has
+
+COLUMNS = {
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "micro_f1_tuned": "micro F1, tuned",
+    "macro_f1_tuned": "macro F1, tuned",
+    "map": "mAP",
+    "seconds": "seconds",
+}
+
+
+# Data
+
+
+@dataclass
+class Part:
+    """Texts, and which of the labels each has."""
+
+    texts: list[str]
+    y: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: Any) -> Part:
+        """Give some of the documents, in the order of `rows`."""
+        return Part([self.texts[row] for row in rows], self.y[rows])
+
+
+def read(folder: Path, name: str, part: str) -> tuple[list[str], list[set[str]]]:
+    """Read the texts and labels of one part of a set."""
+    subfolder, fields = SETS[name]
+    paths = [folder / subfolder / f"{part}.jsonl{ending}" for ending in (".xz", "")]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        raise SystemExit(f"{paths[0]} is not there; DATA must be the folder that holds {subfolder}.")
+    with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf8") as file:
+        rows = [json.loads(line) for line in file]
+    texts = [join_fields([row[field] for field in fields]) if len(fields) > 1 else row[fields[0]] for row in rows]
+    return texts, [set(row["labels"]) for row in rows]
+
+
+def load(folder: Path, name: str, dev: bool) -> tuple[Part, Part]:
+    """Give the training documents of a set and those to score; with `dev` the test part is not read."""
+    texts, labels = read(folder, name, "train")
+    binarizer = MultiLabelBinarizer().fit(labels)
+    train = Part(texts, binarizer.transform(labels))
+    if dev and name in WITHOUT_DEV:
+        order = np.random.default_rng(21578).permutation(len(train))
+        held_out, rest = np.split(order, [WITHOUT_DEV[name]])
+        return train.take(np.sort(rest)), train.take(np.sort(held_out))
+    texts, labels = read(folder, name, "dev" if dev else "test")
+    return train, Part(texts, binarizer.transform(labels))
+
+
+def sample(train: Part, size: int | str, seed: int) -> Part:
+    """Draw training documents; a larger sample of the same seed holds the smaller ones."""
+    n = len(train) if size == "full" else int(size)
+    if n > len(train):
+        raise SystemExit(f"{n} training documents were asked for, but the set has {len(train)}; choose other --sizes.")
+    return train.take(np.random.default_rng(seed).permutation(len(train))[:n])
+
+
+# Measures
+
+
+def mean_average_precision(y: np.ndarray, ranking: np.ndarray) -> float:
+    """Give the mean over the labels that some document has."""
+    present = y.any(axis=0)
+    return float(average_precision_score(y[:, present], ranking[:, present], average="macro"))
+
+
+def micro_f1(y: np.ndarray, decisions: np.ndarray) -> float:
+    return float(f1_score(y, decisions, average="micro", zero_division=0))
+
+
+def macro_f1(y: np.ndarray, decisions: np.ndarray) -> float:
+    """Give the mean over the labels that some document has."""
+    present = y.any(axis=0)
+    return float(f1_score(y[:, present], decisions[:, present], average="macro", zero_division=0))
+
+
+def best_thresholds(y: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """Give the threshold for all labels that maximises micro F1, and the one that maximises macro F1."""
+    values = np.unique(scores)
+    candidates = np.append(values[:1], (values[1:] + values[:-1]) / 2)
+    hits, predicted, macro = (np.zeros(len(candidates)) for _ in range(3))
+    for has_label, column in zip(y.T > 0, scores.T, strict=True):
+        label_hits = reaching(candidates, column[has_label])
+        label_predicted = reaching(candidates, column)
+        hits += label_hits
+        predicted += label_predicted
+        if has_label.any():  # in the mean over labels only where some document has it
+            macro += 2 * label_hits / (label_predicted + has_label.sum())
+    micro = 2 * hits / (predicted + y.sum())
+    return {"micro": float(candidates[micro.argmax()]), "macro": float(candidates[macro.argmax()])}
+
+
+def reaching(thresholds: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Count for each threshold the values that reach it."""
+    return len(values) - np.searchsorted(np.sort(values), thresholds)
+
+
+# Models
+
+
+def fit_svm(train: Part, texts: list[str], seed: int, grid: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, dict]:
+    """Tune an SVM for micro F1 and one for mean average precision; give what each says on `texts`, and its settings."""
+    pipeline = Pipeline(
+        [("tfidf", TfidfVectorizer(sublinear_tf=True)), ("svm", OneVsRestClassifier(LinearSVC(random_state=seed)))]
+    )
+    scorers = {
+        "f1": make_scorer(micro_f1),
+        "map": make_scorer(mean_average_precision, response_method="decision_function"),
+    }
+    search = GridSearchCV(pipeline, grid, scoring=scorers, refit=False, cv=KFold(3), error_score="raise")
+    results = search.fit(train.texts, train.y).cv_results_
+    best = {name: results["params"][results[f"mean_test_{name}"].argmax()] for name in scorers}
+    scores = svm_scores(pipeline.set_params(**best["f1"]), train, texts)
+    ranking = scores if best["map"] == best["f1"] else svm_scores(pipeline.set_params(**best["map"]), train, texts)
+    settings = {name: {key.split("__")[-1]: value for key, value in best[name].items()} for name in best}
+    return scores, ranking, {"settings": settings}
+
+
+def svm_scores(pipeline: Pipeline, train: Part, texts: list[str]) -> np.ndarray:
+    scores = pipeline.fit(train.texts, train.y).decision_function(texts)
+    scores[:, ~train.y.any(axis=0)] = NEVER  # scikit-learn says 0 there, above every decision against a label
+    return scores
+
+
+def language_model_file(name: str) -> Path:
+    """Give the file of a language model, by its path or by a name that the package knows."""
+    if Path(name).is_file():
+        return Path(name)
+    try:
+        file = ULMFiTLanguageModel(name, max_epochs=0).fit(["A few words."]).pretrained_
+    except ModelFileError as error:
+        raise SystemExit(f"--language-model: {error}") from None
+    if file is None:
+        raise SystemExit(f"No pre-trained model comes with this installation for {name!r}; give --language-model FILE.")
+    return Path(file)
+
+
+def describe_language_model(path: Path) -> dict[str, Any]:
+    """Give the name, fingerprint and sizes of a language model."""
+    with path.open("rb") as file:
+        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    config = ULMFiTLanguageModel.load(path).state_.config
+    sizes = {name: config[name] for name in ("emb_dim", "hidden_dim", "n_layers", "language")}
+    return {"name": path.name, "sha256": fingerprint, **sizes}
+
+
+# Units of work
+
+
+class Benchmark:
+    """All that the units of work share: options, data, language models and the file of results."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.options = options
+        self.results = results_file(options)
+        self.parts: dict[str, tuple[Part, Part]] = {}
+
+    @cached_property
+    def file(self) -> Path:
+        """File of the pre-trained language model."""
+        return language_model_file(self.options.language_model)
+
+    @cached_property
+    def language_model(self) -> dict[str, Any]:
+        """What identifies the pre-trained language model."""
+        return describe_language_model(self.file)
+
+    def data(self, name: str) -> tuple[Part, Part]:
+        """Give the training documents of a set and those to score."""
+        if name not in self.parts:
+            train, scored = load(self.options.folder, name, self.options.dev)
+            n = self.options.limit_test
+            self.parts[name] = train, scored if n is None else scored.take(range(min(n, len(scored))))
+        return self.parts[name]
+
+    def run(self) -> None:
+        """Do what is not done yet, in the order of `units`."""
+        order = units(self.options)
+        for name in dict.fromkeys(name for name, _, variant, _ in order if variant == "finetuned"):
+            self.is_finetuned(name)  # an error now, not after hours
+        for name, size, variant, seed in order:
+            unit = self.unit("score", name, size, variant, seed)
+            if find(self.results, unit) is None:
+                self.score(unit, self.thresholds(name, size, variant))
+
+    def unit(self, kind: str, name: str, size: int | str, variant: str, seed: int) -> dict[str, Any]:
+        """Give all that identifies a unit of work; what it does not depend on is left out."""
+        part = "dev" if self.options.dev else "test"
+        unit = {"kind": kind, "set": name, "part": part, "size": size, "variant": variant, "seed": seed}
+        if kind == "score" and self.options.limit_test is not None:
+            unit["limit_test"] = self.options.limit_test
+        if variant == "svm":
+            return unit
+        by_size = CLASSIFIER[variant]
+        n = math.inf if size == "full" else size
+        unit["clf"] = {**by_size[min(most for most in by_size if n <= most)], **self.options.clf}
+        unit["language_model"] = self.language_model
+        if variant == "scratch":
+            unit["language_model"] = {k: v for k, v in self.language_model.items() if k not in ("name", "sha256")}
+        if variant == "finetuned":
+            unit["lm"] = {**LANGUAGE_MODEL[name], **self.options.lm}
+        return unit
+
+    def thresholds(self, name: str, size: int | str, variant: str) -> dict[str, float]:
+        """Give the thresholds of a configuration: chosen on a fifth of the first sample, trained on the rest."""
+        unit = self.unit("threshold", name, size, variant, 0)
+        row = find(self.results, unit)
+        if row is None:
+            documents = sample(self.data(name)[0], size, 0)
+            rows = np.arange(len(documents))
+            train, held_out = np.split(rows, [int(0.8 * len(rows))])
+            scores, _, details = self.train(unit, documents.take(train), documents.take(held_out).texts)
+            row = self.finish(unit, {"thresholds": best_thresholds(documents.y[held_out], scores), **details})
+        return row["thresholds"]
+
+    def score(self, unit: dict[str, Any], thresholds: dict[str, float]) -> None:
+        """Train one classifier and score it."""
+        train, scored = self.data(unit["set"])
+        scores, ranking, details = self.train(unit, sample(train, unit["size"], unit["seed"]), scored.texts)
+        usual = 0.0 if unit["variant"] == "svm" else 0.5
+        figures = {
+            "micro_f1": micro_f1(scored.y, scores >= usual),
+            "macro_f1": macro_f1(scored.y, scores >= usual),
+            "micro_f1_tuned": micro_f1(scored.y, scores >= thresholds["micro"]),
+            "macro_f1_tuned": macro_f1(scored.y, scores >= thresholds["macro"]),
+            "map": mean_average_precision(scored.y, ranking),
+        }
+        self.finish(unit, {**figures, "n_scored": len(scored), "thresholds": thresholds, **details})
+
+    def train(self, unit: dict[str, Any], train: Part, texts: list[str]) -> tuple[np.ndarray, np.ndarray, dict]:
+        """Train on some documents; give scores to be held against a threshold, scores to rank by, and details."""
+        variant, details = unit["variant"], {}
+        if variant == "finetuned":
+            language_model, details["lm_seconds"] = self.finetuned(unit["set"])
+        elif variant == "scratch":
+            language_model = ULMFiTLanguageModel(None, **unit["language_model"])
+        elif variant == "pretrained":
+            language_model = self.file
+        start = time.perf_counter()
+        if variant == "svm":
+            grid = GRID_FULL if unit["size"] == "full" else GRID
+            scores, ranking, details = fit_svm(train, texts, unit["seed"], grid)
+        else:
+            settings = {"lm_epochs": 0, "random_state": unit["seed"], "verbose": verbose(), **unit["clf"]}
+            clf = ULMFiTMultiLabelClassifier(language_model, **settings).fit(train.texts, train.y)
+            scores = ranking = clf.predict_proba(texts)
+        return scores, ranking, {**details, "seconds": time.perf_counter() - start}
+
+    def finish(self, unit: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
+        """Write down and print what came out of a unit of work."""
+        machine = {
+            "version": __version__,
+            "device": resolve_device(self.options.clf.get("device", "auto")),
+            "threads": torch.get_num_threads(),
+        }
+        row = {"unit": unit, **figures, **machine}
+        append(self.results, row)
+        found = figures["thresholds"] if unit["kind"] == "threshold" else {key: figures[key] for key in COLUMNS}
+        shown = ", ".join(f"{key} {value:.3f}" for key, value in found.items() if key != "seconds")
+        print(f"{headline(unit)}: {shown}, {figures['seconds']:.0f} s", flush=True)
+        return row
+
+    # The language model fine-tuned on all training texts of a set
+
+    def finetuned_file(self, name: str) -> Path:
+        """Give the file of the fine-tuned model; one with settings of --lm has their fingerprint in its name."""
+        held_out = "-dev" if self.options.dev and name in WITHOUT_DEV else ""
+        settings = json.dumps(self.options.lm, sort_keys=True).encode()
+        changed = f"-{hashlib.sha256(settings).hexdigest()[:8]}" if self.options.lm else ""
+        return self.options.out / f"lm-{name}{held_out}{changed}.safetensors"
+
+    def is_finetuned(self, name: str) -> dict[str, Any] | None:
+        """Give the notes beside the fine-tuned model of a set, None if it is not there; it must be of these settings."""
+        path = self.finetuned_file(name)
+        notes = path.with_suffix(".json")
+        if not path.exists() or not notes.exists():
+            return None
+        found = json.loads(notes.read_text(encoding="utf8"))
+        if found["made_with"] != self.made_with(name):
+            raise SystemExit(
+                f"{path} was made with other settings, {json.dumps(found['made_with'])}; now they are "
+                f"{json.dumps(self.made_with(name))}. Move it away, or give another --out."
+            )
+        return found
+
+    def made_with(self, name: str) -> dict[str, Any]:
+        """Give what the fine-tuned language model of a set depends on."""
+        return {"language_model": self.language_model, "lm": {**LANGUAGE_MODEL[name], **self.options.lm}}
+
+    def finetuned(self, name: str) -> tuple[ULMFiTLanguageModel, float]:
+        """Give the fine-tuned language model of a set, trained now if need be, and the seconds that this took."""
+        path, notes = self.finetuned_file(name), self.is_finetuned(name)
+        if notes is None:
+            texts = self.data(name)[0].texts
+            made_with = self.made_with(name)
+            settings = {"random_state": 0, "verbose": verbose(), **made_with["lm"]}
+            start = time.perf_counter()
+            model = ULMFiTLanguageModel(self.file, **settings).fit(texts)
+            seconds = time.perf_counter() - start
+            model.save(path)
+            notes = {"made_with": made_with, "texts": len(texts), "seconds": seconds, "history": model.history_}
+            path.with_suffix(".json").write_text(json.dumps(notes, indent=1), encoding="utf8")
+            print(f"language model of {name}: fine-tuned on {len(texts)} texts, {seconds:.0f} s", flush=True)
+        return ULMFiTLanguageModel.load(path), notes["seconds"]
+
+
+def units(options: argparse.Namespace) -> list[tuple[str, int | str, str, int]]:
+    """Give set, size, variant and seed of all units that are scored: small samples first, and of each size the SVM."""
+    found = []
+    for size in sorted(options.sizes):
+        rounds = [(("svm",), seed) for seed in options.seeds]
+        rounds += [(VARIANTS[1:], seed) for seed in options.seeds]
+        found += [(name, size, variant, seed) for group, seed in rounds for variant in group for name in options.sets]
+    if options.full and "reuters" in options.sets:
+        found += [("reuters", "full", variant, options.seeds[0]) for variant in VARIANTS]
+    return [unit for unit in found if unit[2] in options.variants]
+
+
+def verbose() -> int:
+    return int(sys.stderr.isatty())
+
+
+# Results
+
+
+def results_file(options: argparse.Namespace) -> Path:
+    return options.out / ("dev.jsonl" if options.dev else "results.jsonl")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read the results so far; a line that was cut off when a run was killed is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf8").splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    cut_off = path.exists() and not path.read_bytes().endswith(b"\n")
+    with path.open("a", encoding="utf8") as file:
+        file.write("\n" * cut_off + json.dumps(row) + "\n")
+
+
+def find(path: Path, unit: dict[str, Any]) -> dict[str, Any] | None:
+    return next((row for row in read_rows(path) if row["unit"] == unit), None)
+
+
+def headline(unit: dict[str, Any]) -> str:
+    limited = f" (first {unit['limit_test']} documents only)" if "limit_test" in unit else ""
+    what = "thresholds" if unit["kind"] == "threshold" else f"seed {unit['seed']}{limited}"
+    return f"{unit['set']} {unit['size']} {unit['variant']} {what}"
+
+
+def print_tables(rows: list[dict[str, Any]]) -> None:
+    """Print one table for each set; results of different settings stand in rows of their own."""
+    scored = [row for row in rows if row["unit"]["kind"] == "score"]
+    whole = [row for row in scored if "limit_test" not in row["unit"]]
+    if len(whole) < len(scored):
+        print(f"{len(scored) - len(whole)} results on a part of the documents (--limit-test) are left out.\n")
+    for name in SETS:
+        groups: dict[tuple, list[dict[str, Any]]] = {}
+        for row in whole:
+            unit = row["unit"]
+            if unit["set"] == name:
+                key = (unit["size"], unit["variant"], json.dumps(settings_of(unit), sort_keys=True))
+                groups.setdefault(key, []).append(row)
+        if groups:
+            print_table(name, dict(sorted(groups.items(), key=place)))
+
+
+def place(group: tuple[tuple, list]) -> tuple:
+    size, variant, settings = group[0]
+    return math.inf if size == "full" else size, VARIANTS.index(variant), settings
+
+
+def print_table(name: str, groups: dict[tuple, list[dict[str, Any]]]) -> None:
+    first = next(iter(groups.values()))[0]
+    print(f"{name}, {first['n_scored']} documents of the {first['unit']['part']} part\n")
+    print("| training documents | variant | seeds | " + " | ".join(COLUMNS.values()) + " |")
+    print("|---|---|" + "---:|" * (1 + len(COLUMNS)))
+    for (size, variant, settings), rows in groups.items():
+        siblings = [json.loads(key[2]) for key in groups if key[:2] == (size, variant)]
+        label = ", ".join([variant, *differences(json.loads(settings), siblings)])
+        cells = [cell([row[column] for row in rows], 0 if column == "seconds" else 3) for column in COLUMNS]
+        print(f"| {size} | {label} | {len(rows)} | " + " | ".join(cells) + " |")
+    print()
+
+
+def settings_of(unit: dict[str, Any]) -> dict[str, Any]:
+    """Give the settings of a unit in one dict, such as ``clf.lr``."""
+    parts = {part: unit.get(part, {}) for part in ("clf", "language_model", "lm")}
+    return {f"{part}.{key}": value for part, settings in parts.items() for key, value in settings.items()}
+
+
+def differences(settings: dict[str, Any], siblings: list[dict[str, Any]]) -> list[str]:
+    """Name the settings that not all siblings share."""
+    keys = sorted({key for sibling in siblings for key in sibling})
+    return [f"{key}={settings.get(key)}" for key in keys if any(s.get(key) != settings.get(key) for s in siblings)]
+
+
+def cell(values: list[float], digits: int) -> str:
+    """Give the mean, and the standard deviation of several values."""
+    spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{spread}"
+
+
+# Command line
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", metavar="DATA", type=Path, nargs="?", help="folder of the sets; not for --table")
+    parser.add_argument("--out", type=Path, required=True, help="folder of results and fine-tuned language models")
+    parser.add_argument("--language-model", default="auto", help="pre-trained model: a file, or a name (default: auto)")
+    parser.add_argument("--table", action="store_true", help="print the results so far as Markdown and run nothing")
+    parser.add_argument("--dev", action="store_true", help="score held-out documents; the test parts are not read")
+    parser.add_argument("--full", action="store_true", help="also Reuters with all its training documents, one seed")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--sizes", nargs="*", type=int, default=list(SIZES), help="none: only what --full adds")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--clf", type=json.loads, default={}, help="parameters of the classifier, as JSON")
+    parser.add_argument("--lm", type=json.loads, default={}, help="parameters of the language model's fine-tuning")
+    parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.add_argument(
+        "--limit-test",
+        type=int,
+        metavar="N",
+        help="dry run: score the first N documents; such results are marked and stand in no table",
+    )
+    options = parser.parse_args()
+    if options.folder is None and not options.table:
+        parser.error("DATA is missing")
+    try:
+        ULMFiTMultiLabelClassifier().set_params(**options.clf)
+        ULMFiTLanguageModel().set_params(**options.lm)
+    except (TypeError, ValueError) as error:
+        parser.error(f"--clf and --lm take parameters as a JSON object: {error}")
+    return options
+
+
+def main() -> None:
+    options = parse()
+    if options.table:
+        print_tables(read_rows(results_file(options)))
+        return
+    # Labels that no document of a small sample has are to be expected here.
+    warnings.filterwarnings("ignore", "Label .* is present in all training examples", UserWarning)
+    warnings.filterwarnings("ignore", r"\d+ of \d+ labels are the same for all", UserWarning)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        Benchmark(options).run()
+    except KeyboardInterrupt:
+        raise SystemExit("Interrupted; the same command goes on from here.") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_corpus, tiny_classifier, tiny_lm
+
+import sk_ulmfit.bundled
+from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
+from sk_ulmfit.bundled import bundled_models, default_model, model_file
+from sk_ulmfit.weights import ModelFileError
+
+TEXTS, LABELS = make_corpus(30)
+
+
+@pytest.fixture
+def stand_ins(tmp_path, monkeypatch):
+    """Tiny models in place of the bundled ones, of different width."""
+    monkeypatch.setattr(sk_ulmfit.bundled, "FOLDER", tmp_path)
+    for name, width in (("en", 12), ("en-small", 6)):
+        lm = tiny_lm(pretrained=None, emb_dim=width, max_epochs=15, lr=0.03, random_state=0)
+        lm.fit(TEXTS).save(tmp_path / f"{name}.safetensors")
+    return tmp_path
+
+
+def width_of(model):
+    return model.state_.config["emb_dim"]
+
+
+def test_auto_is_the_large_model_on_a_gpu_and_the_small_one_on_a_cpu(stand_ins):
+    assert default_model("en", "cuda").stem == "en"
+    assert default_model("en", "cpu").stem == "en-small"
+    assert default_model("de", "cpu") is None
+
+
+def test_auto_takes_what_is_there(stand_ins):
+    (stand_ins / "en.safetensors").unlink()
+    assert default_model("en", "cuda").stem == "en-small"
+    assert bundled_models() == ["en-small"]
+    (stand_ins / "en-small.safetensors").unlink()
+    assert default_model("en", "cpu") is None
+
+
+def test_a_default_language_model_starts_from_the_bundled_one(stand_ins):
+    lm = ULMFiTLanguageModel(max_epochs=0).fit(TEXTS)
+    assert Path(lm.pretrained_).stem == "en-small"
+    assert width_of(lm) == 6
+    assert lm.perplexity(TEXTS) < 0.7 * ULMFiTLanguageModel(None, max_epochs=0, emb_dim=6).fit(TEXTS).perplexity(TEXTS)
+
+
+@pytest.mark.parametrize("asked", [{"emb_dim": 10}, {"hidden_dim": 10, "n_layers": 1}, {"language": "de"}])
+def test_auto_is_from_scratch_for_sizes_and_languages_it_has_no_model_for(stand_ins, asked):
+    asked = {"hidden_dim": 10, "n_layers": 2} | asked if "language" in asked else asked
+    lm = ULMFiTLanguageModel(max_epochs=0, **asked).fit(TEXTS[:3])
+    assert lm.pretrained_ is None
+
+
+def test_models_are_named_and_paths_of_the_same_name_are_still_paths(stand_ins, tmp_path, monkeypatch):
+    assert width_of(ULMFiTLanguageModel("en", max_epochs=0).fit(TEXTS)) == 12
+    assert width_of(ULMFiTLanguageModel.load("en-small")) == 6
+    assert model_file(Path("en")) == Path("en") or model_file(Path("en")).stem == "en"
+    with pytest.raises(ModelFileError, match="no file"):
+        ULMFiTLanguageModel("no-such-model").fit(TEXTS)
+    (stand_ins / "en.safetensors").unlink()
+    with pytest.raises(ModelFileError, match="'en' does not come with this installation, which has 'en-small'"):
+        ULMFiTLanguageModel("en").fit(TEXTS)
+
+
+def test_the_classifier_takes_names_too_and_unfreezes_a_bundled_body_gradually(stand_ins):
+    small = {"max_epochs": 1, "lm_epochs": 0, "bptt": 10}
+    clf = ULMFiTMultiLabelClassifier(**small).fit(TEXTS, LABELS)
+    assert width_of(clf.language_model_) == 6
+    rates = [
+        group["initial_lr"] if "initial_lr" in group else group["lr"] for group in clf.net_.optimizer_.param_groups
+    ]
+    assert rates == sorted(rates)
+    assert len(set(rates)) == len(rates)
+    assert width_of(tiny_classifier(language_model="en", lm_epochs=0).fit(TEXTS, LABELS).language_model_) == 12
+
+
+def test_a_compact_file_is_a_quarter_as_large_and_nearly_the_same_model(tmp_path):
+    lm = ULMFiTLanguageModel(None, max_epochs=3, emb_dim=64, hidden_dim=96, n_layers=2, random_state=0).fit(TEXTS)
+    lm.save(tmp_path / "plain")
+    lm.save(tmp_path / "compact", compact=True)
+    sizes = [(tmp_path / name).stat().st_size for name in ("plain", "compact")]
+    assert sizes[1] < 0.35 * sizes[0]
+    again = ULMFiTLanguageModel.load(tmp_path / "compact")
+    assert again.perplexity(TEXTS) == pytest.approx(lm.perplexity(TEXTS), rel=0.01)
+    for name, array in lm.state_.weights.items():
+        found = again.state_.weights[name]
+        assert found.dtype == array.dtype
+        step = np.abs(array).max(axis=-1, keepdims=True) / 127
+        assert np.abs(found - array).max() <= (step.max() / 2 * 1.001 if array.ndim == 2 else 0)
+    again.save(tmp_path / "twice", compact=True)
+    twice = ULMFiTLanguageModel.load(tmp_path / "twice")
+    for name, array in again.state_.weights.items():
+        assert np.allclose(twice.state_.weights[name], array, atol=1e-6)
+
+
+def test_a_compact_row_of_zeros_stays_zero(tmp_path):
+    lm = tiny_lm(pretrained=None).fit(TEXTS)
+    lm.state_.weights["encoder.embedding.weight"][3] = 0
+    lm.save(tmp_path / "compact", compact=True)
+    assert not ULMFiTLanguageModel.load(tmp_path / "compact").state_.weights["encoder.embedding.weight"][3].any()

@@ -1,0 +1,174 @@
+import gzip
+import json
+import lzma
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import sk_ulmfit.corpus
+from sk_ulmfit.corpus import CorpusError, corpus_files, is_packed, open_packed, pack_corpus, read_documents
+from sk_ulmfit.text import Vocabulary, tokenize
+
+DOCUMENTS = ["The lamp is on.\nIt is bright.", "The hub is off.", "A parcel is late again."]
+
+
+def documents_of(path, **options):
+    return [text.strip() for text in read_documents(path, **options)]
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress])
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_text_and_json_lines_are_told_apart_by_their_contents_also_compressed(tmp_path, compress, form):
+    if form == "text":
+        content = "\n\n".join(DOCUMENTS) + "\n"
+    else:
+        content = "".join(json.dumps({"id": 1, "text": text}) + "\n" for text in DOCUMENTS)
+    file = tmp_path / "corpus.of-any-name"
+    file.write_bytes(compress(content.encode()))
+    assert documents_of(file) == DOCUMENTS
+
+
+def test_a_folder_is_read_in_the_order_of_names_without_hidden_files(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "one").write_text("second")
+    (tmp_path / "a.jsonl").write_text('{"body": "first"}\n')
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "config").write_text("hidden")
+    assert [file.name for file in corpus_files(tmp_path)] == ["a.jsonl", "one"]
+    assert documents_of(tmp_path, field="body") == ["first", "second"]
+
+
+def test_blank_lines_also_with_spaces_separate_and_empty_documents_are_left_out(tmp_path):
+    (tmp_path / "c.txt").write_text("\ufeff\n  \nfirst\nstill first\n \n\n\nsecond", encoding="utf-8")
+    assert documents_of(tmp_path / "c.txt") == ["first\nstill first", "second"]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_very_long_document_is_cut_between_words_and_nothing_is_lost(tmp_path, monkeypatch, form):
+    monkeypatch.setattr(sk_ulmfit.corpus, "_LONGEST_DOCUMENT", 100)
+    lines = [f"line {i} of one long document" for i in range(50)]
+    content = "\n".join(lines) if form == "text" else json.dumps({"text": " ".join(lines)})
+    (tmp_path / "c").write_text(content)
+    found = list(read_documents(tmp_path / "c"))
+    assert len(found) > 5
+    assert " ".join(found).split() == " ".join(lines).split()
+    assert max(map(len, found)) < 200
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"good\n\nbad \xff byte", r"c, line 3, is not UTF-8 text \(byte 5\)"),
+        (b'{"text": "a"}\nnot json\n', "line 2, is not a JSON object"),
+        (b'{"text": "a"}\n{"body": "b", "n": 3}\n', "line 2, has no text in field 'text', but in: body"),
+        (lzma.compress(b"text " * 1000)[:-20], "damaged or cut off"),
+        (gzip.compress(b"text " * 1000)[:-20], "damaged or cut off"),
+    ],
+)
+def test_bad_files_are_named_with_the_line(tmp_path, content, message):
+    (tmp_path / "c").write_bytes(content)
+    with pytest.raises(CorpusError, match=message):
+        list(read_documents(tmp_path / "c"))
+
+
+def test_missing_and_empty_places_are_named(tmp_path):
+    with pytest.raises(CorpusError, match="no file or folder"):
+        list(read_documents(tmp_path / "nowhere"))
+    with pytest.raises(CorpusError, match="holds no files"):
+        list(read_documents(tmp_path))
+    with pytest.raises(CorpusError, match="holds no text"):
+        pack_corpus([], tmp_path / "tokens")
+    assert not (tmp_path / "tokens").exists()
+
+
+def words_of(packed, index):
+    return [packed.vocabulary.words[i] for i in packed.tokens[index]]
+
+
+def test_packed_ids_are_those_of_the_tokenizer_whatever_the_blocks(tmp_path, monkeypatch):
+    texts = [f"{text} Number {i}!" for i, text in enumerate(DOCUMENTS * 4)]
+    pack_corpus(texts, tmp_path / "whole", min_frequency=1)
+    monkeypatch.setattr(sk_ulmfit.corpus, "_CHARACTERS_AT_ONCE", 50)
+    monkeypatch.setattr(sk_ulmfit.corpus, "_TOKENS_AT_ONCE", 7)
+    reports = []
+    pack_corpus(texts, tmp_path / "parts", min_frequency=1, report=lambda *numbers: reports.append(numbers))
+    whole, parts = open_packed(tmp_path / "whole"), open_packed(tmp_path / "parts")
+    assert [words_of(parts, i) for i in range(len(texts))] == [tokenize(text) for text in texts]
+    assert whole.vocabulary == parts.vocabulary
+    assert whole.info["digest"] == parts.info["digest"]
+    assert np.array_equal(whole.tokens.ids, parts.tokens.ids)
+    assert len(reports) > 3
+    assert reports[-1] == (len(texts), sum(map(len, texts)), parts.info["n_tokens"])
+
+
+def test_ids_stay_on_disk_and_are_narrow(tmp_path):
+    pack_corpus(DOCUMENTS, tmp_path / "tokens", min_frequency=1)
+    ids = open_packed(tmp_path / "tokens").tokens.ids
+    assert isinstance(ids, np.memmap)
+    assert ids.dtype == np.uint16
+
+
+def test_the_vocabulary_keeps_the_frequent_words_and_unknown_ones_are_counted(tmp_path):
+    texts = ["lamp hub lamp hub", "lamp rare lamp"]
+    pack_corpus(texts, tmp_path / "tokens", min_frequency=2)
+    packed = open_packed(tmp_path / "tokens")
+    assert {"lamp", "hub"} <= set(packed.vocabulary.words)
+    assert "rare" not in packed.vocabulary
+    assert packed.info["n_unknown"] == 1
+
+
+def test_forgetting_rare_words_bounds_memory_and_spares_frequent_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(sk_ulmfit.corpus, "_CHARACTERS_AT_ONCE", 100)
+    monkeypatch.setattr(sk_ulmfit.corpus, "_MOST_WORDS", 40)
+    texts = [f"common frequent usual w{i}a w{i}b w{i}c" for i in range(60)]
+    pack_corpus(texts, tmp_path / "tokens", min_frequency=3)
+    packed = open_packed(tmp_path / "tokens")
+    assert {"common", "frequent", "usual"} <= set(packed.vocabulary.words)
+    assert packed.info["n_unknown"] == 180
+    assert words_of(packed, 59) == ["xxbos", "common", "frequent", "usual", "xxunk", "xxunk", "xxunk"]
+
+
+def test_a_broken_off_packing_leaves_nothing_behind(tmp_path):
+    def documents():
+        yield "one document"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack_corpus(documents(), tmp_path / "tokens")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_folder_is_left_alone(tmp_path):
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "tokens" / "thesis.txt").write_text("mine")
+    with pytest.raises(CorpusError, match="left alone"):
+        pack_corpus(DOCUMENTS, tmp_path / "tokens")
+    assert (tmp_path / "tokens" / "thesis.txt").read_text() == "mine"
+
+
+def test_damaged_ids_are_refused(tmp_path):
+    pack_corpus(DOCUMENTS, tmp_path / "tokens")
+    assert is_packed(tmp_path / "tokens")
+    ids = np.load(tmp_path / "tokens" / "ids.npy")
+    np.save(tmp_path / "tokens" / "ids.npy", ids[:-1])
+    with pytest.raises(CorpusError, match="only a part"):
+        open_packed(tmp_path / "tokens")
+    (tmp_path / "tokens" / "offsets.npy").unlink()
+    with pytest.raises(CorpusError, match="begin anew"):
+        open_packed(tmp_path / "tokens")
+
+
+@settings(max_examples=20, deadline=None)
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=8), step=st.integers(1, 12))
+def test_backward_turns_every_document_but_its_first_token(tmp_path_factory, lengths, step):
+    folder = tmp_path_factory.mktemp("packed")
+    texts = [" ".join(f"k{chr(97 + i)}{chr(97 + j)}z" for j in range(n)) for i, n in enumerate(lengths)]
+    pack_corpus(texts, folder / "tokens", min_frequency=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sk_ulmfit.corpus, "_TOKENS_AT_ONCE", step)
+        packed = open_packed(folder / "tokens", backward=True)
+    for index, text in enumerate(texts):
+        assert words_of(packed, index) == ["xxbos", *reversed(text.split())]
+    assert packed.vocabulary == Vocabulary(open_packed(folder / "tokens").vocabulary.words)

@@ -1,0 +1,241 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from sk_ulmfit import ULMFiTLanguageModel
+from sk_ulmfit.pretraining import CHECKPOINT, LOG, MODEL, PretrainingError
+from sk_ulmfit.training import pretrain
+from sk_ulmfit.weights import load_state
+
+TINY = {"emb_dim": 8, "hidden_dim": 12, "n_layers": 2, "batch_size": 4, "bptt": 10, "min_frequency": 1}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Sentences that a model can learn to predict: colours go round in a circle."""
+    rng = np.random.default_rng(0)
+    circle = ["red", "orange", "yellow", "green", "blue", "violet"]
+    file = tmp_path_factory.mktemp("corpus") / "colours.txt"
+    starts = rng.integers(6, size=300)
+    file.write_text("\n\n".join(" ".join(circle[(s + i) % 6] for i in range(20)) for s in starts), encoding="utf-8")
+    return file
+
+
+def weights_of(folder):
+    return load_state(folder / MODEL, "language_model").weights
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert np.array_equal(first[name], second[name]), name
+
+
+def run_in_a_process(corpus, out, **options):
+    code = (
+        "import sys, json, torch; torch.set_num_threads(1);"
+        "from sk_ulmfit.pretraining import pretrain;"
+        "pretrain(sys.argv[1], sys.argv[2], **json.loads(sys.argv[3]))"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, str(corpus), str(out), json.dumps({**TINY, **options})])
+
+
+def wait_for_steps(out, process, n):
+    """Wait until at least `n` steps of the run are on disk."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end and process.poll() is None:
+        lines = (out / LOG).read_text().splitlines() if (out / LOG).exists() else []
+        if lines and json.loads(lines[-1]).get("step", 0) >= n:
+            return
+        time.sleep(0.01)
+    assert process.poll() is None, "the run ended before it could be killed"
+
+
+def test_killed_three_times_it_ends_like_an_unbroken_run(corpus, tmp_path):
+    options = {"epochs": 2.5, "checkpoint_minutes": 0}
+    torch.set_num_threads(1)
+    pretrain(corpus, tmp_path / "whole", **TINY, **options)
+    last = [json.loads(line) for line in (tmp_path / "whole" / LOG).read_text().splitlines()][-2]["step"]
+    moments = sorted(random.Random(time.time()).sample(range(2, last - 5), 3))
+    for moment in moments:
+        process = run_in_a_process(corpus, tmp_path / "killed", **options)
+        wait_for_steps(tmp_path / "killed", process, moment)
+        process.kill()
+        process.wait()
+        assert not (tmp_path / "killed" / MODEL).exists()
+    pretrain(corpus, tmp_path / "killed", **TINY, **options)
+    assert "resumed" in (tmp_path / "killed" / LOG).read_text()
+    assert_equal(weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed"))
+
+
+def test_killed_while_it_tokenizes_it_begins_anew(corpus, tmp_path):
+    pretrain(corpus, tmp_path / "whole", **TINY, epochs=0.5)
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / ".tokens.part").mkdir()
+    (tmp_path / "killed" / ".tokens.part" / "numbered.bin").write_bytes(b"left behind")
+    pretrain(corpus, tmp_path / "killed", **TINY, epochs=0.5)
+    assert_equal(weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+def test_a_polite_stop_ends_the_step_and_keeps_it(corpus, tmp_path):
+    process = run_in_a_process(corpus, tmp_path / "run", epochs=1000, checkpoint_minutes=0.001)
+    wait_for_steps(tmp_path / "run", process, 5)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) != 0
+    logged = json.loads((tmp_path / "run" / LOG).read_text().splitlines()[-1])["step"]
+    kept = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)
+    assert kept["step"] == logged > 5
+
+
+def test_an_interrupt_in_python_reaches_the_caller_and_leaves_a_checkpoint(corpus, tmp_path):
+    def say(line):
+        if "loss" in line:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(corpus, tmp_path / "run", **TINY, epochs=1000, checkpoint_minutes=0, say=say)
+    assert (tmp_path / "run" / CHECKPOINT).exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_it_works_outside_the_main_thread(corpus, tmp_path):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(pretrain(corpus, tmp_path / "run", **TINY, epochs=0.2)))
+    thread.start()
+    thread.join()
+    assert found[0].kind == "language_model"
+
+
+def test_it_learns_and_says_how_well_on_held_out_documents(corpus, tmp_path):
+    lines = []
+    options = {**TINY, "emb_dim": 16, "hidden_dim": 32, "epochs": 12, "lr": 0.02, "validation_fraction": 0.05}
+    state = pretrain(corpus, tmp_path / "run", **options, say=lines.append)
+    log = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
+    assert 1 < log[-1]["held_out_perplexity"] < 2.0  # chance: 6
+    assert log[-1]["held_out_perplexity"] == pytest.approx(np.exp(state.history[-1]["valid_loss"]))
+    assert {"step", "tokens", "loss", "perplexity", "lr", "tokens_per_second", "elapsed"} <= log[0].keys()
+    assert any("tokens/s" in line and "perplexity" in line and "left" in line for line in lines)
+    lm = ULMFiTLanguageModel.load(tmp_path / "run" / MODEL)
+    assert lm.perplexity(["red orange yellow green blue violet red orange"]) < 4
+
+
+def test_the_backward_model_reads_from_the_end(corpus, tmp_path):
+    options = {**TINY, "epochs": 12, "lr": 0.02}
+    pretrain(corpus, tmp_path / "run", **options, backward=True)
+    lm = ULMFiTLanguageModel.load(tmp_path / "run" / MODEL)
+    text = "blue violet red orange yellow green blue violet"
+    turned = " ".join(reversed(text.split()))
+    assert lm.perplexity([text]) < 4
+    assert lm.perplexity([turned]) > 2 * lm.perplexity([text])
+    more = ULMFiTLanguageModel(tmp_path / "run" / MODEL, max_epochs=1, lr=1e-5, random_state=0).fit([text] * 10)
+    assert more.perplexity([text]) < 4  # fine-tuned and still reading backwards
+
+
+def test_token_ids_serve_another_run(corpus, tmp_path):
+    pretrain(corpus, tmp_path / "first", **TINY, epochs=0.2)
+    pretrain(tmp_path / "first" / "tokens", tmp_path / "second", **TINY, epochs=0.2)
+    assert not (tmp_path / "second" / "tokens").exists()
+    assert_equal(weights_of(tmp_path / "first"), weights_of(tmp_path / "second"))
+
+
+def test_a_finished_run_is_not_begun_again(corpus, tmp_path):
+    pretrain(corpus, tmp_path / "run", **TINY, epochs=0.2)
+    before = (tmp_path / "run" / MODEL).stat().st_mtime_ns
+    lines = []
+    pretrain(corpus, tmp_path / "run", **TINY, epochs=0.2, say=lines.append)
+    assert (tmp_path / "run" / MODEL).stat().st_mtime_ns == before
+    assert "done" in lines[-1]
+
+
+def test_a_folder_of_another_run_is_left_alone(corpus, tmp_path):
+    pretrain(corpus, tmp_path / "run", **TINY, epochs=0.2)
+    with pytest.raises(PretrainingError, match=r"epochs=0\.2, not 0\.5"):
+        pretrain(corpus, tmp_path / "run", **TINY, epochs=0.5)
+    with pytest.raises(PretrainingError, match="vocab_size=30000, not 16"):
+        pretrain(corpus, tmp_path / "run", **TINY, epochs=0.2, vocab_size=16)
+
+
+def test_two_processes_cannot_share_a_folder(corpus, tmp_path):
+    process = run_in_a_process(corpus, tmp_path / "run", epochs=1000, checkpoint_minutes=0.001)
+    try:
+        wait_for_steps(tmp_path / "run", process, 1)
+        with pytest.raises(PretrainingError, match="Another process"):
+            pretrain(corpus, tmp_path / "run", **TINY, epochs=1000, checkpoint_minutes=0.001)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_clock_ends_a_run_of_hours(corpus, tmp_path):
+    begin = time.monotonic()
+    pretrain(corpus, tmp_path / "run", **TINY, hours=2 / 3600)
+    assert 1.5 < time.monotonic() - begin < 20
+    log = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
+    assert log[0]["lr"] < 1e-4  # the schedule has run down
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 1, "hours": 1}, "epochs or hours, not both"),
+        ({"epochs": 0}, "epochs must be a number above 0"),
+        ({"lr": -1}, "lr must be a number above 0"),
+        ({"hidden_dim": 1.5}, "hidden_dim must be an integer"),
+        ({"precision": "int8"}, "precision must be one of"),
+        ({"device": "abacus"}, "device must be"),
+    ],
+)
+def test_wrong_parameters_are_named_before_anything_is_done(corpus, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        pretrain(corpus, tmp_path / "run", **{**TINY, **options})
+    assert not (tmp_path / "run").exists()
+
+
+def test_diverging_stops_with_a_hint(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *args: None)
+    with pytest.raises(PretrainingError, match=r"diverged.*Pass a learning rate below lr=1e"):
+        pretrain(corpus, tmp_path / "run", **TINY, epochs=3, lr=1e38, gradient_clip=None)
+
+
+def test_a_corpus_of_one_document_needs_no_held_out_part(tmp_path):
+    (tmp_path / "one.txt").write_text("the lamp is on and the hub is off " * 50)
+    with pytest.raises(PretrainingError, match="validation_fraction=0"):
+        pretrain(tmp_path / "one.txt", tmp_path / "run", **TINY)
+    state = pretrain(tmp_path / "one.txt", tmp_path / "run", **TINY, validation_fraction=0)
+    assert "valid_loss" not in state.history[-1]
+
+
+def test_a_damaged_checkpoint_is_named(corpus, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / CHECKPOINT).write_bytes(b"not a checkpoint")
+    with pytest.raises(PretrainingError, match="damaged"):
+        pretrain(corpus, tmp_path / "run", **TINY)
+
+
+def test_global_generators_are_left_as_they_were(corpus, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    pretrain(corpus, tmp_path / "run", **TINY, epochs=0.2)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_training_on_token_ids_imports_nothing_but_torch_and_numpy(corpus, tmp_path):
+    pretrain(corpus, tmp_path / "first", **TINY, epochs=0.1)
+    code = (
+        "import sys; from sk_ulmfit.pretraining import pretrain;"
+        f"pretrain({str(tmp_path / 'first' / 'tokens')!r}, {str(tmp_path / 'run')!r}, epochs=0.1, emb_dim=8,"
+        "hidden_dim=12, n_layers=2); print(sorted({'spacy', 'sklearn', 'skorch', 'scipy'} & sys.modules.keys()))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
