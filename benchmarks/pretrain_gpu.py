@@ -355,7 +355,7 @@ def _parser() -> argparse.ArgumentParser:
         "--batch-sizes", type=int, nargs="+", default=[64, 128, 256, 512], help="%(default)s by default"
     )
     command.add_argument("--n-steps", type=int, default=30, help="steps timed for each batch size")
-    command.add_argument("--n-words", type=int, default=30_000, help="size of the vocabulary")
+    command.add_argument("--n-words", type=int, default=29_000, help="size of the vocabulary")
     add_settings(command, [*SIZES, "bptt", "dropout_multiplier"])
     command = add("train", train, "tokens", "out")
     command.add_argument("--hours", type=float, required=True, help="hours of training")
