@@ -34,13 +34,13 @@ import torch
 
 from sk_ulmfit.assembly import build_language_model
 from sk_ulmfit.batching import StreamBatches, StreamDataset
-from sk_ulmfit.corpus import IDS, INFO, OFFSETS, VOCABULARY, CorpusError, PackedCorpus, is_packed, open_packed
+from sk_ulmfit.corpus import IDS, INFO, OFFSETS, VOCABULARY, CorpusError, is_packed, open_packed
 from sk_ulmfit.device import resolve_device
 from sk_ulmfit.likelihood import negative_log_likelihood
 from sk_ulmfit.modules import detach
 from sk_ulmfit.optimizer import RowAdamW
 from sk_ulmfit.precision import training_precision, widest_layer
-from sk_ulmfit.pretraining import CHECKPOINT, MODEL, PretrainingError, hold_out, pretrain
+from sk_ulmfit.pretraining import CHECKPOINT, MODEL, PretrainingError, hold_out, model_config, pretrain
 from sk_ulmfit.text import TokenIds
 from sk_ulmfit.weights import ModelFileError, ModelState, load_state, save_state
 
@@ -181,23 +181,12 @@ def unpack(parts: Path, tokens: Path) -> None:
         with lzma.open(part / ARCHIVE) as file, tarfile.open(fileobj=file, mode="r|") as tar:
             tar.extractall(part, filter="data")
         (part / ARCHIVE).unlink()
-        packed = open_packed(part)
-        if _digest(packed) != packed.info["digest"]:
-            raise TransferError(f"The token ids in {parts} do not match their digest; pack them again.")
-        del packed
+        open_packed(part)  # checks the digest
         os.replace(part, tokens)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     info = open_packed(tokens).info
     print(f"{tokens}: {info['n_tokens']:,} tokens, {info['n_documents']:,} documents, digest {info['digest']}")
-
-
-def _digest(packed: PackedCorpus) -> str:
-    digest = hashlib.blake2b(packed.vocabulary.to_json().encode(), digest_size=16)
-    ids = packed.tokens.ids
-    for start in range(0, len(ids), PIECE):
-        digest.update(np.ascontiguousarray(ids[start : start + PIECE]).tobytes())
-    return digest.hexdigest()
 
 
 def train(tokens: Path, out: Path, hours: float, device: str, precision: str, settings: dict[str, Any]) -> None:
@@ -226,12 +215,7 @@ def weights(run: Path, tokens: Path, path: Path) -> None:
     made, packed = kept["pretraining"], open_packed(tokens)
     if made["digest"] != packed.info["digest"]:
         raise TransferError(f"The run in {run} read other token ids than those in {tokens}.")
-    config = {
-        **{name: made[name] for name in SIZES},
-        "language": packed.info["language"],
-        "direction": "backward" if made["backward"] else "forward",
-        "pretraining": made,
-    }
+    config = model_config(made, packed.info)
     arrays = {name: tensor.numpy() for name, tensor in kept["module"].items()}
     save_state(ModelState("language_model", config, packed.vocabulary, arrays), path, compact=True)
     print(f"{path}: {path.stat().st_size:,} bytes, after {kept['step']:,} steps, {kept['tokens'] / 1e6:.2f} M tokens")

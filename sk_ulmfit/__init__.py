@@ -1,6 +1,7 @@
 """ULMFiT for scikit-learn: multi-label text classification from raw text."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,15 +14,15 @@ __version__ = "0.1.0"
 _HOMES = {"ULMFiTLanguageModel": "language_model", "ULMFiTMultiLabelClassifier": "classifier"}
 
 
-def __getattr__(name: str) -> Any:
-    """Import an estimator or a module when it is first asked for: pre-training needs neither of the estimators."""
-    try:
-        module = import_module(f"sk_ulmfit.{_HOMES.get(name, name)}")
-    except ModuleNotFoundError as error:
-        if error.name != f"sk_ulmfit.{name}":
-            raise
-        raise AttributeError(f"module 'sk_ulmfit' has no attribute {name!r}") from None
-    return getattr(module, name) if name in _HOMES else module
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import an estimator or a module when it is first asked for: pre-training needs neither of the estimators."""
+        module = _HOMES.get(name, name)
+        if module.startswith("_") or find_spec(f"sk_ulmfit.{module}") is None:
+            raise AttributeError(f"module 'sk_ulmfit' has no attribute {name!r}")
+        loaded = import_module(f"sk_ulmfit.{module}")
+        return getattr(loaded, name) if name in _HOMES else loaded
 
 
 def __dir__() -> list[str]:

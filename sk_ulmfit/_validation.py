@@ -160,3 +160,8 @@ def check_training_parameters(estimator: Any, schedules: tuple[str, ...], precis
     check_number("verbose", estimator.verbose, low=0, integer=True)
     check_choice("schedule", estimator.schedule, schedules)
     check_choice("precision", estimator.precision, precisions)
+
+
+def plain_number(value: Any) -> Any:
+    """Turn a number of numpy into Python's, as JSON and torch want it."""
+    return value.item() if isinstance(value, np.generic) else value

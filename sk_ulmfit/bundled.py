@@ -50,13 +50,15 @@ def default_model(language: str, device: str) -> Path | None:
     return _file(names[0] if device.startswith("cuda") else names[-1])
 
 
-def model_file(given: str | os.PathLike[str]) -> Path:
+def model_file(given: str | os.PathLike[str], device: str = "cpu") -> Path:
     """Find the file of a model.
 
     Parameters
     ----------
     given : str or path-like
-        Name of a bundled model, or a path.
+        Name of a bundled model, "auto" (`default_model` for English), or a path.
+    device : str, default="cpu"
+        Device of torch, which "auto" depends on.
 
     Returns
     -------
@@ -68,7 +70,9 @@ def model_file(given: str | os.PathLike[str]) -> Path:
     ModelFileError
         If a bundled model is named that this installation has not.
     """
-    if given not in LANGUAGES:
+    if given == "auto" and (found := default_model("en", device)) is not None:
+        return found
+    if given != "auto" and given not in LANGUAGES:
         return Path(given)
     if not _file(str(given)).is_file():
         there = ", ".join(map(repr, bundled_models())) or "none"

@@ -17,23 +17,21 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sk_ulmfit._validation import check_choice, check_number, check_texts, check_training_parameters
+from sk_ulmfit._validation import check_choice, check_number, check_texts, check_training_parameters, plain_number
 from sk_ulmfit.assembly import plain_weights
 from sk_ulmfit.device import resolve_device
 from sk_ulmfit.labels import check_labels, label_lists, warn_constant
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.precision import PRECISIONS, prediction_precision, widest_layer
-from sk_ulmfit.text import numericalize
 from sk_ulmfit.thresholds import check_thresholds
 from sk_ulmfit.training import (
     SCHEDULES,
     TrainingSettings,
-    plain_number,
     predict_proba,
     restore_classifier_net,
     train_classifier,
 )
-from sk_ulmfit.weights import ModelFileError, ModelState, load_state, save_state
+from sk_ulmfit.weights import ModelFileError, ModelState, encode, load_state, save_state
 
 
 class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -280,8 +278,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         """
         check_is_fitted(self)
         config = self._config
-        direction = config.get("direction", "forward")
-        corpus = numericalize(check_texts(X), self.vocabulary_, config["language"], self.n_jobs, direction)
+        corpus = encode(check_texts(X), self.vocabulary_, config, self.n_jobs)
         check_choice("precision", self.precision, PRECISIONS)
         shifts = config.get("shifts", {})
         precision = prediction_precision(self.precision, self.net_.device, widest_layer(config), shifts)
@@ -525,7 +522,7 @@ def _plain(name: str, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {"by_name": [[plain_number(key), float(number)] for key, number in value.items()]}
         return np.asarray(value, float).tolist()
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, Path):  # "./en" stays a path; "en" would name a bundled model
+        return str(value) if value.parent != Path() else os.path.join(os.curdir, value)
     value = plain_number(value)
     return value if isinstance(value, (bool, int, float, str)) else None

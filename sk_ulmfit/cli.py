@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sk_ulmfit.datasets import load_table, write_table
 from sk_ulmfit.demo import report, run_demo
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
 from sk_ulmfit.precision import PRECISIONS
-from sk_ulmfit.pretraining import MODEL
+from sk_ulmfit.pretraining import CHECKPOINT, MODEL
 from sk_ulmfit.weights import check_target
 
 PREDICTED, PROBABILITY = "predicted_labels", "proba_"
@@ -46,14 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning
             options.run(options)
     except torch.OutOfMemoryError:
-        print(f"sk-ulmfit {options.command}: the GPU has too little memory; pass --device cpu.", file=sys.stderr)
+        way_out = "a smaller --batch-size" if options.command == "pretrain" else "--device cpu"
+        print(f"sk-ulmfit {options.command}: the GPU has too little memory; pass {way_out}.", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
         print(f"sk-ulmfit {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         what = "nothing was written"
-        if options.command == "pretrain":
+        if options.command == "pretrain" and (options.out / CHECKPOINT).exists():
             what = f"the same command goes on from the checkpoint in {options.out}"
         print(f"sk-ulmfit {options.command}: interrupted; {what}.", file=sys.stderr)
         return 130
@@ -173,16 +175,23 @@ def pretrain(options: argparse.Namespace) -> None:
     """Pre-train a language model on a corpus."""
     names = [name for name in signature(training.pretrain).parameters if name not in ("corpus", "out", "say")]
     given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
-    say = None if options.quiet else _progress_line()
-    state = training.pretrain(options.corpus, options.out, say=say, **given)
+    try:
+        state = training.pretrain(options.corpus, options.out, say=None if options.quiet else _say_progress, **given)
+    finally:
+        if not options.quiet and sys.stderr.isatty():
+            print(file=sys.stderr)
     sizes = "/".join(str(state.config[name]) for name in SIZES)
+    if "valid_loss" in state.history[-1]:
+        print(f"Perplexity on held-out documents: {math.exp(state.history[-1]['valid_loss']):.2f}.")
     print(f"The language model ({sizes}, {len(state.vocabulary)} words) is in {options.out / MODEL}.")
 
 
-def _progress_line() -> Callable[[str], None]:
-    """Give what writes a line of progress: over the one before on a terminal, below it elsewhere."""
-    end = "\r" if sys.stderr.isatty() else "\n"
-    return lambda line: print(f"{line:<100}", end=end, file=sys.stderr, flush=True)
+def _say_progress(line: str) -> None:
+    """Write a line of progress: over the one before on a terminal, below it elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
+    else:
+        print(line, file=sys.stderr, flush=True)
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -330,26 +339,28 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     command.add_argument("--epochs", type=float, metavar="X", help="passes over the corpus (default: 1)")
     command.add_argument("--hours", type=float, metavar="X", help="hours of training, instead of --epochs")
-    for name, text in (
-        ("emb_dim", "width of the embedding"),
-        ("hidden_dim", "width of the LSTM layers"),
-        ("n_layers", "LSTM layers"),
-        ("vocab_size", "most words"),
-        ("min_frequency", "rarer words become unknown"),
-        ("language", "language code of the tokenizer"),
-        ("field", "field of a JSON line that holds the text"),
-        ("lr", "largest learning rate"),
-        ("batch_size", "text streams read side by side"),
-        ("bptt", "tokens per window"),
-        ("dropout_multiplier", "factor on the dropout rates"),
-        ("validation_fraction", "share of the tokens that is held out"),
-        ("checkpoint_minutes", "minutes between checkpoints"),
-        ("seed", "source of all randomness"),
+    parameters = signature(training.pretrain).parameters
+    for name, of_type, text in (
+        ("emb_dim", int, "width of the embedding"),
+        ("hidden_dim", int, "width of the LSTM layers"),
+        ("n_layers", int, "LSTM layers"),
+        ("vocab_size", int, "most words (default: 30000)"),
+        ("min_frequency", int, "rarer words become unknown (default: 3)"),
+        ("language", str, "language code of the tokenizer (default: en)"),
+        ("field", str, "field of a JSON line that holds the text"),
+        ("lr", float, "largest learning rate"),
+        ("batch_size", int, "text streams read side by side"),
+        ("bptt", int, "tokens per window"),
+        ("dropout_multiplier", float, "factor on the dropout rates"),
+        ("validation_fraction", float, "share of the tokens that is held out"),
+        ("checkpoint_minutes", float, "minutes between checkpoints"),
+        ("seed", int, "source of all randomness"),
     ):
-        default = signature(training.pretrain).parameters[name].default
-        metavar = {str: "NAME", int: "N", float: "X"}[type(default)]
+        default = parameters[name].default
+        metavar = {str: "NAME", int: "N", float: "X"}[of_type]
         flag = "--random-state" if name == "seed" else "--" + name.replace("_", "-")
-        command.add_argument(flag, dest=name, type=type(default), metavar=metavar, help=f"{text} (default: {default})")
+        text += "" if default is None else f" (default: {default})"
+        command.add_argument(flag, dest=name, type=of_type, default=default, metavar=metavar, help=text)
     command.add_argument("--backward", action="store_true", help="read every document from its end")
     command.add_argument(
         "--precision", choices=PRECISIONS[:3], default="auto", help="arithmetic of the training (default: auto)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import itertools
@@ -22,8 +23,9 @@ from sk_ulmfit.text import TokenIds, Vocabulary, tokenize_corpus
 
 IDS, OFFSETS, VOCABULARY, INFO = "ids.npy", "offsets.npy", "vocabulary.json", "corpus.json"
 BACKWARD_IDS = "ids-backward.npy"
+RUN_MARK = ".sk_ulmfit-run"  # a file in every folder of a pre-training run
 
-_XZ, _GZIP = b"\xfd7zXZ\x00", b"\x1f\x8b"
+_XZ, _GZIP, _BOM = b"\xfd7zXZ\x00", b"\x1f\x8b", b"\xef\xbb\xbf"
 _LONGEST_DOCUMENT = 1_000_000  # characters; a longer one is cut at the end of a line
 _CHARACTERS_AT_ONCE = 16_000_000
 _MOST_WORDS = 3_000_000  # distinct words counted side by side; beyond, the rarest are forgotten
@@ -34,14 +36,16 @@ class CorpusError(ValueError):
     """A corpus cannot be read, or its token ids are not usable."""
 
 
-def corpus_files(path: str | os.PathLike[str]) -> list[Path]:
+def corpus_files(path: str | os.PathLike[str], exclude: str | os.PathLike[str] | None = None) -> list[Path]:
     """List the files of a corpus.
 
     Parameters
     ----------
     path : path-like
-        A file, or a folder whose files, also in its subfolders, are taken in the order of their names; hidden ones
-        are left out.
+        A file, or a folder whose files, also in its subfolders, are taken in the order of their names. Hidden files,
+        folders of token ids and folders of pre-training runs are left out.
+    exclude : path-like, default=None
+        A folder to leave out too.
 
     Returns
     -------
@@ -51,30 +55,49 @@ def corpus_files(path: str | os.PathLike[str]) -> list[Path]:
     Raises
     ------
     CorpusError
-        If there is none.
+        If there is none, or a folder cannot be read.
     """
     path = Path(path)
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise CorpusError(f"There is no file or folder {path}; give a text file, a JSON lines file, or a folder.")
-    found = sorted(
-        file
-        for file in path.rglob("*")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
+    found: list[Path] = []
+    seen = set() if exclude is None else {_identity(Path(exclude))}
+    for folder, subfolders, names in os.walk(path, followlinks=True, onerror=_unreadable):
+        here = Path(folder)
+        if _identity(here) in seen or (here != path and ((here / RUN_MARK).exists() or is_packed(here))):
+            subfolders.clear()
+            continue
+        seen.add(_identity(here))
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        found += [here / name for name in names if not name.startswith(".") and (here / name).is_file()]
     if not found:
         raise CorpusError(f"The folder {path} holds no files; give one with text or JSON lines files.")
-    return found
+    return sorted(found)
 
 
-def describe(path: str | os.PathLike[str]) -> str:
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _unreadable(error: OSError) -> None:
+    raise CorpusError(f"The folder {error.filename} cannot be read ({error.strerror}).") from None
+
+
+def describe(path: str | os.PathLike[str], exclude: str | os.PathLike[str] | None = None) -> str:
     """Name a corpus and its size, which tells it from another of the same name."""
-    n_bytes = sum(file.stat().st_size for file in corpus_files(path))
-    return f"{Path(path).name} ({n_bytes:,} bytes)"
+    n_bytes = sum(file.stat().st_size for file in corpus_files(path, exclude))
+    return f"{Path(path).resolve().name} ({n_bytes:,} bytes)"
 
 
-def read_documents(path: str | os.PathLike[str], field: str = "text") -> Iterator[str]:
+def read_documents(
+    path: str | os.PathLike[str], field: str = "text", exclude: str | os.PathLike[str] | None = None
+) -> Iterator[str]:
     """Read the documents of a corpus one by one.
 
     What a file holds is seen from its contents. JSON lines (the first line is a JSON object): one document a line,
@@ -87,6 +110,8 @@ def read_documents(path: str | os.PathLike[str], field: str = "text") -> Iterato
         A file, or a folder of files (`corpus_files`).
     field : str, default="text"
         Field of a JSON line that holds the text.
+    exclude : path-like, default=None
+        A folder to leave out.
 
     Yields
     ------
@@ -96,17 +121,23 @@ def read_documents(path: str | os.PathLike[str], field: str = "text") -> Iterato
     Raises
     ------
     CorpusError
-        If a file is not UTF-8 text, or damaged, or a line is not JSON, or has no such field.
+        If a file cannot be read, is not UTF-8 text, or damaged, or a line is not JSON, or has no such field.
     """
-    for file in corpus_files(path):
+    for file in corpus_files(path, exclude):
         try:
-            with _open(file) as lines:
-                first = lines.peek(1_000_000)[:1_000_000]  # type: ignore[attr-defined]
-                documents = _json_documents if _is_json_lines(first) else _plain_documents
-                for text in documents(file, lines, field):
-                    yield from _pieces(text)
+            with _open(file) as stream:
+                lines = _lines(file, stream)
+                first = next((line for line in lines if line[1].strip()), (1, ""))
+                lines = itertools.chain([first], lines)
+                if _is_json_lines(file, first[1]):
+                    for text in _json_documents(file, lines, field):
+                        yield from _pieces(text)
+                else:
+                    yield from _plain_documents(lines)
         except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
             raise CorpusError(f"{file} is damaged or cut off ({error}); fetch or compress it again.") from None
+        except OSError as error:
+            raise CorpusError(f"{file} cannot be read ({error.strerror or error}).") from None
 
 
 def _open(file: Path) -> IO[bytes]:
@@ -119,22 +150,43 @@ def _open(file: Path) -> IO[bytes]:
     return file.open("rb")
 
 
-def _is_json_lines(start: bytes) -> bool:
-    return start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+def _lines(file: Path, stream: IO[bytes]) -> Iterator[tuple[int, str]]:
+    """Give the numbers of lines and the lines; a very long one, unless it may be JSON, in pieces."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    start: bytes = stream.peek(2**16)  # type: ignore[attr-defined]
+    limit = -1 if start.removeprefix(_BOM).lstrip()[:1] == b"{" else _LONGEST_DOCUMENT
+    number = 1
+    while True:
+        line = stream.readline(limit)
+        try:
+            text = decoder.decode(line, final=not line or line.endswith(b"\n"))
+        except UnicodeDecodeError as error:
+            raise CorpusError(
+                f"{file}, line {number}, is not UTF-8 text (byte {error.start + 1}); convert the file to UTF-8."
+            ) from None
+        if not line:
+            return
+        yield number, text.removeprefix("\ufeff") if number == 1 else text
+        number += line.endswith(b"\n")
 
 
-def _decode(file: Path, number: int, line: bytes) -> str:
+def _is_json_lines(file: Path, line: str) -> bool:
+    line = line.strip()
     try:
-        return line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
+        if line.startswith("{") and isinstance(json.loads(line), dict):
+            return True
+    except ValueError:
+        pass
+    if line in ("{", "[") or line.startswith(('{"', '[{"')):
         raise CorpusError(
-            f"{file}, line {number}, is not UTF-8 text (byte {error.start + 1}); convert the file to UTF-8."
-        ) from None
+            f"{file} looks like JSON, but its first line is not a whole object; write it as JSON lines: one object a "
+            "line, nothing around them."
+        )
+    return False
 
 
-def _json_documents(file: Path, lines: Iterable[bytes], field: str) -> Iterator[str]:
-    for number, line in enumerate(lines, 1):
-        text = _decode(file, number, line)
+def _json_documents(file: Path, lines: Iterable[tuple[int, str]], field: str) -> Iterator[str]:
+    for number, text in lines:
         if not text.strip():
             continue
         try:
@@ -153,28 +205,34 @@ def _json_documents(file: Path, lines: Iterable[bytes], field: str) -> Iterator[
         yield row[field]
 
 
-def _plain_documents(file: Path, lines: Iterable[bytes], field: str) -> Iterator[str]:
+def _plain_documents(lines: Iterable[tuple[int, str]]) -> Iterator[str]:
     block: list[str] = []
     size = 0
-    for number, line in enumerate(lines, 1):
-        text = _decode(file, number, line)
-        if text.strip() and size < _LONGEST_DOCUMENT:
+    for _, text in lines:
+        if text.strip():
             block.append(text)
             size += len(text)
-            continue
-        yield "".join(block)
-        block, size = [text], len(text)
-    yield "".join(block)
+            if size > _LONGEST_DOCUMENT:
+                *whole, rest = _pieces("".join(block), keep_end=True)
+                yield from whole
+                block, size = [rest], len(rest)
+        elif text.endswith("\n") or not text:
+            yield from _pieces("".join(block))
+            block, size = [], 0
+    yield from _pieces("".join(block))
 
 
-def _pieces(text: str) -> Iterator[str]:
-    while text.strip():
-        end = len(text)
-        if end > _LONGEST_DOCUMENT:
-            end = text.rfind("\n", 0, _LONGEST_DOCUMENT) + 1 or text.rfind(" ", 0, _LONGEST_DOCUMENT) + 1
-            end = end or _LONGEST_DOCUMENT
-        yield text[:end]
-        text = text[end:]
+def _pieces(text: str, keep_end: bool = False) -> Iterator[str]:
+    """Cut a text that is too long, at ends of lines if possible; with `keep_end` the last piece may be empty."""
+    start = 0
+    while len(text) - start > _LONGEST_DOCUMENT:
+        most = start + _LONGEST_DOCUMENT
+        end = text.rfind("\n", start, most) + 1 or text.rfind(" ", start, most) + 1 or most
+        yield text[start:end]
+        start = end
+    rest = text[start:]
+    if keep_end or rest.strip():
+        yield rest
 
 
 @dataclass(frozen=True)
@@ -210,12 +268,13 @@ def pack_corpus(
     min_frequency: int = 3,
     n_jobs: int | None = None,
     source: str = "",
+    field: str = "",
     report: Callable[[int, int, int], None] | None = None,
 ) -> None:
     """Tokenize documents into a folder of memory-mapped files, completely or not at all.
 
-    Memory stays bounded: the text is read in blocks, and of more than some million distinct words the rarest are
-    forgotten.
+    Memory stays bounded, but for some bytes per distinct word: the text is read in blocks, and of more than three
+    million distinct words the rarest are forgotten.
 
     Parameters
     ----------
@@ -231,8 +290,8 @@ def pack_corpus(
         Rarer words become unknown.
     n_jobs : int or None, default=None
         Worker processes that tokenize.
-    source : str, default=""
-        Where the documents come from, to be kept with them.
+    source, field : str, default=""
+        Where the documents come from, and in which field they stood, to be kept with them.
     report : callable, default=None
         Called after every block with the numbers of documents, characters and tokens so far.
 
@@ -249,8 +308,11 @@ def pack_corpus(
     try:
         part.mkdir()
         info = _write(documents, part, language, vocab_size, min_frequency, n_jobs, report)
-        info |= {"language": language, "source": source, "vocab_size": vocab_size, "min_frequency": min_frequency}
+        info |= {"language": language, "vocab_size": vocab_size, "min_frequency": min_frequency}
+        info |= {"source": source, "field": field}
         (part / INFO).write_text(json.dumps(info, indent=1), encoding="utf-8")
+        for file in part.iterdir():
+            _sync(file)
         os.replace(part, folder)
     except OSError as error:
         raise CorpusError(f"{folder} could not be written ({error}); choose another place.") from None
@@ -279,7 +341,8 @@ def _write(
             table = np.array([index[word] if word in index else next(new) for word in words], np.int64)
             n_numbers = next(new)
             index.update(zip(words, table.tolist(), strict=True))
-            counts = np.concatenate([counts, np.zeros(n_numbers - len(counts), np.int64)])
+            if n_numbers > len(counts):
+                counts = np.concatenate([counts, np.zeros(2 * n_numbers - len(counts), np.int64)])
             counts[table] += np.bincount(block.ids, minlength=len(words))
             file.write(table.astype(np.int32)[block.ids].tobytes())
             lengths.append(block.lengths)
@@ -298,16 +361,15 @@ def _write(
     lookup = np.full(n_numbers, vocabulary.unk, np.int64)
     lookup[numbers] = vocabulary.lookup(words)
     lookup = lookup.astype(np.uint16 if len(vocabulary) <= 2**16 else np.int32)
-    source = np.memmap(numbered, np.int32, "r")
-    n_unknown, digest = 0, hashlib.blake2b(vocabulary.to_json().encode(), digest_size=16)
+    n_unknown = 0
 
     def blocks() -> Iterator[NDArray[Any]]:
         nonlocal n_unknown
-        for start in range(0, n_tokens, _TOKENS_AT_ONCE):
-            ids = lookup[source[start : start + _TOKENS_AT_ONCE]]
-            n_unknown += int((ids == vocabulary.unk).sum())
-            digest.update(ids.tobytes())
-            yield ids
+        with numbered.open("rb") as file:
+            while len(block := np.fromfile(file, np.int32, _TOKENS_AT_ONCE)):
+                ids = lookup[block]
+                n_unknown += int((ids == vocabulary.unk).sum())
+                yield ids
 
     _write_array(folder / IDS, blocks(), lookup.dtype, n_tokens)
     numbered.unlink()
@@ -319,7 +381,7 @@ def _write(
         "n_characters": n_characters,
         "n_tokens": n_tokens,
         "n_unknown": n_unknown,
-        "digest": digest.hexdigest(),
+        "digest": digest(vocabulary, np.load(folder / IDS, mmap_mode="r")),
     }
 
 
@@ -330,6 +392,19 @@ def _write_array(path: Path, blocks: Iterable[NDArray[Any]], dtype: np.dtype[Any
         np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:
             file.write(block.tobytes())
+
+
+def _sync(file: Path) -> None:
+    with file.open("r+b") as opened:
+        os.fsync(opened.fileno())
+
+
+def digest(vocabulary: Vocabulary, ids: NDArray[Any]) -> str:
+    """Give a checksum of a vocabulary and the ids of a corpus."""
+    result = hashlib.blake2b(vocabulary.to_json().encode(), digest_size=16)
+    for start in range(0, len(ids), _TOKENS_AT_ONCE):
+        result.update(ids[start : start + _TOKENS_AT_ONCE].tobytes())
+    return result.hexdigest()
 
 
 def _blocks(documents: Iterable[str]) -> Iterator[list[str]]:
@@ -371,16 +446,14 @@ def open_packed(folder: str | os.PathLike[str], backward: bool = False) -> Packe
         vocabulary = Vocabulary.from_json((folder / VOCABULARY).read_text(encoding="utf-8"))
         offsets = np.load(folder / OFFSETS)
         ids = np.load(folder / IDS, mmap_mode="r")
-        if backward:
-            ids = _backward(folder, ids, offsets)
-        complete = len(ids) == offsets[-1] == info["n_tokens"]
-    except (OSError, ValueError, KeyError) as error:
+        whole = len(ids) == offsets[-1] == info["n_tokens"] and info["digest"] == digest(vocabulary, ids)
+    except (OSError, EOFError, ValueError, KeyError) as error:
         raise CorpusError(
             f"{folder} holds no token ids that can be read ({error}); remove it and begin anew."
         ) from None
-    if not complete:
-        raise CorpusError(f"{folder} holds only a part of its token ids; remove it and begin anew.")
-    return PackedCorpus(TokenIds(ids, offsets), vocabulary, info)
+    if not whole:
+        raise CorpusError(f"The token ids in {folder} are damaged; remove the folder and begin anew.")
+    return PackedCorpus(TokenIds(_backward(folder, ids, offsets) if backward else ids, offsets), vocabulary, info)
 
 
 def _backward(folder: Path, ids: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[Any]:
@@ -395,7 +468,12 @@ def _backward(folder: Path, ids: NDArray[Any], offsets: NDArray[np.int64]) -> ND
                 yield TokenIds(block, offsets[begin : end + 1] - offsets[begin]).reversed().ids
                 begin = end
 
-        part = folder / f".{BACKWARD_IDS}.part"
-        _write_array(part, blocks(), ids.dtype, len(ids))
-        os.replace(part, folder / BACKWARD_IDS)
+        part = folder / f".{BACKWARD_IDS}.{os.getpid()}.part"
+        try:
+            _write_array(part, blocks(), ids.dtype, len(ids))
+            _sync(part)
+            os.replace(part, folder / BACKWARD_IDS)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise CorpusError(f"The ids for reading backwards could not be written to {folder} ({error}).") from None
     return np.load(folder / BACKWARD_IDS, mmap_mode="r")

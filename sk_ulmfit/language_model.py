@@ -40,7 +40,8 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         Language model to fine-tune: the name of one that comes with the package, or the path of a saved one. Its sizes
         are kept, words it knows keep their embedding, new words get the mean embedding. "auto" takes the bundled
         English model, "en" on a GPU and "en-small" on a CPU, as far as they are there, if `language` is English and
-        no size differs from its default; else random weights. None starts from random weights.
+        no size differs from its default; else random weights. None starts from random weights; pass it for a search
+        over sizes, since one of them may be the default.
     max_epochs : int, default=10
         Passes over the texts; 0 only builds the vocabulary.
     lr : float, default=0.004
@@ -276,8 +277,8 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         path : path-like
             File to write. A model there is replaced; any other file is left alone.
         compact : bool, default=False
-            Round the weights to 8 bits with one scale per row: a quarter of the size, for a perplexity that is
-            less than 1 % higher.
+            Round the weights to 8 bits with one scale per row: a quarter of the size. It costs the bundled models less
+            than 1 % in perplexity.
 
         Raises
         ------
@@ -293,7 +294,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         path : path-like
-            File to read, of which no code is run; or "en" or "en-small".
+            File to read, of which no code is run; or the name of a bundled model, or "auto".
         device : str, default="auto"
             Device to use from now on.
 
@@ -307,7 +308,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         ModelFileError
             If the file is missing, foreign or damaged.
         """
-        return cls._from_state(load_state(model_file(path), "language_model"), device)
+        return cls._from_state(load_state(model_file(path, resolve_device(device)), "language_model"), device)
 
     @classmethod
     def from_fastai(
@@ -340,7 +341,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
     def _from_state(cls, state: ModelState, device: str) -> ULMFiTLanguageModel:
         config = state.config
         model = cls(None, **{name: config[name] for name in SIZES}, language=config["language"], device=device)
-        model.state_ = state
+        model.state_, model.pretrained_ = state, None
         return model
 
     def _fitted(self) -> ModelState:

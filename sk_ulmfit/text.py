@@ -138,10 +138,12 @@ class TokenIds:
 
     def reversed(self) -> TokenIds:
         """Turn every document round, for a model that reads backwards; the first token, ``xxbos``, stays first."""
-        numbers = np.repeat(np.arange(len(self)), self.lengths)
-        place = np.arange(len(self.ids)) + self.offsets[0]
-        first = self.offsets[numbers]
-        ids = self.ids[np.where(place == first, place, first + self.offsets[numbers + 1] - place)]
+        ids = np.empty_like(self.ids)
+        for start in range(0, len(self), _DOCUMENTS_AT_ONCE):  # index arrays of bounded size
+            offsets = self.offsets[start : start + _DOCUMENTS_AT_ONCE + 1]
+            place = np.arange(offsets[0], offsets[-1])
+            first, end = (np.repeat(edge, np.diff(offsets)) for edge in (offsets[:-1], offsets[1:]))
+            ids[place] = self.ids[np.where(place == first, place, first + end - place)]
         return TokenIds(ids, self.offsets)
 
     def map_ids(self, table: NDArray[np.integer[Any]]) -> TokenIds:
@@ -496,11 +498,7 @@ def concatenate(parts: Sequence[TokenIds]) -> TokenIds:
 
 
 def numericalize(
-    texts: Sequence[str],
-    vocabulary: Vocabulary,
-    language: str = "en",
-    n_jobs: int | None = None,
-    direction: str = "forward",
+    texts: Sequence[str], vocabulary: Vocabulary, language: str = "en", n_jobs: int | None = None
 ) -> TokenIds:
     """Turn texts into ids of a vocabulary.
 
@@ -514,8 +512,6 @@ def numericalize(
         Language code known to spaCy.
     n_jobs : int or None, default=None
         Worker processes, as in joblib.
-    direction : {"forward", "backward"}, default="forward"
-        "backward" turns every document round (`TokenIds.reversed`).
 
     Returns
     -------
@@ -523,8 +519,7 @@ def numericalize(
         One document per text, at least one token long.
     """
     corpus, words = tokenize_corpus(texts, language, n_jobs)
-    corpus = corpus.map_ids(vocabulary.lookup(words))
-    return corpus.reversed() if direction == "backward" else corpus
+    return corpus.map_ids(vocabulary.lookup(words))
 
 
 def _n_workers(n_jobs: int | None, texts: Sequence[str]) -> int:

@@ -17,6 +17,7 @@ from scipy.special import expit
 from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 
+from sk_ulmfit._validation import plain_number
 from sk_ulmfit.assembly import build_classifier, build_language_model, encoder_weights, load_weights, plain_weights
 from sk_ulmfit.batching import WINDOWS_PER_DOCUMENT, DocumentDataset, FeatureDataset, StreamDataset
 from sk_ulmfit.callbacks import (
@@ -36,7 +37,7 @@ from sk_ulmfit.pooling import TextClassifier
 from sk_ulmfit.precision import NARROWEST_PREDICTED, training_precision, widest_layer
 from sk_ulmfit.pretraining import pretrain
 from sk_ulmfit.text import TokenIds, Vocabulary, tokenize_corpus
-from sk_ulmfit.weights import ModelState, fit_vocabulary
+from sk_ulmfit.weights import ModelState, fit_vocabulary, reads_backward
 
 __all__ = ["finetune_language_model", "predict_proba", "pretrain", "train_classifier"]
 
@@ -44,11 +45,6 @@ SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
 
 # `measure_shifts` compares the predictions for the ends of so many training texts.
 PROBE_TEXTS, PROBE_LENGTH = 64, 150
-
-
-def plain_number(value: Any) -> Any:
-    """Turn a number of numpy into Python's, as JSON and torch want it."""
-    return value.item() if isinstance(value, np.generic) else value
 
 
 @dataclass(frozen=True)
@@ -151,13 +147,12 @@ def finetune_language_model(
     known = () if start is None else start.vocabulary.words
     vocabulary = Vocabulary.from_counts(words, counts, max_size=vocab_size, min_frequency=min_frequency, known=known)
     corpus = corpus.map_ids(vocabulary.lookup(words))
-    direction = "forward"
-    if start is not None:
-        sizes = {name: start.config[name] for name in ("emb_dim", "hidden_dim", "n_layers")}
-        direction = start.config.get("direction", "forward")
-    if direction == "backward":
+    config: dict[str, Any] = {**sizes, "language": language, "direction": "forward"}
+    if start is not None:  # "pretraining" tells where its words came from
+        kept = ("emb_dim", "hidden_dim", "n_layers", "direction", "pretraining")
+        config |= {name: start.config[name] for name in kept if name in start.config}
+    if reads_backward(config):
         corpus = corpus.reversed()
-    config: dict[str, Any] = {**sizes, "language": language, "direction": direction}
     with seeded(settings.seed, settings.device):
         module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
         module.encoder.precision = training_precision(settings.precision, settings.device, widest_layer(config))

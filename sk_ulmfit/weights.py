@@ -64,9 +64,38 @@ class ModelState:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def encode(self, texts: Sequence[str], n_jobs: int | None = None) -> TokenIds:
-        """Give texts as the model reads them: ids of its vocabulary, in its direction."""
-        direction = self.config.get("direction", "forward")
-        return numericalize(texts, self.vocabulary, self.config["language"], n_jobs, direction)
+        """Give texts as the model reads them; see `encode`."""
+        return encode(texts, self.vocabulary, self.config, n_jobs)
+
+
+def encode(
+    texts: Sequence[str], vocabulary: Vocabulary, config: Mapping[str, Any], n_jobs: int | None = None
+) -> TokenIds:
+    """Turn texts into what a model reads: ids of its vocabulary, in its direction.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Raw texts.
+    vocabulary : Vocabulary
+        Words of the model.
+    config : dict
+        Its configuration, of which ``language`` and ``direction`` are looked at.
+    n_jobs : int or None, default=None
+        Worker processes, as in joblib.
+
+    Returns
+    -------
+    TokenIds
+        One document per text, at least one token long.
+    """
+    corpus = numericalize(texts, vocabulary, config["language"], n_jobs)
+    return corpus.reversed() if reads_backward(config) else corpus
+
+
+def reads_backward(config: Mapping[str, Any]) -> bool:
+    """Tell whether a model reads its texts from the end; files of earlier versions do not say, and read forward."""
+    return bool(config.get("direction") == "backward")
 
 
 class ModelFileError(ValueError):

@@ -1,4 +1,6 @@
 import numpy as np
+import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,3 +98,27 @@ def test_small_corpora_use_fewer_rows():
     batches = StreamBatches(StreamDataset(corpus_of([100] * 10)), 64, 10, pad_id=0, seed=0)
     assert batches.n_rows == 6
     assert batches.n_batches(1) >= 16
+
+
+@pytest.mark.parametrize("seed", [None, 4])
+def test_the_stream_can_be_read_from_any_window_on(seed):
+    corpus = corpus_of([5, 1, 9, 30, 2, 8, 17])
+    batches = StreamBatches(StreamDataset(corpus, np.array([1, 2, 3, 5, 6])), 2, 4, pad_id=0, seed=seed)
+    batches.MIN_STEPS = 1
+    whole = list(batches.windows(3))
+    assert len(whole) == batches.n_batches(1)
+    for first in range(len(whole) + 1):
+        rest = list(batches.windows(3, first))
+        assert len(rest) == len(whole) - first
+        for (x, y), (found_x, found_y) in zip(whole[first:], rest, strict=True):
+            assert torch.equal(x["ids"], found_x["ids"])
+            assert torch.equal(y, found_y)
+
+
+def test_a_stream_reads_only_the_documents_asked_for():
+    corpus = corpus_of([5, 6, 7])
+    batches = StreamBatches(StreamDataset(corpus, np.array([0, 2])), 1, 100, pad_id=0, seed=None)
+    ((x, y),) = list(batches)
+    expected = np.concatenate([corpus[0], corpus[2]])
+    assert x["ids"][0].tolist() == expected[:-1].tolist()
+    assert y[0].tolist() == expected[1:].tolist()

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_corpus, tiny_classifier, tiny_lm
+from skorch.callbacks import Callback
 
 import sk_ulmfit.bundled
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
@@ -47,17 +48,18 @@ def test_a_default_language_model_starts_from_the_bundled_one(stand_ins):
     assert lm.perplexity(TEXTS) < 0.7 * ULMFiTLanguageModel(None, max_epochs=0, emb_dim=6).fit(TEXTS).perplexity(TEXTS)
 
 
-@pytest.mark.parametrize("asked", [{"emb_dim": 10}, {"hidden_dim": 10, "n_layers": 1}, {"language": "de"}])
+@pytest.mark.parametrize("asked", [{"emb_dim": 10}, {"hidden_dim": 10}, {"n_layers": 1}, {"language": "de"}])
 def test_auto_is_from_scratch_for_sizes_and_languages_it_has_no_model_for(stand_ins, asked):
-    asked = {"hidden_dim": 10, "n_layers": 2} | asked if "language" in asked else asked
-    lm = ULMFiTLanguageModel(max_epochs=0, **asked).fit(TEXTS[:3])
-    assert lm.pretrained_ is None
+    assert ULMFiTLanguageModel()._start() is not None
+    assert ULMFiTLanguageModel(language="en", vocab_size=100)._start() is not None
+    assert ULMFiTLanguageModel(**asked)._start() is None
 
 
 def test_models_are_named_and_paths_of_the_same_name_are_still_paths(stand_ins, tmp_path, monkeypatch):
     assert width_of(ULMFiTLanguageModel("en", max_epochs=0).fit(TEXTS)) == 12
     assert width_of(ULMFiTLanguageModel.load("en-small")) == 6
-    assert model_file(Path("en")) == Path("en") or model_file(Path("en")).stem == "en"
+    assert model_file(Path("en")) == Path("en")
+    assert width_of(ULMFiTLanguageModel.load("auto")) == 6
     with pytest.raises(ModelFileError, match="no file"):
         ULMFiTLanguageModel("no-such-model").fit(TEXTS)
     (stand_ins / "en.safetensors").unlink()
@@ -65,16 +67,36 @@ def test_models_are_named_and_paths_of_the_same_name_are_still_paths(stand_ins, 
         ULMFiTLanguageModel("en").fit(TEXTS)
 
 
-def test_the_classifier_takes_names_too_and_unfreezes_a_bundled_body_gradually(stand_ins):
-    small = {"max_epochs": 1, "lm_epochs": 0, "bptt": 10}
-    clf = ULMFiTMultiLabelClassifier(**small).fit(TEXTS, LABELS)
-    assert width_of(clf.language_model_) == 6
-    rates = [
-        group["initial_lr"] if "initial_lr" in group else group["lr"] for group in clf.net_.optimizer_.param_groups
-    ]
-    assert rates == sorted(rates)
-    assert len(set(rates)) == len(rates)
-    assert width_of(tiny_classifier(language_model="en", lm_epochs=0).fit(TEXTS, LABELS).language_model_) == 12
+class Watch(Callback):
+    """Note, in each epoch, how many layer groups are trained, and the rates of the first step."""
+
+    def __init__(self):
+        self.trained, self.rates = [], []
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        if len(self.trained) < len(net.history):
+            self.trained.append(sum(group[0].requires_grad for group in net.module_.layer_groups()))
+            self.rates.append([group["lr"] for group in net.optimizer_.param_groups])
+
+
+@pytest.mark.parametrize(("language_model", "width"), [("auto", 6), ("en", 12)])
+def test_the_classifier_takes_names_too_and_unfreezes_a_bundled_body_gradually(stand_ins, language_model, width):
+    watch = Watch()
+    clf = ULMFiTMultiLabelClassifier(language_model, max_epochs=3, lm_epochs=0, bptt=10, callbacks=[watch])
+    assert width_of(clf.fit(TEXTS, LABELS).language_model_) == width
+    assert watch.trained == [1, 2, 3]
+    assert watch.rates[0] == sorted(set(watch.rates[0]))
+    scratch = Watch()
+    tiny_classifier(language_model=tiny_lm(pretrained=None), callbacks=[scratch]).fit(TEXTS, LABELS)
+    assert len(set(scratch.trained)) == 1
+
+
+def test_a_path_called_like_a_bundled_model_stays_a_path_in_a_saved_classifier(stand_ins, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_lm(pretrained=None, emb_dim=9).fit(TEXTS).save("en")
+    tiny_classifier(language_model=Path("en"), lm_epochs=0).fit(TEXTS, LABELS).save("model")
+    again = ULMFiTMultiLabelClassifier.load("model")
+    assert width_of(again.fit(TEXTS, LABELS).language_model_) == 9
 
 
 def test_a_compact_file_is_a_quarter_as_large_and_nearly_the_same_model(tmp_path):

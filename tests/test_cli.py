@@ -275,7 +275,7 @@ def test_pretrain_and_train_from_it(table, tmp_path, capsys):
     assert run("pretrain", corpus, "--out", out, "--field", "body", "--epochs", 2, *PRETRAIN) == 0
     shown = capsys.readouterr()
     assert "tokens/s" in shown.err
-    assert "held-out perplexity" in shown.err
+    assert "Perplexity on held-out documents: " in shown.out
     assert "(8/8/2, " in shown.out
     model = tmp_path / "mail.model"
     args = ["--text", "body", "--labels", "late", "--language-model", out / "model.safetensors"]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sk_ulmfit.corpus
-from sk_ulmfit.corpus import CorpusError, corpus_files, is_packed, open_packed, pack_corpus, read_documents
+from sk_ulmfit.corpus import RUN_MARK, CorpusError, corpus_files, is_packed, open_packed, pack_corpus, read_documents
 from sk_ulmfit.text import Vocabulary, tokenize
 
 DOCUMENTS = ["The lamp is on.\nIt is bright.", "The hub is off.", "A parcel is late again."]
@@ -54,7 +54,48 @@ def test_a_very_long_document_is_cut_between_words_and_nothing_is_lost(tmp_path,
     found = list(read_documents(tmp_path / "c"))
     assert len(found) > 5
     assert " ".join(found).split() == " ".join(lines).split()
-    assert max(map(len, found)) < 200
+    assert max(map(len, found)) <= 100
+
+
+def test_a_text_that_begins_with_a_brace_is_a_text(tmp_path):
+    (tmp_path / "c").write_text("{{Infobox lamp}}\nA lamp.\n\n[[Hub]] and more.")
+    assert documents_of(tmp_path / "c") == ["{{Infobox lamp}}\nA lamp.", "[[Hub]] and more."]
+
+
+def test_a_huge_line_is_cut_without_breaking_letters(tmp_path, monkeypatch):
+    monkeypatch.setattr(sk_ulmfit.corpus, "_LONGEST_DOCUMENT", 101)
+    text = "große Lampe äöü " * 200
+    (tmp_path / "c").write_text(text, encoding="utf-8")
+    found = list(read_documents(tmp_path / "c"))
+    assert "".join(found) == text
+    assert {word for piece in found for word in piece.split()} == {"große", "Lampe", "äöü"}
+
+
+def test_runs_token_ids_and_links_in_a_circle_are_left_out_of_a_folder(tmp_path):
+    (tmp_path / "a.txt").write_text("the text")
+    (tmp_path / "linked").symlink_to(tmp_path, target_is_directory=True)
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "b.txt").write_text("behind a link")
+    (tmp_path / "other").symlink_to(elsewhere, target_is_directory=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / RUN_MARK).touch()
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"\xff\xfe")
+    pack_corpus(DOCUMENTS, tmp_path / "tokens")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes").write_text("not this")
+    assert documents_of(tmp_path, exclude=tmp_path / "out") == ["the text", "behind a link"]
+
+
+def test_unreadable_files_are_not_taken_for_an_unwritable_place(tmp_path, monkeypatch):
+    (tmp_path / "c.txt").write_text("some text")
+
+    def refuse(file):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(sk_ulmfit.corpus, "_open", refuse)
+    with pytest.raises(CorpusError, match=r"c\.txt cannot be read \(Permission denied\)"):
+        pack_corpus(read_documents(tmp_path / "c.txt"), tmp_path / "tokens")
 
 
 @pytest.mark.parametrize(
@@ -62,6 +103,8 @@ def test_a_very_long_document_is_cut_between_words_and_nothing_is_lost(tmp_path,
     [
         (b"good\n\nbad \xff byte", r"c, line 3, is not UTF-8 text \(byte 5\)"),
         (b'{"text": "a"}\nnot json\n', "line 2, is not a JSON object"),
+        (b'{"text":\n "a"}\n', "looks like JSON"),
+        (b'[{"text": "a"}, {"text": "b"}]', "looks like JSON"),
         (b'{"text": "a"}\n{"body": "b", "n": 3}\n', "line 2, has no text in field 'text', but in: body"),
         (lzma.compress(b"text " * 1000)[:-20], "damaged or cut off"),
         (gzip.compress(b"text " * 1000)[:-20], "damaged or cut off"),
@@ -153,7 +196,13 @@ def test_damaged_ids_are_refused(tmp_path):
     assert is_packed(tmp_path / "tokens")
     ids = np.load(tmp_path / "tokens" / "ids.npy")
     np.save(tmp_path / "tokens" / "ids.npy", ids[:-1])
-    with pytest.raises(CorpusError, match="only a part"):
+    with pytest.raises(CorpusError, match="damaged"):
+        open_packed(tmp_path / "tokens")
+    np.save(tmp_path / "tokens" / "ids.npy", np.zeros_like(ids))
+    with pytest.raises(CorpusError, match="damaged"):
+        open_packed(tmp_path / "tokens")
+    (tmp_path / "tokens" / "ids.npy").write_bytes(b"")
+    with pytest.raises(CorpusError, match="can be read"):
         open_packed(tmp_path / "tokens")
     (tmp_path / "tokens" / "offsets.npy").unlink()
     with pytest.raises(CorpusError, match="begin anew"):

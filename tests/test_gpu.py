@@ -1,15 +1,17 @@
 """What must hold on a GPU; skipped where there is none."""
 
+import signal
+
 import numpy as np
 import pytest
 import torch
 from conftest import make_corpus, tiny_classifier, tiny_lm
 
-from sk_ulmfit import ULMFiTMultiLabelClassifier, pooling
+from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, pooling
 from sk_ulmfit.assembly import build_language_model
 from sk_ulmfit.modules import AWDLSTM
 from sk_ulmfit.net import LanguageModelNet
-from sk_ulmfit.training import TrainingSettings, _net_settings
+from sk_ulmfit.training import TrainingSettings, _net_settings, pretrain
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -102,3 +104,23 @@ def test_the_frozen_encoder_way():
     texts, labels = make_corpus(40)
     clf = tiny_classifier(freeze_encoder=True, max_epochs=3).fit(texts, labels)
     assert np.isfinite(clf.predict_proba(texts)).all()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_pretraining_stops_goes_on_and_gives_a_model_for_the_cpu(precision, tmp_path):
+    texts = make_corpus(200)[0]
+    (tmp_path / "corpus.txt").write_text("\n\n".join(texts))
+    options = {"emb_dim": 16, "hidden_dim": 32, "batch_size": 8, "bptt": 10, "epochs": 15, "lr": 0.02}
+    options |= {"precision": precision, "checkpoint_minutes": 0, "min_frequency": 1}
+
+    def stop(line):
+        if "loss" in line:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(tmp_path / "corpus.txt", tmp_path / "run", **options, say=stop)
+    state = pretrain(tmp_path / "corpus.txt", tmp_path / "run", **options)
+    assert state.history[-1]["valid_loss"] < 1.5  # a uniform guess among 30 words: 3.4
+    lm = ULMFiTLanguageModel.load(tmp_path / "run" / "model.safetensors", device="cpu")
+    on_gpu = ULMFiTLanguageModel.load(tmp_path / "run" / "model.safetensors", device="cuda")
+    assert lm.score(texts) == pytest.approx(on_gpu.score(texts), rel=1e-3)

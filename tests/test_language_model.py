@@ -165,3 +165,12 @@ def test_a_classifier_file_is_not_a_language_model(tmp_path, fitted):
     fitted.save(tmp_path / "clf")
     with pytest.raises(ModelFileError, match="holds a classifier, not a language model"):
         load_state(tmp_path / "clf", "language_model")
+
+
+def test_a_file_that_does_not_tell_its_direction_reads_forward(tmp_path, corpus):
+    lm = tiny_lm(pretrained=None, max_epochs=3, random_state=0).fit(corpus[0])
+    expected = lm.perplexity(corpus[0])
+    del lm.state_.config["direction"]
+    lm.save(tmp_path / "old")
+    assert ULMFiTLanguageModel.load(tmp_path / "old").perplexity(corpus[0]) == pytest.approx(expected)
+    assert ULMFiTLanguageModel(tmp_path / "old", max_epochs=0).fit(corpus[0]).perplexity(corpus[0]) > 0

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_lm
 
 from sk_ulmfit import ULMFiTLanguageModel
 from sk_ulmfit.pretraining import CHECKPOINT, LOG, MODEL, PretrainingError
@@ -60,21 +61,56 @@ def wait_for_steps(out, process, n):
     assert process.poll() is None, "the run ended before it could be killed"
 
 
-def test_killed_three_times_it_ends_like_an_unbroken_run(corpus, tmp_path):
-    options = {"epochs": 2.5, "checkpoint_minutes": 0}
+@pytest.mark.parametrize("checkpoint_minutes", [0, 0.004])
+def test_killed_three_times_it_ends_like_an_unbroken_run(corpus, tmp_path, checkpoint_minutes):
+    options = {"epochs": 4, "checkpoint_minutes": checkpoint_minutes, "alpha": 2.0, "beta": 1.0}
     torch.set_num_threads(1)
-    pretrain(corpus, tmp_path / "whole", **TINY, **options)
+    whole = pretrain(corpus, tmp_path / "whole", **TINY, **options)
     last = [json.loads(line) for line in (tmp_path / "whole" / LOG).read_text().splitlines()][-2]["step"]
-    moments = sorted(random.Random(time.time()).sample(range(2, last - 5), 3))
+    moments = sorted(random.Random(time.time()).sample(range(2, 3 * last // 4), 3))
     for moment in moments:
         process = run_in_a_process(corpus, tmp_path / "killed", **options)
         wait_for_steps(tmp_path / "killed", process, moment)
         process.kill()
         process.wait()
-        assert not (tmp_path / "killed" / MODEL).exists()
-    pretrain(corpus, tmp_path / "killed", **TINY, **options)
-    assert "resumed" in (tmp_path / "killed" / LOG).read_text()
-    assert_equal(weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed"))
+        assert not (tmp_path / "killed" / MODEL).exists(), moments
+    again = pretrain(corpus, tmp_path / "killed", **TINY, **options)
+    assert "resumed" in (tmp_path / "killed" / LOG).read_text(), moments
+    assert_equal(whole.weights, again.weights)
+    assert whole.history == again.history
+
+
+def test_killed_before_the_model_is_written_it_ends_alike(corpus, tmp_path, monkeypatch):
+    whole = pretrain(corpus, tmp_path / "whole", **TINY, epochs=0.5)
+
+    def killed(*args, **kwargs):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sk_ulmfit.pretraining.negative_log_likelihood", killed)
+        with pytest.raises(SystemExit):
+            pretrain(corpus, tmp_path / "run", **TINY, epochs=0.5)
+    again = pretrain(corpus, tmp_path / "run", **TINY, epochs=0.5)
+    assert_equal(whole.weights, again.weights)
+    assert whole.history == again.history
+
+
+def test_a_run_by_the_clock_goes_on_where_it_was(corpus, tmp_path):
+    process = run_in_a_process(corpus, tmp_path / "run", hours=1, checkpoint_minutes=0)
+    wait_for_steps(tmp_path / "run", process, 5)
+    process.kill()
+    process.wait()
+    kept = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)
+
+    def stop(line):
+        if "loss" in line:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(corpus, tmp_path / "run", **TINY, hours=1, checkpoint_minutes=0, say=stop)
+    later = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)
+    assert later["step"] > kept["step"] >= 4  # a step is logged before it is kept
+    assert kept["elapsed"] < later["elapsed"] < kept["elapsed"] + 60
 
 
 def test_killed_while_it_tokenizes_it_begins_anew(corpus, tmp_path):
@@ -163,6 +199,58 @@ def test_a_folder_of_another_run_is_left_alone(corpus, tmp_path):
         pretrain(corpus, tmp_path / "run", **TINY, epochs=0.5)
     with pytest.raises(PretrainingError, match="vocab_size=30000, not 16"):
         pretrain(corpus, tmp_path / "run", **TINY, epochs=0.2, vocab_size=16)
+    with pytest.raises(PretrainingError, match="field='text', not 'title'"):
+        pretrain(corpus, tmp_path / "run", **TINY, epochs=0.2, field="title")
+    with pytest.raises(PretrainingError, match="language='en', not 'de'"):
+        pretrain(tmp_path / "run" / "tokens", tmp_path / "more", **TINY, language="de")
+    (tmp_path / "other").mkdir()
+    tiny_lm(pretrained=None).fit(["a lamp and a hub"]).save(tmp_path / "other" / MODEL)
+    with pytest.raises(PretrainingError, match="a model from elsewhere"):
+        pretrain(corpus, tmp_path / "other", **TINY)
+
+
+def test_the_out_folder_may_lie_in_the_corpus_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("the lamp is on\n\nthe hub is off\n\n" * 50)
+    pretrain(".", "run", **TINY, epochs=0.5)
+    pretrain(tmp_path, "run2", **TINY, epochs=0.5)
+    lines = []
+    pretrain(tmp_path, tmp_path / "run", **TINY, epochs=0.5, say=lines.append)
+    assert "done" in lines[-1]
+    assert_equal(weights_of(tmp_path / "run"), weights_of(tmp_path / "run2"))
+    with pytest.raises(PretrainingError, match="the corpus itself"):
+        pretrain(".", tmp_path, **TINY)
+
+
+def test_an_earlier_run_serves_as_corpus(corpus, tmp_path):
+    pretrain(corpus, tmp_path / "first", **TINY, epochs=0.2)
+    pretrain(tmp_path / "first", tmp_path / "second", **TINY, epochs=0.2)
+    assert_equal(weights_of(tmp_path / "first"), weights_of(tmp_path / "second"))
+
+
+def test_numbers_of_numpy_are_numbers(corpus, tmp_path):
+    state = pretrain(corpus, tmp_path / "run", **TINY, epochs=np.float32(0.5), lr=np.float64(3e-3), seed=np.int64(0))
+    plain = pretrain(corpus, tmp_path / "plain", **TINY, epochs=0.5)
+    assert_equal(state.weights, plain.weights)
+
+
+def test_handlers_of_others_are_left_alone(corpus, tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        calls = []
+        pretrain(corpus, tmp_path / "run", **TINY, epochs=0.2, say=lambda line: signal.raise_signal(signal.SIGINT))
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        signal.signal(signal.SIGINT, lambda *args: calls.append(args))
+        pretrain(corpus, tmp_path / "more", **TINY, epochs=0.2, say=lambda line: signal.raise_signal(signal.SIGINT))
+        assert calls
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_words_of_the_pretraining_are_remembered_by_what_is_made_from_it(corpus, tmp_path):
+    pretrain(corpus, tmp_path / "run", **TINY, epochs=0.2)
+    more = ULMFiTLanguageModel(tmp_path / "run" / MODEL, max_epochs=0).fit(["red and blue"])
+    assert more.state_.config["pretraining"]["source"].startswith("colours.txt")
 
 
 def test_two_processes_cannot_share_a_folder(corpus, tmp_path):
@@ -201,8 +289,7 @@ def test_wrong_parameters_are_named_before_anything_is_done(corpus, tmp_path, op
     assert not (tmp_path / "run").exists()
 
 
-def test_diverging_stops_with_a_hint(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *args: None)
+def test_diverging_stops_with_a_hint(corpus, tmp_path):
     with pytest.raises(PretrainingError, match=r"diverged.*Pass a learning rate below lr=1e"):
         pretrain(corpus, tmp_path / "run", **TINY, epochs=3, lr=1e38, gradient_clip=None)
 
