@@ -28,8 +28,9 @@ def test_same_function_as_torch(shape):
         outputs, (last_h, last_c) = evaluate_layer_8bit(make_layer(rnn, x), packing.pack(x), (h, c), packing)
     assert distance(packing.unpack(outputs), plain * real) < 0.1
     assert last_h.shape == last_c.shape == (n, shape[2])
-    assert distance(last_h, plain_h[0]) < 0.1
-    assert distance(last_c, plain_c[0]) < 0.1
+    for found, expected in ((last_h, plain_h[0]), (last_c, plain_c[0])):
+        # a state near zero is what larger parts leave that cancel out: its error is on their scale
+        assert (found - expected).norm() < 0.1 * expected.norm() + 0.03
 
 
 @pytest.mark.skipif(not kernels.has_packed_8bit(), reason="no 8-bit kernels here")
