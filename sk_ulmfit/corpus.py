@@ -420,6 +420,33 @@ def _blocks(documents: Iterable[str]) -> Iterator[list[str]]:
         yield block
 
 
+def packed_info(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Give `PackedCorpus.info` of a folder without opening its ids.
+
+    Parameters
+    ----------
+    folder : path-like
+        What `pack_corpus` wrote.
+
+    Returns
+    -------
+    dict
+        As `PackedCorpus.info`.
+
+    Raises
+    ------
+    CorpusError
+        If it cannot be read.
+    """
+    try:
+        info: dict[str, Any] = json.loads((Path(folder) / INFO).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorpusError(
+            f"{folder} holds no token ids that can be read ({error}); remove it and begin anew."
+        ) from None
+    return info
+
+
 def open_packed(folder: str | os.PathLike[str], backward: bool = False) -> PackedCorpus:
     """Open what `pack_corpus` wrote; the ids stay on disk.
 
@@ -441,8 +468,8 @@ def open_packed(folder: str | os.PathLike[str], backward: bool = False) -> Packe
         If the folder holds no such thing, or only a part of it.
     """
     folder = Path(folder)
+    info = packed_info(folder)
     try:
-        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
         vocabulary = Vocabulary.from_json((folder / VOCABULARY).read_text(encoding="utf-8"))
         offsets = np.load(folder / OFFSETS)
         ids = np.load(folder / IDS, mmap_mode="r")

@@ -28,7 +28,16 @@ from numpy.typing import NDArray
 from sk_ulmfit._validation import check_choice, check_number, plain_number
 from sk_ulmfit.assembly import build_language_model, plain_weights
 from sk_ulmfit.batching import StreamBatches, StreamDataset
-from sk_ulmfit.corpus import RUN_MARK, PackedCorpus, describe, is_packed, open_packed, pack_corpus, read_documents
+from sk_ulmfit.corpus import (
+    RUN_MARK,
+    PackedCorpus,
+    describe,
+    is_packed,
+    open_packed,
+    pack_corpus,
+    packed_info,
+    read_documents,
+)
 from sk_ulmfit.device import resolve_device, seeded
 from sk_ulmfit.likelihood import negative_log_likelihood
 from sk_ulmfit.modules import State, detach
@@ -282,7 +291,7 @@ def _tokens(corpus: Path, out: Path, asked: dict[str, Any], field: str, n_jobs: 
 
 
 def _check_tokens(folder: Path, asked: dict[str, Any]) -> None:
-    info = open_packed(folder).info
+    info = packed_info(folder)
     for name, value in asked.items():
         if info.get(name, value) != value:
             raise PretrainingError(
