@@ -136,7 +136,10 @@ def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool
     header["digest"] = _digest(header, weights)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file({name: np.ascontiguousarray(a) for name, a in weights.items()}, temporary, metadata=header)
+        temporary.chmod(mode)  # safetensors lets only the owner read
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

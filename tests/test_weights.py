@@ -29,6 +29,12 @@ def test_round_trip(state, tmp_path):
     assert os.listdir(tmp_path) == ["model"]
 
 
+def test_a_model_may_be_read_by_whoever_may_read_a_new_file(state, tmp_path):
+    save_state(state, tmp_path / "model")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "model").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_the_file_is_plain_safetensors(state, tmp_path):
     from safetensors.numpy import load_file
 
