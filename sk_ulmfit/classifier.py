@@ -59,6 +59,10 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Largest learning rate, that of the head.
     lr_decay : float, default=2.6
         Each lower layer group of a pre-trained body learns at the rate of the one above divided by this.
+    embedding_lr : float or None, default=0.04
+        Largest learning rate of a pre-trained embedding, which is not among the groups of `lr_decay` then: the words of
+        a few texts decide on most labels, and each is seen a few times only. None treats it as one more group, as the
+        paper does.
     schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
         How the learning rate moves over all steps.
     batch_size : int, default=32
@@ -66,8 +70,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         ``batch_size * 20 * bptt`` tokens, padding included.
     freeze_encoder : bool, default=False
         Train the head alone. The body runs over the texts once and its features are kept (5 kB a text at full size), so
-        that an epoch takes seconds, whatever the body; `lr_decay`, `alpha` and `beta` then mean nothing. For a
-        first result on a slow machine, or for very few texts; training the body is usually better.
+        that an epoch takes seconds, whatever the body; `lr_decay`, `embedding_lr`, `alpha` and `beta` then mean
+        nothing. For a first result on a slow machine, or for very few texts; training the body is usually better.
     bptt : int, default=70
         Tokens per window, through which gradients flow.
     max_length : int or None, default=1400
@@ -153,6 +157,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         max_epochs: int = 10,
         lr: float = 1e-2,
         lr_decay: float = 2.6,
+        embedding_lr: float | None = 0.04,
         schedule: str = "slanted_triangular",
         batch_size: int = 32,
         freeze_encoder: bool = False,
@@ -178,6 +183,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         self.max_epochs = max_epochs
         self.lr = lr
         self.lr_decay = lr_decay
+        self.embedding_lr = embedding_lr
         self.schedule = schedule
         self.batch_size = batch_size
         self.freeze_encoder = freeze_encoder
@@ -252,6 +258,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             settings,
             pretrained=pretrained,
             freeze_encoder=self.freeze_encoder,
+            embedding_lr=plain_number(self.embedding_lr),
             max_length=plain_number(self.max_length),
             early_stopping=self.early_stopping,
             validation_fraction=self.validation_fraction,
@@ -477,6 +484,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     def _check_params(self) -> None:
         check_training_parameters(self, tuple(SCHEDULES), PRECISIONS)
         check_number("lm_epochs", self.lm_epochs, low=0, integer=True, none=True)
+        check_number("embedding_lr", self.embedding_lr, low=0, none=True, exclusive=True)
         check_number("max_length", self.max_length, low=1, integer=True, none=True)
         for name in ("max_epochs", "n_iter_no_change"):
             check_number(name, getattr(self, name), low=1, integer=True)

@@ -98,17 +98,36 @@ class MultiLabelNet(_LayeredNet):
         Most positions of a batch, padding included.
     alpha, beta : float
         Weights of the AR and TAR penalties (Merity et al. 2017, section 4.6).
+    embedding_lr : float or None, default=None
+        Learning rate of the embedding, the lowest group; None leaves it to `lr_decay`.
     **kwargs : dict
         What skorch's ``NeuralNet`` takes.
     """
 
-    def __init__(self, module: Any, *, max_tokens: int, alpha: float, beta: float, **kwargs: Any):
+    def __init__(
+        self,
+        module: Any,
+        *,
+        max_tokens: int,
+        alpha: float,
+        beta: float,
+        embedding_lr: float | None = None,
+        **kwargs: Any,
+    ):
         kwargs.setdefault("criterion", nn.BCEWithLogitsLoss)
         kwargs.setdefault("predict_nonlinearity", torch.sigmoid)
         super().__init__(module, **kwargs)
         self.max_tokens = max_tokens
         self.alpha = alpha
         self.beta = beta
+        self.embedding_lr = embedding_lr
+
+    def initialize_optimizer(self, triggered_directly: Any = None) -> MultiLabelNet:
+        """Make the optimiser; the embedding may have a rate of its own."""
+        super().initialize_optimizer(triggered_directly)
+        if self.embedding_lr is not None:
+            self.optimizer_.param_groups[0]["lr"] = self.embedding_lr
+        return self
 
     def make_batches(self, dataset: Any, seed: int | None) -> DocumentBatches:
         """Give length-bucketed batches."""

@@ -187,6 +187,7 @@ def train_classifier(
     *,
     pretrained: bool,
     freeze_encoder: bool,
+    embedding_lr: float | None,
     max_length: int | None,
     early_stopping: bool,
     validation_fraction: float,
@@ -195,7 +196,8 @@ def train_classifier(
 ) -> ModelState:
     """Train a classifier on the body of a language model (stage 3 of ULMFiT).
 
-    A pre-trained body is unfrozen gradually, from the top, with lower rates for lower groups; any other is trained
+    A pre-trained body is unfrozen gradually, from the top, with lower rates for lower groups (the embedding has a rate
+    of its own); any other is trained
     whole from the first epoch at one rate, since there is nothing in it to preserve. A frozen one is run over the texts
     once, without dropout; the head then learns from the pooled features.
 
@@ -215,6 +217,8 @@ def train_classifier(
         Whether the body was trained on more than these texts.
     freeze_encoder : bool
         Whether to train the head alone.
+    embedding_lr : float or None
+        Largest learning rate of a pre-trained embedding; None gives it that of a layer group.
     max_length : int or None
         How many tokens, from the end, of a document are pooled.
     early_stopping : bool
@@ -270,6 +274,7 @@ def train_classifier(
         if freeze_encoder:
             net = HeadNet(module.head, batch_size=settings.batch_size, pad_id=language_model.vocabulary.pad, **options)
         else:
+            options["embedding_lr"] = embedding_lr if pretrained else None
             net = classifier_net(module, config, language_model.vocabulary, **options)
         fit_net(net, sets[0])
     state = ModelState("classifier", config, language_model.vocabulary, plain_weights(module))

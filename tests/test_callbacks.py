@@ -87,11 +87,18 @@ def test_training_follows_schedule_rates_and_unfreezing(corpus):
     assert len(log) == n_steps
     for step, entry in enumerate(log):
         factor = slanted_triangular(step, n_steps)
-        wanted = [0.02 * factor / 2.6**depth for depth in (3, 2, 1, 0)]  # embedding, two layers, head
+        wanted = [0.04 * factor, *(0.02 * factor / 2.6**depth for depth in (2, 1, 0))]  # embedding, two layers, head
         assert entry["rates"] == pytest.approx(wanted)
         n_trained = min(entry["epoch"], 4)
         assert entry["frozen"] == [True] * (4 - n_trained) + [False] * n_trained
         assert {b[0] for b in entry["betas"]} == {0.7}
+
+
+def test_the_embedding_can_be_one_more_layer_group_as_in_the_paper(corpus):
+    log = record(corpus, embedding_lr=None)
+    for step, entry in enumerate(log):
+        factor = slanted_triangular(step, len(log))
+        assert entry["rates"] == pytest.approx([0.02 * factor / 2.6**depth for depth in (3, 2, 1, 0)])
 
 
 def test_frozen_groups_do_not_move(corpus):

@@ -418,6 +418,7 @@ def test_bad_texts_get_one_clear_line(fitted, X, message):
         ({"lr": -1}, "lr must be a number at least 0, got -1"),
         ({"lr": float("nan")}, "lr must be a number at least 0, got nan"),
         ({"lr_decay": 0.5}, "lr_decay must be a number at least 1"),
+        ({"embedding_lr": 0}, "embedding_lr must be a number above 0 or None, got 0"),
         ({"max_length": 0}, "max_length must be an integer at least 1 or None, got 0"),
         ({"lm_epochs": -1}, "lm_epochs must be an integer at least 0 or None"),
         ({"validation_fraction": 1.0}, "validation_fraction must be a number between 0 and 1, got 1.0"),
