@@ -196,10 +196,9 @@ def train_classifier(
 ) -> ModelState:
     """Train a classifier on the body of a language model (stage 3 of ULMFiT).
 
-    A pre-trained body is unfrozen gradually, from the top, with lower rates for lower groups (the embedding has a rate
-    of its own); any other is trained
-    whole from the first epoch at one rate, since there is nothing in it to preserve. A frozen one is run over the texts
-    once, without dropout; the head then learns from the pooled features.
+    A pre-trained body is unfrozen gradually, from the top, with lower rates for lower groups; the embedding has a rate
+    of its own. Any other body is trained whole from the first epoch at one rate, since there is nothing in it to
+    preserve. A frozen one is run over the texts once, without dropout; the head then learns from the pooled features.
 
     Parameters
     ----------
