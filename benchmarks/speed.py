@@ -367,7 +367,7 @@ def prediction(data: Data, documents: list[np.ndarray], precision: str) -> tuple
 
     settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
     net, corpus = restore_classifier_net(fitted_state(data), settings), token_ids(documents)
-    return lambda: predict_proba(net, corpus, precision), len(corpus), int(corpus.lengths.sum())
+    return lambda: predict_proba(net, {}, corpus, precision), len(corpus), int(corpus.lengths.sum())
 
 
 def model_path(data: Data, precision: str) -> Path:

@@ -99,6 +99,7 @@ def train(options: argparse.Namespace) -> None:
         lr=options.lr,
         batch_size=options.batch_size,
         freeze_encoder=options.freeze_encoder,
+        tfidf=options.tfidf,
         early_stopping=options.early_stopping,
         precision=options.precision,
         threshold=options.threshold,
@@ -286,6 +287,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--freeze-encoder", action="store_true", help="train the head alone, on features computed once"
     )
+    command.add_argument("--no-tfidf", dest="tfidf", action="store_false", help="let the network decide alone")
     command.add_argument(
         "--precision", choices=PRECISIONS, default="auto", help="arithmetic of training and prediction (default: auto)"
     )

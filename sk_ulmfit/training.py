@@ -37,7 +37,8 @@ from sk_ulmfit.pooling import TextClassifier
 from sk_ulmfit.precision import NARROWEST_PREDICTED, training_precision, widest_layer
 from sk_ulmfit.pretraining import pretrain
 from sk_ulmfit.text import TokenIds, Vocabulary, tokenize_corpus
-from sk_ulmfit.weights import ModelState, fit_vocabulary, reads_backward
+from sk_ulmfit.tfidf import blend, fit_tfidf, split_tfidf
+from sk_ulmfit.weights import ModelState, Weights, fit_vocabulary, reads_backward
 
 __all__ = ["finetune_language_model", "predict_proba", "pretrain", "train_classifier"]
 
@@ -188,6 +189,7 @@ def train_classifier(
     pretrained: bool,
     freeze_encoder: bool,
     embedding_lr: float | None,
+    tfidf: bool,
     max_length: int | None,
     early_stopping: bool,
     validation_fraction: float,
@@ -218,6 +220,8 @@ def train_classifier(
         Whether to train the head alone.
     embedding_lr : float or None
         Largest learning rate of a pre-trained embedding; None gives it that of a layer group.
+    tfidf : bool
+        Whether to train a linear model of the words beside the network.
     max_length : int or None
         How many tokens, from the end, of a document are pooled.
     early_stopping : bool
@@ -276,8 +280,10 @@ def train_classifier(
             options["embedding_lr"] = embedding_lr if pretrained else None
             net = classifier_net(module, config, language_model.vocabulary, **options)
         fit_net(net, sets[0])
-    state = ModelState("classifier", config, language_model.vocabulary, plain_weights(module))
-    state.history = plain_history(net.history)
+    weights = plain_weights(module)
+    if tfidf:
+        weights |= fit_tfidf(corpus.take(train), indicator[train], settings.seed, settings.n_jobs)
+    state = ModelState("classifier", config, language_model.vocabulary, weights, plain_history(net.history))
     state.config["shifts"] = measure_shifts(state, corpus.take(train), settings)
     return state
 
@@ -318,8 +324,9 @@ def measure_shifts(state: ModelState, corpus: TokenIds, settings: TrainingSettin
     ends = [corpus[index][-PROBE_LENGTH:] for index in chosen]
     sample = TokenIds(np.concatenate(ends), np.cumsum([0, *map(len, ends)]))
     net = restore_classifier_net(state, replace(settings, device="cpu"))
-    exact = predict_proba(net, sample)
-    return {name: float(np.abs(predict_proba(net, sample, name) - exact).max()) for name in reduced}
+    tfidf = split_tfidf(state.weights)[1]
+    exact = predict_proba(net, tfidf, sample)
+    return {name: float(np.abs(predict_proba(net, tfidf, sample, name) - exact).max()) for name in reduced}
 
 
 def classifier_net(
@@ -366,7 +373,7 @@ def restore_classifier_net(state: ModelState, settings: TrainingSettings) -> Mul
     """
     with torch.device("meta"):
         module = build_classifier(state.config, len(state.vocabulary), 0.0)
-    load_weights(module, state.weights, assign=True)
+    load_weights(module, split_tfidf(state.weights)[0], assign=True)
     net = classifier_net(module, state.config, state.vocabulary, **_net_settings(settings))
     net.initialize()
     for row in state.history:
@@ -377,13 +384,17 @@ def restore_classifier_net(state: ModelState, settings: TrainingSettings) -> Mul
     return net
 
 
-def predict_proba(net: MultiLabelNet, corpus: TokenIds, precision: str = "float32") -> NDArray[np.float64]:
+def predict_proba(
+    net: MultiLabelNet, tfidf: Weights, corpus: TokenIds, precision: str = "float32"
+) -> NDArray[np.float64]:
     """Give the probability of each label for each document.
 
     Parameters
     ----------
     net : MultiLabelNet
         A trained net.
+    tfidf : dict of str to ndarray
+        The linear model beside it, empty if there is none.
     corpus : TokenIds
         Documents in its vocabulary.
     precision : {"float32", "bfloat16", "int8"}, default="float32"
@@ -395,7 +406,7 @@ def predict_proba(net: MultiLabelNet, corpus: TokenIds, precision: str = "float3
         Probabilities strictly between 0 and 1.
     """
     net.module_.encoder.precision = precision
-    logits = net.forward(DocumentDataset(corpus)).numpy().astype(np.float64)
+    logits = blend(net.forward(DocumentDataset(corpus)).numpy().astype(np.float64), tfidf, corpus)
     return np.clip(expit(logits), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
 
 

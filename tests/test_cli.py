@@ -257,12 +257,14 @@ def test_train_with_a_frozen_encoder(table, tmp_path):
         "--delimiter",
         "|",
         "--freeze-encoder",
+        "--no-tfidf",
         "--precision",
         "float32",
     ]
     assert run("train", table, *args, "--out", out, *SMALL) == 0
     clf = ULMFiTMultiLabelClassifier.load(out)
     assert clf.freeze_encoder
+    assert not clf.tfidf
     assert clf.precision == "float32"
 
 
