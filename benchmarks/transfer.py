@@ -12,6 +12,8 @@ three samples of each size, four variants are trained and scored:
     pretrained  ULMFiT on the pre-trained body as it is
     finetuned   ULMFiT on that body after the language model has read all training texts of the set, without their labels
 
+ULMFiT decides as it does by default, together with a linear model of words; its network alone has a column of its own.
+
 Every finished unit of work is one line of OUT/results.jsonl and is not done again, so a run can be stopped at any time
 and started again. With --dev held-out documents are scored and the test parts are not read: choices are made on that.
 Those lines go to OUT/dev.jsonl.
@@ -43,20 +45,21 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.svm import LinearSVC
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, __version__
+from sk_ulmfit.batching import DocumentDataset
 from sk_ulmfit.device import resolve_device
 from sk_ulmfit.text import join_fields
 from sk_ulmfit.weights import ModelFileError
 
 # Settings of the classifier, by the most training documents they are for.
 BY_SIZE: dict[float, dict[str, Any]] = {
-    100: {"max_epochs": 30, "batch_size": 8, "lr": 0.01},
-    500: {"max_epochs": 15, "batch_size": 16, "lr": 0.01},
-    2_000: {"max_epochs": 10, "batch_size": 32, "lr": 0.01},
-    math.inf: {"max_epochs": 8, "batch_size": 32, "lr": 0.01},
+    100: {"max_epochs": 20, "batch_size": 16},
+    500: {"max_epochs": 12, "batch_size": 32},
+    2_000: {"max_epochs": 6, "batch_size": 32},
+    math.inf: {"max_epochs": 5, "batch_size": 64},
 }
 CLASSIFIER = {"scratch": BY_SIZE, "pretrained": BY_SIZE, "finetuned": BY_SIZE}
 # Settings of the fine-tuning of the language model, by set.
-LANGUAGE_MODEL = {"reuters": {"max_epochs": 6}, "goemotions": {"max_epochs": 6}, "arxiv": {"max_epochs": 3}}
+LANGUAGE_MODEL = {"reuters": {"max_epochs": 3}, "goemotions": {"max_epochs": 3}, "arxiv": {"max_epochs": 2}}
 
 # Folder and text fields of each set.
 SETS = {
@@ -84,6 +87,7 @@ COLUMNS = {
     "micro_f1_tuned": "micro F1, tuned",
     "macro_f1_tuned": "macro F1, tuned",
     "map": "mAP",
+    "map_network": "mAP, network alone",
     "seconds": "seconds",
 }
 
@@ -207,6 +211,11 @@ def svm_scores(pipeline: Pipeline, train: Part, texts: list[str]) -> np.ndarray:
     return scores
 
 
+def network_alone(clf: ULMFiTMultiLabelClassifier, texts: list[str]) -> np.ndarray:
+    """Give the probabilities by the network of a classifier, without those of the linear model beside it."""
+    return clf.net_.predict_proba(DocumentDataset(clf.language_model_.state_.encode(texts)))
+
+
 def language_model_file(name: str) -> Path:
     """Give the file of a language model, by its path or by a name that the package knows."""
     if Path(name).is_file():
@@ -294,26 +303,30 @@ class Benchmark:
             documents = sample(self.data(name)[0], size, 0)
             rows = np.arange(len(documents))
             train, held_out = np.split(rows, [int(0.8 * len(rows))])
-            scores, _, details = self.train(unit, documents.take(train), documents.take(held_out).texts)
-            row = self.finish(unit, {"thresholds": best_thresholds(documents.y[held_out], scores), **details})
+            outputs, details = self.train(unit, documents.take(train), documents.take(held_out).texts)
+            thresholds = best_thresholds(documents.y[held_out], outputs["scores"])
+            row = self.finish(unit, {"thresholds": thresholds, **details})
         return row["thresholds"]
 
     def score(self, unit: dict[str, Any], thresholds: dict[str, float]) -> None:
         """Train one classifier and score it."""
         train, scored = self.data(unit["set"])
-        scores, ranking, details = self.train(unit, sample(train, unit["size"], unit["seed"]), scored.texts)
+        outputs, details = self.train(unit, sample(train, unit["size"], unit["seed"]), scored.texts)
+        scores = outputs["scores"]
         usual = 0.0 if unit["variant"] == "svm" else 0.5
         figures = {
             "micro_f1": micro_f1(scored.y, scores >= usual),
             "macro_f1": macro_f1(scored.y, scores >= usual),
             "micro_f1_tuned": micro_f1(scored.y, scores >= thresholds["micro"]),
             "macro_f1_tuned": macro_f1(scored.y, scores >= thresholds["macro"]),
-            "map": mean_average_precision(scored.y, ranking),
+            "map": mean_average_precision(scored.y, outputs["ranking"]),
         }
+        if "network" in outputs:
+            figures["map_network"] = mean_average_precision(scored.y, outputs["network"])
         self.finish(unit, {**figures, "n_scored": len(scored), "thresholds": thresholds, **details})
 
-    def train(self, unit: dict[str, Any], train: Part, texts: list[str]) -> tuple[np.ndarray, np.ndarray, dict]:
-        """Train on some documents; give scores to be held against a threshold, scores to rank by, and details."""
+    def train(self, unit: dict[str, Any], train: Part, texts: list[str]) -> tuple[dict[str, np.ndarray], dict]:
+        """Train on some documents; give scores to be held against a threshold and to rank by, and details."""
         variant, details = unit["variant"], {}
         if variant == "finetuned":
             language_model, details["lm_seconds"] = self.finetuned(unit["set"])
@@ -325,11 +338,14 @@ class Benchmark:
         if variant == "svm":
             grid = GRID_FULL if unit["size"] == "full" else GRID
             scores, ranking, details = fit_svm(train, texts, unit["seed"], grid)
+            outputs = {"scores": scores, "ranking": ranking}
         else:
             settings = {"lm_epochs": 0, "random_state": unit["seed"], "verbose": verbose(), **unit["clf"]}
             clf = ULMFiTMultiLabelClassifier(language_model, **settings).fit(train.texts, train.y)
-            scores = ranking = clf.predict_proba(texts)
-        return scores, ranking, {**details, "seconds": time.perf_counter() - start}
+            proba = clf.predict_proba(texts)
+            details["seconds"] = time.perf_counter() - start
+            outputs = {"scores": proba, "ranking": proba, "network": network_alone(clf, texts)}
+        return outputs, {"seconds": time.perf_counter() - start, **details}
 
     def finish(self, unit: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
         """Write down and print what came out of a unit of work."""
@@ -340,7 +356,8 @@ class Benchmark:
         }
         row = {"unit": unit, **figures, **machine}
         append(self.results, row)
-        found = figures["thresholds"] if unit["kind"] == "threshold" else {key: figures[key] for key in COLUMNS}
+        is_score = unit["kind"] == "score"
+        found = {key: figures[key] for key in COLUMNS if key in figures} if is_score else figures["thresholds"]
         shown = ", ".join(f"{key} {value:.3f}" for key, value in found.items() if key != "seconds")
         print(f"{headline(unit)}: {shown}, {figures['seconds']:.0f} s", flush=True)
         return row
@@ -469,7 +486,8 @@ def print_table(name: str, groups: dict[tuple, list[dict[str, Any]]]) -> None:
     for (size, variant, settings), rows in groups.items():
         siblings = [json.loads(key[2]) for key in groups if key[:2] == (size, variant)]
         label = ", ".join([variant, *differences(json.loads(settings), siblings)])
-        cells = [cell([row[column] for row in rows], 0 if column == "seconds" else 3) for column in COLUMNS]
+        digits = {column: 0 if column == "seconds" else 3 for column in COLUMNS}
+        cells = [cell([row[column] for row in rows if column in row], digits[column]) for column in COLUMNS]
         print(f"| {size} | {label} | {len(rows)} | " + " | ".join(cells) + " |")
     print()
 
@@ -487,7 +505,9 @@ def differences(settings: dict[str, Any], siblings: list[dict[str, Any]]) -> lis
 
 
 def cell(values: list[float], digits: int) -> str:
-    """Give the mean, and the standard deviation of several values."""
+    """Give the mean, and the standard deviation of several values; nothing for none."""
+    if not values:
+        return ""
     spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
     return f"{np.mean(values):.{digits}f}{spread}"
 
