@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import make_corpus
+from conftest import make_corpus, tiny_lm
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier, cli, pretraining
 from sk_ulmfit.datasets import load_support_messages, load_table, write_table
@@ -234,17 +234,20 @@ def test_support_messages_are_what_the_readme_says():
         load_support_messages("dev")
 
 
-def test_demo_prints_both_models_and_what_to_do_next(monkeypatch):
+def test_demo_prints_the_gain_of_pre_training_and_what_to_do_next(monkeypatch, tmp_path):
     from sk_ulmfit import demo
 
-    monkeypatch.setattr(demo, "LANGUAGE_MODEL", {"emb_dim": 8, "hidden_dim": 8, "n_layers": 1, "max_epochs": 1})
-    monkeypatch.setattr(demo, "CLASSIFIER", {"max_epochs": 1})
+    tiny_lm().fit(make_corpus(60)[0]).save(tmp_path / "model")
+    monkeypatch.setattr(demo, "LANGUAGE_MODEL", tmp_path / "model")
+    monkeypatch.setattr(demo, "SETTINGS", {"lm_epochs": 1, "max_epochs": 1})
     lines = []
     figures = demo.run_demo(lines.append)
     shown = "\n".join(lines)
     for part in ("480 customer messages", "ULMFiT", "TF-IDF + logistic regression", "macro average", "What to do next"):
         assert part in shown
-    assert figures["linear_micro_f1"] > 0.5
+    gain = figures["pretrained"]["average precision"] - figures["scratch"]["average precision"]
+    assert f"average precision {gain:+.3f}" in shown.split("over the same from random weights")[1].splitlines()[0]
+    assert figures["linear"]["micro F1"] > 0.5
 
 
 def test_train_with_a_frozen_encoder(table, tmp_path):
