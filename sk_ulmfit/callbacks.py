@@ -72,14 +72,24 @@ class GradualUnfreezing(Callback):  # type: ignore[misc]
     """Train the head in the first epoch and one more layer group, from the top, in each that follows.
 
     Howard & Ruder 2018, section 3.3. The network names its groups itself (``layer_groups()``).
+
+    Parameters
+    ----------
+    spare_embedding : bool, default=False
+        Whether the embedding, the lowest group, is trained from the first epoch.
     """
+
+    def __init__(self, spare_embedding: bool = False):
+        self.spare_embedding = spare_embedding
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Freeze what this epoch leaves alone."""
-        groups = net.module_.layer_groups()
-        for depth, group in enumerate(reversed(groups)):
+        embedding, *layers = net.module_.layer_groups()
+        n_trained = len(net.history)
+        for depth, group in enumerate([*reversed(layers), embedding]):
+            is_trained = depth < n_trained or (self.spare_embedding and group is embedding)
             for parameter in group:
-                parameter.requires_grad_(depth < len(net.history))
+                parameter.requires_grad_(is_trained)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Leave nothing frozen."""

@@ -61,9 +61,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     lr_decay : float, default=2.6
         Each lower layer group of a pre-trained body learns at the rate of the one above divided by this.
     embedding_lr : float or None, default=0.04
-        Largest learning rate of a pre-trained embedding, which is not among the groups of `lr_decay` then: the words of
-        a few texts decide on most labels, and each is seen a few times only. None treats it as one more group, as the
-        paper does.
+        Largest learning rate of a pre-trained embedding, which is not among the groups of `lr_decay` then and learns
+        from the first epoch: the words of a few texts decide on most labels, and each is seen a few times only. None
+        treats it as one more group, the last to be unfrozen, as the paper does.
     schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
         How the learning rate moves over all steps.
     batch_size : int, default=32

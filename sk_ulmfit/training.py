@@ -198,9 +198,10 @@ def train_classifier(
 ) -> ModelState:
     """Train a classifier on the body of a language model (stage 3 of ULMFiT).
 
-    A pre-trained body is unfrozen gradually, from the top, with lower rates for lower groups; the embedding has a rate
-    of its own. Any other body is trained whole from the first epoch at one rate, since there is nothing in it to
-    preserve. A frozen one is run over the texts once, without dropout; the head then learns from the pooled features.
+    A pre-trained body is unfrozen gradually, from the top, with lower rates for lower groups; an embedding that has a
+    rate of its own learns from the first epoch. Any other body is trained whole from the first epoch at one rate, since
+    there is nothing in it to preserve. A frozen one is run over the texts once, without dropout; the head then learns
+    from the pooled features.
 
     Parameters
     ----------
@@ -250,7 +251,7 @@ def train_classifier(
     settings = settings if pretrained else replace(settings, lr_decay=1.0)
     all_callbacks = _callbacks("classifier", settings)
     if pretrained and not freeze_encoder:
-        all_callbacks.append(("sk_ulmfit_unfreezing", GradualUnfreezing()))
+        all_callbacks.append(("sk_ulmfit_unfreezing", GradualUnfreezing(embedding_lr is not None)))
     all_callbacks += callbacks or []
     if early_stopping:  # the last: callbacks behind it miss the epoch in which it stops
         stopping = EarlyStopping(patience=n_iter_no_change, threshold=0.0, load_best=True, sink=_say_nothing)

@@ -90,7 +90,8 @@ def test_training_follows_schedule_rates_and_unfreezing(corpus):
         wanted = [0.04 * factor, *(0.02 * factor / 2.6**depth for depth in (2, 1, 0))]  # embedding, two layers, head
         assert entry["rates"] == pytest.approx(wanted)
         n_trained = min(entry["epoch"], 4)
-        assert entry["frozen"] == [True] * (4 - n_trained) + [False] * n_trained
+        layers_and_head = [True] * (4 - n_trained) + [False] * n_trained
+        assert entry["frozen"] == [False, *layers_and_head[1:]]
         assert {b[0] for b in entry["betas"]} == {0.7}
 
 
@@ -99,6 +100,8 @@ def test_the_embedding_can_be_one_more_layer_group_as_in_the_paper(corpus):
     for step, entry in enumerate(log):
         factor = slanted_triangular(step, len(log))
         assert entry["rates"] == pytest.approx([0.02 * factor / 2.6**depth for depth in (3, 2, 1, 0)])
+        n_trained = min(entry["epoch"], 4)
+        assert entry["frozen"] == [True] * (4 - n_trained) + [False] * n_trained
 
 
 def test_frozen_groups_do_not_move(corpus):
@@ -127,7 +130,7 @@ def test_a_body_from_scratch_is_trained_whole_at_one_rate(corpus, lm_epochs):
 def test_a_body_from_a_path_is_unfrozen_gradually(corpus, tmp_path):
     tiny_lm(random_state=0).fit(corpus[0]).save(tmp_path / "lm")
     log = record(corpus, language_model=tmp_path / "lm", lm_epochs=0)
-    assert log[0]["frozen"] == [True, True, True, False]
+    assert log[0]["frozen"] == [False, True, True, False]
     assert not any(log[-1]["frozen"])
 
 
