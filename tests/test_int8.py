@@ -24,13 +24,16 @@ def test_same_function_as_torch(shape):
     n = packing.n_whole
     with torch.no_grad():
         plain, _ = rnn(x, (h[None], c[None]))
-        _, (plain_h, plain_c) = rnn(x[:n], (h[None, :n], c[None, :n]))
+        plain_h, plain_c = h[None, :n], c[None, :n]
+        scale = plain_c.norm()  # the largest cell state: where it shrinks again, its errors stay
+        for token in range(x.shape[1]):
+            _, (plain_h, plain_c) = rnn(x[:n, token : token + 1], (plain_h, plain_c))
+            scale = max(scale, plain_c.norm())
         outputs, (last_h, last_c) = evaluate_layer_8bit(make_layer(rnn, x), packing.pack(x), (h, c), packing)
     assert distance(packing.unpack(outputs), plain * real) < 0.1
     assert last_h.shape == last_c.shape == (n, shape[2])
     for found, expected in ((last_h, plain_h[0]), (last_c, plain_c[0])):
-        # a state near zero is what larger parts leave that cancel out: its error is on their scale
-        assert (found - expected).norm() < 0.1 * expected.norm() + 0.03
+        assert (found - expected).norm() < 0.1 * scale
 
 
 @pytest.mark.skipif(not kernels.has_packed_8bit(), reason="no 8-bit kernels here")
