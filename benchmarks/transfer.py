@@ -50,6 +50,8 @@ from sk_ulmfit.device import resolve_device
 from sk_ulmfit.text import join_fields
 from sk_ulmfit.weights import ModelFileError
 
+# Raised when the classifier learns otherwise than before, so that its rows are not taken for those of today.
+RECIPE = 2
 # Settings of the classifier, by the most training documents they are for.
 BY_SIZE: dict[float, dict[str, Any]] = {
     100: {"max_epochs": 20, "batch_size": 16},
@@ -285,6 +287,7 @@ class Benchmark:
             unit["limit_test"] = self.options.limit_test
         if variant == "svm":
             return unit
+        unit["recipe"] = RECIPE
         by_size = CLASSIFIER[variant]
         n = math.inf if size == "full" else size
         unit["clf"] = {**by_size[min(most for most in by_size if n <= most)], **self.options.clf}

@@ -75,19 +75,19 @@ class GradualUnfreezing(Callback):  # type: ignore[misc]
 
     Parameters
     ----------
-    spare_embedding : bool, default=False
+    embedding_from_start : bool, default=False
         Whether the embedding, the lowest group, is trained from the first epoch.
     """
 
-    def __init__(self, spare_embedding: bool = False):
-        self.spare_embedding = spare_embedding
+    def __init__(self, embedding_from_start: bool = False):
+        self.embedding_from_start = embedding_from_start
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Freeze what this epoch leaves alone."""
         embedding, *layers = net.module_.layer_groups()
         n_trained = len(net.history)
         for depth, group in enumerate([*reversed(layers), embedding]):
-            is_trained = depth < n_trained or (self.spare_embedding and group is embedding)
+            is_trained = depth < n_trained or (self.embedding_from_start and group is embedding)
             for parameter in group:
                 parameter.requires_grad_(is_trained)
 

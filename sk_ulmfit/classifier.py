@@ -38,10 +38,11 @@ from sk_ulmfit.weights import ModelFileError, ModelState, encode, load_state, sa
 class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Multi-label text classifier after ULMFiT: raw texts in, one decision per label out.
 
-    ``fit`` fine-tunes a language model on the texts (stage 2) and trains a classifier on its body (stage 3):
-    an AWD-LSTM, concat pooling and one output per label, binary cross-entropy, discriminative learning rates, and
-    gradual unfreezing from the top. A body that began from random weights has nothing to preserve: it is trained whole
-    from the first epoch, at one rate. The network is a skorch net in `net_`.
+    ``fit`` fine-tunes a language model on the texts (stage 2) and trains a classifier on its body (stage 3): an AWD-
+    LSTM, concat pooling and one output per label, binary cross-entropy, discriminative learning rates, and gradual
+    unfreezing from the top. A linear model of words is trained beside it (`tfidf`). A body that began from random
+    weights has nothing to preserve: it is trained whole from the first epoch, at one rate. The network is a skorch net
+    in `net_`.
 
     Parameters
     ----------
@@ -75,9 +76,10 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         nothing. For a first result on a slow machine, or for very few texts; training the body is usually better.
     tfidf : bool, default=True
         Let a linear model of the texts' words decide beside the network: TF-IDF and one linear SVM per label, its
-        margins scaled to log-odds on held-out texts. The log-odds of both are averaged; the network's share is
-        c / (2 c + 60) on a label that c texts have, since a rare label is decided by its words. Left out where words
-        prove of no use. Takes seconds; a word and label add two bytes to a saved model.
+        margins scaled to log-odds on held-out texts. The log-odds of both are averaged; the network's share is c / (2 c
+        + 60) on a label that c texts have (or lack, if these are fewer), since a rare label is decided by its words,
+        and 1 on a label about which words say nothing. Ten SVMs per label are trained (four for more than 20,000
+        texts), and each word and label add two bytes to a saved model. Read by ``fit``.
     bptt : int, default=70
         Tokens per window, through which gradients flow.
     max_length : int or None, default=1400
@@ -95,7 +97,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         A label is predicted where its probability reaches its threshold: one for all, one per label, or by label
         name (labels not named keep 0.5). Read by ``predict`` only, so it can be changed after ``fit``.
     early_stopping : bool, default=False
-        Hold out a part of the texts, stop when its loss no longer falls, and keep the best epoch's weights.
+        Hold out a part of the texts, stop when the network's loss on it no longer falls, and keep the best epoch's
+        weights.
     validation_fraction : float, default=0.1
         Share held out by `early_stopping`.
     n_iter_no_change : int, default=3
@@ -111,7 +114,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         predicts in 8 bits and trains as "auto" does. Weights are kept in float32 either way. Can be changed after
         ``fit``. A `language_model` that is given as an estimator has its own.
     n_jobs : int or None, default=None
-        Worker processes that tokenize large corpora.
+        Worker processes that tokenize large corpora and train SVMs on them.
     random_state : int, RandomState or None, default=None
         Source of all randomness.
     verbose : int, default=0
@@ -131,7 +134,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         The trained skorch net, ready to predict; ``net_.module_`` is the torch module, in evaluation mode. What `tfidf`
         adds is not in it.
     history_ : list of dict
-        Losses of each epoch of classifier training.
+        Losses of each epoch of classifier training, of the network alone.
     language_model_ : ULMFiTLanguageModel
         The language model behind the body. Not part of a saved classifier; save it by itself.
 
@@ -416,11 +419,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         """
         state, device_name = load_state(path, "classifier"), resolve_device(device)
         try:
-            params = {
-                "tfidf": False,
-                **state.config.pop("params"),
-                "device": device,
-            }  # early files have no such parameter
+            given = state.config.pop("params")
+            params = {"tfidf": False, **given, "device": device}  # the first files know no such parameter
             metadata = state.config.pop("metadata")
             if isinstance(params["language_model"], dict):
                 params["language_model"] = ULMFiTLanguageModel(**params["language_model"])

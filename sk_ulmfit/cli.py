@@ -292,7 +292,9 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", choices=PRECISIONS, default="auto", help="arithmetic of training and prediction (default: auto)"
     )
     command.add_argument("--early-stopping", action="store_true", help="stop on a held-out part of the texts")
-    command.add_argument("--n-jobs", type=int, metavar="N", help="processes that tokenize large files")
+    command.add_argument(
+        "--n-jobs", type=int, metavar="N", help="processes that tokenize and train SVMs on large files"
+    )
     command.add_argument("--random-state", type=int, metavar="N", help="seed; the same seed gives the same model")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
     _add_device(command)

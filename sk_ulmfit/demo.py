@@ -73,7 +73,8 @@ def report(y: NDArray[np.int64], predicted: NDArray[np.int64], names: Sequence[s
 def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0) -> dict[str, dict[str, float]]:
     """Train, score and compare on the support messages.
 
-    The same network is trained from the pre-trained language model and from random weights, beside a linear model.
+    The same classifier is trained from the pre-trained language model and from random weights, and for comparison a
+    logistic regression on TF-IDF.
 
     Parameters
     ----------
@@ -93,6 +94,7 @@ def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0
     names = train.label_names
     y, y_test = train.indicator(), test.indicator(names)
     say(f"{len(train.texts)} customer messages to learn from, {len(test.texts)} to test on, {len(names)} labels.")
+    say("ULMFiT stands for a network and a linear model of words that decide together.")
     figures: dict[str, dict[str, float]] = {}
 
     def score(key: str, title: str, model: Any) -> None:
@@ -108,7 +110,7 @@ def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0
     pretrained = ULMFiTMultiLabelClassifier(LANGUAGE_MODEL, **options)
     score("pretrained", "ULMFiT, pre-trained on Wikipedia", pretrained)
     sizes = {name: pretrained.language_model_.state_.config[name] for name in BODY}
-    scratch = ULMFiTMultiLabelClassifier(ULMFiTLanguageModel(None, **sizes), **options)
+    scratch = ULMFiTMultiLabelClassifier(ULMFiTLanguageModel(None, **sizes, verbose=verbose), **options)
     score("scratch", "ULMFiT, the same from random weights", scratch)
     linear = OneVsRestClassifier(LogisticRegression(C=10))
     score("linear", "TF-IDF + logistic regression", make_pipeline(TfidfVectorizer(sublinear_tf=True), linear))

@@ -23,42 +23,59 @@ from sklearn.model_selection import KFold
 from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
-from sk_ulmfit.text import TokenIds
+from sk_ulmfit.text import BOS, PAD, UNK, TokenIds, Vocabulary
 from sk_ulmfit.weights import Weights
 
 PREFIX = "tfidf."  # of the names of its arrays among those of a classifier
+ARRAYS = {PREFIX + name for name in ("words", "idf", "weight", "bias", "network_share")}
+NOT_WORDS = (UNK, PAD, BOS)
 STRENGTHS = (1.0, 0.3, 0.1)  # C of the SVM, of which the first that is best on held-out documents is taken
 N_FOLDS = 3
-MOST_FOLDED = 20_000  # of more documents than these one fold is held out, which is enough to scale the margins
-FEW = 30  # with so many documents of a label, the network has half of the weight that it has with very many
+MOST_FOLDED = 20_000  # of more documents one fold is held out instead of each in turn, and no more of it than this
+ENOUGH = 20  # held-out documents with a label, and without, for a scale of its own
+UNMEASURED = (4.0, 0.0)  # slope and offset where no held-out document has a label that could be learned
+SMALLEST_SPREAD = 0.01  # of margins, which are about 1 apart where words tell anything
+HALF_WAY = 30  # with so many documents of a label, the network has half of the share that it has with very many
 TOKENS_AT_ONCE = 4_000_000
+CELLS_AT_ONCE = 1_000_000
+WORTH_WORKERS = 50_000_000  # counts times labels from which more than one process pays
 
 
 def fit_tfidf(
-    corpus: TokenIds, indicator: NDArray[np.floating[Any]], seed: int = 0, n_jobs: int | None = None
+    corpus: TokenIds,
+    vocabulary: Vocabulary,
+    indicator: NDArray[np.floating[Any]],
+    seed: int = 0,
+    n_jobs: int | None = None,
 ) -> Weights:
     """Train one linear SVM per label on TF-IDF, scaled so that its outputs are log-odds.
 
-    Weights are 1 + log of a word's count times its inverse document frequency, documents are of length one. The
-    strength of the SVM is that of the largest mean average precision on held-out documents. What a margin says of the
-    odds is learned from these too, for all labels at once (Platt 1999, section 2): a rare label has too few for a scale
-    of its own.
+    A count n of a word becomes (1 + log n) times its inverse document frequency, documents are of length one. The
+    strength of all SVMs is that of the largest mean average precision on held-out documents. What a margin says of the
+    odds is learned from these as well (Platt 1999, section 2), for labels with few of them together.
 
     Parameters
     ----------
     corpus : TokenIds
         n documents.
+    vocabulary : Vocabulary
+        What the ids mean: the unknown word, padding and the begin of a text are not looked at.
     indicator : ndarray, shape (n, L)
         0 and 1.
     seed : int, default=0
         Seed of the folds and of the solver.
     n_jobs : int or None, default=None
-        Worker processes, as in joblib; labels are shared out.
+        Worker processes, as in joblib, where there is enough to do for them.
 
     Returns
     -------
     dict of str to ndarray
-        What `tfidf_logits` and `blend` take; empty if words say nothing about the labels of held-out documents.
+        What `tfidf_logits` and `blend` take; empty if words say nothing about any label of held-out documents.
+
+    Notes
+    -----
+    Ten SVMs are trained per label, three strengths on three folds and one in the end; four for more than 20,000
+    documents.
 
     References
     ----------
@@ -67,21 +84,26 @@ def fit_tfidf(
     Reviews", sections 2 and 3: a recurrent network and a linear model of words err on different texts.
     """
     y = indicator > 0
-    words = np.unique(corpus.ids)
-    counts = sparse.vstack(list(_counts(corpus, words)), "csr")
-    strength, scale = _choose(counts, y, seed, n_jobs)
-    if scale is None:
+    words = np.setdiff1d(corpus.ids, [vocabulary.index(token) for token in NOT_WORDS]).astype(np.int32)
+    if not len(words):
         return {}
-    slope, offset = scale
-    idf, weight, bias, varied = _fit(counts, y, strength, seed, n_jobs)
-    n_texts = y.sum(0)
-    log_odds = np.log((n_texts + 0.5) / (len(y) - n_texts + 0.5))
-    arrays = {
+    counts = sparse.vstack(list(_counts(corpus, words)), "csr")
+    n_jobs = n_jobs if counts.nnz * y.shape[1] >= WORTH_WORKERS else 1
+    strength, slope, offset = _choose(counts, y, seed, n_jobs)
+    idf, weight, bias, learnable = _fit(counts, y, strength, seed, n_jobs)
+    n_with = y.sum(axis=0)
+    known_by_words = learnable & (slope > 0)
+    if not known_by_words.any():
+        return {}
+    log_odds = np.log((n_with + 0.5) / (len(y) - n_with + 0.5))
+    n_rarer = np.minimum(n_with, len(y) - n_with)
+    share = 0.5 * n_rarer / (n_rarer + HALF_WAY)
+    arrays: Weights = {
         "words": words,
         "idf": idf.astype(np.float32),
         "weight": (weight * slope).astype(np.float16),
-        "bias": np.where(varied, bias * slope + offset, log_odds).astype(np.float32),
-        "network_share": (0.5 * n_texts / (n_texts + FEW)).astype(np.float32),
+        "bias": np.where(known_by_words, bias * slope + offset, log_odds).astype(np.float32),
+        "network_share": np.where(learnable & ~known_by_words, 1, share).astype(np.float32),
     }
     return {PREFIX + name: array for name, array in arrays.items()}
 
@@ -89,6 +111,8 @@ def fit_tfidf(
 def split_tfidf(weights: Weights) -> tuple[Weights, Weights]:
     """Split the arrays of a classifier into those of its network and those of its linear model, which may be none."""
     tfidf = {name: array for name, array in weights.items() if name.startswith(PREFIX)}
+    if tfidf and (wrong := tfidf.keys() ^ ARRAYS):
+        raise KeyError(min(wrong))
     return {name: array for name, array in weights.items() if name not in tfidf}, tfidf
 
 
@@ -107,15 +131,21 @@ def tfidf_logits(tfidf: Weights, corpus: TokenIds) -> NDArray[np.float64]:
     ndarray of float64, shape (n, L)
         Log-odds; those of a document do not depend on the others.
     """
-    weight, bias = tfidf[PREFIX + "weight"].astype(np.float32), tfidf[PREFIX + "bias"]
-    parts = [_features(counts, tfidf[PREFIX + "idf"]) @ weight for counts in _counts(corpus, tfidf[PREFIX + "words"])]
-    return np.concatenate([np.empty((0, len(bias))), *parts]) + bias
+    weight, bias = tfidf[PREFIX + "weight"], tfidf[PREFIX + "bias"].astype(np.float64)
+    parts = [np.empty((0, len(bias)))]
+    for counts in _counts(corpus, tfidf[PREFIX + "words"]):
+        columns, place = np.unique(counts.indices, return_inverse=True)
+        features = _features(counts, tfidf[PREFIX + "idf"])
+        features = sparse.csr_matrix((features.data, place, features.indptr), (counts.shape[0], len(columns)))
+        parts.append(features @ weight[columns].astype(np.float64))
+    return np.concatenate(parts) + bias
 
 
 def blend(network: NDArray[np.float64], tfidf: Weights, corpus: TokenIds) -> NDArray[np.float64]:
     """Average the log-odds of the network and of the linear model.
 
-    On a label that c training documents have, the network's share is c / (2 c + 60): a half at most, little for few.
+    On a label that c training documents have, or lack if these are fewer, the network's share is c / (2 c + 60): a
+    half at most, little for few. It is 1 on a label about which words say nothing.
 
     Parameters
     ----------
@@ -154,47 +184,52 @@ def _counts(corpus: TokenIds, words: NDArray[np.int32]) -> Iterator[sparse.csr_m
 
 def _features(counts: sparse.csr_matrix, idf: NDArray[np.floating[Any]]) -> sparse.csr_matrix:
     """Give TF-IDF with logarithmic counts, rows of length one."""
-    features = counts.copy()
-    features.data = (1 + np.log(counts.data)) * idf[counts.indices].astype(np.float32)
+    features = counts.astype(np.float64)
+    features.data = (1 + np.log(features.data)) * idf[features.indices].astype(np.float64)
     return normalize(features, copy=False)
 
 
 def _fit(
     counts: sparse.csr_matrix, y: NDArray[np.bool_], strength: float, seed: int, n_jobs: int | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
-    """Train on counts; give the idf, weights and biases, and which labels vary: only those can be learned."""
-    n_with = np.bincount(counts.indices, minlength=counts.shape[1])
-    idf = np.log((1 + len(y)) / (1 + n_with)) + 1
+    """Train on counts; give the idf, weights and biases, and which labels can be learned: some have it, some do not."""
+    n_with_word = np.bincount(counts.indices, minlength=counts.shape[1])
+    idf = np.log((1 + len(y)) / (1 + n_with_word)) + 1
     features = _features(counts, idf)
-    varied = np.asarray(y.any(axis=0) & ~y.all(axis=0))
+    learnable = np.asarray(y.any(axis=0) & ~y.all(axis=0))
     weight, bias = np.zeros((counts.shape[1], y.shape[1]), np.float32), np.zeros(y.shape[1])
-    labels = np.flatnonzero(varied)
-    found = Parallel(n_jobs)(delayed(_fit_label)(features, y[:, label], strength, seed) for label in labels)
+    labels = np.flatnonzero(learnable)
+    workers = Parallel(n_jobs, return_as="generator")
+    found = workers(delayed(_fit_label)(features, y[:, label], strength, seed) for label in labels)
     for label, (label_weight, label_bias) in zip(labels, found, strict=True):
         weight[:, label], bias[label] = label_weight, label_bias
-    return idf, weight, bias, varied
+    return idf, weight, bias, learnable
 
 
 def _fit_label(
     features: sparse.csr_matrix, has_label: NDArray[np.bool_], strength: float, seed: int
 ) -> tuple[NDArray[np.float64], float]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # far enough after 1,000 iterations
         svm = LinearSVC(C=strength, random_state=seed).fit(features, has_label)
     return svm.coef_[0], float(svm.intercept_[0])
 
 
 def _choose(
     counts: sparse.csr_matrix, y: NDArray[np.bool_], seed: int, n_jobs: int | None
-) -> tuple[float, tuple[float, float] | None]:
-    """Give the best strength on held-out documents, and the scale of its margins."""
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """Give the best strength on held-out documents, and slope and offset of its margins for each label."""
     folds = list(KFold(min(N_FOLDS, len(y)), shuffle=True, random_state=seed).split(y)) if len(y) > 1 else []
-    folds = folds if len(y) <= MOST_FOLDED else folds[:1]
+    if len(y) > MOST_FOLDED:
+        folds = [(train, held_out[:MOST_FOLDED]) for train, held_out in folds[:1]]
     truth = y[np.concatenate([np.arange(0), *(held_out for _, held_out in folds)])]
-    found = {c: _held_out_margins(counts, y, folds, c, seed, n_jobs) for c in STRENGTHS}
-    strength = max(STRENGTHS, key=lambda c: _mean_average_precision(truth, found[c]))
-    learned = np.isfinite(found[strength])
-    return strength, _platt(found[strength][learned], truth[learned])
+    best = -1.0
+    for candidate in STRENGTHS:
+        found = _held_out_margins(counts, y, folds, candidate, seed, n_jobs)
+        precision = _mean_average_precision(truth, found)
+        if precision > best:
+            best, strength, margins = precision, candidate, found
+    return strength, *_scales(margins, truth)
 
 
 def _held_out_margins(
@@ -203,8 +238,8 @@ def _held_out_margins(
     """Give margins on the held-out documents of each fold, NaN for labels that its other documents do not teach."""
     margins = [np.empty((0, y.shape[1]))]
     for train, held_out in folds:
-        idf, weight, bias, varied = _fit(counts[train], y[train], strength, seed, n_jobs)
-        margins.append(np.where(varied, _features(counts[held_out], idf) @ weight + bias, np.nan))
+        idf, weight, bias, learnable = _fit(counts[train], y[train], strength, seed, n_jobs)
+        margins.append(np.where(learnable, _features(counts[held_out], idf) @ weight + bias, np.nan))
     return np.concatenate(margins)
 
 
@@ -216,10 +251,28 @@ def _mean_average_precision(truth: NDArray[np.bool_], margins: NDArray[np.float6
     return float(average_precision_score(truth[:, ranked], margins[:, ranked]))
 
 
-def _platt(margins: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float] | None:
-    """Give slope and offset from margin to log-odds, None if a larger margin does not mean better odds."""
-    if truth.all() or not truth.any():
-        return None
-    scale = LogisticRegression().fit(margins[:, None], truth)
-    slope, offset = float(scale.coef_[0, 0]), float(scale.intercept_[0])
-    return (slope, offset) if slope > 0 else None
+def _scales(margins: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give slope and offset from margins to log-odds for each label; a slope of 0 where margins say nothing.
+
+    Labels with fewer than `ENOUGH` held-out documents, on the rarer side, share one scale. Those with none at all take
+    it too, but have no part in finding it: documents without the label are all that they could show.
+    """
+    learned = np.isfinite(margins)
+    n_seen = np.minimum((truth & learned).sum(axis=0), (~truth & learned).sum(axis=0))
+    slope, offset = np.empty(len(n_seen)), np.empty(len(n_seen))
+    few = (n_seen > 0) & (n_seen < ENOUGH)
+    shared = learned[:, few]
+    slope[:], offset[:] = _platt(margins[:, few][shared], truth[:, few][shared]) if few.any() else UNMEASURED
+    for label in np.flatnonzero(n_seen >= ENOUGH):
+        rows = learned[:, label]
+        slope[label], offset[label] = _platt(margins[rows, label], truth[rows, label])
+    return slope, offset
+
+
+def _platt(margins: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:
+    """Give slope and offset from margin to log-odds; a larger margin never means worse odds."""
+    every, unit = -(-len(margins) // CELLS_AT_ONCE), float(margins.std())
+    if unit < SMALLEST_SPREAD:
+        return 0.0, 0.0
+    scale = LogisticRegression().fit(margins[::every, None] / unit, truth[::every])
+    return max(float(scale.coef_[0, 0]) / unit, 0.0), float(scale.intercept_[0])

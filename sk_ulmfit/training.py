@@ -79,7 +79,7 @@ class TrainingSettings:
     precision : {"auto", "float32", "bfloat16", "int8"}
         Arithmetic of the matrix products.
     n_jobs : int or None
-        Worker processes that tokenize.
+        Worker processes that tokenize and train SVMs.
     verbose : int
         1 shows a progress bar.
     """
@@ -248,6 +248,10 @@ def train_classifier(
         "batch_size": settings.batch_size,
     }
     train, held_out = split_rows(len(corpus), validation_fraction if early_stopping else 0.0, settings.seed)
+    vocabulary = language_model.vocabulary
+    words = {}
+    if tfidf:
+        words = fit_tfidf(corpus.take(train), vocabulary, indicator[train], settings.seed, settings.n_jobs)
     settings = settings if pretrained else replace(settings, lr_decay=1.0)
     all_callbacks = _callbacks("classifier", settings)
     if pretrained and not freeze_encoder:
@@ -257,13 +261,13 @@ def train_classifier(
         stopping = EarlyStopping(patience=n_iter_no_change, threshold=0.0, load_best=True, sink=_say_nothing)
         all_callbacks.append(("sk_ulmfit_early_stopping", stopping))
     with seeded(settings.seed, settings.device):
-        module = build_classifier(config, len(language_model.vocabulary), settings.dropout_multiplier)
+        module = build_classifier(config, len(vocabulary), settings.dropout_multiplier)
         module.encoder.precision = training_precision(settings.precision, settings.device, widest_layer(config))
         load_weights(module.encoder, encoder_weights(language_model.weights))
         cast(ConcatPoolingHead, module.head).start_at((indicator[train].sum(0) + 0.5) / (len(train) + 1))
         sets: list[Any]
         if freeze_encoder:
-            features = _features(module, corpus, config, language_model.vocabulary, settings)
+            features = _features(module, corpus, config, vocabulary, settings)
             sets = [FeatureDataset(features, indicator[train])]
             if early_stopping:
                 sets = [FeatureDataset(features[rows], indicator[rows]) for rows in (train, held_out)]
@@ -276,15 +280,13 @@ def train_classifier(
             "train_split": predefined_split(sets[-1]) if early_stopping else None,
         }
         if freeze_encoder:
-            net = HeadNet(module.head, batch_size=settings.batch_size, pad_id=language_model.vocabulary.pad, **options)
+            net = HeadNet(module.head, batch_size=settings.batch_size, pad_id=vocabulary.pad, **options)
         else:
             options["embedding_lr"] = embedding_lr if pretrained else None
-            net = classifier_net(module, config, language_model.vocabulary, **options)
+            net = classifier_net(module, config, vocabulary, **options)
         fit_net(net, sets[0])
-    weights = plain_weights(module)
-    if tfidf:
-        weights |= fit_tfidf(corpus.take(train), indicator[train], settings.seed, settings.n_jobs)
-    state = ModelState("classifier", config, language_model.vocabulary, weights, plain_history(net.history))
+    weights = plain_weights(module) | words
+    state = ModelState("classifier", config, vocabulary, weights, plain_history(net.history))
     state.config["shifts"] = measure_shifts(state, corpus.take(train), settings)
     return state
 
@@ -299,7 +301,7 @@ def _features(
 
 
 def measure_shifts(state: ModelState, corpus: TokenIds, settings: TrainingSettings) -> dict[str, float]:
-    """Measure how far reduced precision moves the probabilities of a classifier.
+    """Measure how far reduced precision moves the probabilities by the network of a classifier.
 
     Parameters
     ----------
@@ -325,9 +327,8 @@ def measure_shifts(state: ModelState, corpus: TokenIds, settings: TrainingSettin
     ends = [corpus[index][-PROBE_LENGTH:] for index in chosen]
     sample = TokenIds(np.concatenate(ends), np.cumsum([0, *map(len, ends)]))
     net = restore_classifier_net(state, replace(settings, device="cpu"))
-    tfidf = split_tfidf(state.weights)[1]
-    exact = predict_proba(net, tfidf, sample)
-    return {name: float(np.abs(predict_proba(net, tfidf, sample, name) - exact).max()) for name in reduced}
+    exact = predict_proba(net, {}, sample)
+    return {name: float(np.abs(predict_proba(net, {}, sample, name) - exact).max()) for name in reduced}
 
 
 def classifier_net(

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 from conftest import make_corpus, tiny_classifier
@@ -14,8 +16,9 @@ from sklearn.svm import LinearSVC
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier, tfidf
 from sk_ulmfit.batching import DocumentDataset
-from sk_ulmfit.text import TokenIds
+from sk_ulmfit.text import SPECIAL_TOKENS, UNK, TokenIds, Vocabulary
 from sk_ulmfit.tfidf import blend, fit_tfidf, tfidf_logits
+from sk_ulmfit.weights import ModelFileError, load_state, save_state
 
 
 def token_ids(documents):
@@ -23,17 +26,25 @@ def token_ids(documents):
     return TokenIds(np.concatenate([[], *documents]).astype(np.int32), np.cumsum([0, *lengths]))
 
 
+VOCABULARY = Vocabulary.from_counts([str(i) for i in range(40)], np.ones(40), max_size=64, min_frequency=1)
+
+
+def train(documents, y, **params):
+    """Train on documents of numbers; those of special tokens are below `len(SPECIAL_TOKENS)`."""
+    return fit_tfidf(token_ids(documents), VOCABULARY, y, **params)
+
+
 def random_documents(n, seed):
-    """Documents of numbers from 5 to 24; a label means that its number is in the document."""
+    """Documents of numbers from 10 to 29; a label means that its number is in the document."""
     rng = np.random.default_rng(seed)
-    documents = [rng.integers(5, 25, rng.integers(1, 12)) for _ in range(n)]
-    return documents, np.array([[number in document for number in (5, 9, 13)] for document in documents], np.float32)
+    documents = [rng.integers(10, 30, rng.integers(1, 12)) for _ in range(n)]
+    return documents, np.array([[number in document for number in (10, 14, 18)] for document in documents], np.float32)
 
 
 @pytest.fixture(scope="module")
 def trained():
     documents, y = random_documents(80, 0)
-    return fit_tfidf(token_ids(documents), y)
+    return train(documents, y)
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +68,30 @@ def test_margins_are_those_of_the_best_svm_of_scikit_learn_on_one_scale(trained)
     assert len(set(precision.values())) == 3
     margins = svm(max(precision, key=precision.get)).fit(texts, y).decision_function(new_texts)
     logits = tfidf_logits(trained, token_ids(new))
-    slope, offset = np.polyfit(margins.ravel(), logits.ravel(), 1)
-    assert slope > 1
-    assert np.allclose(logits, slope * margins + offset, atol=0.01)  # stored in 16 bits
+    for margin, logit_ in zip(margins.T, logits.T, strict=True):
+        slope, offset = np.polyfit(margin, logit_, 1)
+        assert slope > 1
+        assert np.allclose(logit_, slope * margin + offset, atol=0.02)  # stored in 16 bits
 
 
-def test_log_odds_are_learned_from_held_out_documents(trained):
-    """The labels are words, so held-out documents are mostly right, and the odds say so."""
-    new, y = random_documents(300, 2)
-    proba = expit(tfidf_logits(trained, token_ids(new)))
-    surprise = -np.log(np.where(y > 0, proba, 1 - proba)).mean()
-    rates = y.mean(0)
-    assert surprise < 0.7 * -(rates * np.log(rates) + (1 - rates) * np.log(1 - rates)).mean()
-    assert abs(proba.mean() - y.mean()) < 0.05
+def test_log_odds_are_learned_from_held_out_documents_for_each_label():
+    """Labels that are words, one that is mere chance, and one that two documents have: none is worse than its rate."""
+    rng = np.random.default_rng(5)
+    documents, y = random_documents(400, 5)
+    documents = [np.append(document, 31) if i in (7, 90) else document for i, document in enumerate(documents)]
+    rare = np.isin(np.arange(400), (7, 90))
+    weights = train(documents, np.column_stack([y, rng.random(400) < 0.4, rare]))
+    new, y_new = random_documents(400, 6)
+    proba = expit(tfidf_logits(weights, token_ids(new)))
+    wanted = np.column_stack([y_new, rng.random(400) < 0.4, np.zeros(400)])
+    surprise = -np.log(np.where(wanted > 0, proba, 1 - proba)).mean(0)
+    rates = np.append(y_new.mean(0), 0.4)
+    entropy = -(rates * np.log(rates) + (1 - rates) * np.log(1 - rates))
+    assert (surprise[:3] < 0.5 * entropy[:3]).all()
+    assert surprise[3] < 1.1 * entropy[3]
+    assert surprise[4] < 0.05
+    one_more = tfidf_logits(weights, token_ids([[31, 20], [20]]))[:, 4]
+    assert one_more[0] > one_more[1] + 1
 
 
 @given(st.lists(st.lists(st.integers(0, 30), max_size=9), min_size=1, max_size=8), st.integers(1, 12))
@@ -89,38 +111,67 @@ def test_no_documents(trained):
 def test_labels_that_all_or_no_documents_have_keep_their_base_rate():
     documents, y = random_documents(80, 0)
     y[:, 1], y[:, 2] = 0, 1
-    logits = tfidf_logits(fit_tfidf(token_ids(documents), y), token_ids(documents))
+    logits = tfidf_logits(train(documents, y), token_ids(documents))
     assert np.allclose(expit(logits[:, 1:]), [0.5 / 81, 80.5 / 81])
     assert np.ptp(logits[:, 0]) > 1
 
 
-def test_words_that_say_nothing_are_left_out():
-    _, y = random_documents(80, 0)
-    assert fit_tfidf(token_ids([[5, 6, 7]] * 80), y) == {}
-    assert fit_tfidf(token_ids([[5], [6]]), np.zeros((2, 1))) == {}
-    assert fit_tfidf(token_ids([[5]]), np.ones((1, 1))) == {}
+def test_labels_about_which_words_say_nothing_are_left_to_the_network():
+    documents, y = random_documents(80, 0)
+    assert train([[15], [16]], np.zeros((2, 1))) == {}
+    assert train([[15]], np.ones((1, 1))) == {}
+    assert train([[]], np.ones((1, 1))) == {}
     network = np.ones((1, 1))
-    assert blend(network, {}, token_ids([[5]])) is network
+    assert blend(network, {}, token_ids([[15]])) is network
+    some = train(documents, np.column_stack([y, np.random.default_rng(3).random((80, 6)) < 0.5]))
+    left = some["tfidf.network_share"] == 1
+    assert not left[:3].any()
+    assert left[3:].any()
+    corpus = token_ids(documents[:5])
+    assert np.array_equal(blend(np.full((5, 9), 3.0), some, corpus)[:, left], np.full((5, left.sum()), 3.0))
+
+
+def test_documents_that_are_all_the_same_get_the_rates_of_the_labels():
+    y = np.random.default_rng(0).random((80, 3)) < [0.7, 0.3, 0.05]
+    weights = train([[15, 16, 17]] * 80, y)
+    logits = blend(np.log(y.mean(0) / (1 - y.mean(0)))[None], weights, token_ids([[15, 16, 17]]))
+    assert np.abs(expit(logits) - y.mean(0)).max() < 0.05
+
+
+def test_labels_of_one_document_each_are_learned_on_a_scale_for_all():
+    """No held-out document shows how a margin of such a label is to be read."""
+    documents = [[20, 21, 10 + i] for i in range(8)]
+    logits = tfidf_logits(train(documents, np.eye(8)), token_ids(documents))
+    assert np.array_equal(logits.argmax(1), np.arange(8))
+
+
+def test_markers_of_the_begin_and_of_unknown_words_are_no_words():
+    documents, y = random_documents(80, 0)
+    bos, unk = VOCABULARY.index("xxbos"), VOCABULARY.index(UNK)
+    marked = [np.concatenate([[bos], document, [unk] * i]) for i, document in enumerate(documents)]
+    plain, with_markers = train(documents, y), train(marked, y)
+    assert all(np.array_equal(plain[name], with_markers[name]) for name in plain)
+    assert len(SPECIAL_TOKENS) <= 10
 
 
 def test_workers_and_parts_change_nothing(trained):
     documents, y = random_documents(80, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tfidf, "TOKENS_AT_ONCE", 50)
-        again = fit_tfidf(token_ids(documents), y, n_jobs=2)
+        patch.setattr(tfidf, "WORTH_WORKERS", 0)
+        again = train(documents, y, n_jobs=2)
     assert trained.keys() == again.keys()
     assert all(np.array_equal(trained[name], again[name]) for name in trained)
 
 
-def test_many_documents_are_scaled_on_one_fold(trained):
+def test_of_many_documents_one_fold_is_held_out(trained):
     documents, y = random_documents(80, 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tfidf, "MOST_FOLDED", 79)
-        once = fit_tfidf(token_ids(documents), y)
-    ratio = once["tfidf.weight"].astype(float) / trained["tfidf.weight"].astype(float)
-    assert 0.5 < ratio.min() < 2
-    assert np.allclose(ratio, ratio.mean(), rtol=0.01)
-    assert not np.isclose(ratio.mean(), 1, rtol=1e-3)
+        patch.setattr(tfidf, "MOST_FOLDED", 20)
+        once = train(documents, y)
+    logits, wanted = (tfidf_logits(weights, token_ids(documents)) for weights in (once, trained))
+    assert np.array_equal(logits > 0, wanted > 0)
+    assert not np.allclose(logits, wanted, atol=0.01)
 
 
 def test_share_of_the_network_grows_with_the_texts_of_a_label(both):
@@ -130,6 +181,7 @@ def test_share_of_the_network_grows_with_the_texts_of_a_label(both):
     network = logit(both.net_.predict_proba(DocumentDataset(corpus)).astype(float))
     words = tfidf_logits(both._tfidf, corpus)
     c = MultiLabelBinarizer().fit_transform(labels).sum(0)
+    c = np.minimum(c, 60 - c)
     share = c / (2 * c + 60)
     assert np.allclose(logit(both.predict_proba(new)), share * network + (1 - share) * words, atol=1e-4)
 
@@ -152,12 +204,42 @@ def test_saved_classifiers_keep_it(both, tmp_path):
 
 
 def test_held_out_texts_are_not_learned():
-    texts, labels = make_corpus(60)
-    texts = [f"{text} number{i}" for i, text in enumerate(texts)]
-    clf = tiny_classifier(tfidf=True, max_epochs=1, early_stopping=True, validation_fraction=0.5).fit(texts, labels)
-    known = clf._tfidf["tfidf.words"]
-    seen = [clf.vocabulary_.index(f"number{i}") in known for i in range(60)]
-    assert sum(seen) == 30
+    """Half of the texts are held out: the labels of those that change nothing but the loss on them are these."""
+    texts, labels = make_corpus(12)
+    settings = {"tfidf": True, "max_epochs": 1, "early_stopping": True, "validation_fraction": 0.5}
+    first = tiny_classifier(**settings).fit(texts, labels)
+    new = make_corpus(10, seed=5)[0]
+    same = 0
+    for held_out in range(12):
+        changed = [["billing", "delivery", "technical"] if i == held_out else row for i, row in enumerate(labels)]
+        again = tiny_classifier(**settings).fit(texts, changed)
+        same += np.array_equal(again.predict_proba(new), first.predict_proba(new))
+    assert same == 6
+
+
+def test_pickles_and_copies_keep_it(both):
+    texts = make_corpus(8, seed=6)[0]
+    assert np.array_equal(pickle.loads(pickle.dumps(both)).predict_proba(texts), both.predict_proba(texts))
+
+
+def test_files_from_before_it_was_there_can_be_read(tmp_path):
+    old = tiny_classifier(tfidf=False, max_epochs=1).fit(*make_corpus(20))
+    old.save(tmp_path / "model")
+    state = load_state(tmp_path / "model", "classifier")
+    del state.config["params"]["tfidf"]
+    save_state(state, tmp_path / "model")
+    loaded = ULMFiTMultiLabelClassifier.load(tmp_path / "model")
+    assert loaded.tfidf is False
+    assert np.array_equal(loaded.predict_proba(["The lamp."]), old.predict_proba(["The lamp."]))
+
+
+def test_a_file_with_half_of_it_is_refused(both, tmp_path):
+    both.save(tmp_path / "model")
+    state = load_state(tmp_path / "model", "classifier")
+    del state.weights["tfidf.idf"]
+    save_state(state, tmp_path / "model")
+    with pytest.raises(ModelFileError, match=r"does not describe a whole classifier .*tfidf\.idf"):
+        ULMFiTMultiLabelClassifier.load(tmp_path / "model")
 
 
 @pytest.mark.parametrize("freeze_encoder", [False, True])
