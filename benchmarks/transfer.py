@@ -341,14 +341,13 @@ class Benchmark:
         if variant == "svm":
             grid = GRID_FULL if unit["size"] == "full" else GRID
             scores, ranking, details = fit_svm(train, texts, unit["seed"], grid)
-            outputs = {"scores": scores, "ranking": ranking}
-        else:
-            settings = {"lm_epochs": 0, "random_state": unit["seed"], "verbose": verbose(), **unit["clf"]}
-            clf = ULMFiTMultiLabelClassifier(language_model, **settings).fit(train.texts, train.y)
-            proba = clf.predict_proba(texts)
             details["seconds"] = time.perf_counter() - start
-            outputs = {"scores": proba, "ranking": proba, "network": network_alone(clf, texts)}
-        return outputs, {"seconds": time.perf_counter() - start, **details}
+            return {"scores": scores, "ranking": ranking}, details
+        settings = {"lm_epochs": 0, "random_state": unit["seed"], "verbose": verbose(), **unit["clf"]}
+        clf = ULMFiTMultiLabelClassifier(language_model, **settings).fit(train.texts, train.y)
+        proba = clf.predict_proba(texts)
+        details["seconds"] = time.perf_counter() - start
+        return {"scores": proba, "ranking": proba, "network": network_alone(clf, texts)}, details
 
     def finish(self, unit: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
         """Write down and print what came out of a unit of work."""
@@ -486,10 +485,10 @@ def print_table(name: str, groups: dict[tuple, list[dict[str, Any]]]) -> None:
     print(f"{name}, {first['n_scored']} documents of the {first['unit']['part']} part\n")
     print("| training documents | variant | seeds | " + " | ".join(COLUMNS.values()) + " |")
     print("|---|---|" + "---:|" * (1 + len(COLUMNS)))
+    digits = {column: 0 if column == "seconds" else 3 for column in COLUMNS}
     for (size, variant, settings), rows in groups.items():
         siblings = [json.loads(key[2]) for key in groups if key[:2] == (size, variant)]
         label = ", ".join([variant, *differences(json.loads(settings), siblings)])
-        digits = {column: 0 if column == "seconds" else 3 for column in COLUMNS}
         cells = [cell([row[column] for row in rows if column in row], digits[column]) for column in COLUMNS]
         print(f"| {size} | {label} | {len(rows)} | " + " | ".join(cells) + " |")
     print()

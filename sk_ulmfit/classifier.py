@@ -38,8 +38,8 @@ from sk_ulmfit.weights import ModelFileError, ModelState, encode, load_state, sa
 class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Multi-label text classifier after ULMFiT: raw texts in, one decision per label out.
 
-    ``fit`` fine-tunes a language model on the texts (stage 2) and trains a classifier on its body (stage 3): an AWD-
-    LSTM, concat pooling and one output per label, binary cross-entropy, discriminative learning rates, and gradual
+    ``fit`` fine-tunes a language model on the texts (stage 2) and trains a classifier on its body (stage 3): an
+    AWD-LSTM, concat pooling and one output per label, binary cross-entropy, discriminative learning rates, and gradual
     unfreezing from the top. A linear model of words is trained beside it (`tfidf`). A body that began from random
     weights has nothing to preserve: it is trained whole from the first epoch, at one rate. The network is a skorch net
     in `net_`.
@@ -76,9 +76,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         nothing. For a first result on a slow machine, or for very few texts; training the body is usually better.
     tfidf : bool, default=True
         Let a linear model of the texts' words decide beside the network: TF-IDF and one linear SVM per label, its
-        margins scaled to log-odds on held-out texts. The log-odds of both are averaged; the network's share is c / (2 c
-        + 60) on a label that c texts have (or lack, if these are fewer), since a rare label is decided by its words,
-        and 1 on a label about which words say nothing. Ten SVMs per label are trained (four for more than 20,000
+        margins scaled to log-odds on held-out texts. The log-odds of both are averaged; the network's share is
+        c / (2 c + 60) on a label that c texts have (or lack, if these are fewer), since a rare label is decided by its
+        words, and 1 on a label about which words say nothing. Ten SVMs per label are trained (four for more than 20,000
         texts), and each word and label add two bytes to a saved model. Read by ``fit``.
     bptt : int, default=70
         Tokens per window, through which gradients flow.

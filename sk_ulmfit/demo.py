@@ -16,12 +16,11 @@ from sklearn.pipeline import make_pipeline
 
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.datasets import load_support_messages
-from sk_ulmfit.language_model import ULMFiTLanguageModel
+from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
 
 # For some hundred short texts, chosen by cross-validation on the training messages.
 SETTINGS: dict[str, Any] = {"max_epochs": 20, "batch_size": 16}
 LANGUAGE_MODEL = "auto"
-BODY = ("emb_dim", "hidden_dim", "n_layers")  # sizes of a body
 
 EXAMPLES = (
     "I was charged twice this month and nobody answers my messages!",
@@ -109,7 +108,7 @@ def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0
     options = {**SETTINGS, "random_state": seed, "verbose": verbose}
     pretrained = ULMFiTMultiLabelClassifier(LANGUAGE_MODEL, **options)
     score("pretrained", "ULMFiT, pre-trained on Wikipedia", pretrained)
-    sizes = {name: pretrained.language_model_.state_.config[name] for name in BODY}
+    sizes = {name: pretrained.language_model_.state_.config[name] for name in SIZES}
     scratch = ULMFiTMultiLabelClassifier(ULMFiTLanguageModel(None, **sizes, verbose=verbose), **options)
     score("scratch", "ULMFiT, the same from random weights", scratch)
     linear = OneVsRestClassifier(LogisticRegression(C=10))

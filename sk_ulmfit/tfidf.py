@@ -37,7 +37,7 @@ UNMEASURED = (4.0, 0.0)  # slope and offset where no held-out document has a lab
 SMALLEST_SPREAD = 0.01  # of margins, which are about 1 apart where words tell anything
 HALF_WAY = 30  # with so many documents of a label, the network has half of the share that it has with very many
 TOKENS_AT_ONCE = 4_000_000
-CELLS_AT_ONCE = 1_000_000
+MOST_CELLS = 1_000_000  # of margins, from which a scale is learned
 WORTH_WORKERS = 50_000_000  # counts times labels from which more than one process pays
 
 
@@ -134,10 +134,8 @@ def tfidf_logits(tfidf: Weights, corpus: TokenIds) -> NDArray[np.float64]:
     weight, bias = tfidf[PREFIX + "weight"], tfidf[PREFIX + "bias"].astype(np.float64)
     parts = [np.empty((0, len(bias)))]
     for counts in _counts(corpus, tfidf[PREFIX + "words"]):
-        columns, place = np.unique(counts.indices, return_inverse=True)
-        features = _features(counts, tfidf[PREFIX + "idf"])
-        features = sparse.csr_matrix((features.data, place, features.indptr), (counts.shape[0], len(columns)))
-        parts.append(features @ weight[columns].astype(np.float64))
+        columns = np.unique(counts.indices)  # a few of many rows of the weights
+        parts.append(_features(counts, tfidf[PREFIX + "idf"])[:, columns] @ weight[columns].astype(np.float64))
     return np.concatenate(parts) + bias
 
 
@@ -271,7 +269,7 @@ def _scales(margins: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[NDA
 
 def _platt(margins: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:
     """Give slope and offset from margin to log-odds; a larger margin never means worse odds."""
-    every, unit = -(-len(margins) // CELLS_AT_ONCE), float(margins.std())
+    every, unit = -(-len(margins) // MOST_CELLS), float(margins.std())
     if unit < SMALLEST_SPREAD:
         return 0.0, 0.0
     scale = LogisticRegression().fit(margins[::every, None] / unit, truth[::every])
