@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 _HINT = (
-    "Pass an indicator matrix of 0 and 1 with one column per label, or one list of labels per text; "
+    "Pass an indicator matrix of 0 and 1 (NaN: not annotated) with one column per label, or one list of labels per text; "
     "sklearn.preprocessing.MultiLabelBinarizer turns lists of labels into such a matrix."
 )
 
@@ -22,19 +22,19 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
     ----------
     y : array-like of shape (n, L), DataFrame, sparse matrix, or sequence of label lists or sets
         Integer, bool or float 0/1; or, for each text, the labels it has. A list of equally long lists
-        of 0 and 1 is read as a matrix.
+        of 0 and 1 is read as a matrix. An entry of a matrix that is NaN, None, ``pandas.NA`` or masked is not annotated.
 
     Returns
     -------
     indicator : ndarray of float32, shape (n, L)
-        1 where the label is present.
+        1 where the label is present, NaN where that is unknown.
     names : list
         Column names of a DataFrame, sorted labels of label lists, else 0 to L - 1.
 
     Raises
     ------
     ValueError
-        If `y` is one-dimensional, holds anything but 0 and 1, or has no label.
+        If `y` is one-dimensional, holds anything but 0, 1 and unknown entries, or has no label.
 
     Examples
     --------
@@ -58,7 +58,9 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
         if rows is not None:
             return _binarize(rows)
         y = _as_array(y)
-    indicator = _check_indicator(np.asarray(y), bool(np.ma.is_masked(y)))
+    if np.ma.isMaskedArray(y) and y.dtype.kind in "biuf":
+        y = y.astype(np.float64).filled(np.nan)
+    indicator = _check_indicator(np.asarray(y))
     if names is None:
         names = list(range(indicator.shape[1]))
     if len(set(names)) < len(names):
@@ -67,25 +69,44 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
 
 
 def warn_constant(indicator: NDArray[np.float32], names: list[Any]) -> None:
-    """Warn about labels that every text has or no text has; nothing can be learned about them.
+    """Warn about labels of which nothing can be learned: every text has them, none has, or no text is annotated.
 
     Parameters
     ----------
     indicator : ndarray, shape (n, L)
-        0 and 1.
+        0 and 1, NaN where unknown.
     names : list of length L
         Label names.
+
+    Raises
+    ------
+    ValueError
+        If no entry at all is known.
     """
-    share = indicator.mean(0)
-    found = [f"{names[i]!r} (always {int(share[i])})" for i in np.flatnonzero((share == 0) | (share == 1))]
-    if found:
-        shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+    has, lacks = (indicator == 1).any(0), (indicator == 0).any(0)
+    if not (has | lacks).any():
+        raise ValueError(f"y has {len(indicator)} rows, and all their entries are unknown (NaN). {_HINT}")
+    constant, unknown = np.flatnonzero(has != lacks), np.flatnonzero(~(has | lacks))
+    if len(constant):
+        shown = _some([f"{names[i]!r} (always {int(has[i])})" for i in constant])
         warnings.warn(
-            f"{len(found)} of {len(names)} labels are the same for all {len(indicator)} training texts: {shown}. "
+            f"{len(constant)} of {len(names)} labels are the same for all {len(indicator)} training texts: {shown}. "
             "Their base rate is predicted; drop them or add texts that differ.",
             UserWarning,
             stacklevel=3,
         )
+    if len(unknown):
+        warnings.warn(
+            f"{len(unknown)} of {len(names)} labels are annotated on none of the {len(indicator)} training texts: "
+            f"{_some([repr(names[i]) for i in unknown])}. The mean rate of the others is predicted; drop them or "
+            "annotate some texts.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def label_lists(y: Any) -> list[Any] | None:
@@ -116,7 +137,7 @@ def label_lists(y: Any) -> list[Any] | None:
     if any(row.ndim != 1 for row in rows if isinstance(row, np.ndarray)):
         return None
     is_matrix = len({len(row) for row in rows}) == 1 and all(
-        isinstance(item, (bool, int, float, np.bool_, np.number)) for row in rows for item in row
+        item is None or isinstance(item, (bool, int, float, np.bool_, np.number)) for row in rows for item in row
     )
     return None if is_matrix and len(rows[0]) else rows
 
@@ -157,30 +178,28 @@ def _as_array(y: Any) -> NDArray[Any]:
         raise ValueError(f"y mixes rows of different kinds or lengths. {_HINT}") from None
 
 
-def _check_indicator(y: NDArray[Any], masked: bool) -> NDArray[np.float32]:
+def _check_indicator(y: NDArray[Any]) -> NDArray[np.float32]:
     if y.ndim != 2:
         kind = "" if y.dtype.kind in "iub" else "Unknown label type: "
         raise ValueError(f"{kind}y should be a 2-D indicator matrix, got an array of shape {y.shape} instead. {_HINT}")
     if y.shape[1] == 0:
         raise ValueError(f"y has 0 labels (shape {y.shape}), while a minimum of 1 is required. {_HINT}")
-    if y.dtype.kind == "c" or masked:
-        what = "masked entries" if masked else "complex numbers"
-        raise ValueError(f"Complex data not supported: y holds {what}; every entry must be 0 or 1. {_HINT}")
+    if y.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: y holds complex numbers; every entry must be 0 or 1. {_HINT}")
     if y.dtype == object:
         y = np.where([[item is None or type(item).__name__ == "NAType" for item in row] for row in y], np.nan, y)
     try:
-        numeric = y.astype(np.float64)
+        numeric = y.astype(np.float32 if y.dtype.kind in "biu" else np.float64, copy=False)
     except (TypeError, ValueError):
         raise ValueError(f"Unknown label type: y has dtype {y.dtype} and is not numeric. {_HINT}") from None
-    wrong = np.argwhere((numeric != 0) & (numeric != 1))
+    wrong = np.argwhere((numeric != 0) & (numeric != 1) & ~np.isnan(numeric))
     if len(wrong):
         row, column = wrong[0]
         value = numeric[row, column]
-        if np.isnan(value) or np.isinf(value):
-            what = "NaN" if np.isnan(value) else "infinity"
+        if np.isinf(value):
             raise ValueError(
-                f"Input y contains {what}, first at row {row}, column {column}; every entry must be 0 or 1. "
-                "Drop the rows that are not annotated."
+                f"Input y contains infinity, first at row {row}, column {column}; every entry must be 0, 1, or NaN "
+                "where it is not annotated."
             )
         raise ValueError(
             f"Unknown label type: y must hold only 0 and 1, got {value:g} at row {row}, column {column}. "

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from sk_ulmfit.labels import check_labels
+from sk_ulmfit.labels import check_labels, warn_constant
 
 
 @settings(max_examples=100, deadline=None)
@@ -57,9 +57,7 @@ def test_lists_of_zero_and_one_are_a_matrix_and_sets_never_are():
         ({"a": 1}, "got a dict"),
         ([[0, 2], [1, 0]], "must hold only 0 and 1, got 2 at row 0, column 1"),
         (np.array([[0.5, 1.0]]), "got 0.5 at row 0, column 0.*y_range.*not supported: binarise"),
-        (np.array([[0, np.nan]]), "contains NaN, first at row 0, column 1"),
         (np.array([[np.inf, 1]]), "contains infinity"),
-        (pd.DataFrame({"a": [1, None]}), "contains NaN"),
         (np.array([["x", "y"]]), "not numeric"),
         (np.zeros((3, 0)), "0 labels"),
         (np.zeros((2, 2, 2)), "2-D indicator"),
@@ -73,12 +71,40 @@ def test_lists_of_zero_and_one_are_a_matrix_and_sets_never_are():
         (3, "got a int"),
         (pl.Series([1, 0]), "MultiLabelBinarizer"),
         (torch.tensor([1, 0]), "MultiLabelBinarizer"),
-        (pd.DataFrame({"a": pd.array([True, None], dtype="boolean")}), "contains NaN, first at row 1, column 0"),
         (np.array([[1 + 1j]]), "Complex data not supported"),
-        (np.ma.array([[1, 0]], mask=[[True, False]]), "masked entries"),
     ],
 )
 def test_bad_labels_get_one_clear_line(y, message):
     with pytest.raises(ValueError, match=message) as caught:
         check_labels(y)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array([[0, np.nan], [1, 1]]),
+        np.array([[0, np.nan], [1, 1]], np.float32),
+        np.array([[0, None], [1, 1]], object),
+        [[0, None], [1, 1]],
+        [[False, float("nan")], [True, True]],
+        pd.DataFrame({"a": [0, 1], "b": [None, 1]}),
+        pd.DataFrame({"a": pd.array([False, True], "boolean"), "b": pd.array([None, True], "boolean")}),
+        pl.DataFrame({"a": [0, 1], "b": [None, 1]}),
+        np.ma.array([[0, 7], [1, 1]], mask=[[False, True], [False, False]]),
+    ],
+    ids=["float64", "float32", "object", "lists", "lists of bool", "pandas", "pandas boolean", "polars", "masked"],
+)
+def test_every_form_of_an_unknown_entry_becomes_nan(y):
+    assert np.array_equal(check_labels(y)[0], [[0, np.nan], [1, 1]], equal_nan=True)
+
+
+def test_labels_of_which_nothing_can_be_learned_are_named():
+    y = np.array([[1, 0, np.nan, 1], [np.nan, 0, np.nan, 0]], np.float32)
+    with pytest.warns(UserWarning) as caught:
+        warn_constant(y, ["all", "none", "unknown", "fine"])
+    constant, unknown = (str(w.message) for w in caught)
+    assert "2 of 4 labels are the same for all 2 training texts: 'all' (always 1), 'none' (always 0)" in constant
+    assert "1 of 4 labels are annotated on none of the 2 training texts: 'unknown'" in unknown
+    with pytest.raises(ValueError, match="all their entries are unknown"):
+        warn_constant(np.full((2, 2), np.nan, np.float32), [0, 1])
