@@ -7,11 +7,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
     from sk_ulmfit.language_model import ULMFiTLanguageModel
+    from sk_ulmfit.splitting import MultiLabelStratifiedKFold, MultiLabelStratifiedShuffleSplit
 
-__all__ = ["ULMFiTLanguageModel", "ULMFiTMultiLabelClassifier"]
+__all__ = [
+    "MultiLabelStratifiedKFold",
+    "MultiLabelStratifiedShuffleSplit",
+    "ULMFiTLanguageModel",
+    "ULMFiTMultiLabelClassifier",
+]
 __version__ = "0.1.0"
 
-_HOMES = {"ULMFiTLanguageModel": "language_model", "ULMFiTMultiLabelClassifier": "classifier"}
+_HOMES = {
+    "MultiLabelStratifiedKFold": "splitting",
+    "MultiLabelStratifiedShuffleSplit": "splitting",
+    "ULMFiTLanguageModel": "language_model",
+    "ULMFiTMultiLabelClassifier": "classifier",
+}
 
 
 if not TYPE_CHECKING:

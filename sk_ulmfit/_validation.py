@@ -8,6 +8,7 @@ from collections.abc import Sized
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def check_texts(X: Any, name: str = "X") -> list[str]:
@@ -160,6 +161,46 @@ def check_training_parameters(estimator: Any, schedules: tuple[str, ...], precis
     check_number("verbose", estimator.verbose, low=0, integer=True)
     check_choice("schedule", estimator.schedule, schedules)
     check_choice("precision", estimator.precision, precisions)
+
+
+def check_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
+    """Check the weights of texts.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n,), or None
+        How much each text counts.
+    n : int
+        Number of texts.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,), or None
+        The weights; None where none were given.
+
+    Raises
+    ------
+    ValueError
+        If there are not n of them, or one is negative or not finite, or all are 0.
+    """
+    if sample_weight is None:
+        return None
+    try:
+        weight = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"sample_weight must be {n} numbers, one per text; got {_describe(sample_weight)}.") from None
+    if weight.ndim != 1 or len(weight) != n:
+        raise ValueError(
+            f"sample_weight must be 1-D with {n} numbers, one per text; got an array of shape {weight.shape}."
+        )
+    wrong = np.flatnonzero(~np.isfinite(weight) | (weight < 0))
+    if len(wrong):
+        raise ValueError(
+            f"sample_weight[{wrong[0]}] is {weight[wrong[0]]:g}; every weight must be finite and at least 0."
+        )
+    if not weight.any():
+        raise ValueError(f"Every sample_weight of the {n} texts is zero; give some texts a weight above 0.")
+    return weight
 
 
 def plain_number(value: Any) -> Any:

@@ -31,10 +31,14 @@ class DocumentDataset(Dataset[Any]):
         The documents.
     y : ndarray of float32, shape (n_documents, n_labels), default=None
         Indicator matrix; None where only predictions are wanted.
+    weight : ndarray of float32, shape (n_documents,), default=None
+        How much each document counts; batches hold it if it is given.
     """
 
-    def __init__(self, corpus: TokenIds, y: NDArray[np.float32] | None = None):
-        self.corpus = corpus
+    def __init__(
+        self, corpus: TokenIds, y: NDArray[np.float32] | None = None, weight: NDArray[np.float32] | None = None
+    ):
+        self.corpus, self.weight = corpus, weight
         self.y = np.zeros((len(corpus), 0), np.float32) if y is None else y
 
     def __len__(self) -> int:
@@ -141,7 +145,10 @@ class DocumentBatches:
         plan = self.plan(self.epoch)
         self.epoch += 1
         for indices in plan:
-            yield pad(self.dataset.corpus, indices, self.pad_id), torch.from_numpy(self.dataset.y[indices])
+            x = pad(self.dataset.corpus, indices, self.pad_id)
+            if self.dataset.weight is not None:
+                x["weight"] = torch.from_numpy(self.dataset.weight[indices])
+            yield x, torch.from_numpy(self.dataset.y[indices])
 
 
 class FeatureDataset(Dataset[Any]):
@@ -153,10 +160,12 @@ class FeatureDataset(Dataset[Any]):
         Features.
     y : ndarray of float32, shape (n_documents, n_labels)
         Indicator matrix.
+    weight : ndarray of float32, shape (n_documents,), default=None
+        How much each document counts; batches hold it if it is given.
     """
 
-    def __init__(self, features: Tensor, y: NDArray[np.float32]):
-        self.features, self.y = features, y
+    def __init__(self, features: Tensor, y: NDArray[np.float32], weight: NDArray[np.float32] | None = None):
+        self.features, self.y, self.weight = features, y, weight
 
     def __len__(self) -> int:
         return len(self.y)
@@ -186,13 +195,16 @@ class FeatureBatches:
         """Count the batches of `n_epochs` epochs."""
         return n_epochs * -(-len(self.dataset) // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         n = len(self.dataset)
         order = np.arange(n) if self.seed is None else np.random.default_rng([self.seed, self.epoch]).permutation(n)
         self.epoch += 1
         for start in range(0, n, self.batch_size):
             rows = order[start : start + self.batch_size]
-            yield self.dataset.features[rows], torch.from_numpy(self.dataset.y[rows])
+            x = {"features": self.dataset.features[rows]}
+            if self.dataset.weight is not None:
+                x["weight"] = torch.from_numpy(self.dataset.weight[rows])
+            yield x, torch.from_numpy(self.dataset.y[rows])
 
 
 class StreamDataset(Dataset[Any]):

@@ -17,10 +17,17 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sk_ulmfit._validation import check_choice, check_number, check_texts, check_training_parameters, plain_number
+from sk_ulmfit._validation import (
+    check_choice,
+    check_number,
+    check_texts,
+    check_training_parameters,
+    check_weights,
+    plain_number,
+)
 from sk_ulmfit.assembly import plain_weights
 from sk_ulmfit.device import resolve_device
-from sk_ulmfit.labels import check_labels, label_lists, warn_constant
+from sk_ulmfit.labels import check_labels, check_pos_weight, label_lists, warn_constant
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.precision import PRECISIONS, prediction_precision, widest_layer
 from sk_ulmfit.tfidf import split_tfidf
@@ -93,6 +100,11 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Weight of temporal activation regularisation (TAR).
     gradient_clip : float or None, default=0.25
         Largest norm of the gradient; None does not clip.
+    pos_weight : None, "balanced", float, array-like of shape (n_labels,) or dict, default=None
+        Factor on the loss of the entries that are 1, which multiplies the odds that are predicted: for more recall of
+        rare labels. One for all, one per label, or by label name (labels not named keep 1). "balanced" is the number of
+        texts without the label divided by that with it, from 1/20 to 20. The ranking of texts gains nothing by it, and
+        probabilities no longer are those of the texts at hand; to decide otherwise than at 0.5, change `threshold`.
     threshold : float, array-like of shape (n_labels,) or dict, default=0.5
         A label is predicted where its probability reaches its threshold: one for all, one per label, or by label
         name (labels not named keep 0.5). Read by ``predict`` only, so it can be changed after ``fit``.
@@ -178,6 +190,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         alpha: float = 2.0,
         beta: float = 1.0,
         gradient_clip: float | None = 0.25,
+        pos_weight: Any = None,
         threshold: Any = 0.5,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -205,6 +218,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         self.alpha = alpha
         self.beta = beta
         self.gradient_clip = gradient_clip
+        self.pos_weight = pos_weight
         self.threshold = threshold
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -216,7 +230,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, *, unlabelled_texts: Any = None) -> ULMFiTMultiLabelClassifier:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, unlabelled_texts: Any = None
+    ) -> ULMFiTMultiLabelClassifier:
         """Train on raw texts and their labels.
 
         Parameters
@@ -224,7 +240,12 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         X : sequence of str of length n
             Raw texts; an empty text is a document without words.
         y : array-like of shape (n, n_labels), DataFrame, sparse matrix, or n label lists or sets
-            Indicator of 0 and 1, or the labels of each text.
+            Indicator of 0 and 1, or the labels of each text. An entry of an indicator that is NaN (None, ``pandas.NA``,
+            masked) is not annotated: it takes no part in anything that is learned from labels.
+        sample_weight : array-like of shape (n,), default=None
+            How much each text counts in what is learned from labels; only ratios matter. A text of weight 2 counts like
+            one that is there twice, and one of weight 0 like one that is not there. The language model reads every
+            text of a weight above 0 once.
         unlabelled_texts : sequence of str, default=None
             More texts for the language model, which needs no labels.
 
@@ -236,7 +257,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Raises
         ------
         ValueError
-            If a parameter, a text or a label is not valid.
+            If a parameter, a text, a label or a weight is not valid.
         """
         self._check_params()
         texts = check_texts(X)
@@ -248,7 +269,14 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         has_more = unlabelled_texts is not None and (not hasattr(unlabelled_texts, "__len__") or len(unlabelled_texts))
         more_texts = check_texts(unlabelled_texts, "unlabelled_texts") if has_more else []
         check_thresholds(self.threshold, names)
+        weight = check_weights(sample_weight, len(texts))
+        if weight is not None and not weight.all():
+            texts = [text for text, counts in zip(texts, weight > 0, strict=True) if counts]
+            indicator, weight = indicator[weight > 0], weight[weight > 0]
+        if weight is not None and (weight == weight[0]).all():
+            weight = None
         warn_constant(indicator, names)
+        pos_weight = check_pos_weight(self.pos_weight, indicator, names, weight)
         device = resolve_device(self.device)
         prediction_precision(self.precision, device, 0, {})  # an error now, not after the training
         rng = check_random_state(self.random_state)
@@ -277,6 +305,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             validation_fraction=self.validation_fraction,
             n_iter_no_change=self.n_iter_no_change,
             callbacks=self.callbacks,
+            document_weight=weight,
+            pos_weight=pos_weight,
         )
         self._set_fitted(state, settings, language_model_=language_model)
         return self
@@ -344,7 +374,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         X : sequence of str of length n
             Raw texts.
         y : array-like of shape (n, n_labels), or n label lists or sets
-            True labels; a label that the classifier does not know makes its text wrong.
+            True labels; a label that the classifier does not know makes its text wrong. An entry that is not annotated
+            is right either way.
         sample_weight : array-like of shape (n,), default=None
             Weight of each text in the mean.
 
@@ -359,7 +390,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             right = [set(labels) == set(found) for labels, found in zip(rows, self.predict_labels(X), strict=True)]
             return float(np.average(right, weights=sample_weight))
         indicator, _ = check_labels(y)
-        return float(accuracy_score(indicator.astype(np.int64), self.predict(X), sample_weight=sample_weight))
+        decided = self.predict(X)
+        truth = np.where(np.isnan(indicator), decided, indicator).astype(np.int64)
+        return float(accuracy_score(truth, decided, sample_weight=sample_weight))
 
     @property
     def thresholds_(self) -> NDArray[np.float64]:
@@ -424,8 +457,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             metadata = state.config.pop("metadata")
             if isinstance(params["language_model"], dict):
                 params["language_model"] = ULMFiTLanguageModel(**params["language_model"])
-            if isinstance(params["threshold"], dict):
-                params["threshold"] = dict(params["threshold"]["by_name"])
+            for name in ("threshold", "pos_weight"):
+                if isinstance(params.get(name), dict):
+                    params[name] = dict(params[name]["by_name"])
             model = cls(**params)
             if model.precision == "int8" and device == "auto":
                 device_name = "cpu"
@@ -541,7 +575,7 @@ def _plain(name: str, value: Any) -> Any:
         if hasattr(value, "state_"):
             return None
         return {key: _plain(key, item) for key, item in value.get_params(deep=False).items()}
-    if name == "threshold":
+    if name in ("threshold", "pos_weight") and not isinstance(value, (str, type(None))):
         if isinstance(value, Mapping):
             return {"by_name": [[plain_number(key), float(number)] for key, number in value.items()]}
         return np.asarray(value, float).tolist()

@@ -101,6 +101,7 @@ def train(options: argparse.Namespace) -> None:
         freeze_encoder=options.freeze_encoder,
         tfidf=options.tfidf,
         early_stopping=options.early_stopping,
+        pos_weight=options.pos_weight,
         precision=options.precision,
         threshold=options.threshold,
         device=options.device,
@@ -291,6 +292,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--precision", choices=PRECISIONS, default="auto", help="arithmetic of training and prediction (default: auto)"
     )
+    command.add_argument(
+        "--pos-weight",
+        type=_number_or("balanced"),
+        metavar="X",
+        help="factor on the loss of the labels that a text has, or balanced: for more recall of rare labels",
+    )
     command.add_argument("--early-stopping", action="store_true", help="stop on a held-out part of the texts")
     command.add_argument(
         "--n-jobs", type=int, metavar="N", help="processes that tokenize and train SVMs on large files"
@@ -376,6 +383,18 @@ def _parser() -> argparse.ArgumentParser:
     command = add("demo", demo, "Train and score on a small data set that comes along, in minutes.", "sk-ulmfit demo")
     command.add_argument("--random-state", type=int, default=0, metavar="N", help="seed (default: 0)")
     return parser
+
+
+def _number_or(word: str) -> Any:
+    """Give a parser of arguments that takes a number or a word."""
+
+    def parse(text: str) -> float | str:
+        try:
+            return text if text == word else float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected a number or {word}, got {text!r}") from None
+
+    return parse
 
 
 def _add_label_options(command: argparse.ArgumentParser, required: bool, default: str) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+MOST_BALANCED = 20.0  # largest factor of pos_weight="balanced": larger ones make the loss of a few texts all there is
 _HINT = (
-    "Pass an indicator matrix of 0 and 1 (NaN: not annotated) with one column per label, or one list of labels per text; "
-    "sklearn.preprocessing.MultiLabelBinarizer turns lists of labels into such a matrix."
+    "Pass an indicator matrix of 0 and 1 (NaN: not annotated) with one column per label, or one list of labels per "
+    "text; sklearn.preprocessing.MultiLabelBinarizer turns lists of labels into such a matrix."
 )
 
 
@@ -22,7 +24,8 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
     ----------
     y : array-like of shape (n, L), DataFrame, sparse matrix, or sequence of label lists or sets
         Integer, bool or float 0/1; or, for each text, the labels it has. A list of equally long lists
-        of 0 and 1 is read as a matrix. An entry of a matrix that is NaN, None, ``pandas.NA`` or masked is not annotated.
+        of 0 and 1 is read as a matrix. An entry of a matrix that is NaN, None, ``pandas.NA`` or masked is not
+        annotated.
 
     Returns
     -------
@@ -58,8 +61,8 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
         if rows is not None:
             return _binarize(rows)
         y = _as_array(y)
-    if np.ma.isMaskedArray(y) and y.dtype.kind in "biuf":
-        y = y.astype(np.float64).filled(np.nan)
+    if isinstance(y, np.ma.MaskedArray) and y.dtype.kind in "biuf":
+        y = np.ma.filled(y.astype(np.float64), np.nan)
     indicator = _check_indicator(np.asarray(y))
     if names is None:
         names = list(range(indicator.shape[1]))
@@ -103,6 +106,100 @@ def warn_constant(indicator: NDArray[np.float32], names: list[Any]) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def check_pos_weight(
+    pos_weight: Any,
+    indicator: NDArray[np.float32],
+    names: list[Any],
+    document_weight: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64] | None:
+    """Give the factor on the loss of the entries that are 1, for each label.
+
+    Parameters
+    ----------
+    pos_weight : None, "balanced", float, array-like of shape (L,), or dict
+        As the classifier takes it.
+    indicator : ndarray, shape (n, L)
+        0 and 1, NaN where unknown.
+    names : list of length L
+        Label names.
+    document_weight : ndarray of shape (n,), default=None
+        How much each text counts.
+
+    Returns
+    -------
+    ndarray of float64, shape (L,), or None
+        Finite and above 0; None where all are 1.
+
+    Raises
+    ------
+    ValueError
+        If a factor is not finite or not above 0, a name is unknown, or the number does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_ulmfit.labels import check_pos_weight
+    >>> check_pos_weight("balanced", np.array([[1, 0], [0, 0], [0, 0], [0, 1]]), ["a", "b"]).tolist()
+    [3.0, 3.0]
+    """
+    if pos_weight is None:
+        return None
+    if isinstance(pos_weight, str) and pos_weight == "balanced":
+        weight = np.ones(len(indicator)) if document_weight is None else document_weight
+        n_with, n_without = weight @ (indicator == 1), weight @ (indicator == 0)
+        both = (n_with > 0) & (n_without > 0)
+        ratio = np.where(both, n_without, 1.0) / np.where(both, n_with, 1.0)
+        return ratio.clip(1 / MOST_BALANCED, MOST_BALANCED)
+    values = per_label("pos_weight", pos_weight, names, 1.0)
+    if not np.all(np.isfinite(values) & (values > 0)):
+        raise ValueError(f"Every pos_weight must be finite and above 0, got {pos_weight!r}.")
+    return values
+
+
+def per_label(name: str, value: Any, names: Sequence[Any], default: float) -> NDArray[np.float64]:
+    """Give one number per label from one for all, one for each, or some by name.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter.
+    value : float, array-like of shape (L,), or dict
+        What the user set.
+    names : sequence of length L
+        Label names.
+    default : float
+        Number of the labels that a dict does not name.
+
+    Returns
+    -------
+    ndarray of float64, shape (L,)
+        The numbers.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or there are not as many numbers as labels.
+    """
+    n = len(names)
+    if isinstance(value, Mapping):
+        unknown = [label for label in value if label not in names]
+        if unknown:
+            known = ", ".join(map(repr, names[:10])) + (", ..." if n > 10 else "")
+            raise ValueError(f"{name} names the unknown label {unknown[0]!r}. The labels are {known}.")
+        value = [value.get(label, default) for label in names]
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        values = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} must be a number, one number per label, or a dict from label name to number; got {value!r}."
+        ) from None
+    if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
+        raise ValueError(f"{name} must be one number or {n} numbers, one per label; got shape {values.shape}.")
+    return np.broadcast_to(values, (n,)).copy()
 
 
 def _some(names: list[str]) -> str:

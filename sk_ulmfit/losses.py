@@ -1,11 +1,12 @@
-"""Loss terms: cross-entropy over a large vocabulary in bounded memory, and the AR and TAR penalties."""
+"""Loss terms: multi-label cross-entropy with weights, cross-entropy over many words in bounded memory, AR and TAR."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 CHUNK_ROWS, GPU_CHUNK_BYTES = 512, 2**28
 TINY = 1e-38
@@ -108,7 +109,50 @@ def linear_cross_entropy(
     return _LinearCrossEntropy.apply(hidden, weight, bias, targets, dtype) / n_counted
 
 
-def squared_activations(dropped: Tensor, raw: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+class MultiLabelLoss(nn.Module):
+    """Mean binary cross-entropy of logits over documents and labels, of the known entries only.
+
+    Parameters
+    ----------
+    pos_weight : Tensor of shape (n_labels,), default=None
+        Factor on the loss of the entries that are 1.
+    """
+
+    def __init__(self, pos_weight: Tensor | None = None):
+        super().__init__()
+        self.register_buffer("pos_weight", pos_weight)
+
+    def forward(self, logits: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Give the loss of a batch.
+
+        Parameters
+        ----------
+        logits : Tensor, shape (batch, n_labels)
+            Log-odds.
+        y : Tensor, shape (batch, n_labels)
+            0 and 1, NaN where unknown.
+        weight : Tensor of shape (batch,), default=None
+            Factor on the loss of each document. With None every entry must be known.
+
+        Returns
+        -------
+        Tensor, shape ()
+            Sum over the known entries, divided by the number of all: in expectation over batches that of the whole
+            set, whichever entries a batch has.
+        """
+        pos_weight: Any = self.pos_weight
+        if weight is None:
+            return F.binary_cross_entropy_with_logits(logits, y, pos_weight=pos_weight)
+        known = ~y.isnan()
+        losses = F.binary_cross_entropy_with_logits(
+            logits, y.where(known, 0.0), pos_weight=pos_weight, reduction="none"
+        )
+        return (losses * known * weight[:, None]).mean()
+
+
+def squared_activations(
+    dropped: Tensor, raw: Tensor, counted: Tensor, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Give the sums behind activation regularisation (AR) and temporal activation regularisation (TAR).
 
     Merity et al. 2017, section 4.6. Divide by the number of positions, or of neighbouring pairs, times width
@@ -122,6 +166,8 @@ def squared_activations(dropped: Tensor, raw: Tensor, counted: Tensor) -> tuple[
         Outputs before dropout (TAR).
     counted : Tensor of bool, shape (batch, time)
         Real positions; all others are left out.
+    weight : Tensor of shape (batch,), default=None
+        Factor on the terms of each row.
 
     Returns
     -------
@@ -130,7 +176,9 @@ def squared_activations(dropped: Tensor, raw: Tensor, counted: Tensor) -> tuple[
     steps : Tensor, shape ()
         Sum of squared differences of neighbouring positions of `raw`.
     """
-    squares = (dropped.square() * counted[:, :, None]).sum()
     pairs = (counted[:, 1:] & counted[:, :-1])[:, :, None]
+    if weight is not None:
+        counted, pairs = counted * weight[:, None], pairs * weight[:, None, None]
+    squares = (dropped.square() * counted[:, :, None]).sum()
     steps = ((raw[:, 1:] - raw[:, :-1]).square() * pairs).sum()
     return squares, steps

@@ -373,8 +373,8 @@ class BatchNorm(nn.BatchNorm1d):
     handful of batches is enough.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise x of shape (batch, features)."""
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Normalise x of shape (batch, features); rows count by `weight`, shape (batch,), if it is given."""
         if not self.training or len(x) < 2:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         counter, mean, variance = (
@@ -383,10 +383,19 @@ class BatchNorm(nn.BatchNorm1d):
         with torch.no_grad():  # the share stays on the device: reading it would make a GPU wait
             counter += 1
             share = (1 / (counter + 1)).clamp(min=0.1).to(x.dtype)
-            found_variance, found_mean = torch.var_mean(x, 0)
+            if weight is None:
+                found_variance, found_mean = torch.var_mean(x, 0)
+            else:  # unbiased for weights that say how sure a row is
+                part = (weight / weight.sum())[:, None]
+                found_mean = (part * x).sum(0)
+                found_variance = (part * (x - found_mean).square()).sum(0) / (1 - part.square().sum()).clamp(min=0.1)
             mean.lerp_(found_mean, share)
             variance.lerp_(found_variance, share)
-        return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        if weight is None:
+            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        part = (weight / weight.sum())[:, None]
+        centred = x - (part * x).sum(0)
+        return centred * ((part * centred.square()).sum(0) + self.eps).rsqrt() * self.weight + self.bias
 
 
 class ConcatPoolingHead(nn.Sequential):
@@ -420,6 +429,12 @@ class ConcatPoolingHead(nn.Sequential):
             nn.Dropout(hidden_p),
             nn.Linear(hidden_dim, n_labels),
         )
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Give logits, (batch, n_labels); in a batch's statistics rows count by `weight`, shape (batch,)."""
+        for layer in self:
+            x = layer(x, weight) if isinstance(layer, BatchNorm) else layer(x)
+        return x
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """All parameters as one group."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sk_ulmfit.batching import DocumentBatches, FeatureBatches, StreamBatches
 from sk_ulmfit.callbacks import Progress
 from sk_ulmfit.features import pooled_features
+from sk_ulmfit.losses import MultiLabelLoss
 from sk_ulmfit.modules import State, detach
 
 
@@ -87,7 +88,25 @@ def _one_ahead(batches: Any, device: str) -> Iterator[Any]:
         yield waiting
 
 
-class MultiLabelNet(_LayeredNet):
+class _WeightedNet(_LayeredNet):
+    """A net whose batches may say how much each document counts."""
+
+    def __init__(self, module: Any, **kwargs: Any):
+        kwargs.setdefault("criterion", MultiLabelLoss)
+        kwargs.setdefault("predict_nonlinearity", torch.sigmoid)
+        super().__init__(module, **kwargs)
+
+    def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
+        """Give the binary cross-entropy of logits; without weights every entry of `y_true` is known."""
+        return self.criterion_(y_pred, to_tensor(y_true, device=self.device), self.weight_of(X))
+
+    def weight_of(self, x: Any) -> Tensor | None:
+        """Give how much each document of a batch counts, None for equally much."""
+        weight = x.get("weight") if isinstance(x, dict) else None
+        return None if weight is None else to_tensor(weight, device=self.device)
+
+
+class MultiLabelNet(_WeightedNet):
     """Net of the classifier: BCE on logits plus the AR and TAR penalties.
 
     Parameters
@@ -114,8 +133,6 @@ class MultiLabelNet(_LayeredNet):
         embedding_lr: float | None = None,
         **kwargs: Any,
     ):
-        kwargs.setdefault("criterion", nn.BCEWithLogitsLoss)
-        kwargs.setdefault("predict_nonlinearity", torch.sigmoid)
         super().__init__(module, **kwargs)
         self.max_tokens = max_tokens
         self.alpha = alpha
@@ -135,7 +152,7 @@ class MultiLabelNet(_LayeredNet):
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Run the network; lengths stay on the CPU, where they steer the loop over windows."""
-        return self.module_(to_tensor(x["ids"], device=self.device), x["lengths"])
+        return self.module_(to_tensor(x["ids"], device=self.device), x["lengths"], self.weight_of(x))
 
     def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
         """BCE, and in training the penalties.
@@ -156,7 +173,7 @@ class MultiLabelNet(_LayeredNet):
         yield pooled_features(module.encoder, corpus.ids, corpus.offsets, module.max_length, module.head).to(device)
 
 
-class HeadNet(_LayeredNet):
+class HeadNet(_WeightedNet):
     """Net of a classifier's head alone: BCE on the logits that it gives for pooled features.
 
     Parameters
@@ -168,14 +185,16 @@ class HeadNet(_LayeredNet):
     """
 
     def __init__(self, module: Any, *, alpha: float = 0.0, beta: float = 0.0, **kwargs: Any):
-        kwargs.setdefault("criterion", nn.BCEWithLogitsLoss)
-        kwargs.setdefault("predict_nonlinearity", torch.sigmoid)
         super().__init__(module, **kwargs)
         self.alpha, self.beta = alpha, beta
 
     def make_batches(self, dataset: Any, seed: int | None) -> FeatureBatches:
         """Give batches of one size."""
         return FeatureBatches(dataset, self.batch_size, seed)
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Run the head."""
+        return self.module_(to_tensor(x["features"], device=self.device), self.weight_of(x))
 
 
 class LanguageModelNet(_LayeredNet):

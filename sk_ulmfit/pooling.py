@@ -74,7 +74,7 @@ class TextClassifier(nn.Module):
         """Embedding, each LSTM layer, and the head, in that order."""
         return [*self.encoder.layer_groups(), list(self.head.parameters())]
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Any:
+    def forward(self, ids: Tensor, lengths: Tensor, weight: Tensor | None = None) -> Any:
         """Give the logits of whole documents.
 
         Parameters
@@ -83,20 +83,25 @@ class TextClassifier(nn.Module):
             Token ids.
         lengths : Tensor of int64, shape (batch,)
             Tokens of each document, from 1 to time.
+        weight : Tensor of shape (batch,), default=None
+            How much each document counts in the penalties and in what the head learns of a batch.
 
         Returns
         -------
         Tensor of shape (batch, n_labels), or in training mode (logits, activation, change)
             Logits; in training also the two penalties of `Pooled`.
         """
-        pooled = self.pool(ids, lengths)
-        logits = self.head(pooled.features)
+        pooled = self.pool(ids, lengths, weight)
+        logits = self.head(pooled.features) if weight is None else self.head(pooled.features, weight)
         return (logits, pooled.activation, pooled.change) if self.training else logits
 
-    def pool(self, ids: Tensor, lengths: Tensor) -> Pooled:
+    def pool(self, ids: Tensor, lengths: Tensor, weight: Tensor | None = None) -> Pooled:
         """Encode and pool whole documents."""
         order = torch.argsort(lengths.cpu(), descending=True, stable=True)
-        documents = Documents(ids[order.to(ids.device)], lengths.cpu()[order], self.bptt, self.max_length)
+        sorted_weight = None if weight is None else weight[order.to(weight.device)]
+        documents = Documents(
+            ids[order.to(ids.device)], lengths.cpu()[order], self.bptt, self.max_length, sorted_weight
+        )
         masks = self.encoder.draw_masks(len(ids))
         trained = [p for p in self.encoder.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
         in_16_bits = self.encoder.precision == "bfloat16"
@@ -111,7 +116,7 @@ class TextClassifier(nn.Module):
 class Documents:
     """A batch of whole documents, longest first, cut into windows."""
 
-    def __init__(self, ids: Tensor, lengths: Tensor, bptt: int, max_length: int | None):
+    def __init__(self, ids: Tensor, lengths: Tensor, bptt: int, max_length: int | None, weight: Tensor | None = None):
         if int(lengths[-1]) < 1 or int(lengths[0]) > ids.shape[1]:
             raise ValueError(f"lengths must lie between 1 and {ids.shape[1]}, got {lengths.tolist()}.")
         self.ids = ids
@@ -121,9 +126,15 @@ class Documents:
         self.first_pooled = lengths - kept
         self.first_window = int(self.first_pooled.min()) // bptt  # the first that has a pooled position
         self.n_pooled = len(ids) * int(kept.max())
-        self.n_kept = int(kept.sum())
         n_windows = (lengths - 1) // bptt - self.first_pooled // bptt + 1
-        self.n_steps = max(int((kept - n_windows).sum()), 1)  # neighbouring positions within a window
+        n_steps = kept - n_windows  # neighbouring positions within a window
+        self.weight = weight
+        if weight is None:
+            self.n_kept: Any = int(kept.sum())
+            self.n_steps: Any = max(int(n_steps.sum()), 1)
+        else:  # they stay on the device
+            self.n_kept = (weight * kept.to(weight.device)).sum()
+            self.n_steps = (weight * n_steps.to(weight.device)).sum().clamp(min=weight.min())
         self.kept = kept
 
     def windows(self, start: int = 0) -> Iterator[Window]:
@@ -141,6 +152,7 @@ class Documents:
                 begin=begin,
                 ids=self.ids[:n, begin : begin + time],
                 lengths=lengths,
+                weight=None if self.weight is None else self.weight[:n],
                 pooled=pooled.to(device, non_blocking=True),
                 is_last=(position == end - 1).to(device, non_blocking=True),
                 n_whole=(n_whole := int((self.lengths[:n] > begin + self.bptt).sum())),
@@ -155,6 +167,7 @@ class Window(NamedTuple):
     begin: int
     ids: Tensor  # (rows, time)
     lengths: Tensor  # (rows,)
+    weight: Tensor | None  # (rows,): how much each document counts in the penalties
     pooled: Tensor  # (rows, time) bool: this position is pooled
     is_last: Tensor  # (rows, time) bool: the document ends here
     n_whole: int  # documents that go on in the next window
@@ -200,7 +213,7 @@ def _pool_windows(
                 where = _put_rows(where, torch.where(higher, at + window.begin, where[:n]))
                 largest = _put_rows(largest, torch.where(higher, highest, largest[:n]))
                 if penalties:
-                    squares, steps = squared_activations(outputs, outputs, window.pooled)
+                    squares, steps = squared_activations(outputs, outputs, window.pooled, window.weight)
                     activation, change = activation + squares, change + steps
     kept = documents.kept.to(total.device)[:, None]
     features = torch.cat([last, largest, total / kept], 1)
@@ -274,7 +287,7 @@ class _TwoPassPooling(torch.autograd.Function):
             with torch.enable_grad():
                 embedded.requires_grad_(embedding.requires_grad)
                 outputs, state = encoder.run_layers(embedded, window.lengths, state, rows)
-                squares, steps = squared_activations(outputs, outputs, window.pooled)
+                squares, steps = squared_activations(outputs, outputs, window.pooled, window.weight)
             state = next_state(state, window)
             position = torch.arange(window.begin, window.begin + time, device=where.device)
             at_max = (where[:n, None] == position[None, :, None]) & window.pooled[:, :, None]

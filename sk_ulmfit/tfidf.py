@@ -16,6 +16,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import logit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
@@ -47,6 +48,9 @@ def fit_tfidf(
     indicator: NDArray[np.floating[Any]],
     seed: int = 0,
     n_jobs: int | None = None,
+    *,
+    document_weight: NDArray[np.float32] | None = None,
+    pos_weight: NDArray[np.float64] | None = None,
 ) -> Weights:
     """Train one linear SVM per label on TF-IDF, scaled so that its outputs are log-odds.
 
@@ -61,11 +65,15 @@ def fit_tfidf(
     vocabulary : Vocabulary
         What the ids mean: the unknown word, padding and the begin of a text are not looked at.
     indicator : ndarray, shape (n, L)
-        0 and 1.
+        0 and 1, NaN where unknown.
     seed : int, default=0
         Seed of the folds and of the solver.
     n_jobs : int or None, default=None
         Worker processes, as in joblib, where there is enough to do for them.
+    document_weight : ndarray of shape (n,), default=None
+        How much each document counts, 1 on average.
+    pos_weight : ndarray of shape (L,), default=None
+        Factor on the odds of each label, as a network has it that was trained with this weight of the entries 1.
 
     Returns
     -------
@@ -83,29 +91,54 @@ def fit_tfidf(
     G. Mesnil et al. (2015), "Ensemble of Generative and Discriminative Techniques for Sentiment Analysis of Movie
     Reviews", sections 2 and 3: a recurrent network and a linear model of words err on different texts.
     """
-    y = indicator > 0
+    y, known = indicator == 1, ~np.isnan(indicator)
     words = np.setdiff1d(corpus.ids, [vocabulary.index(token) for token in NOT_WORDS]).astype(np.int32)
     if not len(words):
         return {}
     counts = sparse.vstack(list(_counts(corpus, words)), "csr")
     n_jobs = n_jobs if counts.nnz * y.shape[1] >= WORTH_WORKERS else 1
-    strength, slope, offset = _choose(counts, y, seed, n_jobs)
-    idf, weight, bias, learnable = _fit(counts, y, strength, seed, n_jobs)
-    n_with = y.sum(axis=0)
+    strength, slope, offset = _choose(counts, indicator, document_weight, seed, n_jobs)
+    idf, weight, bias, learnable = _fit(counts, indicator, document_weight, strength, seed, n_jobs)
+    n_with, n_known = y.sum(axis=0), known.sum(axis=0)
     known_by_words = learnable & (slope > 0)
     if not known_by_words.any():
         return {}
-    log_odds = np.log((n_with + 0.5) / (len(y) - n_with + 0.5))
-    n_rarer = np.minimum(n_with, len(y) - n_with)
+    rate = base_rates(indicator, document_weight)
+    n_rarer = np.minimum(n_with, n_known - n_with)
+    boost = np.zeros(len(rate)) if pos_weight is None else np.log(pos_weight)
     share = 0.5 * n_rarer / (n_rarer + HALF_WAY)
     arrays: Weights = {
         "words": words,
         "idf": idf.astype(np.float32),
         "weight": (weight * slope).astype(np.float16),
-        "bias": np.where(known_by_words, bias * slope + offset, log_odds).astype(np.float32),
+        "bias": (np.where(known_by_words, bias * slope + offset, logit(rate)) + boost).astype(np.float32),
         "network_share": np.where(learnable & ~known_by_words, 1, share).astype(np.float32),
     }
     return {PREFIX + name: array for name, array in arrays.items()}
+
+
+def base_rates(
+    indicator: NDArray[np.floating[Any]], document_weight: NDArray[np.float32] | None = None
+) -> NDArray[np.float64]:
+    """Give the share of the documents that have each label, of those of which it is known.
+
+    Parameters
+    ----------
+    indicator : ndarray, shape (n, L)
+        0 and 1, NaN where unknown.
+    document_weight : ndarray of shape (n,), default=None
+        How much each document counts, 1 on average.
+
+    Returns
+    -------
+    ndarray of float64, shape (L,)
+        Between 0 and 1: half a document of either kind is added. That of a label of which nothing is known is the mean
+        of the others.
+    """
+    weight = np.ones(len(indicator), np.float32) if document_weight is None else document_weight
+    n_known = weight @ ~np.isnan(indicator)
+    rate = (weight @ (indicator == 1) + 0.5) / (n_known + 1.0)
+    return np.where(n_known > 0, rate, rate[n_known > 0].mean())
 
 
 def split_tfidf(weights: Weights) -> tuple[Weights, Weights]:
@@ -188,89 +221,128 @@ def _features(counts: sparse.csr_matrix, idf: NDArray[np.floating[Any]]) -> spar
 
 
 def _fit(
-    counts: sparse.csr_matrix, y: NDArray[np.bool_], strength: float, seed: int, n_jobs: int | None
+    counts: sparse.csr_matrix,
+    y: NDArray[np.floating[Any]],
+    document_weight: NDArray[np.float32] | None,
+    strength: float,
+    seed: int,
+    n_jobs: int | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
     """Train on counts; give the idf, weights and biases, and which labels can be learned: some have it, some do not."""
-    n_with_word = np.bincount(counts.indices, minlength=counts.shape[1])
+    by_count = None if document_weight is None else np.repeat(document_weight, np.diff(counts.indptr))
+    n_with_word = np.bincount(counts.indices, by_count, minlength=counts.shape[1])
     idf = np.log((1 + len(y)) / (1 + n_with_word)) + 1
     features = _features(counts, idf)
-    learnable = np.asarray(y.any(axis=0) & ~y.all(axis=0))
+    learnable = np.asarray((y == 1).any(axis=0) & (y == 0).any(axis=0))
     weight, bias = np.zeros((counts.shape[1], y.shape[1]), np.float32), np.zeros(y.shape[1])
     labels = np.flatnonzero(learnable)
     workers = Parallel(n_jobs, return_as="generator")
-    found = workers(delayed(_fit_label)(features, y[:, label], strength, seed) for label in labels)
+    found = workers(delayed(_fit_label)(features, y[:, label], document_weight, strength, seed) for label in labels)
     for label, (label_weight, label_bias) in zip(labels, found, strict=True):
         weight[:, label], bias[label] = label_weight, label_bias
     return idf, weight, bias, learnable
 
 
 def _fit_label(
-    features: sparse.csr_matrix, has_label: NDArray[np.bool_], strength: float, seed: int
+    features: sparse.csr_matrix,
+    y: NDArray[np.floating[Any]],
+    document_weight: NDArray[np.float32] | None,
+    strength: float,
+    seed: int,
 ) -> tuple[NDArray[np.float64], float]:
+    known = ~np.isnan(y)
+    if not known.all():
+        features, y = features[known], y[known]
+        document_weight = None if document_weight is None else document_weight[known]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # far enough after 1,000 iterations
-        svm = LinearSVC(C=strength, random_state=seed).fit(features, has_label)
+        svm = LinearSVC(C=strength, random_state=seed).fit(features, y == 1, document_weight)
     return svm.coef_[0], float(svm.intercept_[0])
 
 
 def _choose(
-    counts: sparse.csr_matrix, y: NDArray[np.bool_], seed: int, n_jobs: int | None
+    counts: sparse.csr_matrix,
+    y: NDArray[np.floating[Any]],
+    document_weight: NDArray[np.float32] | None,
+    seed: int,
+    n_jobs: int | None,
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """Give the best strength on held-out documents, and slope and offset of its margins for each label."""
     folds = list(KFold(min(N_FOLDS, len(y)), shuffle=True, random_state=seed).split(y)) if len(y) > 1 else []
     if len(y) > MOST_FOLDED:
         folds = [(train, held_out[:MOST_FOLDED]) for train, held_out in folds[:1]]
-    truth = y[np.concatenate([np.arange(0), *(held_out for _, held_out in folds)])]
+    rows = np.concatenate([np.arange(0), *(held_out for _, held_out in folds)])
+    truth, weight = y[rows], None if document_weight is None else document_weight[rows]
     best = -1.0
     for candidate in STRENGTHS:
-        found = _held_out_margins(counts, y, folds, candidate, seed, n_jobs)
-        precision = _mean_average_precision(truth, found)
+        found = _held_out_margins(counts, y, document_weight, folds, candidate, seed, n_jobs)
+        precision = _mean_average_precision(truth, found, weight)
         if precision > best:
             best, strength, margins = precision, candidate, found
-    return strength, *_scales(margins, truth)
+    return strength, *_scales(margins, truth, weight)
 
 
 def _held_out_margins(
-    counts: sparse.csr_matrix, y: NDArray[np.bool_], folds: list[Any], strength: float, seed: int, n_jobs: int | None
+    counts: sparse.csr_matrix,
+    y: NDArray[np.floating[Any]],
+    document_weight: NDArray[np.float32] | None,
+    folds: list[Any],
+    strength: float,
+    seed: int,
+    n_jobs: int | None,
 ) -> NDArray[np.float64]:
     """Give margins on the held-out documents of each fold, NaN for labels that its other documents do not teach."""
     margins = [np.empty((0, y.shape[1]))]
     for train, held_out in folds:
-        idf, weight, bias, learnable = _fit(counts[train], y[train], strength, seed, n_jobs)
+        of_train = None if document_weight is None else document_weight[train]
+        idf, weight, bias, learnable = _fit(counts[train], y[train], of_train, strength, seed, n_jobs)
         margins.append(np.where(learnable, _features(counts[held_out], idf) @ weight + bias, np.nan))
     return np.concatenate(margins)
 
 
-def _mean_average_precision(truth: NDArray[np.bool_], margins: NDArray[np.float64]) -> float:
+def _mean_average_precision(
+    truth: NDArray[np.floating[Any]], margins: NDArray[np.float64], weight: NDArray[np.float32] | None
+) -> float:
     """Give the mean over the labels that every fold has learned."""
-    ranked = truth.any(axis=0) & np.isfinite(margins).all(axis=0)
-    if not ranked.any():
-        return 0.0
-    return float(average_precision_score(truth[:, ranked], margins[:, ranked]))
+    ranked = np.flatnonzero((truth == 1).any(axis=0) & np.isfinite(margins).all(axis=0))
+    found = []
+    for label in ranked:
+        known = ~np.isnan(truth[:, label])
+        of_known = None if weight is None else weight[known]
+        found.append(average_precision_score(truth[known, label], margins[known, label], sample_weight=of_known))
+    return float(np.mean(found)) if found else 0.0
 
 
-def _scales(margins: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _scales(
+    margins: NDArray[np.float64], y: NDArray[np.floating[Any]], weight: NDArray[np.float32] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Give slope and offset from margins to log-odds for each label; a slope of 0 where margins say nothing.
 
     Labels with fewer than `ENOUGH` held-out documents, on the rarer side, share one scale. Those with none at all take
     it too, but have no part in finding it: documents without the label are all that they could show.
     """
-    learned = np.isfinite(margins)
+    learned, truth = np.isfinite(margins) & ~np.isnan(y), y == 1
+    weights = None if weight is None else np.broadcast_to(weight[:, None], y.shape)
+
+    def platt(chosen: Any) -> tuple[float, float]:
+        return _platt(margins[chosen], truth[chosen], None if weights is None else weights[chosen])
+
     n_seen = np.minimum((truth & learned).sum(axis=0), (~truth & learned).sum(axis=0))
     slope, offset = np.empty(len(n_seen)), np.empty(len(n_seen))
     few = (n_seen > 0) & (n_seen < ENOUGH)
-    shared = learned[:, few]
-    slope[:], offset[:] = _platt(margins[:, few][shared], truth[:, few][shared]) if few.any() else UNMEASURED
+    slope[:], offset[:] = platt(learned & few) if few.any() else UNMEASURED
     for label in np.flatnonzero(n_seen >= ENOUGH):
-        rows = learned[:, label]
-        slope[label], offset[label] = _platt(margins[rows, label], truth[rows, label])
+        slope[label], offset[label] = platt((learned[:, label], label))
     return slope, offset
 
 
-def _platt(margins: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:
+def _platt(
+    margins: NDArray[np.float64], truth: NDArray[np.bool_], weight: NDArray[np.float32] | None
+) -> tuple[float, float]:
     """Give slope and offset from margin to log-odds; a larger margin never means worse odds."""
     every, unit = -(-len(margins) // MOST_CELLS), float(margins.std())
     if unit < SMALLEST_SPREAD:
         return 0.0, 0.0
-    scale = LogisticRegression().fit(margins[::every, None] / unit, truth[::every])
+    of_taken = None if weight is None else weight[::every]
+    scale = LogisticRegression().fit(margins[::every, None] / unit, truth[::every], of_taken)
     return max(float(scale.coef_[0, 0]) / unit, 0.0), float(scale.intercept_[0])

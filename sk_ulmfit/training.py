@@ -5,7 +5,6 @@ Texts, numbers and arrays come in; a `ModelState` of numpy arrays goes out. The 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
@@ -36,8 +35,9 @@ from sk_ulmfit.optimizer import RowAdamW
 from sk_ulmfit.pooling import TextClassifier
 from sk_ulmfit.precision import NARROWEST_PREDICTED, training_precision, widest_layer
 from sk_ulmfit.pretraining import pretrain
+from sk_ulmfit.splitting import hold_out
 from sk_ulmfit.text import TokenIds, Vocabulary, tokenize_corpus
-from sk_ulmfit.tfidf import blend, fit_tfidf, split_tfidf
+from sk_ulmfit.tfidf import base_rates, blend, fit_tfidf, split_tfidf
 from sk_ulmfit.weights import ModelState, Weights, fit_vocabulary, reads_backward
 
 __all__ = ["finetune_language_model", "predict_proba", "pretrain", "train_classifier"]
@@ -195,6 +195,8 @@ def train_classifier(
     validation_fraction: float,
     n_iter_no_change: int,
     callbacks: Sequence[Any] | None,
+    document_weight: NDArray[np.float64] | None = None,
+    pos_weight: NDArray[np.float64] | None = None,
 ) -> ModelState:
     """Train a classifier on the body of a language model (stage 3 of ULMFiT).
 
@@ -208,7 +210,7 @@ def train_classifier(
     texts : sequence of str
         Raw texts.
     indicator : ndarray of float32, shape (n, L)
-        0 and 1.
+        0 and 1, NaN where unknown.
     label_names : sequence of length L
         Names to keep with the model.
     language_model : ModelState
@@ -233,6 +235,10 @@ def train_classifier(
         Epochs without improvement after which to stop.
     callbacks : sequence of skorch callbacks, or None
         The user's own.
+    document_weight : ndarray of shape (n,), default=None
+        How much each text counts, above 0; None counts all equally.
+    pos_weight : ndarray of shape (L,), default=None
+        Factor on the loss of the entries that are 1.
 
     Returns
     -------
@@ -247,11 +253,20 @@ def train_classifier(
         "max_length": max_length,
         "batch_size": settings.batch_size,
     }
-    train, held_out = split_rows(len(corpus), validation_fraction if early_stopping else 0.0, settings.seed)
+    train, held_out = split_rows(indicator, validation_fraction if early_stopping else 0.0, settings.seed)
     vocabulary = language_model.vocabulary
+    mean_one = None if document_weight is None else to_mean_one(document_weight[train])
     words = {}
     if tfidf:
-        words = fit_tfidf(corpus.take(train), vocabulary, indicator[train], settings.seed, settings.n_jobs)
+        words = fit_tfidf(
+            corpus.take(train),
+            vocabulary,
+            indicator[train],
+            settings.seed,
+            settings.n_jobs,
+            document_weight=mean_one,
+            pos_weight=pos_weight,
+        )
     settings = settings if pretrained else replace(settings, lr_decay=1.0)
     all_callbacks = _callbacks("classifier", settings)
     if pretrained and not freeze_encoder:
@@ -264,20 +279,25 @@ def train_classifier(
         module = build_classifier(config, len(vocabulary), settings.dropout_multiplier)
         module.encoder.precision = training_precision(settings.precision, settings.device, widest_layer(config))
         load_weights(module.encoder, encoder_weights(language_model.weights))
-        cast(ConcatPoolingHead, module.head).start_at((indicator[train].sum(0) + 0.5) / (len(train) + 1))
+        odds = 1.0 if pos_weight is None else pos_weight
+        rates = base_rates(indicator[train], mean_one)
+        cast(ConcatPoolingHead, module.head).start_at(odds * rates / (1 - rates + odds * rates))
+        parts = [(rows, _loss_weight(indicator, document_weight, rows)) for rows in (train, held_out) if len(rows)]
         sets: list[Any]
         if freeze_encoder:
             features = _features(module, corpus, config, vocabulary, settings)
-            sets = [FeatureDataset(features, indicator[train])]
             if early_stopping:
-                sets = [FeatureDataset(features[rows], indicator[rows]) for rows in (train, held_out)]
+                sets = [FeatureDataset(features[rows], indicator[rows], weight) for rows, weight in parts]
+            else:
+                sets = [FeatureDataset(features, indicator, parts[0][1])]
             del features
         else:
-            sets = [DocumentDataset(corpus.take(rows), indicator[rows]) for rows in (train, held_out)]
+            sets = [DocumentDataset(corpus.take(rows), indicator[rows], weight) for rows, weight in parts]
         options = {
             **_net_settings(settings),
             "callbacks": all_callbacks,
             "train_split": predefined_split(sets[-1]) if early_stopping else None,
+            "criterion__pos_weight": None if pos_weight is None else torch.tensor(pos_weight, dtype=torch.float32),
         }
         if freeze_encoder:
             net = HeadNet(module.head, batch_size=settings.batch_size, pad_id=vocabulary.pad, **options)
@@ -412,13 +432,37 @@ def predict_proba(
     return np.clip(expit(logits), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
 
 
-def split_rows(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hold out a random share of the rows.
+def to_mean_one(weight: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Scale weights to a mean of one: only their ratios count."""
+    return (weight / weight.mean()).astype(np.float32)
+
+
+def _loss_weight(
+    indicator: NDArray[np.float32], document_weight: NDArray[np.float64] | None, rows: NDArray[np.int64]
+) -> NDArray[np.float32] | None:
+    """Give the factor on the loss of each row that makes the mean factor of all entries one, those unknown included.
+
+    So the loss of some rows is that of the known entries, and a label that is annotated nowhere changes nothing for the
+    others. None if every factor is one.
+    """
+    n_known = (~np.isnan(indicator[rows])).sum(axis=1)
+    n_labels = indicator.shape[1]
+    if document_weight is None and (n_known == n_labels).all():
+        return None
+    weight = np.ones(len(rows)) if document_weight is None else document_weight[rows]
+    total = (weight * n_known).sum()
+    return (weight * (len(rows) * n_labels / total if total else 0.0)).astype(np.float32)
+
+
+def split_rows(
+    indicator: NDArray[np.float32], fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hold out a random share of the rows, each label in proportion.
 
     Parameters
     ----------
-    n : int
-        Number of rows.
+    indicator : ndarray of float32, shape (n, L)
+        1 where a row has the label.
     fraction : float
         Share to hold out; 0 holds out nothing, any other share at least one row.
     seed : int
@@ -434,6 +478,7 @@ def split_rows(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], N
     ValueError
         If a share is wanted of fewer than two rows.
     """
+    n = len(indicator)
     if not fraction:
         return np.arange(n), np.arange(0)
     if n < 2:
@@ -441,9 +486,7 @@ def split_rows(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], N
             f"early_stopping=True holds out a part of the training texts, but there are only {n}. "
             "Give more texts or pass early_stopping=False."
         )
-    rows = np.random.default_rng(seed).permutation(n)
-    n_held_out = min(max(math.ceil(n * fraction), 1), n - 1)
-    return np.sort(rows[n_held_out:]), np.sort(rows[:n_held_out])
+    return hold_out(indicator, fraction, seed)
 
 
 def plain_history(history: Any) -> list[dict[str, Any]]:

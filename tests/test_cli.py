@@ -261,12 +261,15 @@ def test_train_with_a_frozen_encoder(table, tmp_path):
         "|",
         "--freeze-encoder",
         "--no-tfidf",
+        "--pos-weight",
+        "balanced",
         "--precision",
         "float32",
     ]
     assert run("train", table, *args, "--out", out, *SMALL) == 0
     clf = ULMFiTMultiLabelClassifier.load(out)
     assert clf.freeze_encoder
+    assert clf.pos_weight == "balanced"
     assert not clf.tfidf
     assert clf.precision == "float32"
 

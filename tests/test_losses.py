@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sk_ulmfit import losses
-from sk_ulmfit.losses import linear_cross_entropy, squared_activations
+from sk_ulmfit.losses import MultiLabelLoss, linear_cross_entropy, squared_activations
 
 
 def problem(n, n_words, seed=0):
@@ -102,3 +103,27 @@ def test_16_bits_are_close_in_value_and_gradient(n, n_words, chunk, ignored):
     assert ours.item() == pytest.approx(plain.item(), abs=0.1, rel=0.01)
     for a, b in zip(found, wanted, strict=True):
         assert ((a - b).norm() <= 0.05 * b.norm() + 0.05).item()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 10_000))
+def test_multi_label_loss_is_the_weighted_sum_of_the_known_entries(n, n_labels, seed):
+    rng = np.random.default_rng(seed)
+    logits, y = rng.normal(size=(n, n_labels)), rng.choice([0.0, 1.0, np.nan], (n, n_labels))
+    weight, pos_weight = rng.random(n), rng.random(n_labels) + 0.5
+    p = 1 / (1 + np.exp(-logits))
+    wanted = 0.0
+    for i in range(n):
+        for j in range(n_labels):
+            if y[i, j] == 1:
+                wanted -= weight[i] * pos_weight[j] * np.log(p[i, j])
+            elif y[i, j] == 0:
+                wanted -= weight[i] * np.log(1 - p[i, j])
+    loss = MultiLabelLoss(torch.tensor(pos_weight))(*map(torch.tensor, (logits, y, weight)))
+    assert loss.item() == pytest.approx(wanted / (n * n_labels))
+
+
+def test_multi_label_loss_has_no_gradient_where_nothing_is_known():
+    logits = torch.zeros(2, 2, requires_grad=True)
+    MultiLabelLoss()(logits, torch.tensor([[float("nan"), 1], [float("nan"), 0]]), torch.ones(2)).backward()
+    assert logits.grad.tolist() == [[0, -0.125], [0, 0.125]]

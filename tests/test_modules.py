@@ -204,3 +204,21 @@ def test_batch_norm_equals_torch_on_batches_and_stands_a_batch_of_one():
     assert torch.isfinite(one).all()
     assert torch.equal(one, ours.eval()(x[:1]))
     assert all(torch.equal(before[k], v) for k, v in ours.state_dict().items())
+
+
+def test_a_row_of_weight_two_is_two_rows_for_batch_norm():
+    torch.manual_seed(0)
+    x, weight = torch.randn(5, 3, dtype=torch.float64), torch.tensor([1.0, 2.0, 1.0, 3.0, 1.0], dtype=torch.float64)
+    one, other = (BatchNorm(3).double() for _ in range(2))
+    repeats = weight.long()
+    weighted, repeated = one(x, weight), other(x.repeat_interleave(repeats, 0))
+    assert torch.allclose(weighted.repeat_interleave(repeats, 0), repeated)
+    assert torch.allclose(one.running_mean, other.running_mean)
+    assert torch.allclose(BatchNorm(3).double()(x, torch.full((5,), 7.0)), BatchNorm(3).double()(x))
+
+
+def test_equal_weights_leave_the_statistics_of_batch_norm_alone():
+    x = torch.randn(6, 3)
+    one, other = BatchNorm(3), BatchNorm(3)
+    one(x, torch.full((6,), 0.3)), other(x)
+    assert torch.allclose(one.running_var, other.running_var)

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sk_ulmfit import pooling
+from sk_ulmfit.losses import MultiLabelLoss
 from sk_ulmfit.modules import AWDLSTM, ConcatPoolingHead
 from sk_ulmfit.pooling import TextClassifier
 
@@ -128,3 +129,29 @@ def test_a_fully_frozen_body_builds_no_graph():
         parameter.requires_grad_(False)
     pooled = model.pool(*random_batch([9, 3]))
     assert not pooled.features.requires_grad
+
+
+@pytest.mark.parametrize("two_passes", [False, True])
+@pytest.mark.parametrize("max_length", [None, 6])
+def test_a_document_of_weight_two_is_two_documents(monkeypatch, two_passes, max_length):
+    if two_passes:
+        monkeypatch.setattr(pooling, "GRAPH_TOKENS", 0)
+    model = make(max_length=max_length)
+    model.head = ConcatPoolingHead(15, 2, hidden_p=0.0).double()
+    ids, lengths = random_batch([9, 3, 6, 1])
+    y = torch.tensor([[1.0, 0.0], [0.0, float("nan")], [1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
+    repeats = torch.tensor([1, 3, 2, 1])
+
+    def gradients(ids, lengths, y, weight):
+        model.zero_grad()
+        logits, activation, change = model(ids, lengths, weight)
+        (MultiLabelLoss()(logits, y, weight) + activation + change).backward()
+        found = [p.grad.to_dense() for p in model.parameters()]
+        return [logits, activation, change, *found]
+
+    weighted = gradients(ids, lengths, y, repeats / repeats.double().mean())
+    twice = [part.repeat_interleave(repeats, 0) for part in (ids, lengths, y)]
+    repeated = gradients(*twice, torch.ones(len(twice[0]), dtype=torch.float64))
+    assert torch.allclose(weighted[0].repeat_interleave(repeats, 0), repeated[0])
+    for one, other in zip(weighted[1:], repeated[1:], strict=True):
+        assert torch.allclose(one, other, atol=1e-10)

@@ -1,0 +1,258 @@
+"""Splits in which every label is as frequent in each part as in the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.model_selection import BaseCrossValidator, BaseShuffleSplit
+from sklearn.utils import check_random_state
+
+from sk_ulmfit._validation import check_number
+from sk_ulmfit.labels import check_labels
+
+
+def stratify(y: Any, sizes: Sequence[int], rng: np.random.Generator | None = None) -> NDArray[np.int64]:
+    """Divide rows into parts of given sizes, each label in proportion.
+
+    Iterative stratification: the label with the fewest rows left is served first, and each of its rows goes to the part
+    that lacks the label most, of equals to the one with the most room.
+
+    Parameters
+    ----------
+    y : array-like of shape (n, L)
+        1 where a row has the label; anything else is not looked at.
+    sizes : sequence of int
+        Rows of each part, n in all.
+    rng : numpy.random.Generator, default=None
+        Shuffles the rows before; None takes them in their order.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        The part of each row.
+
+    References
+    ----------
+    K. Sechidis, G. Tsoumakas, I. Vlahavas (2011), "On the Stratification of Multi-Label Data", section 3, algorithm 1.
+    Sizes are kept exactly here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_ulmfit.splitting import stratify
+    >>> stratify(np.array([[1, 0], [1, 0], [1, 1], [0, 1], [0, 0], [0, 0]]), [3, 3]).tolist()
+    [1, 0, 0, 1, 0, 1]
+    """
+    n, n_parts = len(y), len(sizes)
+    order = np.arange(n) if rng is None else rng.permutation(n)
+    has = sparse.csr_array(np.asarray(y)[order] == 1)
+    n_left = np.asarray(has.sum(axis=0), np.int64).ravel()
+    wanted = np.outer(np.asarray(sizes) / max(n, 1), n_left)
+    room = [int(size) for size in sizes]
+    by_label, ends, labels_of = has.tocsc(), has.indptr, has.indices
+    part = np.full(n, -1)
+    while n_left.any():
+        label = int(np.where(n_left, n_left, n + 1).argmin())
+        rows = by_label.indices[by_label.indptr[label] : by_label.indptr[label + 1]]
+        lacks = wanted[:, label]
+        for row in rows[part[rows] < 0].tolist():
+            chosen = max((j for j in range(n_parts) if room[j]), key=lambda j: (lacks[j], room[j]))
+            part[row] = chosen
+            room[chosen] -= 1
+            labels = labels_of[ends[row] : ends[row + 1]]
+            wanted[chosen, labels] -= 1
+            n_left[labels] -= 1
+    rest = np.flatnonzero(part < 0)
+    part[rest] = (
+        np.repeat(np.arange(n_parts), room) if rng is None else rng.permutation(np.repeat(range(n_parts), room))
+    )
+    found = np.empty(n, np.int64)
+    found[order] = part
+    return found
+
+
+class MultiLabelStratifiedKFold(BaseCrossValidator):  # type: ignore[misc]
+    """K folds in each of which every label is about as frequent as in the whole.
+
+    What ``StratifiedKFold`` is for one label per row. scikit-learn takes plain ``KFold`` for multi-label targets, whose
+    folds may lack rare labels.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, 2 or more.
+    shuffle : bool, default=False
+        Whether to shuffle the rows first.
+    random_state : int, RandomState or None, default=None
+        Source of the shuffling.
+
+    See Also
+    --------
+    MultiLabelStratifiedShuffleSplit : One held-out part, or several drawn anew.
+
+    References
+    ----------
+    K. Sechidis, G. Tsoumakas, I. Vlahavas (2011), "On the Stratification of Multi-Label Data", section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_ulmfit import MultiLabelStratifiedKFold
+    >>> y = np.array([[1, 0], [1, 0], [1, 1], [0, 1]] * 3)
+    >>> [y[test].sum(axis=0).tolist() for train, test in MultiLabelStratifiedKFold(3).split(y, y)]
+    [[3, 2], [3, 2], [3, 2]]
+    """
+
+    def __init__(self, n_splits: int = 5, *, shuffle: bool = False, random_state: Any = None):
+        check_number("n_splits", n_splits, low=2, integer=True)
+        if not shuffle and random_state is not None:
+            raise ValueError(
+                f"random_state={random_state!r} has no effect with shuffle=False; pass shuffle=True, or leave "
+                "random_state out."
+            )
+        self.n_splits = n_splits
+        self.shuffle = shuffle
+        self.random_state = random_state
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Give the row numbers of the training and the test part of each fold.
+
+        Parameters
+        ----------
+        X : sequence of length n
+            Anything with n rows.
+        y : array-like of shape (n, L), DataFrame, sparse matrix, or n label lists
+            Targets; unknown entries count as absent.
+        groups : None
+            Ignored.
+
+        Yields
+        ------
+        train, test : ndarray of int64
+            Row numbers.
+
+        Raises
+        ------
+        ValueError
+            If `y` is no multi-label target, or has fewer rows than there are folds.
+        """
+        return super().split(X, y, groups)
+
+    def _iter_test_indices(self, X: Any = None, y: Any = None, groups: Any = None) -> Iterator[NDArray[np.int64]]:
+        indicator = check_labels(y)[0]
+        n = len(indicator)
+        if n < self.n_splits:
+            raise ValueError(f"n_splits={self.n_splits} is more than the number of rows, n_samples={n}.")
+        sizes = np.full(self.n_splits, n // self.n_splits)
+        sizes[: n % self.n_splits] += 1
+        fold = stratify(indicator, sizes.tolist(), _generator(self.random_state) if self.shuffle else None)
+        for i in range(self.n_splits):
+            yield np.flatnonzero(fold == i)
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Give the number of folds; nothing of the arguments is looked at."""
+        return self.n_splits
+
+
+class MultiLabelStratifiedShuffleSplit(BaseShuffleSplit):  # type: ignore[misc]
+    """Random parts to hold out in which every label is about as frequent as in the rest.
+
+    What ``StratifiedShuffleSplit`` is for one label per row.
+
+    Parameters
+    ----------
+    n_splits : int, default=10
+        How many times to split.
+    test_size : float, int or None, default=None
+        Share or number of rows of the test part; None takes what `train_size` leaves, or 0.1.
+    train_size : float, int or None, default=None
+        Share or number of rows of the training part; None takes the rest.
+    random_state : int, RandomState or None, default=None
+        Source of the shuffling.
+
+    See Also
+    --------
+    MultiLabelStratifiedKFold : Every row is held out once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_ulmfit import MultiLabelStratifiedShuffleSplit
+    >>> y = np.array([[1, 0], [1, 0], [1, 1], [0, 1]] * 5)
+    >>> train, test = next(MultiLabelStratifiedShuffleSplit(test_size=0.2, random_state=0).split(y, y))
+    >>> y[test].sum(axis=0).tolist()
+    [3, 2]
+    """
+
+    def __init__(self, n_splits: int = 10, *, test_size: Any = None, train_size: Any = None, random_state: Any = None):
+        super().__init__(n_splits=n_splits, test_size=test_size, train_size=train_size, random_state=random_state)
+        self._default_test_size = 0.1
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Give the row numbers of the training and the test part of each split.
+
+        Parameters
+        ----------
+        X : sequence of length n
+            Anything with n rows.
+        y : array-like of shape (n, L), DataFrame, sparse matrix, or n label lists
+            Targets; unknown entries count as absent.
+        groups : None
+            Ignored.
+
+        Yields
+        ------
+        train, test : ndarray of int64
+            Row numbers, in random order.
+
+        Raises
+        ------
+        ValueError
+            If `y` is no multi-label target, or too few rows are there for both parts.
+        """
+        return super().split(X, y, groups)
+
+    def _iter_indices(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Any]:
+        from sklearn.model_selection import ShuffleSplit
+
+        indicator = check_labels(y)[0]
+        n, rng = len(indicator), _generator(self.random_state)
+        like = ShuffleSplit(1, test_size=self._test_share(), train_size=self.train_size, random_state=0)
+        n_train, n_test = map(len, next(like.split(indicator)))
+        for _ in range(self.n_splits):
+            part = stratify(indicator, [n_train, n_test, n - n_train - n_test], rng)
+            yield rng.permutation(np.flatnonzero(part == 0)), rng.permutation(np.flatnonzero(part == 1))
+
+    def _test_share(self) -> Any:
+        return self._default_test_size if self.test_size is None and self.train_size is None else self.test_size
+
+
+def hold_out(y: NDArray[np.float32], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hold out a share of the rows, each label in proportion.
+
+    Parameters
+    ----------
+    y : ndarray, shape (n, L)
+        1 where a row has the label.
+    fraction : float
+        Share to hold out; at least one row is, and one is left.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    train, held_out : ndarray of int64
+        Row numbers, rising.
+    """
+    n = len(y)
+    n_held_out = min(max(int(np.ceil(n * fraction)), 1), n - 1)
+    part = stratify(y, [n - n_held_out, n_held_out], np.random.default_rng(seed))
+    return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+
+
+def _generator(random_state: Any) -> np.random.Generator:
+    return np.random.default_rng(int(check_random_state(random_state).randint(2**31 - 1)))
