@@ -31,7 +31,7 @@ from sk_ulmfit.labels import check_labels, check_pos_weight, label_lists, warn_c
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.precision import PRECISIONS, prediction_precision, widest_layer
 from sk_ulmfit.tfidf import split_tfidf
-from sk_ulmfit.thresholds import check_thresholds
+from sk_ulmfit.thresholds import check_metric, check_thresholds, decide, tune_thresholds
 from sk_ulmfit.training import (
     SCHEDULES,
     TrainingSettings,
@@ -40,6 +40,8 @@ from sk_ulmfit.training import (
     train_classifier,
 )
 from sk_ulmfit.weights import ModelFileError, ModelState, encode, load_state, save_state
+
+TUNE = "tune"
 
 
 class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -105,14 +107,22 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         rare labels. One for all, one per label, or by label name (labels not named keep 1). "balanced" is the number of
         texts without the label divided by that with it, from 1/20 to 20. The ranking of texts gains nothing by it, and
         probabilities no longer are those of the texts at hand; to decide otherwise than at 0.5, change `threshold`.
-    threshold : float, array-like of shape (n_labels,) or dict, default=0.5
+    threshold : float, array-like of shape (n_labels,), dict or "tune", default=0.5
         A label is predicted where its probability reaches its threshold: one for all, one per label, or by label
-        name (labels not named keep 0.5). Read by ``predict`` only, so it can be changed after ``fit``.
+        name (labels not named keep 0.5). Read by ``predict`` only, so it can be changed after ``fit``. "tune": ``fit``
+        holds out a part of the texts and chooses a threshold for each label on it, rare labels staying near one that
+        is common to all; `sk_ulmfit.thresholds.tune_thresholds` does the same with texts of your own.
+    threshold_metric : {"f1_macro", "f1_micro", "f1_samples"} or float, default="f1_macro"
+        What "tune" makes large; a number is the least precision that each label is to reach.
+    top_k : int or None, default=None
+        Predict the `top_k` most probable labels of every text instead. Read by ``predict``.
+    at_least_one : bool, default=False
+        Predict the most probable label of a text none of whose labels reaches its threshold. Read by ``predict``.
     early_stopping : bool, default=False
         Hold out a part of the texts, stop when the network's loss on it no longer falls, and keep the best epoch's
         weights.
     validation_fraction : float, default=0.1
-        Share held out by `early_stopping`.
+        Share of the texts that `early_stopping` and "tune" hold out; nothing else is learned from it.
     n_iter_no_change : int, default=3
         Epochs without improvement after which `early_stopping` stops.
     callbacks : list or None, default=None
@@ -141,7 +151,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     n_labels_ : int
         Number of labels.
     thresholds_ : ndarray of float64, shape (n_labels,)
-        Threshold of each label, from `threshold`.
+        Threshold of each label, from `threshold`, tuned ones included.
     net_ : MultiLabelNet
         The trained skorch net, ready to predict; ``net_.module_`` is the torch module, in evaluation mode. What `tfidf`
         adds is not in it.
@@ -192,6 +202,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         gradient_clip: float | None = 0.25,
         pos_weight: Any = None,
         threshold: Any = 0.5,
+        threshold_metric: str | float = "f1_macro",
+        top_k: int | None = None,
+        at_least_one: bool = False,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 3,
@@ -220,6 +233,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         self.gradient_clip = gradient_clip
         self.pos_weight = pos_weight
         self.threshold = threshold
+        self.threshold_metric = threshold_metric
+        self.top_k = top_k
+        self.at_least_one = at_least_one
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -268,7 +284,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             )
         has_more = unlabelled_texts is not None and (not hasattr(unlabelled_texts, "__len__") or len(unlabelled_texts))
         more_texts = check_texts(unlabelled_texts, "unlabelled_texts") if has_more else []
-        check_thresholds(self.threshold, names)
+        tune = isinstance(self.threshold, str) and self.threshold == TUNE
+        if not tune:
+            check_thresholds(self.threshold, names)
         weight = check_weights(sample_weight, len(texts))
         if weight is not None and not weight.all():
             texts = [text for text, counts in zip(texts, weight > 0, strict=True) if counts]
@@ -290,7 +308,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
                 stacklevel=2,
             )
         settings = TrainingSettings.of(self, seed, device)
-        state = train_classifier(
+        state, held_out = train_classifier(
             texts,
             indicator,
             names,
@@ -302,12 +320,22 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             tfidf=self.tfidf,
             max_length=plain_number(self.max_length),
             early_stopping=self.early_stopping,
-            validation_fraction=self.validation_fraction,
+            held_out_fraction=self.validation_fraction if self.early_stopping or tune else 0.0,
+            predict_held_out=tune,
             n_iter_no_change=self.n_iter_no_change,
             callbacks=self.callbacks,
             document_weight=weight,
             pos_weight=pos_weight,
         )
+        if tune:
+            rows = held_out.rows
+            state.config["thresholds"] = tune_thresholds(
+                indicator[rows],
+                held_out.proba,
+                metric=self.threshold_metric,
+                sample_weight=None if weight is None else weight[rows],
+                label_names=names,
+            ).tolist()
         self._set_fitted(state, settings, language_model_=language_model)
         return self
 
@@ -345,11 +373,35 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Returns
         -------
         ndarray of int64, shape (n, n_labels)
-            1 where the probability reaches the label's threshold.
+            1 where the probability reaches the label's threshold, unless `top_k` or `at_least_one` decide otherwise.
         """
         check_is_fitted(self)
+        self._check_decision()
         thresholds = self.thresholds_
-        return (self.predict_proba(X) >= thresholds).astype(np.int64)
+        return decide(self.predict_proba(X), thresholds, top_k=self.top_k, at_least_one=self.at_least_one)
+
+    def set_thresholds(self, threshold: Any) -> ULMFiTMultiLabelClassifier:
+        """Decide by other thresholds from now on; nothing is trained.
+
+        Parameters
+        ----------
+        threshold : float, array-like of shape (n_labels,), dict or "tune"
+            As the parameter `threshold`; "tune" goes back to those that ``fit`` has chosen.
+
+        Returns
+        -------
+        ULMFiTMultiLabelClassifier
+            This estimator.
+
+        Raises
+        ------
+        ValueError
+            If a threshold is not valid, or "tune" is asked for and none were tuned.
+        """
+        check_is_fitted(self)
+        self._thresholds(threshold)
+        self.threshold = threshold
+        return self
 
     def predict_labels(self, X: Any) -> list[tuple[Any, ...]]:
         """Give the names of the labels of each text.
@@ -398,7 +450,17 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     def thresholds_(self) -> NDArray[np.float64]:
         """Threshold of each label, shape (n_labels,)."""
         check_is_fitted(self)
-        return check_thresholds(self.threshold, self.label_names_.tolist())
+        return self._thresholds(self.threshold)
+
+    def _thresholds(self, threshold: Any) -> NDArray[np.float64]:
+        if not (isinstance(threshold, str) and threshold == TUNE):
+            return check_thresholds(threshold, self.label_names_.tolist())
+        if "thresholds" not in self._config:
+            raise ValueError(
+                "threshold='tune' was set after fit, which held out no texts to tune on; set it before, or choose "
+                "thresholds with sk_ulmfit.thresholds.tune_thresholds on labelled texts of your own."
+            )
+        return np.array(self._config["thresholds"])
 
     def save(self, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> None:
         """Write the fitted classifier to one file (safetensors with a JSON header).
@@ -538,6 +600,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         for name in ("max_epochs", "n_iter_no_change"):
             check_number(name, getattr(self, name), low=1, integer=True)
         check_number("validation_fraction", self.validation_fraction, low=0, high=1, exclusive=True)
+        self._check_decision()
+        check_metric(self.threshold_metric, "threshold_metric")
         for name in ("early_stopping", "freeze_encoder", "tfidf"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")
@@ -547,6 +611,11 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
                 "callbacks must be a list of skorch callbacks, as instances or (name, instance) pairs, or None; "
                 f"got {self.callbacks!r}."
             )
+
+    def _check_decision(self) -> None:
+        check_number("top_k", self.top_k, low=1, integer=True, none=True)
+        if not isinstance(self.at_least_one, (bool, np.bool_)):
+            raise ValueError(f"at_least_one must be True or False, got {self.at_least_one!r}.")
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")

@@ -22,6 +22,7 @@ from sk_ulmfit.demo import report, run_demo
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
 from sk_ulmfit.precision import PRECISIONS
 from sk_ulmfit.pretraining import CHECKPOINT, MODEL
+from sk_ulmfit.thresholds import METRICS, decide
 from sk_ulmfit.weights import check_target
 
 PREDICTED, PROBABILITY = "predicted_labels", "proba_"
@@ -104,6 +105,9 @@ def train(options: argparse.Namespace) -> None:
         pos_weight=options.pos_weight,
         precision=options.precision,
         threshold=options.threshold,
+        threshold_metric=options.threshold_metric,
+        top_k=options.top_k,
+        at_least_one=options.at_least_one,
         device=options.device,
         n_jobs=options.n_jobs,
         random_state=options.random_state,
@@ -123,7 +127,7 @@ def predict(options: argparse.Namespace) -> None:
     thresholds = clf.thresholds_  # a wrong one shows before the work is done
     table = load_table(options.file, text=_text_columns(clf, options))
     proba = clf.predict_proba(table.texts)
-    chosen = proba >= thresholds
+    chosen = decide(proba, thresholds, top_k=clf.top_k, at_least_one=clf.at_least_one)
     names = [str(name) for name in clf.label_names_]
     delimiter = options.delimiter or clf.metadata_.get("delimiter") or ";"
     added = [PREDICTED, *(PROBABILITY + name for name in names)]
@@ -274,7 +278,6 @@ def _parser() -> argparse.ArgumentParser:
         ("--max-epochs", int, defaults["max_epochs"], "epochs of the classifier"),
         ("--lr", float, defaults["lr"], "largest learning rate of the classifier"),
         ("--batch-size", int, defaults["batch_size"], "most texts of a batch"),
-        ("--threshold", float, defaults["threshold"], "probability from which a label is predicted"),
     ):
         metavar = "N" if kind is int else "X"
         command.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{text} (default: {default:g})")
@@ -292,6 +295,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--precision", choices=PRECISIONS, default="auto", help="arithmetic of training and prediction (default: auto)"
     )
+    command.add_argument(
+        "--threshold",
+        type=_number_or("tune"),
+        default=defaults["threshold"],
+        metavar="X",
+        help="probability from which a label is predicted, or tune: one for each label, chosen on texts held out "
+        f"(default: {defaults['threshold']:g})",
+    )
+    command.add_argument(
+        "--threshold-metric",
+        type=_number_or(*METRICS),
+        default=defaults["threshold_metric"],
+        metavar="M",
+        help=f"what to tune for: {', '.join(METRICS)}, or a precision (default: {defaults['threshold_metric']})",
+    )
+    command.add_argument("--top-k", type=int, metavar="N", help="predict the N most probable labels instead")
+    command.add_argument("--at-least-one", action="store_true", help="leave no text without a label")
     command.add_argument(
         "--pos-weight",
         type=_number_or("balanced"),
@@ -385,14 +405,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _number_or(word: str) -> Any:
-    """Give a parser of arguments that takes a number or a word."""
+def _number_or(*words: str) -> Any:
+    """Give a parser of arguments that takes a number or one of some words."""
 
     def parse(text: str) -> float | str:
         try:
-            return text if text == word else float(text)
+            return text if text in words else float(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"expected a number or {word}, got {text!r}") from None
+            raise argparse.ArgumentTypeError(f"expected a number or {' or '.join(words)}, got {text!r}") from None
 
     return parse
 

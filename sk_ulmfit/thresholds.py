@@ -1,17 +1,33 @@
-"""From probabilities to decisions."""
+"""From probabilities to decisions: thresholds in every form, how they are chosen, and what else may decide."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
-from sk_ulmfit.labels import per_label
+from sk_ulmfit._validation import check_number
+from sk_ulmfit.labels import check_labels, per_label
+
+Floats = NDArray[np.float64]
+
+METRICS = ("f1_macro", "f1_micro", "f1_samples")
+CANDIDATES = expit(np.linspace(-7, 7, 281))
+PRIOR = (
+    5.0  # texts with a label that the threshold common to all labels counts as much as, when one is chosen for a label
+)
+LABELS_AT_ONCE = 64
+ROUNDS = 20  # most, of the search for the best micro F1; it takes three or four
+SWEEPS = 2  # over all labels, for the best F1 of samples
+SMALLEST = 1e-6  # threshold, and distance of the largest from 1, as log-odds are taken of them
 
 
-def check_thresholds(threshold: Any, names: Sequence[Any]) -> NDArray[np.float64]:
+def check_thresholds(threshold: Any, names: Sequence[Any]) -> Floats:
     """Give one threshold per label.
 
     Parameters
@@ -41,3 +57,321 @@ def check_thresholds(threshold: Any, names: Sequence[Any]) -> NDArray[np.float64
     if not np.all((values >= 0) & (values <= 1)):
         raise ValueError(f"Every threshold must lie between 0 and 1, got {threshold!r}.")
     return values
+
+
+def tune_thresholds(
+    y: Any,
+    proba: Any,
+    *,
+    metric: str | float = "f1_macro",
+    candidates: Any = None,
+    sample_weight: Any = None,
+    label_names: Sequence[Any] | None = None,
+) -> Floats:
+    """Choose a threshold for each label on texts that the probabilities were not learned from.
+
+    For F1, the best threshold of each label by itself and the best one that is common to all are averaged as log-odds,
+    the common one with the weight of five texts that have the label: the fewer texts show what a label needs, the
+    nearer it stays to what is good for all. Of thresholds that are equally good the middle one is taken.
+
+    Parameters
+    ----------
+    y : array-like of shape (n, L), DataFrame, sparse matrix, or n label lists
+        True labels; unknown entries (NaN) are left out.
+    proba : array-like of shape (n, L)
+        Probabilities.
+    metric : {"f1_macro", "f1_micro", "f1_samples"} or float, default="f1_macro"
+        What to make large. A number is the least precision wanted: each label gets the lowest threshold that reaches
+        it, by its own texts and, with the weight of five, those of all labels; one that never does is not predicted.
+    candidates : array-like of float, default=None
+        Thresholds to choose from; None takes 281 between 0.0009 and 0.9991, evenly spaced as log-odds.
+    sample_weight : array-like of shape (n,), default=None
+        How much each text counts.
+    label_names : sequence of length L, default=None
+        Names for warnings; None takes those of `y`.
+
+    Returns
+    -------
+    ndarray of float64, shape (L,)
+        Thresholds.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a candidate lies outside [0, 1], or `metric` is not known.
+
+    Warns
+    -----
+    UserWarning
+        If a label is in none or all of the texts (it gets the common threshold), or never reaches the precision wanted.
+
+    References
+    ----------
+    Z. C. Lipton, C. Elkan, B. Naryanaswamy (2014), "Optimal Thresholding of Classifiers to Maximize F1 Measure", on
+    macro F1 and rare labels; I. Pillai, G. Fumera, F. Roli (2013), "Threshold optimisation for multi-label
+    classifiers", on micro F1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_ulmfit.thresholds import tune_thresholds
+    >>> proba = np.array([[0.3], [0.2], [0.04], [0.01]])
+    >>> tune_thresholds([[1], [1], [0], [0]], proba).round(2).tolist()  # between 0.04 and 0.2
+    [0.09]
+    """
+    truth, names = check_labels(y)
+    proba = np.asarray(proba, np.float64)
+    if proba.shape != truth.shape:
+        raise ValueError(f"proba must have the shape of y, {truth.shape}; got {proba.shape}.")
+    check_metric(metric)
+    curves = Curves.of(truth, proba, check_candidates(candidates), sample_weight)
+    names = list(names if label_names is None else label_names)
+    if not curves.has_both.all():
+        _warn(names, ~curves.has_both, "are in none or all of the held-out texts and get the common threshold")
+    if not isinstance(metric, str):
+        return _for_precision(curves, float(metric), names)
+    if not curves.has_both.any():
+        return np.full(len(names), 0.5)
+    if metric == "f1_samples":
+        return _for_samples(curves, truth, proba, sample_weight)
+    own = _best_macro(curves) if metric == "f1_macro" else _best_micro(curves)
+    return curves.towards(curves.candidates[own], curves.common(metric))
+
+
+def check_metric(metric: Any, name: str = "metric") -> None:
+    """Raise ValueError unless thresholds can be chosen for this metric: a name, or a precision from 0 to 1."""
+    if isinstance(metric, str) and metric in METRICS:
+        return
+    if isinstance(metric, str) or metric is None:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, METRICS))}, or a precision; got {metric!r}.")
+    check_number(f"{name}, as a precision,", metric, low=0, high=1)
+
+
+def check_candidates(candidates: Any) -> Floats:
+    """Give the thresholds to choose from, rising; None stands for the usual ones, a number for so many of them."""
+    if candidates is None:
+        return CANDIDATES
+    if np.ndim(candidates) == 0:
+        check_number("thresholds", candidates, low=2, integer=True)
+        return expit(np.linspace(-7, 7, int(candidates)))
+    try:
+        values = np.unique(np.asarray(candidates, np.float64))
+    except (TypeError, ValueError):
+        raise ValueError(f"thresholds must be numbers between 0 and 1, got {candidates!r}.") from None
+    if values.ndim != 1 or not len(values) or not np.all((values >= 0) & (values <= 1)):
+        raise ValueError(f"thresholds must be numbers between 0 and 1, got {candidates!r}.")
+    return values
+
+
+@dataclass
+class Curves:
+    """What each label gets right at each candidate.
+
+    Parameters
+    ----------
+    candidates : ndarray, shape (G,)
+        Thresholds, rising.
+    right : ndarray, shape (L, G)
+        Weight of the texts that have the label and are predicted.
+    predicted : ndarray, shape (L, G)
+        Weight of the texts that are predicted.
+    n_with : ndarray, shape (L,)
+        Weight of the texts that have the label.
+    evidence : ndarray, shape (L,)
+        Number of texts that have the label or lack it, whichever are fewer.
+    row_f1 : callable
+        Gives the mean F1 of texts where all labels share a threshold, shape (G,).
+    """
+
+    candidates: Floats
+    right: Floats
+    predicted: Floats
+    n_with: Floats
+    evidence: Floats
+    row_f1: Callable[[], Floats]
+
+    @classmethod
+    def of(cls, y: NDArray[np.float32], proba: Floats, candidates: Floats, sample_weight: Any = None) -> Curves:
+        """Count, some labels at a time."""
+        n_labels, n_steps = y.shape[1], len(candidates) + 1
+        weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
+        right, predicted = np.zeros((n_labels, n_steps)), np.zeros((n_labels, n_steps))
+        n_with, n_without = np.zeros(n_labels), np.zeros(n_labels)
+        for start in range(0, n_labels, LABELS_AT_ONCE):
+            part = slice(start, start + LABELS_AT_ONCE)
+            truth = y[:, part]
+            has = truth == 1
+            n_with[part], n_without[part] = has.sum(axis=0), (truth == 0).sum(axis=0)
+            rows, labels = np.nonzero((proba[:, part] >= candidates[0]) & (truth == truth))
+            step = np.searchsorted(candidates, proba[:, part][rows, labels], side="right")
+            key = labels * n_steps + step
+            size, shape = truth.shape[1] * n_steps, (truth.shape[1], n_steps)
+            chosen = has[rows, labels]
+            of_row = None if weight is None else weight[rows]
+            predicted[part] = np.bincount(key, of_row, size).reshape(shape)
+            right[part] = np.bincount(key[chosen], None if of_row is None else of_row[chosen], size).reshape(shape)
+        weight_with = n_with if weight is None else weight @ (y == 1)
+        evidence = np.minimum(n_with, n_without)
+
+        def from_there(counts: Floats) -> Floats:
+            return np.cumsum(counts[:, ::-1], axis=1)[:, ::-1][:, 1:]
+
+        def row_f1() -> Floats:
+            return _row_f1(y, proba, candidates, weight)
+
+        return cls(candidates, from_there(right), from_there(predicted), weight_with, evidence, row_f1)
+
+    @property
+    def has_both(self) -> NDArray[np.bool_]:
+        """Whether some texts have the label and some do not, shape (L,)."""
+        return self.evidence > 0
+
+    def f1(self) -> Floats:
+        """F1 of each label at each candidate, shape (L, G); 0 for a label that no text has."""
+        return _f1(self.right, self.predicted, self.n_with[:, None])
+
+    def common_scores(self, metric: str) -> Floats:
+        """Metric where all labels share a threshold, shape (G,)."""
+        if metric == "f1_samples":
+            return self.row_f1()
+        if metric == "f1_micro":
+            return _f1(self.right.sum(0), self.predicted.sum(0), self.n_with.sum())
+        return self.f1()[self.has_both].mean(0)
+
+    def common(self, metric: str) -> float:
+        """Give the best threshold for all labels."""
+        return float(self.candidates[_middle_of_best(self.common_scores(metric)[None])[0]])
+
+    def towards(self, own: Floats, common: float) -> Floats:
+        """Average own thresholds and a common one as log-odds, by the texts that speak for the former."""
+        share = self.evidence / (self.evidence + PRIOR)
+        odds = logit(np.clip([own, np.full_like(own, common)], SMALLEST, 1 - SMALLEST))
+        return np.asarray(expit(share * odds[0] + (1 - share) * odds[1]))
+
+
+def decide(
+    proba: Floats, thresholds: Floats, *, top_k: int | None = None, at_least_one: bool = False
+) -> NDArray[np.int64]:
+    """Decide on each label.
+
+    Parameters
+    ----------
+    proba : ndarray, shape (n, L)
+        Probabilities.
+    thresholds : ndarray, shape (L,)
+        A label is predicted where its probability reaches its threshold.
+    top_k : int, default=None
+        Predict the `top_k` most probable labels of each text instead, or all if there are not so many.
+    at_least_one : bool, default=False
+        Predict the most probable label of a text that would get none.
+
+    Returns
+    -------
+    ndarray of int64, shape (n, L)
+        0 and 1.
+    """
+    if top_k is not None:
+        chosen = np.argsort(-proba, axis=1, kind="stable")[:, :top_k]
+        decided = np.zeros(proba.shape, np.int64)
+        np.put_along_axis(decided, chosen, 1, axis=1)
+        return decided
+    decided = (proba >= thresholds).astype(np.int64)
+    if at_least_one and len(proba):
+        without = np.flatnonzero(~decided.any(axis=1))
+        decided[without, proba[without].argmax(axis=1)] = 1
+    return decided
+
+
+def _f1(right: Any, predicted: Any, n_with: Any) -> Floats:
+    total = predicted + n_with
+    return np.asarray(2 * right / np.where(total > 0, total, 1))
+
+
+def _middle_of_best(scores: Floats) -> NDArray[np.int64]:
+    """Give, for each row, the middle of the first run of largest values."""
+    best = scores >= scores.max(axis=1, keepdims=True) - 1e-12
+    first = best.argmax(axis=1)
+    ends = np.where(np.arange(scores.shape[1]) < first[:, None], True, best)
+    last = np.where(ends.all(axis=1), scores.shape[1], (~ends).argmax(axis=1)) - 1
+    return (first + last) // 2
+
+
+def _best_macro(curves: Curves) -> NDArray[np.int64]:
+    return _middle_of_best(curves.f1())
+
+
+def _best_micro(curves: Curves) -> NDArray[np.int64]:
+    """Give the candidates of the largest micro F1, exactly: a label's best one follows from the F1 that is reached."""
+    labels = np.arange(len(curves.n_with))
+    score = float(curves.common_scores("f1_micro").max())
+    for _ in range(ROUNDS):
+        chosen = _middle_of_best(2 * curves.right - score * curves.predicted)
+        found = float(
+            _f1(curves.right[labels, chosen].sum(), curves.predicted[labels, chosen].sum(), curves.n_with.sum())
+        )
+        if found <= score + 1e-12:
+            break
+        score = found
+    return chosen
+
+
+def _row_f1(y: NDArray[np.float32], proba: Floats, candidates: Floats, weight: Floats | None) -> Floats:
+    n, n_steps = len(y), len(candidates) + 1
+    has, total = y == 1, np.zeros(len(candidates))
+    for start in range(0, n, 10_000):
+        part = slice(start, start + 10_000)
+        size = len(y[part])
+        rows, labels = np.nonzero((proba[part] >= candidates[0]) & (y[part] == y[part]))
+        key = rows * n_steps + np.searchsorted(candidates, proba[part][rows, labels], side="right")
+        right = np.bincount(key[has[part][rows, labels]], minlength=size * n_steps).reshape(size, n_steps)
+        predicted = np.bincount(key, minlength=size * n_steps).reshape(size, n_steps)
+        right, predicted = (np.cumsum(a[:, ::-1], axis=1)[:, ::-1][:, 1:] for a in (right, predicted))
+        f1 = _f1(right, predicted, has[part].sum(axis=1)[:, None])
+        total += f1.sum(axis=0) if weight is None else weight[part] @ f1
+    return total / (n if weight is None else weight.sum())
+
+
+def _for_samples(curves: Curves, y: NDArray[np.float32], proba: Floats, sample_weight: Any) -> Floats:
+    """Choose label by label, given the decisions on all others, from what is best for micro F1."""
+    common = curves.common("f1_samples")
+    weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    known, has = y == y, y == 1
+    n_with = has.sum(axis=1)
+    chosen = curves.towards(curves.candidates[_best_micro(curves)], common)
+    decided = (proba >= chosen) & known
+    n_right, n_predicted = (decided & has).sum(axis=1), decided.sum(axis=1)
+    n_steps = len(curves.candidates) + 1
+    for _ in range(SWEEPS):
+        for label in np.flatnonzero(curves.has_both):
+            rows = known[:, label]
+            yes = decided[:, label]
+            n_right -= yes & has[:, label]
+            n_predicted -= yes
+            gain = _f1(n_right + has[:, label], n_predicted + 1, n_with) - _f1(n_right, n_predicted, n_with)
+            step = np.searchsorted(curves.candidates, proba[rows, label], side="right")
+            gains = np.bincount(step, (weight * gain)[rows], n_steps)[::-1].cumsum()[::-1][1:]
+            own = curves.candidates[_middle_of_best(gains[None])[0]]
+            chosen[label] = curves.towards(np.full(len(chosen), own), common)[label]
+            decided[:, label] = (proba[:, label] >= chosen[label]) & rows
+            n_right += decided[:, label] & has[:, label]
+            n_predicted += decided[:, label]
+    return chosen
+
+
+def _for_precision(curves: Curves, wanted: float, names: Sequence[Any]) -> Floats:
+    """Give the lowest thresholds of this precision, 1 where there is none."""
+    n_with = curves.n_with.sum()
+    prior = PRIOR / n_with if n_with else 0.0
+    right = curves.right + prior * curves.right.sum(0)
+    predicted = curves.predicted + prior * curves.predicted.sum(0)
+    reached = (right > 0) & (right >= wanted * predicted)
+    never = ~reached.any(axis=1)
+    if never.any():
+        _warn(names, never, f"never reach a precision of {wanted:g} and are not predicted")
+    return np.where(never, 1.0, curves.candidates[reached.argmax(axis=1)])
+
+
+def _warn(names: Sequence[Any], which: NDArray[np.bool_], what: str) -> None:
+    found = np.flatnonzero(which)
+    shown = ", ".join(repr(names[i]) for i in found[:5]) + (", ..." if len(found) > 5 else "")
+    warnings.warn(f"{len(found)} of {len(names)} labels {what}: {shown}.", UserWarning, stacklevel=3)

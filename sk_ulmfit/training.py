@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from sk_ulmfit.modules import ConcatPoolingHead
 from sk_ulmfit.net import HeadNet, LanguageModelNet, MultiLabelNet, fit_net
 from sk_ulmfit.optimizer import RowAdamW
 from sk_ulmfit.pooling import TextClassifier
-from sk_ulmfit.precision import NARROWEST_PREDICTED, training_precision, widest_layer
+from sk_ulmfit.precision import NARROWEST_PREDICTED, prediction_precision, training_precision, widest_layer
 from sk_ulmfit.pretraining import pretrain
 from sk_ulmfit.splitting import hold_out
 from sk_ulmfit.text import TokenIds, Vocabulary, tokenize_corpus
@@ -105,6 +105,21 @@ class TrainingSettings:
         """Take the settings from an estimator's parameters."""
         names = [field.name for field in fields(cls) if field.name not in ("seed", "device")]
         return cls(seed=seed, device=device, **{name: plain_number(getattr(estimator, name)) for name in names})
+
+
+class HeldOut(NamedTuple):
+    """Rows that a classifier did not learn from, and its probabilities for them.
+
+    Attributes
+    ----------
+    rows : ndarray of int64
+        Their numbers.
+    proba : ndarray of float64, shape (len(rows), L), or (0, L) if it was not asked for
+        Probabilities.
+    """
+
+    rows: NDArray[np.int64]
+    proba: NDArray[np.float64]
 
 
 def finetune_language_model(
@@ -192,12 +207,13 @@ def train_classifier(
     tfidf: bool,
     max_length: int | None,
     early_stopping: bool,
-    validation_fraction: float,
+    held_out_fraction: float,
+    predict_held_out: bool,
     n_iter_no_change: int,
     callbacks: Sequence[Any] | None,
     document_weight: NDArray[np.float64] | None = None,
     pos_weight: NDArray[np.float64] | None = None,
-) -> ModelState:
+) -> tuple[ModelState, HeldOut]:
     """Train a classifier on the body of a language model (stage 3 of ULMFiT).
 
     A pre-trained body is unfrozen gradually, from the top, with lower rates for lower groups; an embedding that has a
@@ -229,8 +245,10 @@ def train_classifier(
         How many tokens, from the end, of a document are pooled.
     early_stopping : bool
         Whether to stop when the loss on held-out rows no longer falls.
-    validation_fraction : float
-        Share of the rows held out for that.
+    held_out_fraction : float
+        Share of the rows that nothing but this is learned from; 0 holds out none.
+    predict_held_out : bool
+        Whether the probabilities for them are wanted.
     n_iter_no_change : int
         Epochs without improvement after which to stop.
     callbacks : sequence of skorch callbacks, or None
@@ -242,8 +260,10 @@ def train_classifier(
 
     Returns
     -------
-    ModelState
+    state : ModelState
         The classifier.
+    held_out : HeldOut
+        What it says of the rows held out.
     """
     corpus = language_model.encode(texts, settings.n_jobs)
     config = {
@@ -253,7 +273,7 @@ def train_classifier(
         "max_length": max_length,
         "batch_size": settings.batch_size,
     }
-    train, held_out = split_rows(indicator, validation_fraction if early_stopping else 0.0, settings.seed)
+    train, held_out = split_rows(indicator, held_out_fraction, settings.seed)
     vocabulary = language_model.vocabulary
     mean_one = None if document_weight is None else to_mean_one(document_weight[train])
     words = {}
@@ -308,7 +328,12 @@ def train_classifier(
     weights = plain_weights(module) | words
     state = ModelState("classifier", config, vocabulary, weights, plain_history(net.history))
     state.config["shifts"] = measure_shifts(state, corpus.take(train), settings)
-    return state
+    proba = np.empty((0, indicator.shape[1]))
+    if predict_held_out:
+        device, width = settings.device, widest_layer(config)
+        precision = prediction_precision(settings.precision, device, width, state.config["shifts"])
+        proba = predict_proba(restore_classifier_net(state, settings), words, corpus.take(held_out), precision)
+    return state, HeldOut(held_out, proba)
 
 
 def _features(
@@ -483,8 +508,8 @@ def split_rows(
         return np.arange(n), np.arange(0)
     if n < 2:
         raise ValueError(
-            f"early_stopping=True holds out a part of the training texts, but there are only {n}. "
-            "Give more texts or pass early_stopping=False."
+            f"early_stopping=True and threshold='tune' hold out a part of the training texts, but there are only {n}. "
+            "Give more texts, or do without either."
         )
     return hold_out(indicator, fraction, seed)
 

@@ -250,7 +250,7 @@ def test_demo_prints_the_gain_of_pre_training_and_what_to_do_next(monkeypatch, t
     assert figures["linear"]["micro F1"] > 0.5
 
 
-def test_train_with_a_frozen_encoder(table, tmp_path):
+def test_train_with_a_frozen_encoder(table, tmp_path, capsys):
     out = tmp_path / "frozen.model"
     args = [
         "--text",
@@ -263,6 +263,11 @@ def test_train_with_a_frozen_encoder(table, tmp_path):
         "--no-tfidf",
         "--pos-weight",
         "balanced",
+        "--threshold",
+        "tune",
+        "--threshold-metric",
+        "0.5",
+        "--at-least-one",
         "--precision",
         "float32",
     ]
@@ -270,6 +275,10 @@ def test_train_with_a_frozen_encoder(table, tmp_path):
     clf = ULMFiTMultiLabelClassifier.load(out)
     assert clf.freeze_encoder
     assert clf.pos_weight == "balanced"
+    assert (clf.threshold, clf.threshold_metric, clf.at_least_one) == ("tune", 0.5, True)
+    with pytest.raises(SystemExit):
+        run("train", table, *args, "--threshold", "best", "--out", out, *SMALL)
+    assert "expected a number or tune, got 'best'" in capsys.readouterr().err
     assert not clf.tfidf
     assert clf.precision == "float32"
 
