@@ -306,9 +306,9 @@ def train_classifier(
         sets: list[Any]
         if freeze_encoder:
             features = _features(module, corpus, config, vocabulary, settings)
-            if early_stopping:
+            if len(held_out):
                 sets = [FeatureDataset(features[rows], indicator[rows], weight) for rows, weight in parts]
-            else:
+            else:  # no second copy of the features
                 sets = [FeatureDataset(features, indicator, parts[0][1])]
             del features
         else:
