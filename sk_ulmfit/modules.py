@@ -377,23 +377,22 @@ class BatchNorm(nn.BatchNorm1d):
         """Normalise x of shape (batch, features); rows count by `weight`, shape (batch,), if it is given."""
         if not self.training or len(x) < 2:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        part = None if weight is None else (weight / weight.sum())[:, None]
         counter, mean, variance = (
             cast(Tensor, b) for b in (self.num_batches_tracked, self.running_mean, self.running_var)
         )
         with torch.no_grad():  # the share stays on the device: reading it would make a GPU wait
             counter += 1
             share = (1 / (counter + 1)).clamp(min=0.1).to(x.dtype)
-            if weight is None:
+            if part is None:
                 found_variance, found_mean = torch.var_mean(x, 0)
             else:  # unbiased for weights that say how sure a row is
-                part = (weight / weight.sum())[:, None]
                 found_mean = (part * x).sum(0)
                 found_variance = (part * (x - found_mean).square()).sum(0) / (1 - part.square().sum()).clamp(min=0.1)
             mean.lerp_(found_mean, share)
             variance.lerp_(found_variance, share)
-        if weight is None:
+        if part is None:
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
-        part = (weight / weight.sum())[:, None]
         centred = x - (part * x).sum(0)
         return centred * ((part * centred.square()).sum(0) + self.eps).rsqrt() * self.weight + self.bias
 

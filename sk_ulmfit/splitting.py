@@ -79,7 +79,8 @@ class MultiLabelStratifiedKFold(BaseCrossValidator):  # type: ignore[misc]
     """K folds in each of which every label is about as frequent as in the whole.
 
     What ``StratifiedKFold`` is for one label per row. scikit-learn takes plain ``KFold`` for multi-label targets, whose
-    folds may lack rare labels.
+    folds may lack rare labels. ``split(X, y)`` takes every form of y that the classifier does; unknown entries count as
+    absent.
 
     Parameters
     ----------
@@ -118,30 +119,6 @@ class MultiLabelStratifiedKFold(BaseCrossValidator):  # type: ignore[misc]
         self.shuffle = shuffle
         self.random_state = random_state
 
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Give the row numbers of the training and the test part of each fold.
-
-        Parameters
-        ----------
-        X : sequence of length n
-            Anything with n rows.
-        y : array-like of shape (n, L), DataFrame, sparse matrix, or n label lists
-            Targets; unknown entries count as absent.
-        groups : None
-            Ignored.
-
-        Yields
-        ------
-        train, test : ndarray of int64
-            Row numbers.
-
-        Raises
-        ------
-        ValueError
-            If `y` is no multi-label target, or has fewer rows than there are folds.
-        """
-        return super().split(X, y, groups)
-
     def _iter_test_indices(self, X: Any = None, y: Any = None, groups: Any = None) -> Iterator[NDArray[np.int64]]:
         indicator = check_labels(y)[0]
         n = len(indicator)
@@ -161,7 +138,8 @@ class MultiLabelStratifiedKFold(BaseCrossValidator):  # type: ignore[misc]
 class MultiLabelStratifiedShuffleSplit(BaseShuffleSplit):  # type: ignore[misc]
     """Random parts to hold out in which every label is about as frequent as in the rest.
 
-    What ``StratifiedShuffleSplit`` is for one label per row.
+    What ``StratifiedShuffleSplit`` is for one label per row. ``split(X, y)`` takes every form of y that the classifier
+    does; unknown entries count as absent.
 
     Parameters
     ----------
@@ -192,30 +170,6 @@ class MultiLabelStratifiedShuffleSplit(BaseShuffleSplit):  # type: ignore[misc]
         super().__init__(n_splits=n_splits, test_size=test_size, train_size=train_size, random_state=random_state)
         self._default_test_size = 0.1
 
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Give the row numbers of the training and the test part of each split.
-
-        Parameters
-        ----------
-        X : sequence of length n
-            Anything with n rows.
-        y : array-like of shape (n, L), DataFrame, sparse matrix, or n label lists
-            Targets; unknown entries count as absent.
-        groups : None
-            Ignored.
-
-        Yields
-        ------
-        train, test : ndarray of int64
-            Row numbers, in random order.
-
-        Raises
-        ------
-        ValueError
-            If `y` is no multi-label target, or too few rows are there for both parts.
-        """
-        return super().split(X, y, groups)
-
     def _iter_indices(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Any]:
         from sklearn.model_selection import ShuffleSplit
 
@@ -232,14 +186,14 @@ class MultiLabelStratifiedShuffleSplit(BaseShuffleSplit):  # type: ignore[misc]
 
 
 def hold_out(y: NDArray[np.float32], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hold out a share of the rows, each label in proportion.
+    """Hold out a random share of the rows, each label in proportion.
 
     Parameters
     ----------
     y : ndarray, shape (n, L)
         1 where a row has the label.
     fraction : float
-        Share to hold out; at least one row is, and one is left.
+        Share to hold out; 0 holds out nothing, any other share at least one row, and leaves one.
     seed : int
         Seed of the draw.
 
@@ -247,8 +201,20 @@ def hold_out(y: NDArray[np.float32], fraction: float, seed: int) -> tuple[NDArra
     -------
     train, held_out : ndarray of int64
         Row numbers, rising.
+
+    Raises
+    ------
+    ValueError
+        If a share is wanted of fewer than two rows.
     """
     n = len(y)
+    if not fraction:
+        return np.arange(n), np.arange(0)
+    if n < 2:
+        raise ValueError(
+            f"early_stopping=True and threshold='tune' hold out a part of the training texts, but there are only {n}. "
+            "Give more texts, or do without either."
+        )
     n_held_out = min(max(int(np.ceil(n * fraction)), 1), n - 1)
     part = stratify(y, [n - n_held_out, n_held_out], np.random.default_rng(seed))
     return np.flatnonzero(part == 0), np.flatnonzero(part == 1)

@@ -273,7 +273,7 @@ def train_classifier(
         "max_length": max_length,
         "batch_size": settings.batch_size,
     }
-    train, held_out = split_rows(indicator, held_out_fraction, settings.seed)
+    train, held_out = hold_out(indicator, held_out_fraction, settings.seed)
     vocabulary = language_model.vocabulary
     mean_one = None if document_weight is None else to_mean_one(document_weight[train])
     words = {}
@@ -477,41 +477,6 @@ def _loss_weight(
     weight = np.ones(len(rows)) if document_weight is None else document_weight[rows]
     total = (weight * n_known).sum()
     return (weight * (len(rows) * n_labels / total if total else 0.0)).astype(np.float32)
-
-
-def split_rows(
-    indicator: NDArray[np.float32], fraction: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hold out a random share of the rows, each label in proportion.
-
-    Parameters
-    ----------
-    indicator : ndarray of float32, shape (n, L)
-        1 where a row has the label.
-    fraction : float
-        Share to hold out; 0 holds out nothing, any other share at least one row.
-    seed : int
-        Seed of the draw.
-
-    Returns
-    -------
-    train, held_out : ndarray of int64
-        Row numbers, rising.
-
-    Raises
-    ------
-    ValueError
-        If a share is wanted of fewer than two rows.
-    """
-    n = len(indicator)
-    if not fraction:
-        return np.arange(n), np.arange(0)
-    if n < 2:
-        raise ValueError(
-            f"early_stopping=True and threshold='tune' hold out a part of the training texts, but there are only {n}. "
-            "Give more texts, or do without either."
-        )
-    return hold_out(indicator, fraction, seed)
 
 
 def plain_history(history: Any) -> list[dict[str, Any]]:
