@@ -41,8 +41,6 @@ from sk_ulmfit.training import (
 )
 from sk_ulmfit.weights import ModelFileError, ModelState, encode, load_state, save_state
 
-TUNE = "tune"
-
 
 class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Multi-label text classifier after ULMFiT: raw texts in, one decision per label out.
@@ -284,7 +282,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             )
         has_more = unlabelled_texts is not None and (not hasattr(unlabelled_texts, "__len__") or len(unlabelled_texts))
         more_texts = check_texts(unlabelled_texts, "unlabelled_texts") if has_more else []
-        tune = isinstance(self.threshold, str) and self.threshold == TUNE
+        tune = _is_tune(self.threshold)
         if not tune:
             check_thresholds(self.threshold, names)
         weight = check_weights(sample_weight, len(texts))
@@ -453,7 +451,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         return self._thresholds(self.threshold)
 
     def _thresholds(self, threshold: Any) -> NDArray[np.float64]:
-        if not (isinstance(threshold, str) and threshold == TUNE):
+        if not _is_tune(threshold):
             return check_thresholds(threshold, self.label_names_.tolist())
         if "thresholds" not in self._config:
             raise ValueError(
@@ -630,6 +628,10 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         tags.classifier_tags.multi_label = True
         tags.classifier_tags.multi_class = False
         return tags
+
+
+def _is_tune(threshold: Any) -> bool:
+    return isinstance(threshold, str) and threshold == "tune"
 
 
 def _is_callback(item: Any) -> bool:

@@ -91,7 +91,7 @@ def warn_constant(indicator: NDArray[np.float32], names: list[Any]) -> None:
         raise ValueError(f"y has {len(indicator)} rows, and all their entries are unknown (NaN). {_HINT}")
     constant, unknown = np.flatnonzero(has != lacks), np.flatnonzero(~(has | lacks))
     if len(constant):
-        shown = _some([f"{names[i]!r} (always {int(has[i])})" for i in constant])
+        shown = first_few([f"{names[i]!r} (always {int(has[i])})" for i in constant])
         warnings.warn(
             f"{len(constant)} of {len(names)} labels are the same for all {len(indicator)} training texts: {shown}. "
             "Their base rate is predicted; drop them or add texts that differ.",
@@ -101,7 +101,7 @@ def warn_constant(indicator: NDArray[np.float32], names: list[Any]) -> None:
     if len(unknown):
         warnings.warn(
             f"{len(unknown)} of {len(names)} labels are annotated on none of the {len(indicator)} training texts: "
-            f"{_some([repr(names[i]) for i in unknown])}. The mean rate of the others is predicted; drop them or "
+            f"{first_few([repr(names[i]) for i in unknown])}. The mean rate of the others is predicted; drop them or "
             "annotate some texts.",
             UserWarning,
             stacklevel=3,
@@ -202,7 +202,8 @@ def per_label(name: str, value: Any, names: Sequence[Any], default: float) -> ND
     return np.broadcast_to(values, (n,)).copy()
 
 
-def _some(names: list[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
+    """Name the first five of some labels, for a message."""
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 

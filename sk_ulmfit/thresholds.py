@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from sk_ulmfit._validation import check_number
-from sk_ulmfit.labels import check_labels, per_label
+from sk_ulmfit.labels import check_labels, first_few, per_label
 
 Floats = NDArray[np.float64]
 
@@ -372,6 +372,6 @@ def _for_precision(curves: Curves, wanted: float, names: Sequence[Any]) -> Float
 
 
 def _warn(names: Sequence[Any], which: NDArray[np.bool_], what: str) -> None:
-    found = np.flatnonzero(which)
-    shown = ", ".join(repr(names[i]) for i in found[:5]) + (", ..." if len(found) > 5 else "")
+    found = np.flatnonzero(which).tolist()
+    shown = first_few([repr(names[i]) for i in found])
     warnings.warn(f"{len(found)} of {len(names)} labels {what}: {shown}.", UserWarning, stacklevel=3)
