@@ -26,6 +26,7 @@ from sk_ulmfit._validation import (
     plain_number,
 )
 from sk_ulmfit.assembly import plain_weights
+from sk_ulmfit.caching import check_memory, remembered
 from sk_ulmfit.device import resolve_device
 from sk_ulmfit.labels import check_labels, check_pos_weight, label_lists, warn_constant
 from sk_ulmfit.language_model import ULMFiTLanguageModel
@@ -34,6 +35,7 @@ from sk_ulmfit.tfidf import split_tfidf
 from sk_ulmfit.thresholds import check_metric, check_thresholds, decide, tune_thresholds
 from sk_ulmfit.training import (
     SCHEDULES,
+    HeldOut,
     TrainingSettings,
     predict_proba,
     restore_classifier_net,
@@ -135,8 +137,17 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         ``fit``. A `language_model` that is given as an estimator has its own.
     n_jobs : int or None, default=None
         Worker processes that tokenize large corpora and train SVMs on them.
+    memory : path-like, joblib.Memory or None, default=None
+        Folder in which trained language models and classifiers are kept, so that a fit that was done before is read
+        instead (a second instead of minutes): a search over thresholds trains once per fold, one over other parameters
+        of the classifier fine-tunes the language model once per fold. What counts is the texts, labels, weights and
+        parameters, the language model's content and this package's version; not `threshold` and what else decides,
+        and neither `n_jobs` nor `verbose`. Each model takes its size in memory on disk, until the folder is removed or
+        ``joblib.Memory.reduce_size`` called. It is pickle, so trust the folder like code. An interrupted fit is not
+        kept.
     random_state : int, RandomState or None, default=None
-        Source of all randomness.
+        Source of all randomness. With `memory`, None finds the first model that was trained so; a RandomState draws
+        its numbers before, so that it moves on whether a model is found or not.
     verbose : int, default=0
         1 shows a progress bar for each stage.
 
@@ -210,6 +221,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         device: str = "auto",
         precision: str = "auto",
         n_jobs: int | None = None,
+        memory: Any = None,
         random_state: Any = None,
         verbose: int = 0,
     ):
@@ -241,6 +253,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         self.device = device
         self.precision = precision
         self.n_jobs = n_jobs
+        self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
 
@@ -297,7 +310,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         prediction_precision(self.precision, device, 0, {})  # an error now, not after the training
         rng = check_random_state(self.random_state)
         lm_seed, seed = (int(number) for number in rng.randint(2**31 - 1, size=2))
-        language_model, pretrained = self._fitted_language_model(texts, more_texts, lm_seed)
+        memory = check_memory(self.memory)
+        any_seed = self.random_state is None
+        language_model, pretrained = self._fitted_language_model(texts, more_texts, None if any_seed else lm_seed)
         if self.freeze_encoder and not pretrained and not language_model.history_:
             warnings.warn(
                 "freeze_encoder=True keeps a body with random weights: no language model was trained (lm_epochs=0) and "
@@ -306,25 +321,40 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
                 stacklevel=2,
             )
         settings = TrainingSettings.of(self, seed, device)
-        state, held_out = train_classifier(
-            texts,
-            indicator,
-            names,
-            language_model.state_,
-            settings,
-            pretrained=pretrained,
-            freeze_encoder=self.freeze_encoder,
-            embedding_lr=plain_number(self.embedding_lr),
-            tfidf=self.tfidf,
-            max_length=plain_number(self.max_length),
-            early_stopping=self.early_stopping,
-            held_out_fraction=self.validation_fraction if self.early_stopping or tune else 0.0,
-            predict_held_out=tune,
-            n_iter_no_change=self.n_iter_no_change,
-            callbacks=self.callbacks,
-            document_weight=weight,
-            pos_weight=pos_weight,
-        )
+        data: dict[str, Any] = {
+            "texts": texts,
+            "indicator": indicator,
+            "label_names": names,
+            "document_weight": weight,
+            "pos_weight": pos_weight,
+        }
+        options: dict[str, Any] = {
+            "pretrained": pretrained,
+            "freeze_encoder": bool(self.freeze_encoder),
+            "embedding_lr": plain_number(self.embedding_lr),
+            "tfidf": bool(self.tfidf),
+            "max_length": plain_number(self.max_length),
+            "early_stopping": bool(self.early_stopping),
+            "held_out_fraction": float(self.validation_fraction) if self.early_stopping or tune else 0.0,
+            "predict_held_out": tune,
+            "n_iter_no_change": int(self.n_iter_no_change),
+        }
+
+        def train() -> tuple[ModelState, HeldOut]:
+            return train_classifier(
+                **data, **options, language_model=language_model.state_, settings=settings, callbacks=self.callbacks
+            )
+
+        if self.callbacks and self.memory is not None:
+            warnings.warn(
+                "Training with callbacks is not remembered, since what they do cannot be told from their values; "
+                "memory keeps the language model alone.",
+                UserWarning,
+                stacklevel=2,
+            )
+            memory = check_memory(None)
+        key = {**data, **options, "settings": settings.key(any_seed), "language_model": language_model.state_}
+        state, held_out = remembered(memory, {"stage": "classifier", **key}, train)
         if tune:
             rows = held_out.rows
             state.config["thresholds"] = tune_thresholds(
@@ -502,8 +532,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Returns
         -------
         ULMFiTMultiLabelClassifier
-            A fitted classifier with the parameters it was saved with. Callbacks, a RandomState object and a
-            fitted language model among them are not saved and come back as None.
+            A fitted classifier with the parameters it was saved with. Callbacks, a RandomState object, a
+            fitted language model and `memory` among them are not saved and come back as None.
 
         Raises
         ------
@@ -547,7 +577,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         self.__dict__.update(fitted, **more)  # all at once: an interrupt finds the old model or the new one
 
     def _fitted_language_model(
-        self, texts: list[str], more_texts: list[str], seed: int
+        self, texts: list[str], more_texts: list[str], seed: int | None
     ) -> tuple[ULMFiTLanguageModel, bool]:
         """Give the language model behind the body, and whether it has learned from more than these texts."""
         given: Any = self.language_model
@@ -571,6 +601,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             model = clone(given)
             if model.random_state is None:
                 model.set_params(random_state=seed)
+            if model.memory is None:
+                model.set_params(memory=self.memory)
         elif given is None or isinstance(given, (str, os.PathLike)):
             model = ULMFiTLanguageModel(
                 given,
@@ -578,6 +610,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
                 device=self.device,
                 precision="auto" if self.precision == "int8" else self.precision,
                 n_jobs=self.n_jobs,
+                memory=self.memory,
                 random_state=seed,
                 verbose=self.verbose,
             )
@@ -642,6 +675,8 @@ def _is_callback(item: Any) -> bool:
 
 def _plain(name: str, value: Any) -> Any:
     """Give a parameter as JSON can hold it; None where that cannot be."""
+    if name == "memory":  # a folder of this machine
+        return None
     if isinstance(value, ULMFiTLanguageModel):
         if hasattr(value, "state_"):
             return None

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._validation import check_choice, check_number, check_texts, check_training_parameters
 from sk_ulmfit.bundled import default_model, model_file
+from sk_ulmfit.caching import check_memory, remembered
 from sk_ulmfit.device import resolve_device
 from sk_ulmfit.likelihood import negative_log_likelihood
 from sk_ulmfit.precision import PRECISIONS
@@ -82,6 +83,9 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         Weights are kept in float32 either way.
     n_jobs : int or None, default=None
         Worker processes that tokenize large corpora.
+    memory : path-like, joblib.Memory or None, default=None
+        Folder in which trained models are kept, so that a fit that was done before is read instead, as in
+        `ULMFiTMultiLabelClassifier`.
     random_state : int, RandomState or None, default=None
         Source of all randomness.
     verbose : int, default=0
@@ -139,6 +143,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         device: str = "auto",
         precision: str = "auto",
         n_jobs: int | None = None,
+        memory: Any = None,
         random_state: Any = None,
         verbose: int = 0,
     ):
@@ -162,6 +167,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.precision = precision
         self.n_jobs = n_jobs
+        self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
 
@@ -192,15 +198,21 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         language = self.language or ("en" if start is None else start.config["language"])
         get_tokenizer(language)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.state_ = finetune_language_model(
-            texts,
-            start,
-            TrainingSettings.of(self, seed, resolve_device(self.device)),
-            sizes={name: int(getattr(self, name)) for name in SIZES},
-            vocab_size=int(self.vocab_size),
-            min_frequency=int(self.min_frequency),
-            language=language,
-        )
+        memory = check_memory(self.memory)
+        settings = TrainingSettings.of(self, seed, resolve_device(self.device))
+        options: dict[str, Any] = {
+            "texts": texts,
+            "sizes": {name: int(getattr(self, name)) for name in SIZES},
+            "vocab_size": int(self.vocab_size),
+            "min_frequency": int(self.min_frequency),
+            "language": language,
+        }
+
+        def train() -> ModelState:
+            return finetune_language_model(start=start, settings=settings, **options)
+
+        key = {**options, "start": start, "settings": settings.key(any_seed=self.random_state is None)}
+        self.state_ = remembered(memory, {"stage": "language model", **key}, train)
         self.pretrained_ = None if file is None else str(file)
         return self
 

@@ -6,7 +6,7 @@ Texts, numbers and arrays come in; a `ModelState` of numpy arrays goes out. The 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -105,6 +105,11 @@ class TrainingSettings:
         """Take the settings from an estimator's parameters."""
         names = [field.name for field in fields(cls) if field.name not in ("seed", "device")]
         return cls(seed=seed, device=device, **{name: plain_number(getattr(estimator, name)) for name in names})
+
+    def key(self, any_seed: bool) -> dict[str, Any]:
+        """Give what the result depends on; without the seed if any would do."""
+        left_out = {"n_jobs", "verbose"} | ({"seed"} if any_seed else set())
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 class HeldOut(NamedTuple):
