@@ -18,8 +18,9 @@ import sk_ulmfit
 from sk_ulmfit import training
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.datasets import load_table, write_table
-from sk_ulmfit.demo import report, run_demo
+from sk_ulmfit.demo import run_demo
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
+from sk_ulmfit.metrics import multilabel_report
 from sk_ulmfit.precision import PRECISIONS
 from sk_ulmfit.pretraining import CHECKPOINT, MODEL
 from sk_ulmfit.thresholds import METRICS, decide
@@ -172,8 +173,9 @@ def evaluate(options: argparse.Namespace) -> None:
         if names:
             print(f"sk-ulmfit: note: {len(names)} labels left out, {why}: {_some(names)}", file=sys.stderr)
     columns = [known.index(name) for name in scored]
-    y, decided = table.indicator(scored), clf.predict(table.texts)[:, columns]
-    print(report(y, decided, scored))
+    y, proba = table.indicator(scored), clf.predict_proba(table.texts)
+    decided = decide(proba, clf.thresholds_, top_k=clf.top_k, at_least_one=clf.at_least_one)[:, columns]
+    print(multilabel_report(y, decided, proba[:, columns], label_names=scored))
     print(f"all labels right: {(y == decided).all(axis=1).mean():.3f} of {len(y)} texts")
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support
+from sklearn.metrics import average_precision_score, f1_score
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.datasets import load_support_messages
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
+from sk_ulmfit.metrics import multilabel_report
 
 # For some hundred short texts, chosen by cross-validation on the training messages.
 SETTINGS: dict[str, Any] = {"max_epochs": 20, "batch_size": 16}
@@ -38,35 +38,6 @@ What to do next
     clf = ULMFiTMultiLabelClassifier().fit(texts, y)      # y: 0/1 matrix, or a list of labels per text
     clf.predict_labels(new_texts)
   More texts, labelled or not, help most: pass those without labels as fit(..., unlabelled_texts=...)."""
-
-
-def report(y: NDArray[np.int64], predicted: NDArray[np.int64], names: Sequence[str]) -> str:
-    """Tabulate precision, recall and F1 by label, with micro and macro averages.
-
-    Parameters
-    ----------
-    y, predicted : ndarray of int, shape (n, L)
-        True and predicted labels.
-    names : sequence of str, length L
-        Label names.
-
-    Returns
-    -------
-    str
-        A table as text.
-    """
-    width = max(12, *(len(str(name)) for name in names))
-    lines = [f"{'label':<{width}}  precision  recall      F1  texts"]
-    options: dict[str, Any] = {"zero_division": 0}
-    if len(names) == 1:  # scikit-learn takes one column for a binary target, with a score for each of 0 and 1
-        y, predicted = y[:, 0], predicted[:, 0]
-        options["labels"] = [1]
-    rows = list(zip(names, *precision_recall_fscore_support(y, predicted, average=None, **options), strict=True))
-    for average in ("micro", "macro"):
-        p, r, f, _ = precision_recall_fscore_support(y, predicted, average=average, **options)
-        rows.append((f"{average} average", p, r, f, int(y.sum())))
-    lines += [f"{name!s:<{width}}  {p:9.3f}  {r:6.3f}  {f:6.3f}  {n:5d}" for name, p, r, f, n in rows]
-    return "\n".join(lines)
 
 
 def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -100,7 +71,8 @@ def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0
         start = time.perf_counter()
         proba = model.fit(train.texts, y).predict_proba(test.texts)
         decided = (proba >= 0.5).astype(np.int64)
-        say(f"\n{title}, {time.perf_counter() - start:.0f} s\n{report(y_test, decided, names)}")
+        table = multilabel_report(y_test, decided, label_names=names)
+        say(f"\n{title}, {time.perf_counter() - start:.0f} s\n{table}")
         f1 = {f"{a} F1": float(f1_score(y_test, decided, average=a, zero_division=0)) for a in ("micro", "macro")}
         figures[key] = {**f1, "average precision": float(average_precision_score(y_test, proba))}
         say(f"average precision, whatever the thresholds: {figures[key]['average precision']:.3f}")
