@@ -27,6 +27,7 @@ from sk_ulmfit._validation import (
 )
 from sk_ulmfit.assembly import plain_weights
 from sk_ulmfit.caching import check_memory, remembered
+from sk_ulmfit.calibration import METHODS, calibrate, fit_calibration
 from sk_ulmfit.device import resolve_device
 from sk_ulmfit.labels import check_labels, check_pos_weight, label_lists, warn_constant
 from sk_ulmfit.language_model import ULMFiTLanguageModel
@@ -118,11 +119,15 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Predict the `top_k` most probable labels of every text instead. Read by ``predict``.
     at_least_one : bool, default=False
         Predict the most probable label of a text none of whose labels reaches its threshold. Read by ``predict``.
+    calibration : None, "platt" or "temperature", default=None
+        Hold out a part of the texts and correct the probabilities on it, so that they come true as often as they say:
+        log-odds get a slope and an offset for each label ("platt") or a slope alone; labels that few of those texts
+        have get nearly the same ones. The order of texts within a label stays. Read by ``fit``, saved with the model.
     early_stopping : bool, default=False
         Hold out a part of the texts, stop when the network's loss on it no longer falls, and keep the best epoch's
         weights.
     validation_fraction : float, default=0.1
-        Share of the texts that `early_stopping` and "tune" hold out; nothing else is learned from it.
+        Share of the texts that `early_stopping`, `calibration` and "tune" hold out; nothing else is learned from it.
     n_iter_no_change : int, default=3
         Epochs without improvement after which `early_stopping` stops.
     callbacks : list or None, default=None
@@ -214,6 +219,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         threshold_metric: str | float = "f1_macro",
         top_k: int | None = None,
         at_least_one: bool = False,
+        calibration: str | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 3,
@@ -246,6 +252,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         self.threshold_metric = threshold_metric
         self.top_k = top_k
         self.at_least_one = at_least_one
+        self.calibration = calibration
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -296,6 +303,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         has_more = unlabelled_texts is not None and (not hasattr(unlabelled_texts, "__len__") or len(unlabelled_texts))
         more_texts = check_texts(unlabelled_texts, "unlabelled_texts") if has_more else []
         tune = _is_tune(self.threshold)
+        learns_decisions = tune or self.calibration is not None
         if not tune:
             check_thresholds(self.threshold, names)
         weight = check_weights(sample_weight, len(texts))
@@ -335,8 +343,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             "tfidf": bool(self.tfidf),
             "max_length": plain_number(self.max_length),
             "early_stopping": bool(self.early_stopping),
-            "held_out_fraction": float(self.validation_fraction) if self.early_stopping or tune else 0.0,
-            "predict_held_out": tune,
+            "held_out_fraction": float(self.validation_fraction) if self.early_stopping or learns_decisions else 0.0,
+            "predict_held_out": learns_decisions,
             "n_iter_no_change": int(self.n_iter_no_change),
         }
 
@@ -355,13 +363,18 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             memory = check_memory(None)
         key = {**data, **options, "settings": settings.key(any_seed), "language_model": language_model.state_}
         state, held_out = remembered(memory, {"stage": "classifier", **key}, train)
+        rows, proba = held_out.rows, held_out.proba
+        held_out_weight = None if weight is None else weight[rows]
+        if self.calibration is not None:
+            coefficients = fit_calibration(indicator[rows], proba, self.calibration, sample_weight=held_out_weight)
+            state.config["calibration"] = coefficients.tolist()
+            proba = calibrate(proba, coefficients)
         if tune:
-            rows = held_out.rows
             state.config["thresholds"] = tune_thresholds(
                 indicator[rows],
-                held_out.proba,
+                proba,
                 metric=self.threshold_metric,
-                sample_weight=None if weight is None else weight[rows],
+                sample_weight=held_out_weight,
                 label_names=names,
             ).tolist()
         self._set_fitted(state, settings, language_model_=language_model)
@@ -388,7 +401,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         check_choice("precision", self.precision, PRECISIONS)
         shifts = config.get("shifts", {})
         precision = prediction_precision(self.precision, self.net_.device, widest_layer(config), shifts)
-        return predict_proba(self.net_, self._tfidf, corpus, precision)
+        proba = predict_proba(self.net_, self._tfidf, corpus, precision)
+        return calibrate(proba, np.array(config["calibration"])) if "calibration" in config else proba
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Decide on each label for each text.
@@ -633,6 +647,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         check_number("validation_fraction", self.validation_fraction, low=0, high=1, exclusive=True)
         self._check_decision()
         check_metric(self.threshold_metric, "threshold_metric")
+        if self.calibration is not None:
+            check_choice("calibration", self.calibration, METHODS)
         for name in ("early_stopping", "freeze_encoder", "tfidf"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")

@@ -16,6 +16,7 @@ import torch
 
 import sk_ulmfit
 from sk_ulmfit import training
+from sk_ulmfit.calibration import METHODS
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.datasets import load_table, write_table
 from sk_ulmfit.demo import run_demo
@@ -102,6 +103,7 @@ def train(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         freeze_encoder=options.freeze_encoder,
         tfidf=options.tfidf,
+        calibration=options.calibration,
         early_stopping=options.early_stopping,
         pos_weight=options.pos_weight,
         precision=options.precision,
@@ -319,6 +321,9 @@ def _parser() -> argparse.ArgumentParser:
         type=_number_or("balanced"),
         metavar="X",
         help="factor on the loss of the labels that a text has, or balanced: for more recall of rare labels",
+    )
+    command.add_argument(
+        "--calibration", choices=METHODS, help="correct the probabilities on texts held out, so that they come true"
     )
     command.add_argument("--early-stopping", action="store_true", help="stop on a held-out part of the texts")
     command.add_argument(

@@ -268,13 +268,15 @@ def test_train_with_a_frozen_encoder(table, tmp_path, capsys):
         "--threshold-metric",
         "0.5",
         "--at-least-one",
+        "--calibration",
+        "temperature",
         "--precision",
         "float32",
     ]
     assert run("train", table, *args, "--out", out, *SMALL) == 0
     clf = ULMFiTMultiLabelClassifier.load(out)
     assert clf.freeze_encoder
-    assert clf.pos_weight == "balanced"
+    assert (clf.pos_weight, clf.calibration) == ("balanced", "temperature")
     assert (clf.threshold, clf.threshold_metric, clf.at_least_one) == ("tune", 0.5, True)
     with pytest.raises(SystemExit):
         run("train", table, *args, "--threshold", "best", "--out", out, *SMALL)

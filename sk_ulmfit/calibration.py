@@ -1,0 +1,161 @@
+"""From scores to probabilities that come true as often as they say, for each label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from sk_ulmfit._validation import check_choice, check_weights
+from sk_ulmfit.labels import check_labels
+
+Floats = NDArray[np.float64]
+
+METHODS = ("temperature", "platt")
+PRIOR = 10.0  # entries of which nobody could tell, that the values common to all labels count as much as
+LIMIT = 20.0  # log-odds beyond it are as good as certain
+N_BINS = 801
+STEPS = 50
+SMALLEST_SLOPE = 0.05  # above 0, so that the order of texts stays
+
+
+def fit_calibration(y: Any, proba: Any, method: str = "platt", *, sample_weight: Any = None) -> Floats:
+    """Learn how to correct probabilities, on texts that they were not learned from.
+
+    The log-odds z of a label become ``slope * z + offset``. Both are found by maximum likelihood, first for all labels
+    together, then for each label with those as a prior that weighs as much as ten entries whose probability is near
+    one half: a label that few texts have or lack stays near what is good for all.
+
+    Parameters
+    ----------
+    y : array-like of shape (n, L)
+        0 and 1; unknown entries (NaN) are left out.
+    proba : array-like of shape (n, L)
+        Probabilities.
+    method : {"temperature", "platt"}, default="platt"
+        "temperature" learns the slope alone, one over the temperature; "platt" both.
+    sample_weight : array-like of shape (n,), default=None
+        How much each text counts; only ratios matter.
+
+    Returns
+    -------
+    ndarray of float64, shape (2, L)
+        Slope, above 0, and offset of each label.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or `method` is not known.
+
+    References
+    ----------
+    J. Platt (1999), "Probabilistic Outputs for Support Vector Machines", section 2.1; C. Guo, G. Pleiss, Y. Sun,
+    K. Q. Weinberger (2017), "On Calibration of Modern Neural Networks", section 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_ulmfit.calibration import calibrate, fit_calibration
+    >>> y = np.array([[1], [0], [0], [0]] * 50)  # comes true in a quarter of the cases
+    >>> proba = np.full((200, 1), 0.5)
+    >>> calibrate(proba, fit_calibration(y, proba))[0].round(2).tolist()
+    [0.25]
+    """
+    check_choice("method", method, METHODS)
+    truth = check_labels(y)[0]
+    proba = np.asarray(proba, np.float64)
+    if proba.shape != truth.shape:
+        raise ValueError(f"proba must have the shape of y, {truth.shape}; got {proba.shape}.")
+    weight = check_weights(sample_weight, len(truth))
+    counts = _counted(truth, proba, np.ones(len(truth)) if weight is None else weight / weight[weight > 0].mean())
+    start = np.array([[1.0], [0.0]])
+    free = np.array([True, method == "platt"])
+    odds, zeros, ones = (part.reshape(1, -1) for part in counts)
+    common = _most_likely(odds, zeros, ones, start, free)
+    return _most_likely(*counts, common, free)
+
+
+def calibrate(proba: Floats, coefficients: Floats) -> Floats:
+    """Correct probabilities.
+
+    Parameters
+    ----------
+    proba : ndarray, shape (n, L)
+        Probabilities.
+    coefficients : ndarray, shape (2, L)
+        What `fit_calibration` gave.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, L)
+        Probabilities strictly between 0 and 1, of the same order within each label.
+    """
+    odds = logit(np.clip(proba, np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0)))
+    return np.clip(expit(coefficients[0] * odds + coefficients[1]), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
+
+
+def _counted(truth: NDArray[np.float32], proba: Floats, weight: Floats) -> tuple[Floats, Floats, Floats]:
+    """Sort entries by their log-odds into narrow bins.
+
+    Gives the mean log-odds, the weight of zeros and the weight of ones in each bin, shape (L, bins).
+    """
+    n_labels = truth.shape[1]
+    odds_sum, total, ones = (np.zeros((n_labels, N_BINS)) for _ in range(3))
+    for label in range(n_labels):
+        y = truth[:, label]
+        known = ~np.isnan(y)
+        odds = np.clip(logit(proba[known, label]), -LIMIT, LIMIT)
+        where = ((odds + LIMIT) * ((N_BINS - 1) / (2 * LIMIT))).astype(np.intp)
+        of_row = weight[known]
+        total[label] = np.bincount(where, of_row, N_BINS)
+        odds_sum[label] = np.bincount(where, of_row * odds, N_BINS)
+        ones[label] = np.bincount(where, of_row * y[known], N_BINS)
+    return odds_sum / np.where(total > 0, total, 1), (total - ones).clip(0), ones
+
+
+def _most_likely(odds: Floats, zeros: Floats, ones: Floats, prior: Floats, free: NDArray[np.bool_]) -> Floats:
+    """Find slope and offset of each label by Newton's method, shape (2, L)."""
+    total = zeros + ones
+    design = np.stack([odds, np.ones_like(odds)])  # (2, L, bins)
+    spread = total * _variance(prior[0] * odds + prior[1])
+    information = np.einsum("alb,clb,lb->ac", design, design, spread) / max(spread.sum(), 1e-12)
+    # an entry nobody can tell has the variance 1/4; the ridge keeps a slope that no entry speaks of where it is
+    penalty = PRIOR / 4 * information + 1e-6 * np.eye(2)
+
+    def loss(value: Floats) -> Floats:
+        scores = value[:, :1] * odds + value[:, 1:]
+        likelihood = (ones * np.logaddexp(0, -scores) + zeros * np.logaddexp(0, scores)).sum(axis=1)
+        off = value - prior.T
+        return np.asarray(
+            likelihood + np.einsum("la,lac,lc->l", off, np.broadcast_to(penalty, (len(off), 2, 2)), off) / 2
+        )
+
+    value = np.tile(prior.T, (len(odds), 1))
+    best = loss(value)
+    for _ in range(STEPS):
+        scores = value[:, :1] * odds + value[:, 1:]
+        gradient = np.einsum("alb,lb->la", design, total * expit(scores) - ones) + (value - prior.T) @ penalty
+        curvature = np.einsum("alb,clb,lb->lac", design, design, total * _variance(scores)) + penalty
+        gradient[:, ~free] = 0.0
+        curvature[:, ~free, :] = curvature[:, :, ~free] = 0.0
+        curvature[:, ~free, ~free] = 1.0
+        step = -np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
+        for _ in range(30):  # halve the steps that lead uphill
+            tried = value + step
+            tried[:, 0] = tried[:, 0].clip(SMALLEST_SLOPE)
+            now = loss(tried)
+            worse = now > best + 1e-9 * (1 + best)
+            if not worse.any():
+                break
+            step[worse] /= 2
+        moved = np.abs(tried - value).max(initial=0.0)
+        value, best = np.where(worse[:, None], value, tried), np.where(worse, best, now)
+        if moved < 1e-6:
+            break
+    return value.T
+
+
+def _variance(scores: Floats) -> Floats:
+    return np.asarray(expit(scores) * expit(-scores))
