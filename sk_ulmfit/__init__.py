@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
     from sk_ulmfit.language_model import ULMFiTLanguageModel
     from sk_ulmfit.splitting import MultiLabelStratifiedKFold, MultiLabelStratifiedShuffleSplit
+    from sk_ulmfit.tuner import MultiLabelThresholdTuner
 
 __all__ = [
     "MultiLabelStratifiedKFold",
     "MultiLabelStratifiedShuffleSplit",
+    "MultiLabelThresholdTuner",
     "ULMFiTLanguageModel",
     "ULMFiTMultiLabelClassifier",
 ]
@@ -20,6 +22,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "MultiLabelStratifiedKFold": "splitting",
     "MultiLabelStratifiedShuffleSplit": "splitting",
+    "MultiLabelThresholdTuner": "tuner",
     "ULMFiTLanguageModel": "language_model",
     "ULMFiTMultiLabelClassifier": "classifier",
 }
