@@ -287,12 +287,13 @@ def _check_indicator(y: NDArray[Any]) -> NDArray[np.float32]:
     if y.dtype == object:
         y = np.where([[item is None or type(item).__name__ == "NAType" for item in row] for row in y], np.nan, y)
     try:
-        numeric = y.astype(np.float32 if y.dtype.kind in "biu" else np.float64, copy=False)
+        exact = np.float32 if y.dtype.kind in "biu" or y.dtype == np.float32 else np.float64
+        numeric = y.astype(exact, copy=False)
     except (TypeError, ValueError):
         raise ValueError(f"Unknown label type: y has dtype {y.dtype} and is not numeric. {_HINT}") from None
-    wrong = np.argwhere((numeric != 0) & (numeric != 1) & ~np.isnan(numeric))
-    if len(wrong):
-        row, column = wrong[0]
+    wrong = (numeric != 0) & (numeric != 1) & ~np.isnan(numeric)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
         value = numeric[row, column]
         if np.isinf(value):
             raise ValueError(

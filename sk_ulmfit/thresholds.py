@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
@@ -21,7 +23,7 @@ CANDIDATES = expit(np.linspace(-7, 7, 281))
 PRIOR = (
     5.0  # texts with a label that the threshold common to all labels counts as much as, when one is chosen for a label
 )
-LABELS_AT_ONCE = 64
+LABELS_AT_ONCE, ROWS_AT_ONCE = 64, 10_000
 ROUNDS = 20  # most, of the search for the best micro F1; it takes three or four
 SWEEPS = 2  # over all labels, for the best F1 of samples
 SMALLEST = 1e-6  # threshold, and distance of the largest from 1, as log-odds are taken of them
@@ -133,7 +135,7 @@ def tune_thresholds(
     if not curves.has_both.any():
         return np.full(len(names), 0.5)
     if metric == "f1_samples":
-        return _for_samples(curves, truth, proba, sample_weight)
+        return _for_samples(curves)
     own = _best_macro(curves) if metric == "f1_macro" else _best_micro(curves)
     return curves.towards(curves.candidates[own], curves.common(metric))
 
@@ -179,8 +181,12 @@ class Curves:
         Weight of the texts that have the label.
     evidence : ndarray, shape (L,)
         Number of texts that have the label or lack it, whichever are fewer.
-    row_f1 : callable
-        Gives the mean F1 of texts where all labels share a threshold, shape (G,).
+    steps : ndarray of uint16, shape (L, n)
+        How many candidates each probability reaches; 0 for an entry that is unknown.
+    has : ndarray of bool, shape (L, n)
+        Whether the text has the label.
+    weight : ndarray, shape (n,)
+        Weight of each text.
     """
 
     candidates: Floats
@@ -188,38 +194,41 @@ class Curves:
     predicted: Floats
     n_with: Floats
     evidence: Floats
-    row_f1: Callable[[], Floats]
+    steps: NDArray[np.uint16]
+    has: NDArray[np.bool_]
+    weight: Floats
 
     @classmethod
     def of(cls, y: NDArray[np.float32], proba: Floats, candidates: Floats, sample_weight: Any = None) -> Curves:
         """Count, some labels at a time."""
-        n_labels, n_steps = y.shape[1], len(candidates) + 1
+        (n, n_labels), n_steps = y.shape, len(candidates) + 1
         weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
         right, predicted = np.zeros((n_labels, n_steps)), np.zeros((n_labels, n_steps))
-        n_with, n_without = np.zeros(n_labels), np.zeros(n_labels)
-        for start in range(0, n_labels, LABELS_AT_ONCE):
+        n_with, evidence = np.zeros(n_labels), np.zeros(n_labels)
+        steps, has = np.zeros((n_labels, n), np.uint16), np.zeros((n_labels, n), np.bool_)
+
+        def count(start: int) -> None:
             part = slice(start, start + LABELS_AT_ONCE)
-            truth = y[:, part]
-            has = truth == 1
-            n_with[part], n_without[part] = has.sum(axis=0), (truth == 0).sum(axis=0)
-            rows, labels = np.nonzero((proba[:, part] >= candidates[0]) & (truth == truth))
-            step = np.searchsorted(candidates, proba[:, part][rows, labels], side="right")
-            key = labels * n_steps + step
-            size, shape = truth.shape[1] * n_steps, (truth.shape[1], n_steps)
-            chosen = has[rows, labels]
-            of_row = None if weight is None else weight[rows]
-            predicted[part] = np.bincount(key, of_row, size).reshape(shape)
-            right[part] = np.bincount(key[chosen], None if of_row is None else of_row[chosen], size).reshape(shape)
-        weight_with = n_with if weight is None else weight @ (y == 1)
-        evidence = np.minimum(n_with, n_without)
+            columns = zip(np.ascontiguousarray(y[:, part].T), np.ascontiguousarray(proba[:, part].T), strict=True)
+            for label, (truth, scores) in enumerate(columns, start):
+                has[label] = truth == 1
+                rows = np.flatnonzero(has[label])
+                step: NDArray[np.intp] = np.asarray(np.searchsorted(candidates, scores, side="right"))
+                step[np.isnan(truth)] = 0
+                predicted[label] = np.bincount(step, weight, n_steps)
+                right[label] = np.bincount(step[rows], None if weight is None else weight[rows], n_steps)
+                n_with[label] = len(rows) if weight is None else weight[rows].sum()
+                evidence[label] = min(len(rows), np.count_nonzero(truth == 0))
+                steps[label] = step
+
+        with ThreadPoolExecutor(max_workers=effective_n_jobs(-1)) as pool:
+            list(pool.map(count, range(0, n_labels, LABELS_AT_ONCE)))
 
         def from_there(counts: Floats) -> Floats:
             return np.cumsum(counts[:, ::-1], axis=1)[:, ::-1][:, 1:]
 
-        def row_f1() -> Floats:
-            return _row_f1(y, proba, candidates, weight)
-
-        return cls(candidates, from_there(right), from_there(predicted), weight_with, evidence, row_f1)
+        row_weight = np.ones(n) if weight is None else weight
+        return cls(candidates, from_there(right), from_there(predicted), n_with, evidence, steps, has, row_weight)
 
     @property
     def has_both(self) -> NDArray[np.bool_]:
@@ -233,10 +242,24 @@ class Curves:
     def common_scores(self, metric: str) -> Floats:
         """Metric where all labels share a threshold, shape (G,)."""
         if metric == "f1_samples":
-            return self.row_f1()
+            return self._row_f1()
         if metric == "f1_micro":
             return _f1(self.right.sum(0), self.predicted.sum(0), self.n_with.sum())
         return self.f1()[self.has_both].mean(0)
+
+    def _row_f1(self) -> Floats:
+        n, n_steps = len(self.weight), len(self.candidates) + 1
+        total = np.zeros(n_steps - 1)
+        for start in range(0, n, ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            has = self.has[:, part]
+            size = has.shape[1]
+            key = self.steps[:, part] + np.arange(size) * n_steps
+            right = np.bincount(key[has], minlength=size * n_steps).reshape(size, n_steps)
+            predicted = np.bincount(key.ravel(), minlength=size * n_steps).reshape(size, n_steps)
+            right, predicted = (np.cumsum(a[:, ::-1], axis=1)[:, ::-1][:, 1:] for a in (right, predicted))
+            total += self.weight[part] @ _f1(right, predicted, has.sum(axis=0)[:, None])
+        return total / self.weight.sum()
 
     def common(self, metric: str) -> float:
         """Give the best threshold for all labels."""
@@ -315,46 +338,31 @@ def _best_micro(curves: Curves) -> NDArray[np.int64]:
     return chosen
 
 
-def _row_f1(y: NDArray[np.float32], proba: Floats, candidates: Floats, weight: Floats | None) -> Floats:
-    n, n_steps = len(y), len(candidates) + 1
-    has, total = y == 1, np.zeros(len(candidates))
-    for start in range(0, n, 10_000):
-        part = slice(start, start + 10_000)
-        size = len(y[part])
-        rows, labels = np.nonzero((proba[part] >= candidates[0]) & (y[part] == y[part]))
-        key = rows * n_steps + np.searchsorted(candidates, proba[part][rows, labels], side="right")
-        right = np.bincount(key[has[part][rows, labels]], minlength=size * n_steps).reshape(size, n_steps)
-        predicted = np.bincount(key, minlength=size * n_steps).reshape(size, n_steps)
-        right, predicted = (np.cumsum(a[:, ::-1], axis=1)[:, ::-1][:, 1:] for a in (right, predicted))
-        f1 = _f1(right, predicted, has[part].sum(axis=1)[:, None])
-        total += f1.sum(axis=0) if weight is None else weight[part] @ f1
-    return total / (n if weight is None else weight.sum())
-
-
-def _for_samples(curves: Curves, y: NDArray[np.float32], proba: Floats, sample_weight: Any) -> Floats:
+def _for_samples(curves: Curves) -> Floats:
     """Choose label by label, given the decisions on all others, from what is best for micro F1."""
-    common = curves.common("f1_samples")
-    weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-    known, has = y == y, y == 1
-    n_with = has.sum(axis=1)
-    chosen = curves.towards(curves.candidates[_best_micro(curves)], common)
-    decided = (proba >= chosen) & known
-    n_right, n_predicted = (decided & has).sum(axis=1), decided.sum(axis=1)
+    common, has = curves.common("f1_samples"), curves.has
     n_steps = len(curves.candidates) + 1
+    chosen = curves.towards(curves.candidates[_best_micro(curves)], common)
+    n_with = has.sum(axis=0).astype(np.float32)
+    n_right, n_predicted = np.zeros_like(n_with), np.zeros_like(n_with)
+
+    def count(label: int, sign: int) -> None:
+        """Add the decisions on a label, to the next candidate, or take them away."""
+        yes = curves.steps[label] > np.searchsorted(curves.candidates, chosen[label])
+        n_predicted[yes] += sign
+        n_right[yes & has[label]] += sign
+
+    for label in range(len(chosen)):
+        count(label, 1)
     for _ in range(SWEEPS):
-        for label in np.flatnonzero(curves.has_both):
-            rows = known[:, label]
-            yes = decided[:, label]
-            n_right -= yes & has[:, label]
-            n_predicted -= yes
-            gain = _f1(n_right + has[:, label], n_predicted + 1, n_with) - _f1(n_right, n_predicted, n_with)
-            step = np.searchsorted(curves.candidates, proba[rows, label], side="right")
-            gains = np.bincount(step, (weight * gain)[rows], n_steps)[::-1].cumsum()[::-1][1:]
+        for label in np.flatnonzero(curves.has_both).tolist():
+            count(label, -1)
+            total = n_predicted + n_with
+            gain = 2 * (n_right + has[label]) / (total + 1) - 2 * n_right / np.maximum(total, 1)
+            gains = np.bincount(curves.steps[label], curves.weight * gain, n_steps)[::-1].cumsum()[::-1][1:]
             own = curves.candidates[_middle_of_best(gains[None])[0]]
             chosen[label] = curves.towards(np.full(len(chosen), own), common)[label]
-            decided[:, label] = (proba[:, label] >= chosen[label]) & rows
-            n_right += decided[:, label] & has[:, label]
-            n_predicted += decided[:, label]
+            count(label, 1)
     return chosen
 
 

@@ -27,7 +27,7 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
 
     It is to many labels what scikit-learn's ``TunedThresholdClassifierCV`` is to one. The classifier is trained once
     per fold and once on everything; its probabilities for the texts left out of each fold are put together, and
-    thresholds are chosen on them (`tune_thresholds`). No text is lost to the thresholds, for the price of training more often.
+    thresholds are chosen on them (`tune_thresholds`). No text is lost to the thresholds; the price is the trainings.
 
     Parameters
     ----------

@@ -73,7 +73,7 @@ def test_curves_count_what_a_loop_counts(n, n_labels, seed, weighted):
         assert curves.right[:, g] == pytest.approx(counts @ (yes & (y == 1)))
         of_rows = 2 * (yes & (y == 1)).sum(1) / np.maximum(yes.sum(1) + (y == 1).sum(1), 1)
         row_f1[g] = np.average(of_rows, weights=counts)
-    assert curves.row_f1() == pytest.approx(row_f1)
+    assert curves.common_scores("f1_samples") == pytest.approx(row_f1)
     assert curves.evidence.tolist() == np.minimum((y == 1).sum(0), (y == 0).sum(0)).tolist()
 
 

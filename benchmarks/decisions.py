@@ -1,0 +1,239 @@
+"""Decisions and probabilities on Reuters-21578: thresholds, calibration, and what a search costs.
+
+    python benchmarks/decisions.py PATH_TO/reuters21578 --out results
+    python benchmarks/decisions.py PATH_TO/reuters21578 --out results --search
+    python benchmarks/decisions.py --large
+
+The first trains the quick setting of reuters.py with three seeds and scores the test part, once for each seed, with
+decisions at 0.5, thresholds tuned on a part held out (threshold="tune"), and thresholds tuned on out-of-fold
+probabilities (MultiLabelThresholdTuner), and with probabilities as they are and after calibration. Trained models are
+kept in OUT/trained, so that a run that was killed goes on.
+
+The second counts the trainings of a search over 7 thresholds with 5 folds, with and without memory, and times it, on
+200 training documents; nothing of the test part is read.
+
+The third times the choice of thresholds, calibration and splits for 100,000 texts and 1,000 labels, on random data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from reuters import QUICK, read
+from scipy.special import expit, logit
+from sklearn.metrics import f1_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import MultiLabelBinarizer
+
+from sk_ulmfit import (
+    MultiLabelStratifiedKFold,
+    MultiLabelStratifiedShuffleSplit,
+    MultiLabelThresholdTuner,
+    ULMFiTLanguageModel,
+    ULMFiTMultiLabelClassifier,
+)
+from sk_ulmfit.calibration import METHODS, fit_calibration
+from sk_ulmfit.metrics import expected_calibration_error
+from sk_ulmfit.thresholds import METRICS, tune_thresholds
+
+FOLDS = 3
+
+
+def classifier(seed: int, memory: Any, **params: Any) -> ULMFiTMultiLabelClassifier:
+    lm = ULMFiTLanguageModel(None, **QUICK["lm"])
+    return ULMFiTMultiLabelClassifier(lm, **{**QUICK["clf"], "random_state": seed, "memory": memory, **params})
+
+
+def decisions(folder: Path, out: Path, seeds: list[int]) -> None:
+    texts, labels = read(folder, "train")
+    binarizer = MultiLabelBinarizer().fit(labels)
+    y = binarizer.transform(labels)
+    test_texts, test_labels = read(folder, "test")
+    y_test = binarizer.transform(test_labels)
+    memory, results = out / "trained", out / "decisions.jsonl"
+    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    for seed in seeds:
+        if any(row["seed"] == seed for row in done):
+            continue
+        rows = []
+
+        def add(decided_by: str, predicted: np.ndarray, rows: list[dict[str, Any]] = rows, seed: int = seed) -> None:
+            f1 = {a: f1_score(y_test, predicted, average=a, zero_division=0) for a in ("micro", "macro", "samples")}
+            of_text = float(predicted.sum(1).mean())
+            rows.append(
+                {
+                    "seed": seed,
+                    "decided_by": decided_by,
+                    **f1,
+                    "labels": of_text,
+                    "none": float((~predicted.any(1)).mean()),
+                }
+            )
+            print(json.dumps(rows[-1]), flush=True)
+
+        def errors(name: str, proba: np.ndarray, rows: list[dict[str, Any]] = rows, seed: int = seed) -> None:
+            found = {a: expected_calibration_error(y_test, proba, average=a) for a in ("micro", "macro")}
+            log_loss = -float((np.log(proba) * y_test + np.log1p(-proba) * (1 - y_test)).sum(1).mean())
+            rows.append(
+                {
+                    "seed": seed,
+                    "probabilities": name,
+                    **found,
+                    "log_loss": log_loss,
+                    "expected_labels": float(proba.sum(1).mean()),
+                }
+            )
+            print(json.dumps(rows[-1]), flush=True)
+
+        for metric in METRICS[:2]:
+            start = time.perf_counter()
+            tuner = MultiLabelThresholdTuner(classifier(seed, memory), scoring=metric, cv=FOLDS, random_state=seed)
+            proba = tuner.fit(texts, y).predict_proba(test_texts)
+            if metric == METRICS[0]:
+                add("0.5", proba >= 0.5)
+                errors("all texts", proba)
+            add(f"tuner, {metric}", proba >= tuner.best_thresholds_)
+            print(f"{time.perf_counter() - start:.0f} s", flush=True)
+        for metric in METRICS[:2]:
+            clf = classifier(seed, memory, threshold="tune", threshold_metric=metric).fit(texts, y)
+            proba = clf.predict_proba(test_texts)
+            if metric == METRICS[0]:
+                add("0.5, nine tenths of the texts", proba >= 0.5)
+                errors("nine tenths of the texts", proba)
+            add(f"tune, {metric}", proba >= clf.thresholds_)
+        for method in METHODS:
+            clf = classifier(seed, memory, calibration=method).fit(texts, y)
+            errors(method, clf.predict_proba(test_texts))
+        with results.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        done += rows
+    print(f"true labels per text: {y_test.sum(1).mean():.3f}")
+    for key, shown in (
+        ("decided_by", ("micro", "macro", "samples", "labels", "none")),
+        ("probabilities", ("micro", "macro", "log_loss", "expected_labels")),
+    ):
+        print(f"\n| {key} | " + " | ".join(shown) + " |\n|---|" + "---|" * len(shown))
+        for name in dict.fromkeys(row[key] for row in done if key in row):
+            group = [row for row in done if row.get(key) == name]
+            cells = (np.mean([row[column] for row in group]) for column in shown)
+            print(f"| {name} | " + " | ".join(f"{cell:.4f}" for cell in cells) + " |")
+
+
+THRESHOLDS = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+
+
+def search(folder: Path) -> None:
+    """Time the search in processes of their own, which joblib tells of every training it does not find."""
+    figures: dict[str, Any] = {}
+    for round_number in range(2):
+        for name, with_memory, n_jobs in (("memory", 1, 1), ("none", 0, 1), ("memory, n_jobs=2", 1, 2)):
+            command = [
+                sys.executable,
+                "-W",
+                "ignore",
+                __file__,
+                str(folder),
+                "--one-search",
+                str(with_memory),
+                str(n_jobs),
+            ]
+            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            row = json.loads(output.splitlines()[-1])
+            trainings = output.count("[Memory] Calling sk_ulmfit.caching._run") if with_memory else row["trainings"]
+            print(
+                f"{name}, round {round_number}: {trainings} trainings, {row['seconds']:.0f} s, best {row['best']}, {row['score']:.4f}",
+                flush=True,
+            )
+            figures.setdefault(name, []).append(row["seconds"])
+    print(f"without memory {np.median(figures['none']) / np.median(figures['memory']):.1f} times as long")
+
+
+def one_search(folder: Path, with_memory: bool, n_jobs: int) -> None:
+    import sk_ulmfit.classifier as module
+
+    texts, labels = read(folder, "train")
+    chosen = np.random.default_rng(0).permutation(len(texts))[:200]
+    texts, labels = [texts[i] for i in chosen], [labels[i] for i in chosen]
+    y = MultiLabelBinarizer().fit_transform(labels)
+    lm = ULMFiTLanguageModel(None, **QUICK["lm"], random_state=0).fit(texts)
+    trainings, real = [0], module.train_classifier
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        trainings[0] += 1
+        return real(*args, **kwargs)
+
+    module.train_classifier = counted
+    from sklearn.frozen import FrozenEstimator
+
+    with tempfile.TemporaryDirectory() as cache:
+        memory = joblib.Memory(cache, verbose=1) if with_memory else None
+        clf = ULMFiTMultiLabelClassifier(FrozenEstimator(lm), **QUICK["clf"], random_state=0, memory=memory)
+        start = time.perf_counter()
+        found = GridSearchCV(clf, {"threshold": THRESHOLDS}, scoring="f1_micro", cv=5, n_jobs=n_jobs).fit(texts, y)
+        seconds = time.perf_counter() - start
+    print(
+        json.dumps(
+            {"trainings": trainings[0], "seconds": seconds, "best": found.best_params_, "score": found.best_score_}
+        )
+    )
+
+
+def large(n: int = 100_000, n_labels: int = 1_000) -> None:
+    rng = np.random.default_rng(0)
+    rates = np.minimum(0.3, 0.005 * rng.pareto(1.5, n_labels) + 0.0005)
+    y = (rng.random((n, n_labels)) < rates).astype(np.int8)
+    proba = expit(rng.normal(logit(rates), 1.0, (n, n_labels)) + 2.5 * y)
+    print(f"{n} texts, {n_labels} labels, {y.sum(1).mean():.1f} each")
+    jobs = {
+        f"thresholds, {metric}": lambda metric=metric: tune_thresholds(y, proba, metric=metric)
+        for metric in (*METRICS, 0.7)
+    }
+    jobs |= {f"calibration, {method}": lambda method=method: fit_calibration(y, proba, method) for method in METHODS}
+    jobs["five folds"] = lambda: list(MultiLabelStratifiedKFold(5, shuffle=True, random_state=0).split(y, y))
+    jobs["one part"] = lambda: next(MultiLabelStratifiedShuffleSplit(1, test_size=0.1, random_state=0).split(y, y))
+    seconds: dict[str, list[float]] = {}
+    for _ in range(3):
+        for name, job in jobs.items():
+            start = time.perf_counter()
+            job()
+            seconds.setdefault(name, []).append(time.perf_counter() - start)
+    for name, times in seconds.items():
+        print(f"{name}: {np.median(times):.1f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--search", action="store_true", help="count and time trainings of a search")
+    parser.add_argument("--large", action="store_true", help="time 100,000 texts and 1,000 labels")
+    parser.add_argument("--one-search", type=int, nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", UserWarning)  # labels that few texts have
+    if options.large:
+        large()
+        return
+    if options.folder is None:
+        parser.error("name the folder of Reuters-21578")
+    if options.one_search:
+        one_search(options.folder, bool(options.one_search[0]), options.one_search[1])
+    elif options.search:
+        search(options.folder)
+    else:
+        options.out.mkdir(parents=True, exist_ok=True)
+        decisions(options.folder, options.out, options.seeds)
+
+
+if __name__ == "__main__":
+    main()
