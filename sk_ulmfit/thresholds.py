@@ -213,12 +213,12 @@ class Curves:
             for label, (truth, scores) in enumerate(columns, start):
                 has[label] = truth == 1
                 rows = np.flatnonzero(has[label])
-                step: NDArray[np.intp] = np.asarray(np.searchsorted(candidates, scores, side="right"))
+                step = np.searchsorted(candidates, scores, side="right")
                 step[np.isnan(truth)] = 0
                 predicted[label] = np.bincount(step, weight, n_steps)
                 right[label] = np.bincount(step[rows], None if weight is None else weight[rows], n_steps)
                 n_with[label] = len(rows) if weight is None else weight[rows].sum()
-                evidence[label] = min(len(rows), np.count_nonzero(truth == 0))
+                evidence[label] = min(len(rows), int(np.count_nonzero(truth == 0)))
                 steps[label] = step
 
         with ThreadPoolExecutor(max_workers=effective_n_jobs(-1)) as pool:
