@@ -191,7 +191,7 @@ def hold_out(y: NDArray[np.float32], fraction: float, seed: int) -> tuple[NDArra
     Parameters
     ----------
     y : ndarray, shape (n, L)
-        1 where a row has the label.
+        1 where a row has the label. Rows of which something is known (not NaN) are held out in proportion too.
     fraction : float
         Share to hold out; 0 holds out nothing, any other share at least one row, and leaves one.
     seed : int
@@ -212,10 +212,13 @@ def hold_out(y: NDArray[np.float32], fraction: float, seed: int) -> tuple[NDArra
         return np.arange(n), np.arange(0)
     if n < 2:
         raise ValueError(
-            f"early_stopping=True and threshold='tune' hold out a part of the training texts, but there are only {n}. "
-            "Give more texts, or do without either."
+            "early_stopping=True, calibration and threshold='tune' hold out a part of the training texts, but there "
+            f"are only {n}. Give more texts, or do without them."
         )
     n_held_out = min(max(int(np.ceil(n * fraction)), 1), n - 1)
+    unknown = np.isnan(y)
+    if unknown.any():
+        y = np.column_stack([y, ~unknown.all(axis=1)])
     part = stratify(y, [n - n_held_out, n_held_out], np.random.default_rng(seed))
     return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
 

@@ -1,5 +1,7 @@
 """Weights of texts and of labels, and entries of y that nobody knows."""
 
+import warnings
+
 import numpy as np
 import pytest
 import sklearn
@@ -208,3 +210,24 @@ def test_pos_weight_is_saved(data, pos_weight, tmp_path):
     clf.save(tmp_path / "m")
     found = clf.load(tmp_path / "m").pos_weight
     assert found == (pos_weight.tolist() if isinstance(pos_weight, np.ndarray) else pos_weight)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_only_text_that_is_annotated_is_learned_from_not_held_out(seed):
+    texts, _ = make_corpus(12)
+    y = np.full((12, 2), np.nan)
+    y[5] = [1, 0]
+    clf = tiny_classifier(
+        language_model=tiny_lm(max_epochs=0),
+        threshold="tune",
+        calibration="platt",
+        early_stopping=True,
+        validation_fraction=0.5,
+        random_state=seed,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        proba = clf.fit(texts, y).predict_proba(texts)
+    assert np.isfinite(proba).all()
+    assert (proba[:, 0] > proba[:, 1]).all()
+    assert clf.thresholds_.tolist() == [0.5, 0.5]
