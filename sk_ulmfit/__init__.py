@@ -4,6 +4,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from sk_ulmfit._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
     from sk_ulmfit.language_model import ULMFiTLanguageModel
@@ -17,7 +19,6 @@ __all__ = [
     "ULMFiTLanguageModel",
     "ULMFiTMultiLabelClassifier",
 ]
-__version__ = "0.1.0"
 
 _HOMES = {
     "MultiLabelStratifiedKFold": "splitting",

@@ -7,12 +7,12 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib.metadata import version
 from typing import Any, TypeVar, cast
 
 import joblib
 from sklearn.utils.validation import check_memory as _check_memory
 
+from sk_ulmfit._version import __version__
 from sk_ulmfit.weights import ModelState
 
 T = TypeVar("T")
@@ -36,6 +36,8 @@ def check_memory(memory: Any) -> Any:
     ValueError
         If it is nothing of that kind, or nothing can be written there.
     """
+    if isinstance(memory, str) and not memory:
+        raise ValueError("memory must be a folder, a joblib.Memory or None, got ''.")
     try:
         found = _check_memory(os.fspath(memory) if isinstance(memory, os.PathLike) else memory)
         location = getattr(getattr(found, "store_backend", None), "location", None)
@@ -82,22 +84,26 @@ def remembered(memory: Any, key: Mapping[str, Any], work: Callable[[], T]) -> T:
     is_joblib = isinstance(memory, joblib.Memory)
     if is_joblib and memory.store_backend is None:
         return work()
-    digest = joblib.hash({"version": version("sk-ulmfit"), **{name: _plain(value) for name, value in key.items()}})
+    digest = joblib.hash({"version": __version__, **{name: _plain(value) for name, value in key.items()}})
     if not is_joblib:
         return cast(T, memory.cache(_run, ignore=["work"])(digest, work))
     cached = memory.cache(_run, ignore=["work"])
+    found = False
     with suppress(OSError):  # the folder may be gone by now
-        if cached.check_call_in_cache(digest, work):
-            return cast(T, cached(digest, work))
+        found = cached.check_call_in_cache(digest, work)
+    if found:
+        return cast(T, cached(digest, work))
     result = work()
+    trouble = "nothing is there afterwards."
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             cached(digest, lambda: result)
-        trouble = str(caught[0].message) if caught else None
+        trouble = str(caught[0].message) if caught else trouble
+        found = cached.check_call_in_cache(digest, work)
     except OSError as error:
         trouble = str(error)
-    if trouble:
+    if not found:
         warnings.warn(
             f"What was trained could not be stored in {memory.location!r}: {trouble} It is kept in this estimator, "
             "but an equal fit will train anew.",

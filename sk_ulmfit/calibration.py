@@ -10,6 +10,7 @@ from scipy.special import expit, logit
 
 from sk_ulmfit._validation import check_choice, check_weights
 from sk_ulmfit.labels import check_labels
+from sk_ulmfit.thresholds import check_proba
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +33,7 @@ def fit_calibration(y: Any, proba: Any, method: str = "platt", *, sample_weight:
     ----------
     y : array-like of shape (n, L)
         0 and 1; unknown entries (NaN) are left out.
-    proba : array-like of shape (n, L)
+    proba : array-like of shape (n, L), or list of L arrays of shape (n, 2)
         Probabilities.
     method : {"temperature", "platt"}, default="platt"
         "temperature" learns the slope alone, one over the temperature; "platt" both.
@@ -47,7 +48,7 @@ def fit_calibration(y: Any, proba: Any, method: str = "platt", *, sample_weight:
     Raises
     ------
     ValueError
-        If the shapes do not fit, or `method` is not known.
+        If the shapes do not fit, `method` is not known, or a probability is not from 0 to 1.
 
     References
     ----------
@@ -65,9 +66,7 @@ def fit_calibration(y: Any, proba: Any, method: str = "platt", *, sample_weight:
     """
     check_choice("method", method, METHODS)
     truth = check_labels(y)[0]
-    proba = np.asarray(proba, np.float64)
-    if proba.shape != truth.shape:
-        raise ValueError(f"proba must have the shape of y, {truth.shape}; got {proba.shape}.")
+    proba = check_proba(proba, truth.shape)
     weight = check_weights(sample_weight, len(truth))
     counts = _counted(truth, proba, np.ones(len(truth)) if weight is None else weight / weight[weight > 0].mean())
     start = np.array([[1.0], [0.0]])

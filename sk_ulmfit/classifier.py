@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -29,8 +29,9 @@ from sk_ulmfit.assembly import plain_weights
 from sk_ulmfit.caching import check_memory, remembered
 from sk_ulmfit.calibration import METHODS, calibrate, fit_calibration
 from sk_ulmfit.device import resolve_device
-from sk_ulmfit.labels import check_labels, check_pos_weight, label_lists, warn_constant
+from sk_ulmfit.labels import check_labels, check_pos_weight, warn_constant
 from sk_ulmfit.language_model import ULMFiTLanguageModel
+from sk_ulmfit.metrics import exact_match
 from sk_ulmfit.precision import PRECISIONS, prediction_precision, widest_layer
 from sk_ulmfit.tfidf import split_tfidf
 from sk_ulmfit.thresholds import check_metric, check_thresholds, decide, tune_thresholds
@@ -116,7 +117,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     threshold_metric : {"f1_macro", "f1_micro", "f1_samples"} or float, default="f1_macro"
         What "tune" makes large; a number is the least precision that each label is to reach.
     top_k : int or None, default=None
-        Predict the `top_k` most probable labels of every text instead. Read by ``predict``.
+        Predict the `top_k` most probable labels of every text instead, whatever `threshold`. Read by ``predict``.
     at_least_one : bool, default=False
         Predict the most probable label of a text none of whose labels reaches its threshold. Read by ``predict``.
     calibration : None, "platt" or "temperature", default=None
@@ -302,6 +303,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             )
         has_more = unlabelled_texts is not None and (not hasattr(unlabelled_texts, "__len__") or len(unlabelled_texts))
         more_texts = check_texts(unlabelled_texts, "unlabelled_texts") if has_more else []
+        check_number("top_k", self.top_k, low=1, high=len(names), integer=True, none=True)
         tune = _is_tune(self.threshold)
         learns_decisions = tune or self.calibration is not None
         if not tune:
@@ -310,8 +312,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         if weight is not None and not weight.all():
             texts = [text for text, counts in zip(texts, weight > 0, strict=True) if counts]
             indicator, weight = indicator[weight > 0], weight[weight > 0]
-        if weight is not None and (weight == weight[0]).all():
-            weight = None
+        if weight is not None:
+            weight = None if (weight == weight[0]).all() else weight / weight.mean()
         warn_constant(indicator, names)
         pos_weight = check_pos_weight(self.pos_weight, indicator, names, weight)
         device = resolve_device(self.device)
@@ -331,7 +333,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         settings = TrainingSettings.of(self, seed, device)
         data: dict[str, Any] = {
             "texts": texts,
-            "indicator": indicator,
+            "indicator": np.ascontiguousarray(indicator),
             "label_names": names,
             "document_weight": weight,
             "pos_weight": pos_weight,
@@ -364,20 +366,21 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         key = {**data, **options, "settings": settings.key(any_seed), "language_model": language_model.state_}
         state, held_out = remembered(memory, {"stage": "classifier", **key}, train)
         rows, proba = held_out.rows, held_out.proba
+        config = dict(state.config)  # what was remembered stays as it is
         held_out_weight = None if weight is None else weight[rows]
         if self.calibration is not None:
             coefficients = fit_calibration(indicator[rows], proba, self.calibration, sample_weight=held_out_weight)
-            state.config["calibration"] = coefficients.tolist()
+            config["calibration"] = coefficients.tolist()
             proba = calibrate(proba, coefficients)
         if tune:
-            state.config["thresholds"] = tune_thresholds(
+            config["thresholds"] = tune_thresholds(
                 indicator[rows],
                 proba,
                 metric=self.threshold_metric,
                 sample_weight=held_out_weight,
                 label_names=names,
             ).tolist()
-        self._set_fitted(state, settings, language_model_=language_model)
+        self._set_fitted(replace(state, config=config), settings, language_model_=language_model)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -420,6 +423,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         check_is_fitted(self)
         self._check_decision()
         thresholds = self.thresholds_
+        check_number("top_k", self.top_k, low=1, high=self.n_labels_, integer=True, none=True)
         return decide(self.predict_proba(X), thresholds, top_k=self.top_k, at_least_one=self.at_least_one)
 
     def set_thresholds(self, threshold: Any) -> ULMFiTMultiLabelClassifier:
@@ -479,14 +483,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             From 0 to 1.
         """
         check_is_fitted(self)
-        rows = label_lists(y)
-        if rows is not None:
-            right = [set(labels) == set(found) for labels, found in zip(rows, self.predict_labels(X), strict=True)]
-            return float(np.average(right, weights=sample_weight))
-        indicator, _ = check_labels(y)
-        decided = self.predict(X)
-        truth = np.where(np.isnan(indicator), decided, indicator).astype(np.int64)
-        return float(accuracy_score(truth, decided, sample_weight=sample_weight))
+        return exact_match(y, self.predict(X), self.label_names_, sample_weight)
 
     @property
     def thresholds_(self) -> NDArray[np.float64]:

@@ -222,7 +222,7 @@ def _text_columns(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) 
 
 def _set_threshold(clf: ULMFiTMultiLabelClassifier, threshold: float | None) -> None:
     if threshold is not None:
-        clf.set_params(threshold=threshold)
+        clf.set_params(threshold=threshold, top_k=None)  # asked for on the command line, it decides
 
 
 def _check_output(out: Path, source: Path, force: bool) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
 
 import torch
 
@@ -41,9 +42,14 @@ def resolve_device(device: str) -> str:
     return str(found)
 
 
+_GENERATORS = RLock()
+
+
 @contextmanager
 def seeded(seed: int, device: str) -> Iterator[None]:
     """Run with torch's generators seeded, and give them back as they were.
+
+    The generators are those of the process, so that only one thread at a time is let in.
 
     Parameters
     ----------
@@ -53,6 +59,6 @@ def seeded(seed: int, device: str) -> Iterator[None]:
         Device whose generator is used besides the CPU's.
     """
     devices = [torch.device(device)] if device.startswith("cuda") else []
-    with torch.random.fork_rng(devices):
+    with _GENERATORS, torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         yield

@@ -71,6 +71,57 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
     return indicator, names
 
 
+def indicator_of(y: Any, names: Sequence[Any] | None) -> tuple[NDArray[np.float32], list[Any]]:
+    """Turn targets into an indicator matrix of given labels: those that `y` names itself are put where they belong.
+
+    Parameters
+    ----------
+    y : array-like of shape (n, L), DataFrame, sparse matrix, or sequence of label lists or sets
+        As `check_labels` takes it.
+    names : sequence of length L, or None
+        Label names, in the order of the columns wanted; None takes those of `y`.
+
+    Returns
+    -------
+    indicator : ndarray of float32, shape (n, L)
+        1 where the label is present, NaN where that is unknown.
+    names : list of length L
+        The label names.
+
+    Raises
+    ------
+    ValueError
+        If `y` has a label that is not among the names, or a matrix has another number of columns.
+
+    Examples
+    --------
+    >>> from sk_ulmfit.labels import indicator_of
+    >>> indicator_of([["late"], []], ["broken", "late"])[0].astype(int).tolist()
+    [[0, 1], [0, 0]]
+    """
+    if names is None:
+        return check_labels(y)
+    names = list(names)
+    rows = label_lists(y)
+    if rows is not None and not any(len(row) for row in rows):
+        return np.zeros((len(rows), len(names)), np.float32), names
+    indicator, own = check_labels(y)
+    known = first_few(list(map(repr, names)))
+    if rows is None and not hasattr(y, "columns"):
+        if len(own) != len(names):
+            raise ValueError(f"y has {len(own)} columns, but there are {len(names)} labels: {known}.")
+        return indicator, names
+    unknown = [name for name in own if name not in names]
+    if unknown:
+        raise ValueError(f"y has the unknown label {unknown[0]!r}. The labels are {known}.")
+    if rows is None and len(own) != len(names):
+        missing = next(name for name in names if name not in own)
+        raise ValueError(f"y has no column for the label {missing!r}; give one for each of the {len(names)} labels.")
+    placed = np.zeros((len(indicator), len(names)), np.float32)
+    placed[:, [names.index(name) for name in own]] = indicator
+    return placed, names
+
+
 def warn_constant(indicator: NDArray[np.float32], names: list[Any]) -> None:
     """Warn about labels of which nothing can be learned: every text has them, none has, or no text is annotated.
 
@@ -165,7 +216,7 @@ def per_label(name: str, value: Any, names: Sequence[Any], default: float) -> ND
     ----------
     name : str
         Name of the parameter.
-    value : float, array-like of shape (L,), or dict
+    value : float, array-like of shape (L,), dict, or Series whose index is label names
         What the user set.
     names : sequence of length L
         Label names.
@@ -183,6 +234,8 @@ def per_label(name: str, value: Any, names: Sequence[Any], default: float) -> ND
         If a name is unknown, or there are not as many numbers as labels.
     """
     n = len(names)
+    if hasattr(value, "to_dict") and list(value.index) != list(range(len(value))):
+        value = value.to_dict()  # a Series of pandas with the names as its index
     if isinstance(value, Mapping):
         unknown = [label for label in value if label not in names]
         if unknown:
@@ -190,7 +243,7 @@ def per_label(name: str, value: Any, names: Sequence[Any], default: float) -> ND
             raise ValueError(f"{name} names the unknown label {unknown[0]!r}. The labels are {known}.")
         value = [value.get(label, default) for label in names]
     try:
-        if isinstance(value, str):
+        if isinstance(value, (str, bool, np.bool_)):
             raise TypeError
         values = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
@@ -238,6 +291,33 @@ def label_lists(y: Any) -> list[Any] | None:
         item is None or isinstance(item, (bool, int, float, np.bool_, np.number)) for row in rows for item in row
     )
     return None if is_matrix and len(rows[0]) else rows
+
+
+def label_columns(scores: Any, classes: Any = None) -> NDArray[Any]:
+    """Give the scores of labels as one matrix, whatever form a classifier gives them in.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n, L), or list of L arrays of shape (n, 1) or (n, 2)
+        What ``predict_proba`` gave.
+    classes : sequence, default=None
+        ``classes_`` of the classifier, which tells what a label's only column stands for.
+
+    Returns
+    -------
+    ndarray, shape (n, L)
+        Score of each label being 1. Without `classes` a label's only column is read as that of 0.
+    """
+    if not isinstance(scores, (list, tuple)) or not len(scores) or np.ndim(scores[0]) != 2:
+        return np.asarray(scores)
+    columns = []
+    for label, column in enumerate(scores):
+        if np.shape(column)[1] == 2:
+            columns.append(np.asarray(column)[:, 1])
+        else:  # one class in training: all have the label, or none does
+            only = 0 if classes is None else np.ravel(classes[label])[0]
+            columns.append(np.full(len(column), float(only)))
+    return np.column_stack(columns)
 
 
 def _binarize(rows: list[Any]) -> tuple[NDArray[np.float32], list[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, make_scorer
 
 from sk_ulmfit._validation import check_choice, check_number, check_weights
-from sk_ulmfit.labels import check_labels
+from sk_ulmfit.labels import check_labels, indicator_of, label_columns, label_lists
 
 Floats = NDArray[np.float64]
 
@@ -196,8 +197,8 @@ def f1_score(y_true: Any, y_pred: Any, *, average: str = "macro", sample_weight:
     y_pred : array-like of shape (n, L)
         Decisions, 0 and 1.
     average : {"micro", "macro", "samples"}, default="macro"
-        Over all entries at once, a mean over labels, or one over texts. What has no true and no predicted entries
-        counts 0.
+        Over all entries at once, a mean over labels, or one over texts. A label or text without true and predicted
+        entries counts 0, one of which nothing is known is left out.
     sample_weight : array-like of shape (n,), default=None
         How much each text counts.
 
@@ -218,8 +219,8 @@ def f1_score(y_true: Any, y_pred: Any, *, average: str = "macro", sample_weight:
     1.0
     """
     check_choice("average", average, AVERAGES)
-    truth, decided, weight = _checked(y_true, y_pred, sample_weight)
-    return _f1(truth, decided, weight, average)
+    averages = _averages(*_checked(y_true, y_pred, sample_weight, decisions=True))
+    return float(averages[average][2]) if averages else _undefined("entry that is known")
 
 
 def hamming_loss(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
@@ -252,7 +253,7 @@ def hamming_loss(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> floa
     >>> hamming_loss([[1, 0], [0, 1]], [[1, 1], [0, 1]])
     0.25
     """
-    truth, decided, weight = _checked(y_true, y_pred, sample_weight)
+    truth, decided, weight = _checked(y_true, y_pred, sample_weight, decisions=True)
     known = ~np.isnan(truth)
     wrong = ((truth == 1) != (decided > 0)) & known
     total = float(weight @ known.sum(axis=1))
@@ -343,7 +344,8 @@ def multilabel_report(
     y_score : array-like of shape (n, L), or list of L arrays of shape (n, 2), default=None
         Probabilities or other scores; with them average precision, which no threshold has a part in, is another column.
     label_names : sequence of length L, default=None
-        Names of the labels; None takes those of `y_true`.
+        What the columns of `y_pred` stand for; labels that `y_true` names are put there. None takes the columns of a
+        DataFrame, or numbers.
     sample_weight : array-like of shape (n,), default=None
         How much each text counts.
     digits : int, default=3
@@ -357,7 +359,8 @@ def multilabel_report(
         A row for each label and for the micro, macro, weighted (by texts with the label) and samples averages; columns
         "precision", "recall", "f1", "average precision" if there are scores, "texts" (that have the label) and
         "predicted" (texts that get it). What is undefined (no text has the label, or gets it) counts 0, as in
-        scikit-learn's ``classification_report``; average precision is then empty and left out of its mean.
+        scikit-learn's ``classification_report``; average precision is then empty and left out of its means, the
+        macro and the weighted one.
 
     Raises
     ------
@@ -367,7 +370,8 @@ def multilabel_report(
     Examples
     --------
     >>> from sk_ulmfit.metrics import multilabel_report
-    >>> print(multilabel_report([["late"], ["late", "lost"]], [[1, 0], [1, 0]], digits=2))
+    >>> y, names = [["late"], ["late", "lost"]], ["late", "lost"]
+    >>> print(multilabel_report(y, [[1, 0], [1, 0]], label_names=names, digits=2))
                       precision  recall    f1  texts  predicted
     late                   1.00    1.00  1.00      2          2
     lost                   0.00    0.00  0.00      1          0
@@ -377,35 +381,27 @@ def multilabel_report(
     samples average        1.00    0.75  0.83      3          2
     """
     check_number("digits", digits, low=0, integer=True)
-    truth, decided, weight = _checked(y_true, y_pred, sample_weight)
-    names = list(check_labels(y_true)[1] if label_names is None else label_names)
-    if len(names) != truth.shape[1]:
-        raise ValueError(f"label_names must be {truth.shape[1]} names, one per label; got {len(names)}.")
+    if label_names is None and label_lists(y_true) is not None:
+        raise ValueError("label_names must be given with label lists: what the columns of y_pred stand for.")
+    indicator, names = indicator_of(y_true, label_names)
+    truth, decided, weight = _checked(indicator, y_pred, sample_weight, decisions=True)
     columns = ["precision", "recall", "f1", "texts", "predicted"]
-    right, predicted, n_with = _counts(truth, decided, weight, axis=0)
-    of_label = _precision_recall_f1(right, predicted, n_with)
-    share = n_with / n_with.sum() if n_with.any() else np.full(len(names), 1 / len(names))
-    of_text = _precision_recall_f1(*_counts(truth, decided, np.ones(len(truth)), axis=1))
-    averages = {
-        "micro average": _precision_recall_f1(right.sum(), predicted.sum(), n_with.sum()),
-        "macro average": of_label.mean(axis=1),
-        "weighted average": of_label @ share,
-        "samples average": of_text @ weight / weight.sum(),
-    }
-    index = [*names, *averages]
+    of_label = np.zeros((3, len(names)))
+    known = ~np.isnan(truth).all(axis=0)
+    of_label[:, known] = _precision_recall_f1(*_counts(truth, decided, weight, axis=0))
+    n_with, predicted = weight @ (truth == 1), weight @ ((decided > 0) & ~np.isnan(truth))
+    averages = _averages(truth, decided, weight)
+    averages = averages or dict.fromkeys(("micro", "macro", "weighted", "samples"), np.zeros(3))
+    index = [*names, *(f"{average} average" for average in averages)]
     table = np.vstack([of_label.T, *averages.values()])
-    counts = np.column_stack([np.append(a, [a.sum()] * len(averages)) for a in (n_with, predicted)])
     if y_score is not None:
         columns.insert(3, "average precision")
-        scores = _checked(y_true, y_score, None)[1]
-        each = _average_precision(truth, scores, weight)
-        ranked = each[~np.isnan(each)], share[~np.isnan(each)]
-        over_all = _average_precision(truth.reshape(-1, 1), scores.reshape(-1, 1), np.repeat(weight, len(names)))
-        means = [
-            over_all[0],
-            *((ranked[0].mean(), ranked[0] @ ranked[1] / ranked[1].sum()) if len(ranked[0]) else (np.nan,) * 2),
-        ]
-        table = np.column_stack([table, np.concatenate([each, means, [np.nan]])])
+        each = _average_precision(truth, _checked(indicator, y_score, None)[1], weight)
+        some = ~np.isnan(each)
+        macro = each[some].mean() if some.any() else np.nan
+        weighted = each[some] @ n_with[some] / n_with[some].sum() if some.any() else np.nan
+        table = np.column_stack([table, [*each, np.nan, macro, weighted, np.nan]])
+    counts = np.column_stack([np.append(a, [a.sum()] * len(averages)) for a in (n_with, predicted)])
     table = np.column_stack([table, counts])
     if as_frame:
         try:
@@ -458,7 +454,12 @@ def multilabel_scorer(metric: str, **options: Any) -> Any:
     Raises
     ------
     ValueError
-        If there is no such metric.
+        If there is no such metric, or it has no such option.
+
+    Notes
+    -----
+    A label that is in all training texts of a fold has one class only there; where a classifier then gives one column
+    for it, as a random forest does, it is read as that of 0.
 
     Examples
     --------
@@ -468,44 +469,83 @@ def multilabel_scorer(metric: str, **options: Any) -> Any:
     """
     check_choice("metric", metric, tuple(SCORERS))
     function, response_method, fixed = SCORERS[metric]
+    known = set(signature(function).parameters) - {"y_true", "y_pred", "y_score", "y_proba", "sample_weight", *fixed}
+    if wrong := options.keys() - known:
+        raise ValueError(
+            f"{metric} has no option {min(wrong)!r}; it has {', '.join(map(repr, sorted(known))) or 'none'}."
+        )
     return make_scorer(function, response_method=response_method, **{**fixed, **options})
 
 
-def label_columns(scores: Any, classes: Any = None) -> Floats:
-    """Give the scores of labels as one matrix, whatever form a classifier gives them in.
+def exact_match(y_true: Any, y_pred: Any, label_names: Sequence[Any], sample_weight: Any = None) -> float:
+    """Give the share of texts with all labels right (subset accuracy, exact match ratio).
 
     Parameters
     ----------
-    scores : array-like of shape (n, L), or list of L arrays of shape (n, 1) or (n, 2)
-        What ``predict_proba`` gave.
-    classes : sequence, default=None
-        ``classes_`` of the classifier, which tells what a label's only column stands for.
+    y_true : array-like of shape (n, L), DataFrame, or n label lists
+        True labels; one that is not among the names makes its text wrong. An entry that is unknown (NaN) is right
+        either way. Columns of a DataFrame that have these names may stand in any order.
+    y_pred : array-like of shape (n, L)
+        Decisions, 0 and 1.
+    label_names : sequence of length L
+        What the columns of `y_pred` stand for.
+    sample_weight : array-like of shape (n,), default=None
+        How much each text counts.
 
     Returns
     -------
-    ndarray of float64, shape (n, L)
-        Score of each label being 1.
+    float
+        From 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> from sk_ulmfit.metrics import exact_match
+    >>> exact_match([["late"], ["late", "lost"]], [[1, 0], [1, 0]], ["late", "lost"])
+    0.5
     """
-    if not isinstance(scores, (list, tuple)) or not len(scores) or np.ndim(scores[0]) != 2:
-        return np.asarray(scores, np.float64)
-    columns = []
-    for label, column in enumerate(scores):
-        if np.shape(column)[1] == 2:
-            columns.append(np.asarray(column)[:, 1])
-        else:  # one class in training: all have the label, or none does
-            only = 0 if classes is None else np.ravel(classes[label])[0]
-            columns.append(np.full(len(column), float(only)))
-    return np.column_stack(columns).astype(np.float64)
+    decided, rows = np.asarray(y_pred) > 0, label_lists(y_true)
+    if rows is not None:
+        if len(rows) != len(decided):
+            raise ValueError(f"y_true has {len(rows)} rows, the predictions have {len(decided)}; give as many.")
+        names = np.empty(len(label_names), object)
+        names[:] = list(label_names)
+        right = np.array([set(labels) == set(names[row]) for labels, row in zip(rows, decided, strict=True)])
+    else:
+        if hasattr(y_true, "columns") and set(y_true.columns) == set(label_names):
+            y_true = indicator_of(y_true, label_names)[0]
+        truth = _checked(y_true, decided, None)[0]
+        right = (np.isnan(truth) | ((truth == 1) == decided)).all(axis=1)
+    weight = check_weights(sample_weight, len(right))
+    return float(np.average(right, weights=weight))
 
 
-def _checked(y_true: Any, y_score: Any, sample_weight: Any) -> tuple[NDArray[np.float32], Floats, Floats]:
+def _checked(
+    y_true: Any, y_score: Any, sample_weight: Any, decisions: bool = False
+) -> tuple[NDArray[np.float32], NDArray[Any], Floats]:
+    if label_lists(y_true) is not None:
+        raise ValueError(
+            "y_true must be a matrix of 0 and 1 with a column per label, got label lists; "
+            "sklearn.preprocessing.MultiLabelBinarizer turns them into one."
+        )
     truth = check_labels(y_true)[0]
-    scores = label_columns(y_score.toarray() if hasattr(y_score, "toarray") else y_score)
+    try:
+        scores = label_columns(y_score.toarray() if hasattr(y_score, "toarray") else y_score)
+    except ValueError:
+        raise ValueError("Predictions must be a matrix with one column per label, not lists of labels.") from None
+    if scores.dtype.kind not in "biuf":
+        raise ValueError(f"Predictions must be numbers, one column per label; got dtype {scores.dtype}.")
     if scores.shape != truth.shape:
         raise ValueError(
             f"y_true has the shape {truth.shape}, the predictions have {scores.shape}; give one row per text and one "
             "column per label in both."
         )
+    if decisions and not np.isin(scores, (0, 1)).all():
+        raise ValueError("y_pred must hold decisions, 0 and 1 only; pass what predict gives, not predict_proba.")
     if np.isnan(scores).any():
         raise ValueError("The predictions hold NaN; only entries of y_true may be unknown.")
     weight = check_weights(sample_weight, len(truth))
@@ -540,12 +580,17 @@ def _undefined(what: str) -> float:
     return float("nan")
 
 
-def _counts(truth: NDArray[np.float32], decided: Floats, weight: Floats, axis: int) -> tuple[Floats, Floats, Floats]:
-    """Weigh what is right, what is predicted and what is true, of each label (axis 0) or text (axis 1)."""
-    has, yes = truth == 1, (decided > 0) & ~np.isnan(truth)
+def _counts(truth: NDArray[np.float32], decided: NDArray[Any], weight: Floats, axis: int) -> tuple[Floats, ...]:
+    """Weigh what is right, what is predicted and what is true, of each label (axis 0) or text (axis 1).
+
+    Labels and texts of which nothing is known are left out.
+    """
+    known = ~np.isnan(truth)
+    has, yes = truth == 1, (decided > 0) & known
+    some = known.any(axis=axis)
     if axis == 0:
-        return weight @ (has & yes), weight @ yes, weight @ has
-    return ((has & yes).sum(1) * weight, yes.sum(1) * weight, has.sum(1) * weight)
+        return tuple((weight @ part)[some] for part in (has & yes, yes, has))
+    return (*(part.sum(axis=1)[some] for part in (has & yes, yes, has)), weight[some])
 
 
 def _precision_recall_f1(right: Any, predicted: Any, n_with: Any) -> Floats:
@@ -555,14 +600,19 @@ def _precision_recall_f1(right: Any, predicted: Any, n_with: Any) -> Floats:
     return np.asarray([share(right, predicted), share(right, n_with), share(2 * right, predicted + n_with)])
 
 
-def _f1(truth: NDArray[np.float32], decided: Floats, weight: Floats, average: str) -> float:
-    if average == "samples":
-        each = _precision_recall_f1(*_counts(truth, decided, np.ones(len(truth)), axis=1))[2]
-        return float(each @ weight / weight.sum())
-    counts = _counts(truth, decided, weight, axis=0)
-    if average == "micro":
-        counts = tuple(count.sum() for count in counts)  # type: ignore[assignment]
-    return float(np.mean(_precision_recall_f1(*counts)[2]))
+def _averages(truth: NDArray[np.float32], decided: NDArray[Any], weight: Floats) -> dict[str, Floats]:
+    """Give precision, recall and F1 of each kind of average; empty if nothing is known."""
+    *counts, of_text = _counts(truth, decided, weight, axis=1)
+    if not len(of_text):
+        return {}
+    labels = _counts(truth, decided, weight, axis=0)
+    each, n_with = _precision_recall_f1(*labels), labels[2]
+    return {
+        "micro": _precision_recall_f1(*(count.sum() for count in labels)),
+        "macro": each.mean(axis=1),
+        "weighted": each @ (n_with / n_with.sum() if n_with.any() else np.full(len(n_with), 1 / len(n_with))),
+        "samples": _precision_recall_f1(*counts) @ of_text / of_text.sum(),
+    }
 
 
 def _average_precision(truth: NDArray[np.float32], scores: Floats, weight: Floats) -> Floats:

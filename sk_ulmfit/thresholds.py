@@ -13,8 +13,8 @@ from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from sk_ulmfit._validation import check_number
-from sk_ulmfit.labels import check_labels, first_few, per_label
+from sk_ulmfit._validation import check_number, check_weights
+from sk_ulmfit.labels import first_few, indicator_of, label_columns, per_label
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +23,8 @@ CANDIDATES = expit(np.linspace(-7, 7, 281))
 PRIOR = (
     5.0  # texts with a label that the threshold common to all labels counts as much as, when one is chosen for a label
 )
-LABELS_AT_ONCE, ROWS_AT_ONCE = 64, 10_000
+MOST_CANDIDATES = 10_000
+LABELS_AT_ONCE, COUNTS_AT_ONCE = 64, 3_000_000
 ROUNDS = 20  # most, of the search for the best micro F1; it takes three or four
 SWEEPS = 2  # over all labels, for the best F1 of samples
 SMALLEST = 1e-6  # threshold, and distance of the largest from 1, as log-odds are taken of them
@@ -80,17 +81,18 @@ def tune_thresholds(
     ----------
     y : array-like of shape (n, L), DataFrame, sparse matrix, or n label lists
         True labels; unknown entries (NaN) are left out.
-    proba : array-like of shape (n, L)
+    proba : array-like of shape (n, L), or list of L arrays of shape (n, 2)
         Probabilities.
     metric : {"f1_macro", "f1_micro", "f1_samples"} or float, default="f1_macro"
         What to make large. A number is the least precision wanted: each label gets the lowest threshold that reaches
-        it, by its own texts and, with the weight of five, those of all labels; one that never does is not predicted.
+        it, by its own texts and, with the weight of five, those of all labels; one that never does gets 1.
     candidates : array-like of float, default=None
-        Thresholds to choose from; None takes 281 between 0.0009 and 0.9991, evenly spaced as log-odds.
+        Thresholds to choose from; None takes 281 between 0.0009 and 0.9991, evenly spaced as log-odds. What is chosen
+        lies between them where a label's own and the common one are averaged.
     sample_weight : array-like of shape (n,), default=None
         How much each text counts.
     label_names : sequence of length L, default=None
-        Names for warnings; None takes those of `y`.
+        What the columns of `proba` stand for; labels that `y` names are put there. None takes those of `y` as they are.
 
     Returns
     -------
@@ -121,13 +123,14 @@ def tune_thresholds(
     >>> tune_thresholds([[1], [1], [0], [0]], proba).round(2).tolist()  # between 0.04 and 0.2
     [0.09]
     """
-    truth, names = check_labels(y)
-    proba = np.asarray(proba, np.float64)
-    if proba.shape != truth.shape:
-        raise ValueError(f"proba must have the shape of y, {truth.shape}; got {proba.shape}.")
     check_metric(metric)
-    curves = Curves.of(truth, proba, check_candidates(candidates), sample_weight)
-    names = list(names if label_names is None else label_names)
+    candidates = check_candidates(candidates)
+    truth, names = indicator_of(y, label_names)
+    proba = check_proba(proba, truth.shape)
+    weight = check_weights(sample_weight, len(truth))
+    if weight is not None and not weight.all():
+        truth, proba, weight = truth[weight > 0], proba[weight > 0], weight[weight > 0]
+    curves = Curves.of(truth, proba, candidates, weight)
     if not curves.has_both.all():
         _warn(names, ~curves.has_both, "are in none or all of the held-out texts and get the common threshold")
     if not isinstance(metric, str):
@@ -154,7 +157,7 @@ def check_candidates(candidates: Any) -> Floats:
     if candidates is None:
         return CANDIDATES
     if np.ndim(candidates) == 0:
-        check_number("thresholds", candidates, low=2, integer=True)
+        check_number("thresholds", candidates, low=2, high=MOST_CANDIDATES, integer=True)
         return expit(np.linspace(-7, 7, int(candidates)))
     try:
         values = np.unique(np.asarray(candidates, np.float64))
@@ -162,6 +165,43 @@ def check_candidates(candidates: Any) -> Floats:
         raise ValueError(f"thresholds must be numbers between 0 and 1, got {candidates!r}.") from None
     if values.ndim != 1 or not len(values) or not np.all((values >= 0) & (values <= 1)):
         raise ValueError(f"thresholds must be numbers between 0 and 1, got {candidates!r}.")
+    if len(values) > MOST_CANDIDATES:
+        raise ValueError(
+            f"thresholds must be at most {MOST_CANDIDATES} numbers, got {len(values)}; give fewer, or their number."
+        )
+    return values
+
+
+def check_proba(proba: Any, shape: tuple[int, ...]) -> Floats:
+    """Check probabilities.
+
+    Parameters
+    ----------
+    proba : array-like of shape (n, L), or list of L arrays of shape (n, 2)
+        Probabilities.
+    shape : tuple of int
+        The shape wanted.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, L)
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or an entry is not from 0 to 1.
+    """
+    try:
+        values = np.asarray(label_columns(proba), np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"proba must be a matrix of probabilities, got a {type(proba).__name__} of other things."
+        ) from None
+    if values.shape != shape:
+        raise ValueError(f"proba must have the shape of y, {shape}; got {values.shape}.")
+    if not np.all((values >= 0) & (values <= 1)):
+        raise ValueError("proba must hold probabilities from 0 to 1, and no NaN.")
     return values
 
 
@@ -250,8 +290,9 @@ class Curves:
     def _row_f1(self) -> Floats:
         n, n_steps = len(self.weight), len(self.candidates) + 1
         total = np.zeros(n_steps - 1)
-        for start in range(0, n, ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
+        n_rows = max(COUNTS_AT_ONCE // n_steps, 1)
+        for start in range(0, n, n_rows):
+            part = slice(start, start + n_rows)
             has = self.has[:, part]
             size = has.shape[1]
             key = self.steps[:, part] + np.arange(size) * n_steps
@@ -375,7 +416,8 @@ def _for_precision(curves: Curves, wanted: float, names: Sequence[Any]) -> Float
     reached = (right > 0) & (right >= wanted * predicted)
     never = ~reached.any(axis=1)
     if never.any():
-        _warn(names, never, f"never reach a precision of {wanted:g} and are not predicted")
+        why = f"have too few held-out texts, or too many wrong ones, for a precision of {wanted:g}"
+        _warn(names, never, f"{why} and get the threshold 1")
     return np.where(never, 1.0, curves.candidates[reached.argmax(axis=1)])
 
 

@@ -16,8 +16,8 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_ro
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sk_ulmfit._validation import check_number, check_weights
-from sk_ulmfit.labels import check_labels
-from sk_ulmfit.metrics import f1_score, label_columns
+from sk_ulmfit.labels import indicator_of, label_columns
+from sk_ulmfit.metrics import exact_match, f1_score
 from sk_ulmfit.splitting import MultiLabelStratifiedKFold, MultiLabelStratifiedShuffleSplit
 from sk_ulmfit.thresholds import Curves, check_candidates, check_metric, check_thresholds, decide, tune_thresholds
 
@@ -33,11 +33,13 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
     ----------
     estimator : estimator
         Multi-label classifier with ``predict_proba``, of shape (n, n_labels) or a list of (n, 2) as that of a random
-        forest. What it takes as X is its own business.
+        forest. What it takes as X is its own business. How it decides itself (`threshold`, `top_k`, `at_least_one`)
+        has no part in what the tuner decides.
     scoring : {"f1_macro", "f1_micro", "f1_samples"} or float, default="f1_macro"
         What to make large; a number is the least precision that each label is to reach.
     thresholds : int, array-like of float or None, default=None
         Thresholds to choose from: so many, evenly spaced as log-odds, or these. None takes 281 from 0.0009 to 0.9991.
+        What is chosen lies between them where a label's own and the common one are averaged.
     cv : int, float, "prefit", cross-validation generator, iterable or None, default=None
         Folds. None and an integer: so many (5) of `MultiLabelStratifiedKFold`; a float: one part of that share
         is left out; "prefit": the estimator is fitted already and all of X is left out.
@@ -118,8 +120,10 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
             What `estimator` takes.
         y : array-like of shape (n, n_labels), DataFrame, sparse matrix, or n label lists
             True labels. Unknown entries (NaN) are left out of the choice; `estimator` must be able to take them too.
+            It gets a DataFrame as it is, anything else as an indicator matrix, so without names.
         sample_weight : array-like of shape (n,), default=None
-            How much each row counts, in the choice and in the training of `estimator`.
+            How much each row counts, in the choice, and in the training of `estimator` (with metadata routing: if it
+            requests that).
         **params : dict
             What else the ``fit`` of `estimator` takes; with metadata routing, whatever was requested. What has one
             entry per row is divided among the folds.
@@ -141,7 +145,10 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
                 f"estimator must have predict_proba, and {type(self.estimator).__name__} has none with these settings; "
                 "sklearn.calibration.CalibratedClassifierCV gives one to classifiers with a decision_function."
             )
-        indicator, names = check_labels(y)
+        prefit = isinstance(self.cv, str) and self.cv == "prefit"
+        if prefit:
+            check_is_fitted(self.estimator)
+        indicator, names = indicator_of(y, getattr(self.estimator, "label_names_", None) if prefit else None)
         n = _num_samples(X)
         if n != len(indicator):
             raise ValueError(f"X has {n} rows, but y has {len(indicator)}; give one row of labels per row of X.")
@@ -150,8 +157,8 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
             params["sample_weight"] = sample_weight
         fit_params, split_params = self._routed(params)
         whole = indicator if np.isnan(indicator).any() else indicator.astype(np.int64)
-        if isinstance(self.cv, str) and self.cv == "prefit":
-            check_is_fitted(self.estimator)
+        given = y if hasattr(y, "columns") else whole  # a DataFrame has names that the estimator may want
+        if prefit:
             fitted, rows = self.estimator, np.arange(n)
             proba = _probabilities(fitted, X, len(names))
         else:
@@ -162,9 +169,9 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
                     "share such as cv=0.2, or refit=True."
                 )
             # first of all, so that what is wrong with the data shows before the folds are trained
-            fitted = clone(self.estimator).fit(X, y, **fit_params) if self.refit else None
+            fitted = clone(self.estimator).fit(X, given, **fit_params) if self.refit else None
             parts = Parallel(n_jobs=self.n_jobs)(
-                delayed(_fit_and_predict)(clone(self.estimator), X, whole, fit_params, train, test, not self.refit)
+                delayed(_fit_and_predict)(clone(self.estimator), X, given, fit_params, train, test, not self.refit)
                 for train, test in splits
             )
             rows = np.concatenate([np.arange(n)[test] for _, test in splits])
@@ -240,6 +247,32 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         """
         return [tuple(self.label_names_[row > 0].tolist()) for row in self.predict(X)]
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Give the share of rows with all labels right (subset accuracy), as scikit-learn does.
+
+        Parameters
+        ----------
+        X : sequence of length n
+            What `estimator` takes.
+        y : array-like of shape (n, n_labels), or n label lists or sets
+            True labels; an entry that is unknown (NaN) is right either way.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row in the mean.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
+        """
+        check_is_fitted(self)
+        return exact_match(y, self.predict(X), self.label_names_, sample_weight)
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns of X, if `estimator` has counted them."""
+        check_is_fitted(self)
+        return int(self.estimator_.n_features_in_)
+
     def get_metadata_routing(self) -> Any:
         """Tell what is passed on to whom, for scikit-learn's metadata routing.
 
@@ -258,7 +291,7 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         """Give what the fit of the estimator and what the splitter gets."""
         from sklearn import get_config
 
-        if not get_config()["enable_metadata_routing"]:
+        if not params or not get_config()["enable_metadata_routing"]:
             return params, {}
         routed = process_routing(self, "fit", **params)
         return dict(routed.estimator.fit), dict(routed.splitter.split) if "splitter" in routed else {}
@@ -291,15 +324,15 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
 
 
 def _fit_and_predict(
-    estimator: Any, X: Any, y: NDArray[Any], fit_params: dict[str, Any], train: Any, test: Any, keep: bool
+    estimator: Any, X: Any, y: Any, fit_params: dict[str, Any], train: Any, test: Any, keep: bool
 ) -> tuple[NDArray[np.float64], Any]:
-    n = len(y)
+    n, n_labels = y.shape
     params = {
         name: _safe_indexing(value, train) if hasattr(value, "__len__") and _length(value) == n else value
         for name, value in fit_params.items()
     }
-    estimator.fit(_safe_indexing(X, train), y[train], **params)
-    return _probabilities(estimator, _safe_indexing(X, test), y.shape[1]), estimator if keep else None
+    estimator.fit(_safe_indexing(X, train), _safe_indexing(y, train), **params)
+    return _probabilities(estimator, _safe_indexing(X, test), n_labels), estimator if keep else None
 
 
 def _length(value: Any) -> int:
@@ -310,7 +343,7 @@ def _probabilities(estimator: Any, X: Any, n_labels: int) -> NDArray[np.float64]
     found = estimator.predict_proba(X)
     if n_labels == 1 and np.ndim(found) == 2 and np.shape(found)[1] == 2:
         found = [found]
-    proba = label_columns(found, getattr(estimator, "classes_", None))
+    proba = np.asarray(label_columns(found, getattr(estimator, "classes_", None)), np.float64)
     if proba.ndim != 2 or proba.shape[1] != n_labels:
         raise ValueError(
             f"predict_proba of {type(estimator).__name__} gave the shape {proba.shape} for {n_labels} labels; a "
@@ -322,11 +355,11 @@ def _probabilities(estimator: Any, X: Any, n_labels: int) -> NDArray[np.float64]
 def _reached(
     y: NDArray[np.float32], proba: NDArray[np.float64], thresholds: NDArray[np.float64], scoring: Any, weight: Any
 ) -> float:
-    decided = decide(proba, thresholds)
+    decided = proba >= thresholds
     if isinstance(scoring, str):
         return f1_score(y, decided, average=scoring.removeprefix("f1_"), sample_weight=weight)
     n_with = (y == 1).sum(axis=1) @ (np.ones(len(y)) if weight is None else weight)
-    right = ((y == 1) & (decided > 0)).sum(axis=1) @ (np.ones(len(y)) if weight is None else weight)
+    right = ((y == 1) & decided).sum(axis=1) @ (np.ones(len(y)) if weight is None else weight)
     return float(right / n_with) if n_with else 0.0
 
 

@@ -5,6 +5,7 @@ import joblib
 import numpy as np
 import pytest
 from conftest import make_corpus, tiny_classifier, tiny_lm
+from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
@@ -72,6 +73,38 @@ def test_with_workers_each_model_is_kept_once(tmp_path):
     np.testing.assert_array_equal(alone.predict_proba(TEXTS), search.predict_proba(TEXTS))
 
 
+class Counting(ULMFiTMultiLabelClassifier):
+    """Writes a line for every training that is really done, in whichever process."""
+
+    def fit(self, X, y, **params):
+        with pytest.MonkeyPatch.context() as patch:
+            real = sk_ulmfit.classifier.train_classifier
+
+            def counted(*args, **kwargs):
+                with open(f"{self.memory}.trainings", "a") as file:
+                    file.write("trained\n")
+                return real(*args, **kwargs)
+
+            patch.setattr(sk_ulmfit.classifier, "train_classifier", counted)
+            return super().fit(X, y, **params)
+
+
+def test_workers_waste_at_most_one_training(tmp_path):
+    clf = Counting(**tiny_classifier(max_epochs=1, memory=tmp_path / "memory").get_params(deep=False))
+    GridSearchCV(clf, {"threshold": [0.2, 0.3, 0.4, 0.5]}, scoring="f1_micro", cv=3, n_jobs=2).fit(TEXTS, Y)
+    assert len((tmp_path / "memory.trainings").read_text().splitlines()) in (4, 5)
+
+
+def test_threads_keep_the_models_of_their_seeds(tmp_path):
+    def fit(seed):
+        return tiny_classifier(memory=tmp_path, random_state=seed, max_epochs=2).fit(TEXTS, Y).predict_proba(TEXTS)
+
+    together = Parallel(n_jobs=3, backend="threading")(delayed(fit)(seed) for seed in range(3))
+    for seed, proba in enumerate(together):
+        alone = tiny_classifier(random_state=seed, max_epochs=2).fit(TEXTS, Y).predict_proba(TEXTS)
+        np.testing.assert_array_equal(proba, alone)
+
+
 def test_a_search_over_classifier_parameters_finetunes_once_per_fold(trained, tmp_path):
     clf = tiny_classifier(memory=tmp_path, max_epochs=1)
     GridSearchCV(clf, {"lr": [0.01, 0.02, 0.03]}, scoring="f1_micro", cv=KFold(2)).fit(TEXTS, Y)
@@ -95,7 +128,8 @@ def test_what_training_does_not_depend_on_finds_the_model(trained, tmp_path, cha
     clf = tiny_classifier(memory=str(tmp_path))
     clf.fit(TEXTS, Y)
     trained.clear()
-    clone(clf).set_params(**change).fit(np.array(TEXTS, object), Y.astype(float))
+    y = np.asfortranarray(Y.astype(float))
+    clone(clf).set_params(**change).fit(np.array(TEXTS, object), y, sample_weight=np.full(24, 3))
     assert trained == []
 
 
@@ -135,6 +169,10 @@ def test_other_data_train_anew(trained, tmp_path):
     assert fit(y=np.where(np.arange(len(Y))[:, None] == 0, np.nan, Y)) == ["train_classifier"]
     assert fit(y=LABELS) == ["train_classifier"]  # other names
     assert fit(sample_weight=np.arange(1, 25)) == ["train_classifier"]
+    assert fit(sample_weight=2 * np.arange(1, 25)) == []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sk_ulmfit.caching.__version__", "9.9")
+        assert fit() == both
 
 
 def test_the_content_of_a_language_model_counts_not_its_path(trained, tmp_path):
@@ -302,7 +340,12 @@ def test_anything_with_the_interface_of_a_memory_will_do(trained):
 
             return call
 
-    clf = tiny_classifier(memory=Dictionary())
+    clf = tiny_classifier(memory=Dictionary(), threshold="tune", validation_fraction=0.4)
     clf.fit(TEXTS, Y)
-    clf.fit(TEXTS, Y)
+    before, thresholds = clf.predict_proba(TEXTS), clf.thresholds_
+    memory = clf.memory
+    other = clone(clf).set_params(memory=memory, calibration="platt").fit(TEXTS, Y)
     assert len(trained) == 2
+    assert not np.allclose(other.predict_proba(TEXTS), before)
+    np.testing.assert_array_equal(clf.predict_proba(TEXTS), before)
+    np.testing.assert_array_equal(clf.thresholds_, thresholds)

@@ -129,5 +129,8 @@ def test_wrong_input():
         tiny_classifier(calibration="isotonic").fit(*make_corpus(10))
     with pytest.raises(ValueError, match=r"proba must have the shape of y, \(2, 1\); got \(2, 2\)"):
         fit_calibration([[0], [1]], np.full((2, 2), 0.5))
+    for wrong in (np.nan, 1.5):
+        with pytest.raises(ValueError, match="proba must hold probabilities from 0 to 1"):
+            fit_calibration([[0], [1]], np.full((2, 1), wrong))
     with pytest.raises(ValueError, match="method must be one of"):
         fit_calibration([[0], [1]], np.full((2, 1), 0.5), "isotonic")

@@ -114,6 +114,31 @@ def test_an_unknown_entry_is_as_a_label_that_does_not_exist(name):
     assert of(name, y[2:], scores[2:]) == pytest.approx(of(name, y[2:, :4], scores[2:, :4]))
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_text_or_label_of_which_nothing_is_known_is_as_one_that_is_not_there(name):
+    y, scores = draw(6)
+    wide, more = (
+        np.pad(y, ((0, 3), (0, 2)), constant_values=np.nan),
+        np.pad(scores, ((0, 3), (0, 2)), constant_values=0.9),
+    )
+    assert of(name, wide, more) == pytest.approx(of(name, y, scores))
+    assert of(name, y, scores) > 0
+
+
+def test_names_put_labels_where_they_belong():
+    import pandas as pd
+
+    lists, names = [["a"], ["c"], ["a", "c"], []], ["a", "b", "c"]
+    decided = np.array([[1, 0, 0], [0, 0, 1], [1, 0, 1], [0, 0, 0]])
+    frame = metrics.multilabel_report(lists, decided, label_names=names, as_frame=True)
+    assert frame["f1"].to_list()[:3] == [1, 0, 1]
+    turned = pd.DataFrame({"c": [0, 1, 1, 0], "a": [1, 0, 1, 0], "b": 0})
+    pd.testing.assert_frame_equal(metrics.multilabel_report(turned, decided, label_names=names, as_frame=True), frame)
+    assert metrics.exact_match(turned, decided, names) == metrics.exact_match(lists, decided, names) == 1
+    assert metrics.exact_match([["a"], ["c"], ["a", "z"], ["b"]], decided, names) == 0.5
+    assert metrics.exact_match([[1, np.nan, 0]] * 4, decided, names, sample_weight=[3, 1, 0, 0]) == 0.75
+
+
 def test_fewer_known_entries_than_k_are_all_there_is_to_judge():
     assert metrics.precision_at_k([[1, np.nan, np.nan]], [[0.1, 0.9, 0.8]], k=3) == 1.0
 
@@ -140,11 +165,11 @@ def test_report_has_the_figures_of_scikit_learn():
     assert frame.loc["c", "average precision"] == pytest.approx(
         sklearn.metrics.average_precision_score(y[:, 2], scores[:, 2])
     )
-    for average in ("micro", "macro", "weighted"):
+    for average in ("macro", "weighted"):
         assert frame.loc[f"{average} average", "average precision"] == pytest.approx(
             sklearn.metrics.average_precision_score(y, scores, average=average)
         )
-    assert np.isnan(frame.loc["samples average", "average precision"])
+    assert frame.loc[["micro average", "samples average"], "average precision"].isna().all()
     text = metrics.multilabel_report(y, decided, scores, label_names=names, digits=4)
     assert len({len(line) for line in text.splitlines()}) == 1
     assert [line.split()[0] for line in text.splitlines()[1:6]] == names
@@ -206,7 +231,19 @@ def test_a_column_of_one_class_is_read_by_the_classes():
         (lambda y, s: metrics.expected_calibration_error(y, s, average="samples"), "average must be one of"),
         (lambda y, s: metrics.f1_score(y, s > 0.5, average="weighted"), "average must be one of"),
         (lambda y, s: metrics.hamming_loss(y, s > 0.5, sample_weight=[1]), "sample_weight must be 1-D with 30"),
-        (lambda y, s: metrics.multilabel_report(y, s > 0.5, label_names=["a"]), "label_names must be 5 names"),
+        (
+            lambda y, s: metrics.multilabel_report(y, s > 0.5, label_names=["a"]),
+            "y has 5 columns, but there are 1 labels",
+        ),
+        (lambda y, s: metrics.multilabel_report([["a"]] * 30, s > 0.5), "label_names must be given with label lists"),
+        (lambda y, s: metrics.multilabel_report([["z"]] * 30, s > 0.5, label_names="abcde"), "unknown label 'z'"),
+        (lambda y, s: metrics.multilabel_report(y, s), "decisions, 0 and 1 only; pass what predict gives"),
+        (lambda y, s: metrics.f1_score(y, s), "decisions, 0 and 1 only"),
+        (lambda y, s: metrics.f1_score(y, [["a"], ["a", "b"]] * 15), "not lists of labels"),
+        (lambda y, s: metrics.f1_score(y, [["a"] * 5] * 30), "Predictions must be numbers"),
+        (lambda y, s: metrics.r_precision([["a"]] * 30, s), "got label lists"),
+        (lambda y, s: metrics.exact_match([["a"]], s > 0.5, "abcde"), "y_true has 1 rows, the predictions have 30"),
+        (lambda y, s: metrics.multilabel_scorer("f1_micro", k=3), "f1_micro has no option 'k'; it has none"),
         (lambda y, s: metrics.multilabel_scorer("accuracy"), "metric must be one of 'precision_at_k'"),
     ],
 )
@@ -215,9 +252,7 @@ def test_wrong_input(call, message):
         call(*draw(0))
 
 
-@pytest.mark.parametrize(
-    "name", ["precision_at_k", "r_precision", "ndcg_at_k", "mean_average_precision", "hamming_loss"]
-)
+@pytest.mark.parametrize("name", ALL)
 def test_what_cannot_be_judged_is_nan_with_a_warning(name):
     with pytest.warns(UndefinedMetricWarning, match="undefined"):
         assert np.isnan(of(name, np.full((2, 5), np.nan), np.full((2, 5), 0.5)))

@@ -2,9 +2,11 @@ import warnings
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from conftest import make_corpus, tiny_classifier, tiny_lm
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import make_multilabel_classification
 from sklearn.ensemble import RandomForestClassifier
@@ -23,9 +25,10 @@ from sk_ulmfit import MultiLabelStratifiedKFold, MultiLabelThresholdTuner
 from sk_ulmfit.thresholds import tune_thresholds
 
 X, Y = make_multilabel_classification(400, n_classes=6, n_labels=1, random_state=0)
+X = X / X.max()
 TRAIN, TEST = slice(0, 200), slice(200, 400)
 CAUTIOUS = LogisticRegression(C=1e-3)  # its probabilities are near the base rates
-LINEAR = OneVsRestClassifier(LogisticRegression())
+LINEAR = OneVsRestClassifier(LogisticRegression(C=100))
 
 
 class Counted(ClassifierMixin, BaseEstimator):
@@ -92,12 +95,12 @@ def test_what_it_optimises_is_what_it_reaches():
 
 
 def test_it_trains_once_per_fold_and_once_on_everything(counted):
-    MultiLabelThresholdTuner(counted, cv=5).fit(X / X.max(), Y[:, :3])
+    MultiLabelThresholdTuner(counted, cv=5).fit(X, Y[:, :3])
     assert sorted(len(given[0]) for given in counted.trainings) == [320] * 5 + [400]
 
 
 def test_a_single_split_without_refit_and_a_fitted_classifier(counted):
-    scores = X / X.max()
+    scores = X
     tuner = MultiLabelThresholdTuner(counted, cv=0.25, refit=False, random_state=0).fit(scores, Y[:, :3])
     assert [len(given[0]) for given in counted.trainings] == [300]
     assert tuner.estimator_ is not counted
@@ -118,12 +121,17 @@ def test_what_comes_with_the_rows_is_divided_among_the_folds(counted):
 
 
 def test_weights_count_in_the_choice(counted):
-    scores, y = (X / X.max())[:60], Y[:60, :3]
+    scores, y = X[:60], Y[:60, :3]
     weight = np.random.default_rng(0).integers(0, 3, 60)
     cv = [(np.arange(60), np.arange(60))]
     found = MultiLabelThresholdTuner(counted, cv=cv).fit(scores, y, sample_weight=weight).best_thresholds_
     np.testing.assert_allclose(found, tune_thresholds(y, scores[:, :3], sample_weight=weight))
     assert np.abs(found - tune_thresholds(y, scores[:, :3])).max() > 1e-3
+
+
+def test_metadata_routing_without_metadata():
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert MultiLabelThresholdTuner(LINEAR, cv=2).fit(X, Y).predict(X).shape == Y.shape
 
 
 def test_metadata_routing():
@@ -143,7 +151,11 @@ def test_the_classifier_of_this_package_with_label_lists_and_unknown_entries():
     clf = tiny_classifier(language_model=tiny_lm(max_epochs=0), max_epochs=2)
     tuner = MultiLabelThresholdTuner(clf, cv=2, random_state=0).fit(texts, labels)
     assert list(tuner.label_names_) == ["billing", "delivery", "technical"]
-    assert tuner.estimator_.label_names_.tolist() == ["billing", "delivery", "technical"]
+    right = [set(a) == set(b) for a, b in zip(labels, tuner.predict_labels(texts), strict=True)]
+    assert tuner.score(texts, labels) == pytest.approx(np.mean(right))
+    frame = pd.DataFrame({"late": [len(row) > 1 for row in labels], "all": [i % 3 == 0 for i in range(40)]}).astype(int)
+    named = MultiLabelThresholdTuner(clone(clf).set_params(pos_weight={"late": 2.0}), cv=2).fit(texts, frame)
+    assert named.estimator_.label_names_.tolist() == ["late", "all"]
     assert set(sum(tuner.predict_labels(texts), ())) <= {"billing", "delivery", "technical"}
     y = MultiLabelBinarizer().fit_transform(labels).astype(float)
     y[::4, 0] = np.nan
@@ -189,13 +201,34 @@ def test_a_label_that_a_fold_lacks():
     assert tuner.predict_proba(X).shape == (400, 2)
 
 
+@pytest.mark.parametrize("form", ["lists", "sparse"])
+def test_forms_of_labels_that_scikit_learn_does_not_take(form):
+    y = [np.flatnonzero(row).tolist() for row in Y] if form == "lists" else sparse.csr_matrix(Y)
+    forest = RandomForestClassifier(10, random_state=0)
+    tuner = MultiLabelThresholdTuner(forest, cv=2, random_state=0).fit(X, y)
+    expected = MultiLabelThresholdTuner(forest, cv=2, random_state=0).fit(X, Y)
+    np.testing.assert_array_equal(tuner.best_thresholds_, expected.best_thresholds_)
+    assert tuner.n_features_in_ == 20
+
+
+def test_prefit_labels_are_put_where_the_classifier_has_them(fitted):
+    texts, labels = make_corpus(40, seed=3)
+    some = [i for i, row in enumerate(labels) if "billing" not in row]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuner = MultiLabelThresholdTuner(fitted, cv="prefit").fit([texts[i] for i in some], [labels[i] for i in some])
+    assert tuner.label_names_.tolist() == fitted.label_names_.tolist() == ["billing", "delivery", "technical"]
+    with pytest.raises(ValueError, match="y has the unknown label 'zebra'"):
+        MultiLabelThresholdTuner(fitted, cv="prefit").fit(texts, [["zebra"]] * 40)
+
+
 def test_one_label_in_a_column():
     tuner = MultiLabelThresholdTuner(OneVsRestClassifier(LogisticRegression()), cv=2).fit(X, Y[:, :1])
     assert tuner.predict(X).shape == (400, 1)
 
 
 def test_an_interrupted_fit_leaves_it_as_it_was(counted, monkeypatch):
-    tuner = MultiLabelThresholdTuner(counted, cv=2).fit(X / X.max(), Y[:, :3])
+    tuner = MultiLabelThresholdTuner(counted, cv=2).fit(X, Y[:, :3])
     before = tuner.best_thresholds_
 
     def interrupt(*args, **kwargs):
@@ -214,7 +247,8 @@ def test_an_interrupted_fit_leaves_it_as_it_was(counted, monkeypatch):
         ({"scoring": "accuracy"}, "scoring must be one of 'f1_macro'"),
         ({"scoring": 1.5}, "scoring, as a precision, must be a number from 0 to 1"),
         ({"thresholds": [0.5, 2]}, "thresholds must be numbers between 0 and 1"),
-        ({"thresholds": 1}, "thresholds must be an integer at least 2"),
+        ({"thresholds": 1}, "thresholds must be an integer from 2 to 10000"),
+        ({"thresholds": np.linspace(0, 1, 20_000)}, "at most 10000 numbers, got 20000"),
         ({"cv": 1.5}, "cv, as a share, must be a number between 0 and 1"),
         ({"cv": "fit"}, "cv must be a number of folds, a share, 'prefit'"),
         ({"cv": 3, "refit": False}, "refit=False needs a single split"),
