@@ -157,7 +157,8 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
             params["sample_weight"] = sample_weight
         fit_params, split_params = self._routed(params)
         whole = indicator if np.isnan(indicator).any() else indicator.astype(np.int64)
-        given = y if hasattr(y, "columns") else whole  # a DataFrame has names that the estimator may want
+        is_frame = hasattr(y, "columns") and hasattr(y, "shape")
+        given = y if is_frame else whole  # a DataFrame has names that the estimator may want
         if prefit:
             fitted, rows = self.estimator, np.arange(n)
             proba = _probabilities(fitted, X, len(names))

@@ -22,6 +22,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.svm import LinearSVC
 
 from sk_ulmfit import MultiLabelStratifiedKFold, MultiLabelThresholdTuner
+from sk_ulmfit.datasets import load_support_messages
 from sk_ulmfit.thresholds import tune_thresholds
 
 X, Y = make_multilabel_classification(400, n_classes=6, n_labels=1, random_state=0)
@@ -209,6 +210,13 @@ def test_forms_of_labels_that_scikit_learn_does_not_take(form):
     expected = MultiLabelThresholdTuner(forest, cv=2, random_state=0).fit(X, Y)
     np.testing.assert_array_equal(tuner.best_thresholds_, expected.best_thresholds_)
     assert tuner.n_features_in_ == 20
+
+
+def test_labels_of_a_table_of_this_package():
+    table = load_support_messages("train")
+    pipe = make_pipeline(TfidfVectorizer(), OneVsRestClassifier(LogisticRegression()))
+    tuner = MultiLabelThresholdTuner(pipe, cv=2, random_state=0).fit(table.texts, table.named_indicator())
+    assert tuner.label_names_.tolist() == table.label_names
 
 
 def test_prefit_labels_are_put_where_the_classifier_has_them(fitted):
