@@ -198,6 +198,7 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         }
         if self.store_cv_results:
             results["cv_results_"] = _curves(indicator[rows], proba, candidates, self.scoring, row_weight)
+        self.__dict__.pop("cv_results_", None)
         self.__dict__.update(results)
         return self
 
