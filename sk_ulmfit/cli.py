@@ -127,10 +127,9 @@ def predict(options: argparse.Namespace) -> None:
     out = _check_output(options.out, options.file, options.force)
     clf = ULMFiTMultiLabelClassifier.load(options.model, device=options.device)
     _set_threshold(clf, options.threshold)
-    thresholds = clf.thresholds_  # a wrong one shows before the work is done
     table = load_table(options.file, text=_text_columns(clf, options))
     proba = clf.predict_proba(table.texts)
-    chosen = decide(proba, thresholds, top_k=clf.top_k, at_least_one=clf.at_least_one)
+    chosen = decide(proba, clf.thresholds_, top_k=clf.top_k, at_least_one=clf.at_least_one)
     names = [str(name) for name in clf.label_names_]
     delimiter = options.delimiter or clf.metadata_.get("delimiter") or ";"
     added = [PREDICTED, *(PROBABILITY + name for name in names)]
@@ -222,7 +221,7 @@ def _text_columns(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) 
 
 def _set_threshold(clf: ULMFiTMultiLabelClassifier, threshold: float | None) -> None:
     if threshold is not None:
-        clf.set_params(threshold=threshold, top_k=None)  # asked for on the command line, it decides
+        clf.set_thresholds(threshold).set_params(top_k=None)  # asked for on the command line, it decides
 
 
 def _check_output(out: Path, source: Path, force: bool) -> Path:
