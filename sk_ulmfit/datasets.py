@@ -1,11 +1,11 @@
-"""Tables of labelled texts, and the small data set that comes with the package."""
+"""Texts and labels from tables and folders, and the small data set that comes with the package."""
 
 from __future__ import annotations
 
-import csv
+import json
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,27 +14,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit._validation import check_choice
+from sk_ulmfit.tables import Row, is_blank, open_table, write_table
 from sk_ulmfit.text import join_fields
 
-_YES, _NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no", ""}
+__all__ = ["NamedIndicator", "TextTable", "load_folders", "load_support_messages", "load_table", "write_table"]
+
+BLANKS = ("absent", "unknown")
+_YES, _NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 
 
 @dataclass
 class NamedIndicator:
-    """A 0/1 matrix with column names, which `fit` takes like a DataFrame.
+    """A matrix of labels with column names, which `fit` takes like a DataFrame.
 
     Parameters
     ----------
     columns : list of str
         Label names.
-    values : ndarray of int64, shape (n, L)
-        0 and 1.
+    values : ndarray, shape (n, L)
+        0 and 1, NaN where unknown.
     """
 
     columns: list[str]
-    values: NDArray[np.int64]
+    values: NDArray[Any]
 
-    def to_numpy(self) -> NDArray[np.int64]:
+    def to_numpy(self) -> NDArray[Any]:
         """Give the matrix."""
         return self.values
 
@@ -52,19 +57,22 @@ class TextTable:
     label_names : list of str
         All labels, those of the columns asked for or those that occur.
     columns : list of str
-        Names of all columns of the file.
+        Names of all columns of the table.
     rows : list of dict
-        All cells of the file, by column.
+        All cells of the table, by column.
+    unknown : list of list of str, or None
+        Labels that are not annotated in each row; None if all are.
     """
 
     texts: list[str]
     labels: list[list[str]] | None
     label_names: list[str]
     columns: list[str]
-    rows: list[dict[str, str]]
+    rows: list[Row]
+    unknown: list[list[str]] | None = None
 
-    def indicator(self, label_names: Sequence[str] | None = None) -> NDArray[np.int64]:
-        """Give the labels as a 0/1 matrix.
+    def indicator(self, label_names: Sequence[str] | None = None) -> NDArray[Any]:
+        """Give the labels as a matrix.
 
         Parameters
         ----------
@@ -73,42 +81,50 @@ class TextTable:
 
         Returns
         -------
-        ndarray of int64, shape (n, L)
-            1 where the row has the label.
+        ndarray of int64, or of float32 if some entries are unknown, shape (n, L)
+            1 where the row has the label, NaN where that is unknown.
         """
         column = {name: i for i, name in enumerate(self.label_names if label_names is None else label_names)}
-        y = np.zeros((len(self.texts), len(column)), np.int64)
-        for i, labels in enumerate(self.labels or []):
-            y[i, [column[label] for label in labels if label in column]] = 1
+        y = np.zeros((len(self.texts), len(column)), np.int64 if self.unknown is None else np.float32)
+        for marks, value in ((self.labels, 1), (self.unknown, np.nan)):
+            for i, labels in enumerate(marks or []):
+                y[i, [column[label] for label in labels if label in column]] = value
         return y
 
     def named_indicator(self) -> NamedIndicator:
-        """Give the labels as a 0/1 matrix that knows their names."""
+        """Give the labels as a matrix that knows their names."""
         return NamedIndicator(self.label_names, self.indicator())
 
 
 def load_table(
-    path: str | os.PathLike[str],
+    source: Any,
     *,
     text: str | Sequence[str],
     labels: str | Sequence[str] | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
     delimiter: str = ";",
+    blank: str = "absent",
 ) -> TextTable:
-    """Read texts and labels from a CSV or TSV file with a header line.
+    """Read texts and labels from a table.
 
     Parameters
     ----------
-    path : path-like
-        UTF-8 file; tab-separated if it ends in ``.tsv``, else comma-separated. An empty cell is an empty text.
+    source : path-like or DataFrame
+        A CSV file with a header line, a TSV file (``.tsv``), JSON lines (``.jsonl``: one object a line), each UTF-8 and
+        plain or compressed (``.gz``, ``.xz``), a Parquet file (``.parquet``), or a DataFrame of pandas or polars. An
+        empty cell is an empty text.
     text : str or sequence of str
-        Column or columns with the text.
+        Column or columns with the text. Several are joined with field marks, in this order; keep it for prediction.
     labels : str or sequence of str, default=None
-        Columns with 0 or 1 (also true and false, yes and no; an empty cell is 0), one per label.
-    label_column : str, default=None
-        Instead of `labels`: one column with the labels of each row.
+        Columns with 0 or 1 (also true and false, yes and no), one per label.
+    label_column : str or sequence of str, default=None
+        Instead of `labels`: the column with the names of a row's labels, separated by `delimiter`, or as a list
+        (JSON in a cell of a text file); or several columns with one name, or none, in each.
     delimiter : str, default=";"
-        What separates the labels in `label_column` (not the cells of the file).
+        What separates the names in `label_column` (not the cells of the file).
+    blank : {"absent", "unknown"}, default="absent"
+        What an empty label cell (NaN, null) means: that the row does not have the label, or that nobody has looked. In
+        `label_column`, a row all of whose cells are empty is then unknown throughout.
 
     Returns
     -------
@@ -118,117 +134,213 @@ def load_table(
     Raises
     ------
     ValueError
-        If the file cannot be read, a column is missing, or a cell is not valid; the message names the line.
+        If the table cannot be read, a column is missing, or a cell is not valid; the message names the line.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sk_ulmfit.datasets import load_table
+    >>> frame = pd.DataFrame({"body": ["Where is it?", "Hello"], "Label 1": ["late", None], "Label 2": ["lost", None]})
+    >>> load_table(frame, text="body", label_column=["Label 1", "Label 2"]).labels
+    [['late', 'lost'], []]
     """
-    path = Path(path)
-    columns, rows, lines = _read_csv(path)
-    text_columns = [text] if isinstance(text, str) else list(text)
-    labels = [labels] if isinstance(labels, str) else labels
-    if labels and label_column:
+    check_choice("blank", blank, BLANKS)
+    text_columns, name_columns = _as_list(text), _as_list(label_column)
+    indicator_columns = _as_list(labels)
+    if indicator_columns and name_columns:
         raise ValueError("Give labels or label_column, not both.")
-    for names in (text_columns, list(labels or [])):
+    if name_columns and not delimiter:
+        raise ValueError("delimiter must not be empty; pass what separates the labels, such as ';'.")
+    reader = open_table(source)
+    for names in (text_columns, indicator_columns, name_columns):
         if len(set(names)) < len(names):
             raise ValueError(f"Columns {', '.join(map(repr, names))}: each may be named only once.")
-    for name in [*text_columns, *(labels or []), *([label_column] if label_column else [])]:
-        if name not in columns:
-            hint = "" if len(columns) > 1 else " In this file cells are separated by commas (in .tsv files by tabs)."
-            raise ValueError(f"{path} has no column {name!r}. Its columns are {', '.join(map(repr, columns))}.{hint}")
-    table = TextTable(
-        [
-            row[text_columns[0]] if len(text_columns) == 1 else join_fields([row[c] for c in text_columns])
-            for row in rows
-        ],
-        None,
-        [],
-        columns,
+        for name in names:
+            if name not in reader.columns:
+                hint = (
+                    ""
+                    if len(reader.columns) > 1
+                    else " In this file cells are separated by commas (in .tsv files by tabs)."
+                )
+                shown = ", ".join(map(repr, reader.columns))
+                raise ValueError(f"{reader.name} has no column {name!r}. Its columns are {shown}.{hint}")
+    texts: list[str] = []
+    rows: list[Row] = []
+    found: list[list[str]] = []
+    unknown: list[list[str]] = []
+    blank_rows: list[int] = []
+    for place, row in reader.rows:
+        where = f"{reader.name}, {place}"
+        texts.append(_text(row, text_columns, where))
+        rows.append(row)
+        if indicator_columns:
+            said = {name: _yes(row.get(name), f"{where}: column {name!r}") for name in indicator_columns}
+            found.append([name for name, yes in said.items() if yes])
+            unknown.append([name for name, yes in said.items() if yes is None])
+        elif name_columns:
+            names = [
+                name
+                for column in name_columns
+                for name in _names(row.get(column), delimiter, f"{where}: column {column!r}")
+            ]
+            found.append(sorted(set(names)))
+            if all(is_blank(row.get(column)) for column in name_columns):
+                blank_rows.append(len(rows) - 1)
+    if not rows:
+        raise ValueError(f"{reader.name} has no rows; a header line and at least one row were expected.")
+    label_names = indicator_columns or sorted({name for names in found for name in names})
+    if name_columns:
+        _warn_of_other_delimiter(reader.name, label_names, delimiter)
+        unknown = [label_names if i in set(blank_rows) else [] for i in range(len(rows))] if blank_rows else []
+    return TextTable(
+        texts,
+        found if indicator_columns or name_columns else None,
+        label_names,
+        reader.columns,
         rows,
+        unknown if blank == "unknown" and any(unknown) else None,
     )
-    if label_column:
-        if not delimiter:
-            raise ValueError("delimiter must not be empty; pass what separates the labels, such as ';'.")
-        split = ([part.strip() for part in row[label_column].split(delimiter)] for row in rows)
-        table.labels = [sorted({part for part in parts if part}) for parts in split]
-        table.label_names = sorted({label for found in table.labels for label in found})
-        odd = next(((name, mark) for name in table.label_names for mark in ";|\t" if mark in name), None)
-        if odd:
-            warnings.warn(
-                f"{path}: label {odd[0]!r} holds {odd[1]!r}; is that the delimiter, and not {delimiter!r}?",
-                UserWarning,
-                stacklevel=2,
-            )
-    elif labels:
-        table.label_names = list(labels)
-        table.labels = [
-            [name for name in labels if _is_yes(row[name], path, line, name)]
-            for row, line in zip(rows, lines, strict=True)
-        ]
-    return table
 
 
-def _is_yes(cell: str, path: Path, line: int, column: str) -> bool:
-    value = cell.strip().lower()
+def load_folders(folder: str | os.PathLike[str], *, labels_file: str | os.PathLike[str] | None = None) -> TextTable:
+    """Read one text per file.
+
+    Parameters
+    ----------
+    folder : path-like
+        Folder with a folder for each label, which holds the UTF-8 text files (``*.txt``) that have it; a file that lies
+        in several of them, under the same path below each, has several labels. With `labels_file`: a folder of texts.
+    labels_file : path-like, default=None
+        Table (see `load_table`) whose first column is the path of a file, relative to `folder`, and whose other columns
+        hold its labels: one name, or none, in each. Files that it does not list have no label.
+
+    Returns
+    -------
+    TextTable
+        One row per file, in the order of their paths; "file" is the path.
+
+    Raises
+    ------
+    ValueError
+        If there is no text file, one is not UTF-8, a listed one is missing, or files of the same path differ.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from sk_ulmfit.datasets import load_folders
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for label in ("late", "lost"):
+    ...     (folder / label).mkdir()
+    ...     _ = (folder / label / "1.txt").write_text("Where is it?")
+    >>> load_folders(folder).labels
+    [['late', 'lost']]
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ValueError(f"There is no folder {root}.")
+    texts: dict[str, str] = {}
+    labels: dict[str, set[str]] = {}
+    if labels_file is None:
+        classes = sorted(path for path in root.iterdir() if path.is_dir())
+        for class_folder in classes:
+            for file in sorted(class_folder.rglob("*.txt")):
+                name, text = file.relative_to(class_folder).as_posix(), _read_text(file)
+                if texts.setdefault(name, text) != text:
+                    raise ValueError(
+                        f"{file} differs from the file {name} of another label. A text with several labels has the "
+                        "same content everywhere; give different texts different names."
+                    )
+                labels.setdefault(name, set()).add(class_folder.name)
+        label_names = sorted(path.name for path in classes)
+    else:
+        texts = {file.relative_to(root).as_posix(): _read_text(file) for file in sorted(root.rglob("*.txt"))}
+        reader = open_table(labels_file)
+        first, *others = reader.columns or [""]
+        for place, row in reader.rows:
+            name = str(row.get(first)).strip()
+            if name not in texts:
+                raise ValueError(f"{reader.name}, {place}: there is no text file {name!r} in {root}.")
+            where = f"{reader.name}, {place}"
+            found = {
+                label for column in others for label in _names(row.get(column), ";", f"{where}: column {column!r}")
+            }
+            labels.setdefault(name, set()).update(found)
+        label_names = sorted({label for found in labels.values() for label in found})
+    if not texts:
+        below = "" if labels_file is not None else " in folders named after labels"
+        raise ValueError(f"{root} has no text files (*.txt){below}.")
+    names = sorted(texts)
+    return TextTable(
+        [texts[name] for name in names],
+        [sorted(labels.get(name, ())) for name in names],
+        label_names,
+        ["file"],
+        [{"file": name} for name in names],
+    )
+
+
+def _as_list(names: str | Sequence[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else list(names or [])
+
+
+def _text(row: Row, columns: Sequence[str], where: str) -> str:
+    fields = []
+    for column in columns:
+        cell = row.get(column)
+        if not isinstance(cell, str) and not is_blank(cell):
+            raise ValueError(f"{where}: column {column!r} holds {cell!r} of type {type(cell).__name__}, not text.")
+        fields.append(cell if isinstance(cell, str) else "")
+    return fields[0] if len(fields) == 1 else join_fields(fields)
+
+
+def _yes(cell: Any, where: str) -> bool | None:
+    """Read a cell of 0 or 1; None if it is empty."""
+    if is_blank(cell):
+        return None
+    value = str(cell).strip().lower()
     if value not in _YES and value not in _NO:
         raise ValueError(
-            f"{path}, line {line}: column {column!r} holds {cell!r}; a label column holds 0 or 1. "
+            f"{where} holds {cell!r}; a label column holds 0 or 1. "
             "If it holds label names, pass it as the label column instead."
         )
     return value in _YES
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]], list[int]]:
-    if not path.is_file():
-        raise ValueError(f"There is no file {path}.")
-    csv.field_size_limit(2**31 - 1)
-    rows, lines = [], []
+def _names(cell: Any, delimiter: str, where: str) -> Iterator[str]:
+    """Read a cell of label names."""
+    if isinstance(cell, str) and cell.lstrip().startswith("["):
+        try:
+            cell = json.loads(cell)
+        except ValueError as error:
+            raise ValueError(f"{where} holds {cell!r}, which begins like a JSON list but is none ({error}).") from None
+    if isinstance(cell, (list, tuple, set, frozenset, np.ndarray)) or hasattr(cell, "to_list"):
+        parts = list(cell)
+    elif is_blank(cell):
+        parts = []
+    else:
+        parts = cell.split(delimiter) if isinstance(cell, str) else [cell]
+    for part in parts:
+        if not isinstance(part, (str, int, np.integer)) or isinstance(part, bool):
+            raise ValueError(f"{where} holds the label {part!r} of type {type(part).__name__}; names are text.")
+        if name := str(part).strip():
+            yield name
+
+
+def _warn_of_other_delimiter(source: str, label_names: Sequence[str], delimiter: str) -> None:
+    odd = next(((name, mark) for name in label_names for mark in ";|\t" if mark in name), None)
+    if odd:
+        warnings.warn(
+            f"{source}: label {odd[0]!r} holds {odd[1]!r}; is that the delimiter, and not {delimiter!r}?",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _read_text(file: Path) -> str:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-            columns = next(reader, [])
-            for cells in reader:
-                if not cells:
-                    continue
-                if len(cells) != len(columns):
-                    raise ValueError(
-                        f"{path}, line {reader.line_num}: {len(cells)} cells where the header has {len(columns)}; "
-                        "put texts that hold commas into double quotes."
-                    )
-                rows.append(dict(zip(columns, cells, strict=True)))
-                lines.append(reader.line_num)
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}.") from None
-    if not rows:
-        raise ValueError(f"{path} has no rows; a header line and at least one row were expected.")
-    if len(set(columns)) < len(columns):
-        raise ValueError(f"{path} has columns of the same name: {', '.join(map(repr, columns))}. Rename them.")
-    return columns, rows, lines
-
-
-def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Write a CSV or TSV file, completely or not at all.
-
-    Parameters
-    ----------
-    path : path-like
-        File to write; tab-separated if it ends in ``.tsv``.
-    columns : sequence of str
-        Header.
-    rows : iterable of dict
-        Cells by column.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(
-                file, columns, delimiter="\t" if path.suffix == ".tsv" else ",", lineterminator="\n"
-            )
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise ValueError(f"{file} is not UTF-8 text; save it as UTF-8.") from None
 
 
 def load_support_messages(part: str = "train") -> TextTable:

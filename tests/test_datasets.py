@@ -1,0 +1,160 @@
+"""The same texts and labels from every form in which people have them."""
+
+import gzip
+import json
+import lzma
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from sk_ulmfit.datasets import load_folders, load_table
+from sk_ulmfit.tables import open_table, write_table
+
+SUBJECTS = ["Late", "Zwei, drei", ""]
+BODIES = ['My "hub" is late,\nhelp', "grün", "hello"]
+LABELS = [["late", "technical"], ["technical"], []]
+NAMES = ["late", "technical"]
+JOINED = load_table(pd.DataFrame({"s": SUBJECTS, "b": BODIES}), text=["s", "b"]).texts
+
+
+def frame(form):
+    cells = {"subject": SUBJECTS, "body": BODIES}
+    if form == "columns of 0 and 1":
+        cells |= {name: [int(name in row) for row in LABELS] for name in NAMES}
+    elif form == "columns of names":
+        cells |= {f"Label {i + 1}": [(row + [None] * 12)[i] for row in LABELS] for i in range(12)}
+    elif form == "delimited":
+        cells["labels"] = ["; ".join(row) for row in LABELS]
+    else:
+        cells["labels"] = [json.dumps(row) for row in LABELS]
+    return pd.DataFrame(cells)
+
+
+ASK = {
+    "columns of 0 and 1": {"labels": NAMES},
+    "columns of names": {"label_column": [f"Label {i + 1}" for i in range(12)]},
+    "delimited": {"label_column": "labels"},
+    "JSON lists": {"label_column": "labels"},
+}
+
+
+def written(table, path):
+    if path.suffix in (".gz", ".xz"):
+        plain = written(table, path.with_suffix(""))
+        opener = gzip.open if path.suffix == ".gz" else lzma.open
+        with opener(path, "wb") as file:
+            file.write(plain.read_bytes())
+    elif path.suffix == ".jsonl":
+        table.to_json(path, orient="records", lines=True, force_ascii=False)
+    elif path.suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("form", ASK)
+@pytest.mark.parametrize(
+    "kind", ["pandas", "polars", "t.csv", "t.tsv", "t.jsonl", "t.parquet", "t.csv.gz", "t.jsonl.xz"]
+)
+def test_every_form_gives_the_same(tmp_path, form, kind):
+    table = frame(form)
+    source = (
+        {
+            "pandas": table,
+            "polars": pl.DataFrame({c: [None if v is np.nan else v for v in table[c].tolist()] for c in table}),
+        }.get(kind)
+        if "." not in kind
+        else written(table, tmp_path / kind)
+    )
+    found = load_table(source, text=["subject", "body"], **ASK[form])
+    assert found.texts == JOINED
+    assert found.labels == LABELS
+    assert found.label_names == NAMES
+    assert found.indicator().tolist() == [[1, 1], [0, 1], [0, 0]]
+    assert [row["body"] for row in found.rows] == BODIES
+
+
+def test_lists_in_cells():
+    lists = pd.DataFrame({"body": BODIES, "labels": [row or None for row in LABELS]})
+    assert load_table(lists, text="body", label_column="labels").labels == LABELS
+    assert (
+        load_table(pl.DataFrame({"body": BODIES, "labels": LABELS}), text="body", label_column="labels").labels
+        == LABELS
+    )
+
+
+def test_blanks_are_absent_or_unknown():
+    cells = pd.DataFrame({"body": BODIES, "a": [1, np.nan, 0], "b": ["yes", "", None]})
+    absent = load_table(cells, text="body", labels=["a", "b"])
+    assert absent.indicator().tolist() == [[1, 1], [0, 0], [0, 0]]
+    unknown = load_table(cells, text="body", labels=["a", "b"], blank="unknown")
+    np.testing.assert_array_equal(unknown.indicator(), [[1, 1], [np.nan, np.nan], [0, np.nan]])
+    np.testing.assert_array_equal(unknown.indicator(["b", "z"]), [[1, 0], [np.nan, 0], [np.nan, 0]])
+    names = load_table(frame("columns of names"), text="body", **ASK["columns of names"], blank="unknown")
+    np.testing.assert_array_equal(names.indicator(), [[1, 1], [0, 1], [np.nan, np.nan]])
+    full = load_table(cells[:1], text="body", labels=["a", "b"], blank="unknown")
+    assert full.indicator().dtype == np.int64
+
+
+def test_folders(tmp_path):
+    for label, name, text in [
+        ("late", "1.txt", "x"),
+        ("lost", "1.txt", "x"),
+        ("lost", "sub/2.txt", "y"),
+        ("new", "3.md", "z"),
+    ]:
+        file = tmp_path / "by label" / label / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    found = load_folders(tmp_path / "by label")
+    assert (found.texts, found.labels) == (["x", "y"], [["late", "lost"], ["lost"]])
+    assert found.label_names == ["late", "lost", "new"]
+    assert [row["file"] for row in found.rows] == ["1.txt", "sub/2.txt"]
+    (tmp_path / "by label" / "late" / "1.txt").write_text("other")
+    with pytest.raises(ValueError, match=r"differs from the file 1\.txt of another label"):
+        load_folders(tmp_path / "by label")
+
+
+def test_a_folder_with_a_list_of_labels(tmp_path):
+    for name in ("1.txt", "2.txt"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "labels.csv").write_text("file,a,b\n1.txt,late,lost\n")
+    found = load_folders(tmp_path, labels_file=tmp_path / "labels.csv")
+    assert (found.texts, found.labels) == (["1.txt", "2.txt"], [["late", "lost"], []])
+    (tmp_path / "labels.csv").write_text("file,a\n9.txt,late\n")
+    with pytest.raises(ValueError, match=r"labels.csv, line 2: there is no text file '9.txt'"):
+        load_folders(tmp_path, labels_file=tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.jsonl", '{"text": "a"}\n[1]\n', r"t.jsonl, line 2: a list, where one object a line is expected"),
+        ("t.jsonl", '{"text": "a"}\n{"text"\n', r"t.jsonl, line 2: not JSON"),
+        ("t.jsonl", '{"text": 3}\n', r"line 1: column 'text' holds 3 of type int, not text"),
+        ("t.jsonl", "", "has no rows"),
+        ("t.csv.gz", "not gzip", "cannot be read"),
+        ("t.csv", "text,l\na,[1\n", r"line 2: column 'l' holds '\[1', which begins like a JSON list"),
+        ("t.csv", 'text,l\na,"[1.5]"\n', r"holds the label 1.5 of type float"),
+        ("t.parquet", "nothing", "Parquet"),
+    ],
+)
+def test_broken_files_get_one_clear_line(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_table(tmp_path / name, text="text", label_column="l" if "text,l" in content else None)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.csv.gz", "t.jsonl.xz"])
+def test_what_is_written_can_be_read(tmp_path, name):
+    rows = [{"text": text, "n": str(i)} for i, text in enumerate(BODIES)]
+    write_table(tmp_path / name, ["text", "n"], iter(rows))
+    reader = open_table(tmp_path / name)
+    assert reader.columns == ["text", "n"]
+    assert [row for _, row in reader.rows] == rows
+    assert [path.name for path in tmp_path.iterdir()] == [name]
