@@ -10,20 +10,22 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit.streams import StreamedTexts
 
-def check_texts(X: Any, name: str = "X") -> list[str]:
+
+def check_texts(X: Any, name: str = "X") -> Any:
     """Check raw texts and give them as a list.
 
     Parameters
     ----------
-    X : sequence of str
-        List, tuple, 1-D array, or pandas or polars Series.
+    X : sequence of str or StreamedTexts
+        List, tuple, 1-D array, or pandas or polars Series; or texts that stay where they are.
     name : str, default="X"
         What to call it in errors.
 
     Returns
     -------
-    list of str
+    list of str, or StreamedTexts
         The texts.
 
     Raises
@@ -31,6 +33,8 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
     ValueError
         If `X` is a single string, not one-dimensional, empty, or holds anything but strings.
     """
+    if isinstance(X, StreamedTexts) and len(X):
+        return X
     if isinstance(X, (str, bytes)):
         raise ValueError(
             f"{name} must be a sequence of raw texts, got a single {type(X).__name__}. Wrap it in a list: [{name}]."
@@ -42,7 +46,8 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
             "Pass one text column, for example X['text']; several columns can be joined with "
             "sk_ulmfit.text.join_fields. Reshape your data either way to one text per document."
         )
-    if isinstance(X, (dict, set, frozenset)) or not isinstance(X, Sized) or not hasattr(X, "__getitem__"):
+    is_sequence = isinstance(X, Sized) and (hasattr(X, "__getitem__") or isinstance(X, StreamedTexts))
+    if isinstance(X, (dict, set, frozenset)) or not is_sequence:
         raise ValueError(f"{name} must be a 1-D sequence of raw texts, got a {type(X).__name__}. Pass a list of str.")
     texts: list[str] = []
     for index, item in enumerate(cast(Any, X)):

@@ -28,24 +28,31 @@ class DocumentDataset(Dataset[Any]):
     Parameters
     ----------
     corpus : TokenIds
-        The documents.
-    y : ndarray of float32, shape (n_documents, n_labels), default=None
+        The documents; may be memory-mapped, since a batch reads its own tokens only.
+    y : ndarray of float32, shape (n, n_labels), default=None
         Indicator matrix; None where only predictions are wanted.
-    weight : ndarray of float32, shape (n_documents,), default=None
+    weight : ndarray of float32, shape (n,), default=None
         How much each document counts; batches hold it if it is given.
+    documents : ndarray of int64, shape (n,), default=None
+        Indices of the documents that `y` is about; None takes all.
     """
 
     def __init__(
-        self, corpus: TokenIds, y: NDArray[np.float32] | None = None, weight: NDArray[np.float32] | None = None
+        self,
+        corpus: TokenIds,
+        y: NDArray[np.float32] | None = None,
+        weight: NDArray[np.float32] | None = None,
+        documents: NDArray[np.int64] | None = None,
     ):
         self.corpus, self.weight = corpus, weight
-        self.y = np.zeros((len(corpus), 0), np.float32) if y is None else y
+        self.documents = np.arange(len(corpus)) if documents is None else documents
+        self.y = np.zeros((len(self.documents), 0), np.float32) if y is None else y
 
     def __len__(self) -> int:
-        return len(self.corpus)
+        return len(self.documents)
 
     def __getitem__(self, index: int) -> tuple[dict[str, Any], NDArray[np.float32]]:
-        ids = self.corpus[index].astype(np.int64)
+        ids = self.corpus[int(self.documents[index])].astype(np.int64)
         return {"ids": ids, "lengths": len(ids)}, self.y[index]
 
 
@@ -135,7 +142,8 @@ class DocumentBatches:
     def plan(self, epoch: int) -> list[NDArray[np.int64]]:
         """Give the indices of each batch of an epoch."""
         rng = None if self.seed is None else np.random.default_rng([self.seed, epoch])
-        return bucket_batches(self.dataset.corpus.lengths, self.batch_size, self.max_tokens, rng)
+        lengths = self.dataset.corpus.lengths_of(self.dataset.documents)
+        return bucket_batches(lengths, self.batch_size, self.max_tokens, rng)
 
     def n_batches(self, n_epochs: int) -> int:
         """Count the batches of the first `n_epochs` epochs together."""
@@ -145,7 +153,7 @@ class DocumentBatches:
         plan = self.plan(self.epoch)
         self.epoch += 1
         for indices in plan:
-            x = pad(self.dataset.corpus, indices, self.pad_id)
+            x = pad(self.dataset.corpus, self.dataset.documents[indices], self.pad_id)
             if self.dataset.weight is not None:
                 x["weight"] = torch.from_numpy(self.dataset.weight[indices])
             yield x, torch.from_numpy(self.dataset.y[indices])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import warnings
@@ -13,6 +14,7 @@ import joblib
 from sklearn.utils.validation import check_memory as _check_memory
 
 from sk_ulmfit._version import __version__
+from sk_ulmfit.streams import StreamedTexts
 from sk_ulmfit.weights import ModelState
 
 T = TypeVar("T")
@@ -71,7 +73,8 @@ def remembered(memory: Any, key: Mapping[str, Any], work: Callable[[], T]) -> T:
     memory : joblib.Memory
         From `check_memory`.
     key : mapping
-        Plain data (numbers, strings, arrays, lists and dicts of those) and models that the result follows from.
+        Plain data (numbers, strings, arrays, lists and dicts of those), models and streamed texts that the result
+        follows from.
         The version of this package is added.
     work : callable
         Does the work. What it raises is passed on, and then nothing is kept.
@@ -114,6 +117,12 @@ def remembered(memory: Any, key: Mapping[str, Any], work: Callable[[], T]) -> T:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, StreamedTexts):
+        digest = hashlib.blake2b(digest_size=16)
+        for text in value:
+            content = text.encode("utf-8", "surrogatepass")
+            digest.update(len(content).to_bytes(8, "little") + content)
+        return digest.hexdigest()
     if not isinstance(value, ModelState):
         return value
     return [value.kind, value.config, list(value.vocabulary.words), value.weights]

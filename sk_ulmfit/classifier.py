@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from sk_ulmfit.labels import check_labels, check_pos_weight, warn_constant
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.metrics import exact_match
 from sk_ulmfit.precision import PRECISIONS, prediction_precision, widest_layer
+from sk_ulmfit.streams import StreamedTexts, chained
 from sk_ulmfit.tfidf import split_tfidf
 from sk_ulmfit.thresholds import check_metric, check_thresholds, decide, tune_thresholds
 from sk_ulmfit.training import (
@@ -272,8 +274,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
 
         Parameters
         ----------
-        X : sequence of str of length n
-            Raw texts; an empty text is a document without words.
+        X : sequence of str of length n, or StreamedTexts
+            Raw texts; an empty text is a document without words. `StreamedTexts`, which ``load_table(stream=True)``
+            gives, need not fit into memory.
         y : array-like of shape (n, n_labels), DataFrame, sparse matrix, or n label lists or sets
             Indicator of 0 and 1, or the labels of each text. An entry of an indicator that is NaN (None, ``pandas.NA``,
             masked) is not annotated: it takes no part in anything that is learned from labels.
@@ -281,7 +284,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             How much each text counts in what is learned from labels; only ratios matter. A text of weight 2 counts like
             one that is there twice, and one of weight 0 like one that is not there. The language model reads every
             text of a weight above 0 once.
-        unlabelled_texts : sequence of str, default=None
+        unlabelled_texts : sequence of str or StreamedTexts, default=None
             More texts for the language model, which needs no labels.
 
         Returns
@@ -310,7 +313,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             check_thresholds(self.threshold, names)
         weight = check_weights(sample_weight, len(texts))
         if weight is not None and not weight.all():
-            texts = [text for text, counts in zip(texts, weight > 0, strict=True) if counts]
+            counts = weight > 0
+            texts = texts.chosen(counts) if isinstance(texts, StreamedTexts) else list(compress(texts, counts))
             indicator, weight = indicator[weight > 0], weight[weight > 0]
         if weight is not None:
             weight = None if (weight == weight[0]).all() else weight / weight.mean()
@@ -588,7 +592,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         self.__dict__.update(fitted, **more)  # all at once: an interrupt finds the old model or the new one
 
     def _fitted_language_model(
-        self, texts: list[str], more_texts: list[str], seed: int | None
+        self, texts: list[str] | StreamedTexts, more_texts: list[str] | StreamedTexts, seed: int | None
     ) -> tuple[ULMFiTLanguageModel, bool]:
         """Give the language model behind the body, and whether it has learned from more than these texts."""
         given: Any = self.language_model
@@ -632,7 +636,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             )
         if self.lm_epochs is not None:
             model.set_params(max_epochs=self.lm_epochs)
-        return model.fit(texts + more_texts), model.pretrained_ is not None
+        return model.fit(chained(texts, more_texts)), model.pretrained_ is not None
 
     def _check_params(self) -> None:
         check_training_parameters(self, tuple(SCHEDULES), PRECISIONS)

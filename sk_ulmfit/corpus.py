@@ -10,8 +10,10 @@ import json
 import lzma
 import os
 import shutil
+import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +21,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_ulmfit.text import TokenIds, Vocabulary, tokenize_corpus
+from sk_ulmfit.streams import StreamedTexts
+from sk_ulmfit.text import TokenIds, Vocabulary, numericalize, tokenize_corpus
+
+Choose = Callable[[list[str], NDArray[np.int64]], Vocabulary]
 
 IDS, OFFSETS, VOCABULARY, INFO = "ids.npy", "offsets.npy", "vocabulary.json", "corpus.json"
 BACKWARD_IDS = "ids-backward.npy"
@@ -329,12 +334,59 @@ def _write(
     n_jobs: int | None,
     report: Callable[[int, int, int], None] | None,
 ) -> dict[str, Any]:
-    index: dict[str, int] = {}
-    counts = np.zeros(0, np.int64)
-    n_numbers = n_characters = n_tokens = 0
-    lengths: list[NDArray[np.int64]] = []
-    numbered = folder / "numbered.bin"
-    with numbered.open("wb") as file:
+    def choose(words: list[str], counts: NDArray[np.int64]) -> Vocabulary:
+        return Vocabulary.from_counts(words, counts, max_size=vocab_size, min_frequency=min_frequency)
+
+    with tempfile.TemporaryFile(dir=folder) as file:
+        numbered = _Numbered.of(documents, file, language, n_jobs, choose, report)
+        if not len(numbered.lengths):
+            raise CorpusError("The corpus holds no text; give files with at least one document that is not empty.")
+        vocabulary = numbered.vocabulary
+        n_unknown = 0
+
+        def blocks() -> Iterator[NDArray[Any]]:
+            nonlocal n_unknown
+            for ids in numbered.blocks():
+                n_unknown += int((ids == vocabulary.unk).sum())
+                yield ids
+
+        _write_array(folder / IDS, blocks(), numbered.lookup.dtype, numbered.n_tokens)
+    np.save(folder / OFFSETS, _offsets(numbered.lengths))
+    (folder / VOCABULARY).write_text(vocabulary.to_json(), encoding="utf-8")
+    return {
+        "n_documents": len(numbered.lengths),
+        "n_characters": numbered.n_characters,
+        "n_tokens": numbered.n_tokens,
+        "n_unknown": n_unknown,
+        "digest": digest(vocabulary, np.load(folder / IDS, mmap_mode="r")),
+    }
+
+
+@dataclass
+class _Numbered:
+    """Documents as numbers of their words in a file, and what has become of each number."""
+
+    file: IO[bytes]
+    lengths: NDArray[np.int64]
+    n_characters: int
+    vocabulary: Vocabulary
+    lookup: NDArray[Any]
+
+    @classmethod
+    def of(
+        cls,
+        documents: Iterable[str],
+        file: IO[bytes],
+        language: str,
+        n_jobs: int | None,
+        choose: Choose,
+        report: Callable[[int, int, int], None] | None = None,
+    ) -> _Numbered:
+        """Give each word the next number, and in the end choose a vocabulary by the counts."""
+        index: dict[str, int] = {}
+        counts = np.zeros(0, np.int64)
+        n_numbers = n_characters = n_documents = n_tokens = 0
+        lengths: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
         for texts in _blocks(documents):
             block, words = tokenize_corpus(texts, language, n_jobs)
             new = itertools.count(n_numbers)
@@ -347,42 +399,158 @@ def _write(
             file.write(table.astype(np.int32)[block.ids].tobytes())
             lengths.append(block.lengths)
             n_characters += sum(map(len, texts))
+            n_documents += len(texts)
             n_tokens += len(block.ids)
             if len(index) > _MOST_WORDS:
                 fewest = np.sort(counts[list(index.values())])[len(index) // 2]
                 index = {word: number for word, number in index.items() if counts[number] > fewest}
             if report is not None:
-                report(sum(map(len, lengths)), n_characters, n_tokens)
-    if not lengths:
-        raise CorpusError("The corpus holds no text; give files with at least one document that is not empty.")
-    words = list(index)
-    numbers = np.fromiter(index.values(), np.int64, len(index))
-    vocabulary = Vocabulary.from_counts(words, counts[numbers], max_size=vocab_size, min_frequency=min_frequency)
-    lookup = np.full(n_numbers, vocabulary.unk, np.int64)
-    lookup[numbers] = vocabulary.lookup(words)
-    lookup = lookup.astype(np.uint16 if len(vocabulary) <= 2**16 else np.int32)
-    n_unknown = 0
+                report(n_documents, n_characters, n_tokens)
+        words = list(index)
+        numbers = np.fromiter(index.values(), np.int64, len(index))
+        vocabulary = choose(words, counts[numbers])
+        lookup = np.full(n_numbers, vocabulary.unk, np.int64)
+        lookup[numbers] = vocabulary.lookup(words)
+        return cls(file, np.concatenate(lengths), n_characters, vocabulary, lookup.astype(_narrowest(vocabulary)))
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all documents."""
+        return int(self.lengths.sum())
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Give the ids of the vocabulary, some tokens at a time."""
+        self.file.seek(0)
+        while data := self.file.read(4 * _TOKENS_AT_ONCE):
+            yield self.lookup[np.frombuffer(data, np.int32)]
+
+
+def _narrowest(vocabulary: Vocabulary) -> Any:
+    return np.uint16 if len(vocabulary) <= 2**16 else np.int32
+
+
+def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def tokenize_texts(
+    texts: Sequence[str] | StreamedTexts,
+    language: str,
+    n_jobs: int | None,
+    choose: Choose,
+    *,
+    backward: bool = False,
+    report: Callable[[int, int, int], None] | None = None,
+) -> tuple[TokenIds, Vocabulary]:
+    """Turn texts into ids of a vocabulary that is chosen by the counts of their words.
+
+    Parameters
+    ----------
+    texts : sequence of str or StreamedTexts
+        Raw texts. The ids of streamed ones are kept in a temporary file.
+    language : str
+        Language code of spaCy's tokenizer.
+    n_jobs : int or None
+        Worker processes that tokenize.
+    choose : callable
+        Takes distinct words and the count of each, and gives a `Vocabulary`.
+    backward : bool, default=False
+        Whether every document is to be read from its end.
+    report : callable, default=None
+        For streamed texts, called after every block with the numbers of documents, characters and tokens so far.
+
+    Returns
+    -------
+    corpus : TokenIds
+        The documents.
+    vocabulary : Vocabulary
+        What the ids mean.
+
+    Raises
+    ------
+    CorpusError
+        If no temporary file can be written.
+    """
+    if not isinstance(texts, StreamedTexts):
+        corpus, words = tokenize_corpus(texts, language, n_jobs)
+        vocabulary = choose(words, np.bincount(corpus.ids, minlength=len(words)))
+        corpus = corpus.map_ids(vocabulary.lookup(words))
+        return corpus.reversed() if backward else corpus, vocabulary
+    with _temporary_file() as file:
+        numbered = _Numbered.of(texts, file, language, n_jobs, choose, report)
+        ids = _on_disk(numbered.blocks(), numbered.lookup.dtype)
+    offsets = _offsets(numbered.lengths)
+    if backward:
+        ids = _on_disk(_reversed_blocks(ids, offsets), ids.dtype)
+    return TokenIds(ids, offsets), numbered.vocabulary
+
+
+def encode_texts(
+    texts: Sequence[str] | StreamedTexts,
+    vocabulary: Vocabulary,
+    language: str,
+    n_jobs: int | None = None,
+    *,
+    backward: bool = False,
+) -> TokenIds:
+    """Turn texts into ids of a vocabulary.
+
+    Parameters
+    ----------
+    texts : sequence of str or StreamedTexts
+        Raw texts. The ids of streamed ones are kept in a temporary file.
+    vocabulary : Vocabulary
+        Words that are not in it become ``xxunk``.
+    language : str
+        Language code of spaCy's tokenizer.
+    n_jobs : int or None, default=None
+        Worker processes that tokenize.
+    backward : bool, default=False
+        Whether every document is to be read from its end.
+
+    Returns
+    -------
+    TokenIds
+        One document per text, at least one token long.
+
+    Raises
+    ------
+    CorpusError
+        If no temporary file can be written.
+    """
+    if not isinstance(texts, StreamedTexts):
+        corpus = numericalize(texts, vocabulary, language, n_jobs)
+        return corpus.reversed() if backward else corpus
+    lengths: list[NDArray[np.int64]] = []
 
     def blocks() -> Iterator[NDArray[Any]]:
-        nonlocal n_unknown
-        with numbered.open("rb") as file:
-            while len(block := np.fromfile(file, np.int32, _TOKENS_AT_ONCE)):
-                ids = lookup[block]
-                n_unknown += int((ids == vocabulary.unk).sum())
-                yield ids
+        for block in _blocks(texts):
+            corpus = numericalize(block, vocabulary, language, n_jobs)
+            lengths.append(corpus.lengths)
+            yield (corpus.reversed() if backward else corpus).ids.astype(_narrowest(vocabulary))
 
-    _write_array(folder / IDS, blocks(), lookup.dtype, n_tokens)
-    numbered.unlink()
-    all_lengths = np.concatenate(lengths)
-    np.save(folder / OFFSETS, np.concatenate([[0], np.cumsum(all_lengths)]).astype(np.int64))
-    (folder / VOCABULARY).write_text(vocabulary.to_json(), encoding="utf-8")
-    return {
-        "n_documents": len(all_lengths),
-        "n_characters": n_characters,
-        "n_tokens": n_tokens,
-        "n_unknown": n_unknown,
-        "digest": digest(vocabulary, np.load(folder / IDS, mmap_mode="r")),
-    }
+    ids = _on_disk(blocks(), _narrowest(vocabulary))
+    return TokenIds(ids, _offsets(np.concatenate(lengths)))
+
+
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    try:
+        with tempfile.TemporaryFile(prefix="sk_ulmfit-") as file:
+            yield file
+    except OSError as error:
+        raise CorpusError(
+            f"Token ids cannot be kept in {tempfile.gettempdir()} ({error}); set TMPDIR to a folder with room."
+        ) from None
+
+
+def _on_disk(blocks: Iterable[NDArray[Any]], dtype: Any) -> NDArray[Any]:
+    """Give an array of which only those parts are in memory that are looked at; its file is gone when it is."""
+    with _temporary_file() as file:
+        for block in blocks:
+            file.write(block.tobytes())
+        file.flush()
+        return np.asarray(np.memmap(file, dtype, "r"))
 
 
 def _write_array(path: Path, blocks: Iterable[NDArray[Any]], dtype: np.dtype[Any], n: int) -> None:
@@ -485,22 +653,23 @@ def open_packed(folder: str | os.PathLike[str], backward: bool = False) -> Packe
 
 def _backward(folder: Path, ids: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[Any]:
     if not (folder / BACKWARD_IDS).is_file():
-
-        def blocks() -> Iterator[NDArray[Any]]:
-            begin = 0
-            while begin < len(offsets) - 1:
-                end = int(np.searchsorted(offsets, offsets[begin] + _TOKENS_AT_ONCE, side="right")) - 1
-                end = max(end, begin + 1)
-                block = ids[offsets[begin] : offsets[end]]
-                yield TokenIds(block, offsets[begin : end + 1] - offsets[begin]).reversed().ids
-                begin = end
-
         part = folder / f".{BACKWARD_IDS}.{os.getpid()}.part"
         try:
-            _write_array(part, blocks(), ids.dtype, len(ids))
+            _write_array(part, _reversed_blocks(ids, offsets), ids.dtype, len(ids))
             _sync(part)
             os.replace(part, folder / BACKWARD_IDS)
         except OSError as error:
             part.unlink(missing_ok=True)
             raise CorpusError(f"The ids for reading backwards could not be written to {folder} ({error}).") from None
     return np.load(folder / BACKWARD_IDS, mmap_mode="r")
+
+
+def _reversed_blocks(ids: NDArray[Any], offsets: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+    """Give the documents turned round, some at a time."""
+    begin = 0
+    while begin < len(offsets) - 1:
+        end = int(np.searchsorted(offsets, offsets[begin] + _TOKENS_AT_ONCE, side="right")) - 1
+        end = max(end, begin + 1)
+        block = ids[offsets[begin] : offsets[end]]
+        yield TokenIds(block, offsets[begin : end + 1] - offsets[begin]).reversed().ids
+        begin = end

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit._validation import check_choice
+from sk_ulmfit.streams import StreamedTexts
 from sk_ulmfit.tables import Row, is_blank, open_table, write_table
 from sk_ulmfit.text import join_fields
 
@@ -50,7 +51,7 @@ class TextTable:
 
     Parameters
     ----------
-    texts : list of str
+    texts : list of str, or StreamedTexts
         One text per row; several text columns are joined with field marks.
     labels : list of list of str, or None
         Labels of each row; None if none were asked for.
@@ -59,12 +60,12 @@ class TextTable:
     columns : list of str
         Names of all columns of the table.
     rows : list of dict
-        All cells of the table, by column.
+        All cells of the table, by column; empty if the texts are streamed.
     unknown : list of list of str, or None
         Labels that are not annotated in each row; None if all are.
     """
 
-    texts: list[str]
+    texts: list[str] | StreamedTexts
     labels: list[list[str]] | None
     label_names: list[str]
     columns: list[str]
@@ -104,6 +105,7 @@ def load_table(
     label_column: str | Sequence[str] | None = None,
     delimiter: str = ";",
     blank: str = "absent",
+    stream: bool = False,
 ) -> TextTable:
     """Read texts and labels from a table.
 
@@ -125,6 +127,9 @@ def load_table(
     blank : {"absent", "unknown"}, default="absent"
         What an empty label cell (NaN, null) means: that the row does not have the label, or that nobody has looked. In
         `label_column`, a row all of whose cells are empty is then unknown throughout.
+    stream : bool, default=False
+        Keep nothing but the labels in memory: `texts` are then read from `source` whenever they are gone through, which
+        ``fit`` and ``predict`` do a few times. For files larger than memory.
 
     Returns
     -------
@@ -151,6 +156,8 @@ def load_table(
         raise ValueError("Give labels or label_column, not both.")
     if name_columns and not delimiter:
         raise ValueError("delimiter must not be empty; pass what separates the labels, such as ';'.")
+    if not text_columns:
+        raise ValueError("text names no column; name the one that holds the text, or several.")
     reader = open_table(source)
     for names in (text_columns, indicator_columns, name_columns):
         if len(set(names)) < len(names):
@@ -169,14 +176,20 @@ def load_table(
     found: list[list[str]] = []
     unknown: list[list[str]] = []
     blank_rows: list[int] = []
+    n_rows = 0
+    same: dict[tuple[str, ...], list[str]] = {}  # of very many rows, those with the same labels share one list
     for place, row in reader.rows:
+        n_rows += 1
         where = f"{reader.name}, {place}"
-        texts.append(_text(row, text_columns, where))
-        rows.append(row)
+        text_of_row = _text(row, text_columns, where)
+        if not stream:
+            texts.append(text_of_row)
+            rows.append(row)
         if indicator_columns:
             said = {name: _yes(row.get(name), f"{where}: column {name!r}") for name in indicator_columns}
             found.append([name for name, yes in said.items() if yes])
-            unknown.append([name for name, yes in said.items() if yes is None])
+            blanks = [name for name, yes in said.items() if yes is None]
+            unknown.append(same.setdefault(tuple(blanks), blanks) if stream else blanks)
         elif name_columns:
             names = [
                 name
@@ -185,15 +198,24 @@ def load_table(
             ]
             found.append(sorted(set(names)))
             if all(is_blank(row.get(column)) for column in name_columns):
-                blank_rows.append(len(rows) - 1)
-    if not rows:
+                blank_rows.append(n_rows - 1)
+        if stream and found:
+            found[-1] = same.setdefault(tuple(found[-1]), found[-1])
+    if not n_rows:
         raise ValueError(f"{reader.name} has no rows; a header line and at least one row were expected.")
     label_names = indicator_columns or sorted({name for names in found for name in names})
     if name_columns:
         _warn_of_other_delimiter(reader.name, label_names, delimiter)
-        unknown = [label_names if i in set(blank_rows) else [] for i in range(len(rows))] if blank_rows else []
+        unknown = [[] for _ in range(n_rows)] if blank_rows else []
+        for i in blank_rows:
+            unknown[i] = label_names
+
+    def read_texts() -> Iterator[str]:
+        again = open_table(source)
+        return (_text(row, text_columns, f"{again.name}, {place}") for place, row in again.rows)
+
     return TextTable(
-        texts,
+        StreamedTexts(read_texts, n_rows) if stream else texts,
         found if indicator_columns or name_columns else None,
         label_names,
         reader.columns,

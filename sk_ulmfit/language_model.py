@@ -176,7 +176,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : sequence of str of length n
+        X : sequence of str of length n, or StreamedTexts
             Raw texts.
         y : None
             Ignored; a language model needs no labels.

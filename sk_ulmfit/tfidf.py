@@ -38,6 +38,7 @@ UNMEASURED = (4.0, 0.0)  # slope and offset where no held-out document has a lab
 SMALLEST_SPREAD = 0.01  # of margins, which are about 1 apart where words tell anything
 HALF_WAY = 30  # with so many documents of a label, the network has half of the share that it has with very many
 TOKENS_AT_ONCE = 4_000_000
+MOST_TOKENS = 20_000_000  # of a larger corpus a random part is learned from; this many take about a gigabyte
 MOST_CELLS = 1_000_000  # of margins, from which a scale is learned
 WORTH_WORKERS = 50_000_000  # counts times labels from which more than one process pays
 
@@ -115,6 +116,28 @@ def fit_tfidf(
         "network_share": np.where(learnable & ~known_by_words, 1, share).astype(np.float32),
     }
     return {PREFIX + name: array for name, array in arrays.items()}
+
+
+def enough_documents(lengths: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Choose the documents to learn from: all, or of very many a random part of `MOST_TOKENS`.
+
+    Parameters
+    ----------
+    lengths : ndarray of int64, shape (n,)
+        Tokens of each document.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    ndarray of int64
+        Indices, rising.
+    """
+    if lengths.sum() <= MOST_TOKENS:
+        return np.arange(len(lengths))
+    order = np.random.default_rng(seed).permutation(len(lengths))
+    n_chosen = max(1, int(np.searchsorted(np.cumsum(lengths[order]), MOST_TOKENS, side="right")))
+    return np.sort(order[:n_chosen])
 
 
 def base_rates(

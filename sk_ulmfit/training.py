@@ -27,6 +27,7 @@ from sk_ulmfit.callbacks import (
     SlantedTriangularLR,
     StopWhenDiverged,
 )
+from sk_ulmfit.corpus import tokenize_texts
 from sk_ulmfit.device import seeded
 from sk_ulmfit.kernels import has_packed_8bit, has_packed_16bit
 from sk_ulmfit.modules import ConcatPoolingHead
@@ -36,8 +37,9 @@ from sk_ulmfit.pooling import TextClassifier
 from sk_ulmfit.precision import NARROWEST_PREDICTED, prediction_precision, training_precision, widest_layer
 from sk_ulmfit.pretraining import pretrain
 from sk_ulmfit.splitting import hold_out
-from sk_ulmfit.text import TokenIds, Vocabulary, tokenize_corpus
-from sk_ulmfit.tfidf import base_rates, blend, fit_tfidf, split_tfidf
+from sk_ulmfit.streams import StreamedTexts
+from sk_ulmfit.text import TokenIds, Vocabulary
+from sk_ulmfit.tfidf import base_rates, blend, enough_documents, fit_tfidf, split_tfidf
 from sk_ulmfit.weights import ModelState, Weights, fit_vocabulary, reads_backward
 
 __all__ = ["finetune_language_model", "predict_proba", "pretrain", "train_classifier"]
@@ -128,7 +130,7 @@ class HeldOut(NamedTuple):
 
 
 def finetune_language_model(
-    texts: Sequence[str],
+    texts: Sequence[str] | StreamedTexts,
     start: ModelState | None,
     settings: TrainingSettings,
     *,
@@ -141,7 +143,7 @@ def finetune_language_model(
 
     Parameters
     ----------
-    texts : sequence of str
+    texts : sequence of str or StreamedTexts
         Raw texts.
     start : ModelState or None
         Language model to start from; its sizes are kept and its vocabulary is fitted to the texts. None starts
@@ -163,17 +165,16 @@ def finetune_language_model(
         The language model.
     """
     settings = replace(settings, lr_decay=1.0) if start is None else settings
-    corpus, words = tokenize_corpus(texts, language, settings.n_jobs)
-    counts = np.bincount(corpus.ids, minlength=len(words))
     known = () if start is None else start.vocabulary.words
-    vocabulary = Vocabulary.from_counts(words, counts, max_size=vocab_size, min_frequency=min_frequency, known=known)
-    corpus = corpus.map_ids(vocabulary.lookup(words))
+
+    def choose(words: Sequence[str], counts: NDArray[np.int64]) -> Vocabulary:
+        return Vocabulary.from_counts(words, counts, max_size=vocab_size, min_frequency=min_frequency, known=known)
+
     config: dict[str, Any] = {**sizes, "language": language, "direction": "forward"}
     if start is not None:  # "pretraining" tells where its words came from
         kept = ("emb_dim", "hidden_dim", "n_layers", "direction", "pretraining")
         config |= {name: start.config[name] for name in kept if name in start.config}
-    if reads_backward(config):
-        corpus = corpus.reversed()
+    corpus, vocabulary = tokenize_texts(texts, language, settings.n_jobs, choose, backward=reads_backward(config))
     with seeded(settings.seed, settings.device):
         module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
         module.encoder.precision = training_precision(settings.precision, settings.device, widest_layer(config))
@@ -200,7 +201,7 @@ def finetune_language_model(
 
 
 def train_classifier(
-    texts: Sequence[str],
+    texts: Sequence[str] | StreamedTexts,
     indicator: NDArray[np.float32],
     label_names: Sequence[Any],
     language_model: ModelState,
@@ -228,7 +229,7 @@ def train_classifier(
 
     Parameters
     ----------
-    texts : sequence of str
+    texts : sequence of str or StreamedTexts
         Raw texts.
     indicator : ndarray of float32, shape (n, L)
         0 and 1, NaN where unknown.
@@ -283,13 +284,14 @@ def train_classifier(
     mean_one = None if document_weight is None else to_mean_one(document_weight[train])
     words = {}
     if tfidf:
+        enough = enough_documents(corpus.lengths_of(train), settings.seed)
         words = fit_tfidf(
-            corpus.take(train),
+            corpus.take(train[enough]),
             vocabulary,
-            indicator[train],
+            indicator[train[enough]],
             settings.seed,
             settings.n_jobs,
-            document_weight=mean_one,
+            document_weight=None if document_weight is None else to_mean_one(document_weight[train[enough]]),
             pos_weight=pos_weight,
         )
     settings = settings if pretrained else replace(settings, lr_decay=1.0)
@@ -317,7 +319,7 @@ def train_classifier(
                 sets = [FeatureDataset(features, indicator, parts[0][1])]
             del features
         else:
-            sets = [DocumentDataset(corpus.take(rows), indicator[rows], weight) for rows, weight in parts]
+            sets = [DocumentDataset(corpus, indicator[rows], weight, rows) for rows, weight in parts]
         options = {
             **_net_settings(settings),
             "callbacks": all_callbacks,
@@ -332,7 +334,7 @@ def train_classifier(
         fit_net(net, sets[0])
     weights = plain_weights(module) | words
     state = ModelState("classifier", config, vocabulary, weights, plain_history(net.history))
-    state.config["shifts"] = measure_shifts(state, corpus.take(train), settings)
+    state.config["shifts"] = measure_shifts(state, corpus, train, settings)
     proba = np.empty((0, indicator.shape[1]))
     if predict_held_out:
         device, width = settings.device, widest_layer(config)
@@ -350,7 +352,9 @@ def _features(
     return net.initialize().forward(DocumentDataset(corpus))
 
 
-def measure_shifts(state: ModelState, corpus: TokenIds, settings: TrainingSettings) -> dict[str, float]:
+def measure_shifts(
+    state: ModelState, corpus: TokenIds, documents: NDArray[np.int64], settings: TrainingSettings
+) -> dict[str, float]:
     """Measure how far reduced precision moves the probabilities by the network of a classifier.
 
     Parameters
@@ -358,7 +362,9 @@ def measure_shifts(state: ModelState, corpus: TokenIds, settings: TrainingSettin
     state : ModelState
         A classifier.
     corpus : TokenIds
-        Documents in its vocabulary, of which some are taken.
+        Documents in its vocabulary.
+    documents : ndarray of int64
+        Indices of those of which some are taken.
     settings : TrainingSettings
         How it was trained.
 
@@ -373,9 +379,9 @@ def measure_shifts(state: ModelState, corpus: TokenIds, settings: TrainingSettin
     reduced = [name for name, narrowest in NARROWEST_PREDICTED.items() if width >= narrowest and kernels[name]]
     if not reduced:
         return {}
-    chosen = np.random.default_rng(settings.seed).permutation(len(corpus))[:PROBE_TEXTS]
+    chosen = documents[np.random.default_rng(settings.seed).permutation(len(documents))[:PROBE_TEXTS]]
     ends = [corpus[index][-PROBE_LENGTH:] for index in chosen]
-    sample = TokenIds(np.concatenate(ends), np.cumsum([0, *map(len, ends)]))
+    sample = TokenIds(np.concatenate(ends).astype(np.int32), np.cumsum([0, *map(len, ends)]))
     net = restore_classifier_net(state, replace(settings, device="cpu"))
     exact = predict_proba(net, {}, sample)
     return {name: float(np.abs(predict_proba(net, {}, sample, name) - exact).max()) for name in reduced}

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_ulmfit.text import SPECIAL_TOKENS, TokenIds, Vocabulary, numericalize
+from sk_ulmfit.corpus import encode_texts
+from sk_ulmfit.streams import StreamedTexts
+from sk_ulmfit.text import SPECIAL_TOKENS, TokenIds, Vocabulary
 
 FORMAT = "sk_ulmfit"
 FORMAT_VERSION = 2  # 2: matrices may be compact
@@ -63,19 +65,22 @@ class ModelState:
     weights: Weights
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    def encode(self, texts: Sequence[str], n_jobs: int | None = None) -> TokenIds:
+    def encode(self, texts: Sequence[str] | StreamedTexts, n_jobs: int | None = None) -> TokenIds:
         """Give texts as the model reads them; see `encode`."""
         return encode(texts, self.vocabulary, self.config, n_jobs)
 
 
 def encode(
-    texts: Sequence[str], vocabulary: Vocabulary, config: Mapping[str, Any], n_jobs: int | None = None
+    texts: Sequence[str] | StreamedTexts,
+    vocabulary: Vocabulary,
+    config: Mapping[str, Any],
+    n_jobs: int | None = None,
 ) -> TokenIds:
     """Turn texts into what a model reads: ids of its vocabulary, in its direction.
 
     Parameters
     ----------
-    texts : sequence of str
+    texts : sequence of str or StreamedTexts
         Raw texts.
     vocabulary : Vocabulary
         Words of the model.
@@ -89,8 +94,7 @@ def encode(
     TokenIds
         One document per text, at least one token long.
     """
-    corpus = numericalize(texts, vocabulary, config["language"], n_jobs)
-    return corpus.reversed() if reads_backward(config) else corpus
+    return encode_texts(texts, vocabulary, config["language"], n_jobs, backward=reads_backward(config))
 
 
 def reads_backward(config: Mapping[str, Any]) -> bool:
