@@ -8,6 +8,7 @@ from sk_ulmfit._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
+    from sk_ulmfit.fields import TextFieldJoiner
     from sk_ulmfit.language_model import ULMFiTLanguageModel
     from sk_ulmfit.splitting import MultiLabelStratifiedKFold, MultiLabelStratifiedShuffleSplit
     from sk_ulmfit.tuner import MultiLabelThresholdTuner
@@ -16,6 +17,7 @@ __all__ = [
     "MultiLabelStratifiedKFold",
     "MultiLabelStratifiedShuffleSplit",
     "MultiLabelThresholdTuner",
+    "TextFieldJoiner",
     "ULMFiTLanguageModel",
     "ULMFiTMultiLabelClassifier",
 ]
@@ -24,6 +26,7 @@ _HOMES = {
     "MultiLabelStratifiedKFold": "splitting",
     "MultiLabelStratifiedShuffleSplit": "splitting",
     "MultiLabelThresholdTuner": "tuner",
+    "TextFieldJoiner": "fields",
     "ULMFiTLanguageModel": "language_model",
     "ULMFiTMultiLabelClassifier": "classifier",
 }

@@ -15,11 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit._validation import check_choice
+from sk_ulmfit.public_datasets import fetch_goemotions, fetch_reuters21578
 from sk_ulmfit.streams import StreamedTexts
-from sk_ulmfit.tables import Row, is_blank, open_table, write_table
-from sk_ulmfit.text import join_fields
+from sk_ulmfit.tables import Row, is_blank, open_table, read_text, text_of_row, write_table
 
-__all__ = ["NamedIndicator", "TextTable", "load_folders", "load_support_messages", "load_table", "write_table"]
+__all__ = [
+    "NamedIndicator",
+    "TextTable",
+    "fetch_goemotions",
+    "fetch_reuters21578",
+    "load_folders",
+    "load_support_messages",
+    "load_table",
+    "write_table",
+]
 
 BLANKS = ("absent", "unknown")
 _YES, _NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
@@ -160,17 +169,7 @@ def load_table(
         raise ValueError("text names no column; name the one that holds the text, or several.")
     reader = open_table(source)
     for names in (text_columns, indicator_columns, name_columns):
-        if len(set(names)) < len(names):
-            raise ValueError(f"Columns {', '.join(map(repr, names))}: each may be named only once.")
-        for name in names:
-            if name not in reader.columns:
-                hint = (
-                    ""
-                    if len(reader.columns) > 1
-                    else " In this file cells are separated by commas (in .tsv files by tabs)."
-                )
-                shown = ", ".join(map(repr, reader.columns))
-                raise ValueError(f"{reader.name} has no column {name!r}. Its columns are {shown}.{hint}")
+        reader.check_columns(names)
     texts: list[str] = []
     rows: list[Row] = []
     found: list[list[str]] = []
@@ -181,9 +180,9 @@ def load_table(
     for place, row in reader.rows:
         n_rows += 1
         where = f"{reader.name}, {place}"
-        text_of_row = _text(row, text_columns, where)
+        text_here = text_of_row(row, text_columns, where)
         if not stream:
-            texts.append(text_of_row)
+            texts.append(text_here)
             rows.append(row)
         if indicator_columns:
             said = {name: _yes(row.get(name), f"{where}: column {name!r}") for name in indicator_columns}
@@ -212,7 +211,7 @@ def load_table(
 
     def read_texts() -> Iterator[str]:
         again = open_table(source)
-        return (_text(row, text_columns, f"{again.name}, {place}") for place, row in again.rows)
+        return (text_of_row(row, text_columns, f"{again.name}, {place}") for place, row in again.rows)
 
     return TextTable(
         StreamedTexts(read_texts, n_rows) if stream else texts,
@@ -266,7 +265,7 @@ def load_folders(folder: str | os.PathLike[str], *, labels_file: str | os.PathLi
         classes = sorted(path for path in root.iterdir() if path.is_dir())
         for class_folder in classes:
             for file in sorted(class_folder.rglob("*.txt")):
-                name, text = file.relative_to(class_folder).as_posix(), _read_text(file)
+                name, text = file.relative_to(class_folder).as_posix(), read_text(file)
                 if texts.setdefault(name, text) != text:
                     raise ValueError(
                         f"{file} differs from the file {name} of another label. A text with several labels has the "
@@ -275,7 +274,7 @@ def load_folders(folder: str | os.PathLike[str], *, labels_file: str | os.PathLi
                 labels.setdefault(name, set()).add(class_folder.name)
         label_names = sorted(path.name for path in classes)
     else:
-        texts = {file.relative_to(root).as_posix(): _read_text(file) for file in sorted(root.rglob("*.txt"))}
+        texts = {file.relative_to(root).as_posix(): read_text(file) for file in sorted(root.rglob("*.txt"))}
         reader = open_table(labels_file)
         first, *others = reader.columns or [""]
         for place, row in reader.rows:
@@ -303,16 +302,6 @@ def load_folders(folder: str | os.PathLike[str], *, labels_file: str | os.PathLi
 
 def _as_list(names: str | Sequence[str] | None) -> list[str]:
     return [names] if isinstance(names, str) else list(names or [])
-
-
-def _text(row: Row, columns: Sequence[str], where: str) -> str:
-    fields = []
-    for column in columns:
-        cell = row.get(column)
-        if not isinstance(cell, str) and not is_blank(cell):
-            raise ValueError(f"{where}: column {column!r} holds {cell!r} of type {type(cell).__name__}, not text.")
-        fields.append(cell if isinstance(cell, str) else "")
-    return fields[0] if len(fields) == 1 else join_fields(fields)
 
 
 def _yes(cell: Any, where: str) -> bool | None:
@@ -356,13 +345,6 @@ def _warn_of_other_delimiter(source: str, label_names: Sequence[str], delimiter:
             UserWarning,
             stacklevel=3,
         )
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{file} is not UTF-8 text; save it as UTF-8.") from None
 
 
 def load_support_messages(part: str = "train") -> TextTable:

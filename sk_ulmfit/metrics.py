@@ -332,6 +332,7 @@ def multilabel_report(
     sample_weight: Any = None,
     digits: int = 3,
     as_frame: bool = False,
+    output_dict: bool = False,
 ) -> Any:
     """Tabulate how well each label is predicted, and averages.
 
@@ -352,10 +353,12 @@ def multilabel_report(
         Digits behind the point, in text.
     as_frame : bool, default=False
         Give a DataFrame of pandas instead of text.
+    output_dict : bool, default=False
+        Give a dict instead: by row, a dict of numbers by column, None where there is none.
 
     Returns
     -------
-    str or DataFrame
+    str, DataFrame or dict
         A row for each label and for the micro, macro, weighted (by texts with the label) and samples averages; columns
         "precision", "recall", "f1", "average precision" if there are scores, "texts" (that have the label) and
         "predicted" (texts that get it). What is undefined (no text has the label, or gets it) counts 0, as in
@@ -403,6 +406,9 @@ def multilabel_report(
         table = np.column_stack([table, [*each, np.nan, macro, weighted, np.nan]])
     counts = np.column_stack([np.append(a, [a.sum()] * len(averages)) for a in (n_with, predicted)])
     table = np.column_stack([table, counts])
+    if output_dict:
+        rows = ([None if np.isnan(number) else float(number) for number in row] for row in table)
+        return {name: dict(zip(columns, row, strict=True)) for name, row in zip(index, rows, strict=True)}
     if as_frame:
         try:
             import pandas as pd

@@ -15,6 +15,8 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from sk_ulmfit.text import join_fields
+
 Row = dict[str, Any]
 
 DELIMITED = {".csv": ",", ".tsv": "\t"}
@@ -42,6 +44,17 @@ class RowReader:
     columns: list[str]
     rows: Iterator[tuple[str, Row]]
 
+    def check_columns(self, names: Sequence[str]) -> None:
+        """Raise ValueError if a column is missing, or named twice."""
+        if len(set(names)) < len(names):
+            raise ValueError(f"Columns {', '.join(map(repr, names))}: each may be named only once.")
+        for name in names:
+            if name not in self.columns:
+                shown = ", ".join(map(repr, self.columns))
+                several = len(self.columns) > 1
+                hint = "" if several else " In this file cells are separated by commas (in .tsv files by tabs)."
+                raise ValueError(f"{self.name} has no column {name!r}. Its columns are {shown}.{hint}")
+
 
 def open_table(source: Any) -> RowReader:
     """Open a table.
@@ -51,7 +64,9 @@ def open_table(source: Any) -> RowReader:
     source : path-like or DataFrame
         A file of comma- (``.csv``) or tab-separated cells (``.tsv``) with a header line, JSON lines (``.jsonl``,
         ``.ndjson``, ``.json``: one object a line), each UTF-8 and plain or compressed (``.gz``, ``.xz``), or Parquet
-        (``.parquet``); any other name is read as comma-separated. Or a DataFrame of pandas or polars.
+        (``.parquet``); any other name is read as comma-separated. A folder: one row for each text file (``*.txt``) in
+        it and its subfolders, with the columns "file" (the path in the folder) and "text". Or a DataFrame of pandas or
+        polars.
 
     Returns
     -------
@@ -68,10 +83,12 @@ def open_table(source: Any) -> RowReader:
         reader = _data_frame(source)
     else:
         path = Path(source)
-        if not path.is_file():
+        if not path.is_file() and not path.is_dir():
             raise ValueError(f"There is no file {path}.")
-        suffix = _suffix(path)
-        if suffix in PARQUET:
+        suffix = file_type(path)
+        if path.is_dir():
+            reader = RowReader(str(path), ["file", "text"], _text_files(path))
+        elif suffix in PARQUET:
             reader = _parquet(path)
         elif suffix in JSON_LINES:
             reader = _json_lines(path)
@@ -92,6 +109,67 @@ def is_blank(cell: Any) -> bool:
     return cell is None or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, float) and cell != cell)
 
 
+def text_of_row(row: Row, columns: Sequence[str], where: str) -> str:
+    """Give the text of a row of a table; several columns are joined with field marks.
+
+    Parameters
+    ----------
+    row : dict
+        Cells by column; an empty one is an empty text.
+    columns : sequence of str
+        Columns with text.
+    where : str
+        What to call the row in errors.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Raises
+    ------
+    ValueError
+        If a cell is neither text nor empty.
+    """
+    fields: list[str] = []
+    for column in columns:
+        cell = row.get(column)
+        if not isinstance(cell, str) and not is_blank(cell):
+            raise ValueError(f"{where}: column {column!r} holds {cell!r} of type {type(cell).__name__}, not text.")
+        fields.append(cell if isinstance(cell, str) else "")
+    return fields[0] if len(fields) == 1 else join_fields(fields)
+
+
+def read_text(file: Path) -> str:
+    """Give the content of a UTF-8 file.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+
+    Returns
+    -------
+    str
+        Its content, without a byte order mark.
+
+    Raises
+    ------
+    ValueError
+        If it is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is not UTF-8 text; save it as UTF-8.") from None
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError if `write_table` writes no such files."""
+    if file_type(Path(path)) in PARQUET:
+        raise ValueError(f"{path}: Parquet files are read, but not written; write .csv, .tsv or .jsonl.")
+
+
 def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Write a CSV, TSV or JSON-lines file, completely or not at all.
 
@@ -103,32 +181,43 @@ def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
     columns : sequence of str
         Header.
     rows : iterable of dict
-        Cells by column, taken one by one.
+        Cells by column, taken one by one. Lists become JSON.
+
+    Raises
+    ------
+    ValueError
+        If the name is that of a Parquet file, or a row has a cell in no column.
     """
+    check_writable(path)
     path = Path(path)
-    suffix = _suffix(path)
+    suffix = file_type(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     opener: Any = COMPRESSED.get(path.suffix, open)
     try:
         with opener(temporary, "wt", encoding="utf-8", newline="") as file:
             if suffix in JSON_LINES:
                 for row in rows:
-                    file.write(
-                        json.dumps({column: _json_cell(row.get(column)) for column in columns}, ensure_ascii=False)
-                    )
-                    file.write("\n")
+                    known = dict.fromkeys(columns) | row
+                    cells = {column: _json_cell(cell) for column, cell in known.items()}
+                    file.write(json.dumps(cells, ensure_ascii=False, default=str) + "\n")
             else:
                 separator = DELIMITED.get(suffix, ",")
                 writer = csv.DictWriter(file, columns, delimiter=separator, lineterminator="\n")
                 writer.writeheader()
-                writer.writerows(rows)
+                for row in rows:
+                    if more := row.keys() - set(columns):
+                        raise ValueError(
+                            f"{path}: a row has {min(more)!r}, which is no column of the first one; write to a .jsonl "
+                            "file, or give all rows the same columns."
+                        )
+                    writer.writerow({column: _text_cell(cell) for column, cell in row.items()})
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _suffix(path: Path) -> str:
-    """Give what the file is, whatever compresses it."""
+def file_type(path: Path) -> str:
+    """Give the suffix that says what a file is, whatever compresses it."""
     name = path.with_suffix("") if path.suffix in COMPRESSED else path
     return name.suffix.lower()
 
@@ -241,6 +330,17 @@ def _data_frame(frame: Any) -> RowReader:
             yield f"row {number}", dict(zip(columns, row, strict=True))
 
     return RowReader("The DataFrame", columns, rows())
+
+
+def _text_files(folder: Path) -> Iterator[tuple[str, Row]]:
+    for file in sorted(folder.rglob("*.txt")):
+        name = file.relative_to(folder).as_posix()
+        yield name, {"file": name, "text": read_text(file)}
+
+
+def _text_cell(cell: Any) -> Any:
+    cell = _json_cell(cell)
+    return json.dumps(cell, ensure_ascii=False, default=str) if isinstance(cell, (list, dict)) else cell
 
 
 def _json_cell(cell: Any) -> Any:

@@ -183,15 +183,15 @@ def check_target(path: str | os.PathLike[str]) -> None:
         raise ModelFileError(f"{path} exists and is not a model of sk_ulmfit; it is left alone. Choose another name.")
 
 
-def load_state(path: str | os.PathLike[str], kind: str) -> ModelState:
+def load_state(path: str | os.PathLike[str], kind: str | None) -> ModelState:
     """Read what `save_state` wrote.
 
     Parameters
     ----------
     path : path-like
         File to read.
-    kind : {"language_model", "classifier"}
-        What is wanted.
+    kind : {"language_model", "classifier"} or None
+        What is wanted; None takes either.
 
     Returns
     -------
@@ -214,7 +214,7 @@ def load_state(path: str | os.PathLike[str], kind: str) -> ModelState:
     header = _read_header(path)
     if header is None:
         raise ModelFileError(f"{path} is not a model of sk_ulmfit; give a file that save() wrote.")
-    if header["kind"] != kind:
+    if kind is not None and header["kind"] != kind:
         named = header["kind"].replace("_", " ")
         raise ModelFileError(
             f"{path} holds a {named}, not a {kind.replace('_', ' ')}; load it with the class that saved it."
@@ -227,7 +227,7 @@ def load_state(path: str | os.PathLike[str], kind: str) -> ModelState:
         if header["digest"] != _digest(header, weights):
             raise damaged
         state = ModelState(
-            kind,
+            header["kind"],
             json.loads(header["config"]),
             Vocabulary.from_json(header["vocabulary"]),
             _expand(weights),
@@ -235,6 +235,7 @@ def load_state(path: str | os.PathLike[str], kind: str) -> ModelState:
         )
     except (SafetensorError, KeyError, ValueError):
         raise damaged from None
+    kind = state.kind
     missing = _CONFIG[kind] - state.config.keys()
     rows = state.weights.get("encoder.embedding.weight", np.zeros(0)).shape[0]
     if missing or rows != len(state.vocabulary):

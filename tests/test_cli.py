@@ -1,11 +1,14 @@
+import json
 import signal
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import make_corpus, tiny_lm
 
-from sk_ulmfit import ULMFiTMultiLabelClassifier, cli, pretraining
+from sk_ulmfit import ULMFiTMultiLabelClassifier, cli, commands, pretraining
 from sk_ulmfit.datasets import load_support_messages, load_table, write_table
 
 SMALL = ["--emb-dim", "8", "--hidden-dim", "8", "--n-layers", "2", "--lm-epochs", "1", "--max-epochs", "2"]
@@ -150,7 +153,9 @@ def test_ctrl_c_writes_nothing(table, tmp_path, monkeypatch, capsys):
     assert not out.exists()
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["predict"], ["evaluate"], ["pretrain"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["predict"], ["evaluate"], ["pretrain"], ["finetune"], ["info"], ["demo"]]
+)
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as caught:
         run(*command, "--help")
@@ -334,3 +339,188 @@ def test_ctrl_c_in_pretrain_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pretraining._Run, "_do_step", step)
     assert run("pretrain", tmp_path / "corpus.txt", "--out", tmp_path / "run", *PRETRAIN) == 0
     assert "going on from step 1" in capsys.readouterr().err
+
+
+# --- every form of the same data ---------------------------------------------
+
+
+def forms_of(folder, texts, labels):
+    """Write the same texts and labels in every form; give the arguments that name each."""
+    names = sorted({name for found in labels for name in found})
+    pairs = list(zip(texts, labels, strict=True))
+
+    def table(name, columns, rows):
+        write_table(folder / name, columns, rows)
+        return folder / name
+
+    delimited = [{"body": text, "topics": ";".join(found)} for text, found in pairs]
+    indicator = [{"body": text, **{name: int(name in found) for name in names}} for text, found in pairs]
+    several = [{"body": t, **{f"Label {k}": (f[k] if k < len(f) else "") for k in range(2)}} for t, f in pairs]
+    lists = [{"body": text, "topics": list(found)} for text, found in pairs]
+    one = ["--label-column", "topics"]
+    given = {
+        "delimited column": [table("a.csv", ["body", "topics"], delimited), *one],
+        "tabs": [table("a.tsv", ["body", "topics"], delimited), *one],
+        "xz": [table("a.csv.xz", ["body", "topics"], delimited), *one],
+        "0/1 columns": [table("b.csv", ["body", *names], indicator), "--labels", *names],
+        "label-name columns": [
+            table("c.csv", ["body", "Label 0", "Label 1"], several),
+            *("--label-column", "Label 0", "--label-column", "Label 1"),
+        ],
+        "JSON lines": [table("d.jsonl", ["body", "topics"], lists), *one],
+        "JSON lists in CSV": [table("e.csv", ["body", "topics"], lists), *one],
+    }
+    pd.DataFrame(lists).to_parquet(folder / "f.parquet")
+    given["Parquet"] = [folder / "f.parquet", *one]
+    given = {form: [args[0], "--text", "body", *args[1:]] for form, args in given.items()}
+    for i, (text, found) in enumerate(pairs):
+        for name in found:
+            (folder / "by label" / name).mkdir(parents=True, exist_ok=True)
+            (folder / "by label" / name / f"{i:03}.txt").write_text(text, encoding="utf-8")
+        (folder / "texts").mkdir(exist_ok=True)
+        (folder / "texts" / f"{i:03}.txt").write_text(text, encoding="utf-8")
+    given["folders"] = [folder / "by label"]
+    listed = [{"file": f"{i:03}.txt", "labels": ";".join(found)} for i, (_, found) in enumerate(pairs)]
+    given["folder and labels file"] = [
+        *(folder / "texts", "--labels-file", table("list.csv", ["file", "labels"], listed))
+    ]
+    return given
+
+
+def test_the_same_predictions_from_all_forms_of_the_same_data(tmp_path, capsys):
+    forms = forms_of(tmp_path, *make_corpus(24))
+    expected = None
+    for number, (form, args) in enumerate(forms.items()):
+        model, out = tmp_path / f"{number}.model", tmp_path / f"{number}.jsonl"
+        assert run("train", *args, "--out", model, "--random-state", 0, *SMALL) == 0, capsys.readouterr().err
+        source = tmp_path / "texts" if args[0].is_dir() else args[0]
+        assert run("predict", model, source, "--out", out) == 0, capsys.readouterr().err
+        found = [
+            {key: cell for key, cell in row.items() if key.startswith(("proba_", "predicted_"))}
+            for row in load_table(out, text="text" if args[0].is_dir() else "body").rows
+        ]
+        expected = expected or found
+        assert found == expected, form
+        assert run("evaluate", model, *(args if args[0].is_dir() else args[:1])) == 0, capsys.readouterr().err
+
+
+def test_a_large_file_is_predicted_some_rows_at_a_time(table, model, tmp_path, monkeypatch):
+    assert run("predict", model, table, "--out", tmp_path / "whole.csv") == 0
+    monkeypatch.setattr(commands, "ROWS_AT_ONCE", 5)
+    sizes = []
+    predict_proba = ULMFiTMultiLabelClassifier.predict_proba
+
+    def watched(self, X):
+        sizes.append(len(X))
+        return predict_proba(self, X)
+
+    monkeypatch.setattr(ULMFiTMultiLabelClassifier, "predict_proba", watched)
+    assert run("predict", model, table, "--out", tmp_path / "parts.csv") == 0
+    assert sizes == [5, 5, 5, 5, 4]
+    whole, parts = (load_table(tmp_path / name, text="body").rows for name in ("whole.csv", "parts.csv"))
+    for one, other in zip(whole, parts, strict=True):
+        assert one["predicted_labels"] == other["predicted_labels"]
+        assert float(one["proba_billing"]) == pytest.approx(float(other["proba_billing"]), abs=2e-6)
+
+
+def test_a_row_that_cannot_be_read_leaves_an_earlier_output_as_it_was(table, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(commands, "ROWS_AT_ONCE", 5)
+    out = tmp_path / "out.csv"
+    out.write_text("kept")
+    with table.open("a", encoding="utf-8") as file:
+        file.write("one cell\n")
+    assert run("predict", model, table, "--out", out, "--force") == 2
+    assert "1 cells where the header has 5" in capsys.readouterr().err
+    empty = tmp_path / "empty.csv"
+    empty.write_text("subject,body\n")
+    assert run("predict", model, empty, "--out", out, "--force") == 2
+    assert "has no rows" in capsys.readouterr().err
+    assert out.read_text() == "kept"
+    assert not list(tmp_path.glob(".*part"))
+
+
+def test_blank_label_cells_are_no_or_unknown(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("body,late,lost\n" + "The parcel is late,1,\nAll is well,0,1\nWhere is it,,0\n" * 4)
+    for blank, rate in (("absent", 1 / 3), ("unknown", 1 / 2)):
+        args = ["--text", "body", "--labels", "late", "lost", "--blank", blank, "--no-tfidf"]
+        assert run("train", path, *args, "--out", tmp_path / blank, *SMALL, "--random-state", 0) == 0
+        clf = ULMFiTMultiLabelClassifier.load(tmp_path / blank)
+        assert clf.predict_proba(["The parcel is late"])[0, 0] == pytest.approx(rate, abs=0.15)
+
+
+# --- answers for programs, and the other commands -----------------------------
+
+
+def answer(capsys):
+    shown = capsys.readouterr()
+    assert shown.out.count("\n") == 1
+    return json.loads(shown.out)
+
+
+def test_json_answers(table, tmp_path, capsys):
+    out, written = tmp_path / "m", tmp_path / "o.jsonl"
+    args = ["--text", "body", "--label-column", "topics", "--delimiter", "|", "--random-state", 0, *SMALL]
+    assert run("train", table, *args, "--out", out, "--json") == 0
+    trained = answer(capsys)
+    assert trained["labels"] == ["billing", "delivery", "technical"]
+    assert (trained["n_texts"], len(trained["history"])) == (24, 2)
+    assert run("predict", out, table, "--out", written, "--json") == 0
+    predicted = answer(capsys)
+    rows = load_table(written, text="body").rows
+    assert predicted["n_texts"] == len(rows) == 24
+    assert predicted["labels_per_text"] == pytest.approx(np.mean([len(r["predicted_labels"]) for r in rows]), abs=1e-4)
+    assert isinstance(rows[0]["proba_billing"], float)
+    assert run("evaluate", out, table, "--json") == 0
+    scored = answer(capsys)
+    true = [row["topics"].split(" | ") for row in load_table(table, text="body").rows]
+    hits = [set(row["predicted_labels"]) == set(found) for row, found in zip(rows, true, strict=True)]
+    assert scored["all_labels_right"] == pytest.approx(np.mean(hits))
+    assert scored["rows"]["billing"]["texts"] == sum("billing" in found for found in true)
+    assert run("info", out, "--json") == 0
+    told = answer(capsys)
+    assert told["labels"] == trained["labels"]
+    assert told["metadata"]["delimiter"] == "|"
+    assert told["kind"] == "classifier"
+    assert run("info", out) == 0
+    assert "thresholds          billing=0.5, delivery=0.5" in capsys.readouterr().out
+
+
+def test_info_of_language_models_and_of_what_is_none(tmp_path, capsys):
+    tiny_lm().fit(make_corpus()[0]).save(tmp_path / "lm")
+    assert run("info", tmp_path / "lm", "--json") == 0
+    told = answer(capsys)
+    assert (told["kind"], told["emb_dim"], told["n_layers"]) == ("language_model", 12, 2)
+    assert run("info", "en-small") == 0
+    assert "language model" in capsys.readouterr().out.replace("_", " ")
+    (tmp_path / "x").write_text("x")
+    assert run("info", tmp_path / "x") == 2
+    assert "is not a model of sk_ulmfit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["table", "corpus"])
+def test_finetune_a_language_model_and_train_from_it(table, tmp_path, capsys, form):
+    out = tmp_path / "mail.lm"
+    source, text = table, ["--text", "body"]
+    if form == "corpus":
+        source, text = tmp_path / "corpus.txt", []
+        source.write_text("\n\n".join(make_corpus(24)[0]), encoding="utf-8")
+    assert run("finetune", source, *text, "--out", out, "--language-model", "none", *SMALL[:6], "--max-epochs", 2) == 0
+    assert "Read 24 texts" in capsys.readouterr().out
+    model = tmp_path / "m"
+    args = ["--text", "body", "--labels", "late", "--language-model", out, "--lm-epochs", 0, "--max-epochs", 1]
+    assert run("train", table, *args, "--out", model) == 0
+    assert ULMFiTMultiLabelClassifier.load(model).net_.module_.encoder.embedding.embedding_dim == 8
+    assert run("finetune", source, *text, "--out", out) == 2
+    assert "exists and is left alone" in capsys.readouterr().err
+    if form == "table":
+        assert run("finetune", table, "--out", tmp_path / "other") == 2
+        assert "Name the text column with --text" in capsys.readouterr().err
+
+
+def test_nothing_but_the_answer_is_printed_where_there_is_no_terminal(table, model, tmp_path, capsys):
+    capsys.readouterr()
+    assert run("predict", model, table, "--out", tmp_path / "o.csv") == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert shown.out.count("\n") == 1

@@ -102,7 +102,7 @@ def test_a_source_that_changes_between_passes_is_noticed():
     lengths = iter([3, 2, 5])
     texts = StreamedTexts(lambda: ["a"] * next(lengths), 3)
     assert len(list(texts)) == 3
-    with pytest.raises(ValueError, match="There were 3 texts, and now there are 2. Their source has changed"):
+    with pytest.raises(ValueError, match=r"There were 3 texts, and now there are 2\. Their source has changed"):
         list(texts)
     with pytest.raises(ValueError, match="more than 3"):
         list(texts)

@@ -1,0 +1,439 @@
+"""What each command of the command line does: options in, an answer out."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sk_ulmfit import training
+from sk_ulmfit.bundled import model_file
+from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
+from sk_ulmfit.corpus import read_documents
+from sk_ulmfit.datasets import TextTable, load_folders, load_table
+from sk_ulmfit.demo import run_demo
+from sk_ulmfit.device import resolve_device
+from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
+from sk_ulmfit.metrics import multilabel_report
+from sk_ulmfit.pretraining import MODEL
+from sk_ulmfit.streams import StreamedTexts
+from sk_ulmfit.tables import (
+    DELIMITED,
+    JSON_LINES,
+    PARQUET,
+    Row,
+    check_writable,
+    file_type,
+    open_table,
+    text_of_row,
+    write_table,
+)
+from sk_ulmfit.thresholds import decide
+from sk_ulmfit.weights import check_target, load_state
+
+PREDICTED, PROBABILITY = "predicted_labels", "proba_"
+ROWS_AT_ONCE, CHARACTERS_AT_ONCE = 20_000, 4_000_000  # that `predict` holds in memory
+
+
+@dataclass
+class Answer:
+    """What a command has to say.
+
+    Parameters
+    ----------
+    text : str
+        For people.
+    data : dict
+        The same for programs; only what JSON can hold.
+    """
+
+    text: str
+    data: dict[str, Any]
+
+
+def train(options: argparse.Namespace) -> Answer:
+    """Train a classifier on a table or a folder and save it."""
+    check_target(options.out)
+    check_output(options.out, options.file, options.force)
+    table, columns = _labelled(options)
+    more = load_table(options.unlabelled, text=columns["text"], stream=True).texts if options.unlabelled else None
+    clf = _classifier(options, _progress(options))
+    start = time.perf_counter()
+    clf.fit(table.texts, table.named_indicator(), unlabelled_texts=more)
+    clf.save(options.out, metadata=columns)
+    names, n_texts = list(table.label_names), len(table.texts)
+    return Answer(
+        f"Trained on {n_texts} texts; labels: {_some(names)}. The model is in {options.out}.",
+        {
+            "model": str(options.out),
+            "n_texts": n_texts,
+            "labels": names,
+            "thresholds": dict(zip(names, clf.thresholds_.tolist(), strict=True)),
+            "history": clf.history_,
+            "seconds": round(time.perf_counter() - start, 1),
+        },
+    )
+
+
+def predict(options: argparse.Namespace) -> Answer:
+    """Add predicted labels and probabilities to a table, some rows at a time."""
+    out = check_output(options.out, options.file, options.force)
+    check_writable(out)
+    clf = _loaded(options)
+    columns = _text_columns(clf, options)
+    reader = open_table(options.file)
+    reader.check_columns(columns)
+    names = [str(name) for name in clf.label_names_]
+    delimiter = options.delimiter or clf.metadata_.get("delimiter") or ";"
+    added = [PREDICTED, *(PROBABILITY + name for name in names)]
+    as_list = file_type(out) in JSON_LINES
+    n_texts = n_labels = 0
+
+    def rows() -> Iterator[Row]:
+        nonlocal n_texts, n_labels
+        for batch, texts in _batches(reader.rows, columns, reader.name):
+            proba = clf.predict_proba(texts)
+            chosen = decide(proba, clf.thresholds_, top_k=clf.top_k, at_least_one=clf.at_least_one)
+            n_texts += len(batch)
+            n_labels += int(chosen.sum())
+            for row, decided, p_row in zip(batch, chosen, proba, strict=True):
+                found = [name for name, yes in zip(names, decided, strict=True) if yes]
+                of_label = zip(names, p_row, strict=True)
+                yield {
+                    **{key: cell for key, cell in row.items() if key not in added},
+                    PREDICTED: found if as_list else delimiter.join(found),
+                    **{PROBABILITY + name: round(float(p), 6) if as_list else f"{p:.6f}" for name, p in of_label},
+                }
+        if not n_texts:
+            raise ValueError(f"{reader.name} has no rows; a header line and at least one row were expected.")
+
+    shown = rows()
+    if _progress(options):
+        from tqdm import tqdm
+
+        shown = tqdm(shown, desc="predict", unit=" texts")
+    write_table(out, [*(column for column in reader.columns if column not in added), *added], shown)
+    mean = n_labels / n_texts
+    return Answer(
+        f"Predicted {n_texts} texts, {mean:.2f} labels each; written to {out}.",
+        {"out": str(out), "n_texts": n_texts, "labels_per_text": round(mean, 4)},
+    )
+
+
+def evaluate(options: argparse.Namespace) -> Answer:
+    """Score a model on a table or a folder with true labels."""
+    clf = _loaded(options)
+    table = _true_labels(clf, options)
+    known = [str(name) for name in clf.label_names_]
+    unknown = sorted(set(table.label_names) - set(known))
+    if len(unknown) == len(table.label_names):
+        raise ValueError(
+            f"{options.file} has none of the model's labels ({_some(known)}), but {_some(unknown) or 'none at all'}. "
+            "Check --labels, --label-column and --delimiter."
+        )
+    by_column = bool(options.labels or (not options.label_column and clf.metadata_.get("labels")))
+    scored = [name for name in known if name in table.label_names] if by_column else known
+    for names, why in ((unknown, "unknown to the model"), (sorted(set(known) - set(scored)), "not in the file")):
+        if names:
+            print(f"sk-ulmfit: note: {len(names)} labels left out, {why}: {_some(names)}", file=sys.stderr)
+    columns = [known.index(name) for name in scored]
+    y, proba = table.indicator(scored), clf.predict_proba(table.texts)
+    decided = decide(proba, clf.thresholds_, top_k=clf.top_k, at_least_one=clf.at_least_one)[:, columns]
+    text, rows = (
+        multilabel_report(y, decided, proba[:, columns], label_names=scored, output_dict=as_dict)
+        for as_dict in (False, True)
+    )
+    right = float(((y == decided) | np.isnan(y)).all(axis=1).mean())
+    return Answer(
+        f"{text}\nall labels right: {right:.3f} of {len(y)} texts",
+        {"n_texts": len(y), "all_labels_right": right, "rows": rows},
+    )
+
+
+def finetune(options: argparse.Namespace) -> Answer:
+    """Fine-tune a language model on texts and save it."""
+    check_target(options.out)
+    check_output(options.out, options.file, options.force)
+    texts = _texts(options)
+    model = ULMFiTLanguageModel(
+        None if options.language_model == "none" else options.language_model,
+        **_given_body(options),
+        max_epochs=options.max_epochs,
+        lr=options.lr,
+        batch_size=options.batch_size,
+        device=options.device,
+        n_jobs=options.n_jobs,
+        random_state=options.random_state,
+        verbose=_progress(options),
+    )
+    model.fit(texts).save(options.out)
+    config, n_words = model.state_.config, len(model.vocabulary_)
+    loss = model.history_[-1]["train_loss"] if model.history_ else math.nan
+    return Answer(
+        f"Read {len(texts)} texts, {n_words} words; training loss {loss:.3f} a token. The language model is in "
+        f"{options.out}; pass it to train --language-model.",
+        {
+            "model": str(options.out),
+            "n_texts": len(texts),
+            "n_words": n_words,
+            "sizes": {name: config[name] for name in SIZES},
+            "started_from": model.pretrained_,
+            "history": model.history_,
+        },
+    )
+
+
+def pretrain(options: argparse.Namespace) -> Answer:
+    """Pre-train a language model on a corpus."""
+    names = [name for name in signature(training.pretrain).parameters if name not in ("corpus", "out", "say")]
+    given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    try:
+        state = training.pretrain(options.corpus, options.out, say=None if options.quiet else _say_progress, **given)
+    finally:
+        if not options.quiet and sys.stderr.isatty():
+            print(file=sys.stderr)
+    sizes = {name: state.config[name] for name in SIZES}
+    file = options.out / MODEL
+    text = f"The language model ({'/'.join(map(str, sizes.values()))}, {len(state.vocabulary)} words) is in {file}."
+    data: dict[str, Any] = {"model": str(file), "n_words": len(state.vocabulary), "sizes": sizes}
+    if "valid_loss" in state.history[-1]:
+        data["perplexity"] = math.exp(state.history[-1]["valid_loss"])
+        text = f"Perplexity on held-out documents: {data['perplexity']:.2f}.\n{text}"
+    return Answer(text, data)
+
+
+def info(options: argparse.Namespace) -> Answer:
+    """Describe a saved model."""
+    path = model_file(options.model, resolve_device("cpu"))
+    state = load_state(path, None)
+    kind = state.kind
+    config = state.config
+    data: dict[str, Any] = {
+        "file": str(path),
+        "megabytes": round(path.stat().st_size / 1e6, 1),
+        "kind": kind,
+        "language": config["language"],
+        "direction": config.get("direction", "forward"),
+        **{name: config[name] for name in SIZES},
+        "n_words": len(state.vocabulary),
+        "epochs": len(state.history),
+    }
+    if kind == "classifier":
+        names = [str(name) for name in config["label_names"]]
+        clf = ULMFiTMultiLabelClassifier.load(path, device="cpu")
+        data |= {
+            "labels": names,
+            "thresholds": dict(zip(names, clf.thresholds_.tolist(), strict=True)),
+            "decides_with_words": any(key.startswith("tfidf.") for key in state.weights),
+            "calibrated": "calibration" in config,
+            "trained_with": {key: value for key, value in config["params"].items() if value is not None},
+            "metadata": config["metadata"],
+        }
+    lines = [f"{key.replace('_', ' '):<20}{_shown(value)}" for key, value in data.items()]
+    return Answer("\n".join(lines), {**data, "history": state.history})
+
+
+def demo(options: argparse.Namespace) -> Answer:
+    """Train and score on the messages that come with the package."""
+    say: Callable[[str], None] = _say_nothing if options.json else print
+    figures = run_demo(say, verbose=int(sys.stderr.isatty()), seed=options.random_state)
+    return Answer("", figures)
+
+
+def check_output(out: Path, source: Path, force: bool) -> Path:
+    """Raise ValueError where a file cannot or must not be written.
+
+    Parameters
+    ----------
+    out : Path
+        File to write.
+    source : Path
+        File that is read, which must be another.
+    force : bool
+        Whether a file that exists may be replaced.
+
+    Returns
+    -------
+    Path
+        `out`.
+    """
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ValueError(f"{out} is the input file; give another name to --out.")
+    if out.is_dir() or not out.parent.is_dir():
+        why = "it is a folder" if out.is_dir() else "its folder does not exist"
+        raise ValueError(f"{out} cannot be written: {why}.")
+    if not os.access(out.parent, os.W_OK):
+        raise ValueError(f"{out} cannot be written: its folder is read-only.")
+    if out.exists() and not force:
+        raise ValueError(f"{out} exists and is left alone; pass --force to replace it.")
+    return out
+
+
+def _labelled(options: argparse.Namespace) -> tuple[TextTable, dict[str, Any]]:
+    """Give texts with labels, and how they stood in their table, to be kept with the model."""
+    if options.file.is_dir():
+        if options.text or options.labels or options.label_column:
+            raise ValueError(
+                f"{options.file} is a folder, whose subfolders are the labels; leave out --text, --labels and "
+                "--label-column, or list the files in a table and pass it with --labels-file."
+            )
+        table = load_folders(options.file, labels_file=options.labels_file)
+        return table, {"text": ["text"], "delimiter": options.delimiter}
+    if options.labels_file:
+        raise ValueError(f"--labels-file goes with a folder of texts, and {options.file} is a file.")
+    if not options.text:
+        raise ValueError("Name the text column with --text.")
+    if not options.labels and not options.label_column:
+        raise ValueError("Name the labels with --labels (columns of 0 and 1) or --label-column (columns of names).")
+    table = load_table(
+        options.file,
+        text=options.text,
+        labels=options.labels,
+        label_column=options.label_column,
+        delimiter=options.delimiter,
+        blank=options.blank,
+        stream=True,
+    )
+    if not table.label_names:
+        raise ValueError(f"{options.file}: no row has a label in column {_some(options.label_column)}.")
+    columns = {"text": options.text, "labels": options.labels, "label_column": options.label_column}
+    return table, {**columns, "delimiter": options.delimiter}
+
+
+def _true_labels(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> TextTable:
+    if options.file.is_dir():
+        return load_folders(options.file, labels_file=options.labels_file)
+    notes = clf.metadata_
+    labels, label_column = options.labels, options.label_column
+    if not labels and not label_column:
+        labels, label_column = notes.get("labels"), notes.get("label_column")
+    if not labels and not label_column:
+        raise ValueError("Name the true labels with --labels or --label-column.")
+    return load_table(
+        options.file,
+        text=_text_columns(clf, options),
+        labels=labels,
+        label_column=label_column,
+        delimiter=options.delimiter or notes.get("delimiter") or ";",
+        blank=options.blank,
+        stream=True,
+    )
+
+
+def _texts(options: argparse.Namespace) -> list[str] | StreamedTexts:
+    """Give the texts of a table, or the documents of a corpus."""
+    is_table = file_type(options.file) in {*DELIMITED, *JSON_LINES, *PARQUET} and options.file.is_file()
+    if is_table and not options.text:
+        raise ValueError("Name the text column with --text.")
+    if options.text:
+        return load_table(options.file, text=options.text, stream=True).texts
+    return StreamedTexts(lambda: read_documents(options.file), sum(1 for _ in read_documents(options.file)))
+
+
+def _classifier(options: argparse.Namespace, progress: int) -> ULMFiTMultiLabelClassifier:
+    """Make the classifier that the options of ``train`` describe."""
+    language_model: Any = options.language_model
+    given = _given_body(options)
+    if language_model in ("auto", "none"):
+        shared = {"device": options.device, "n_jobs": options.n_jobs, "verbose": progress}
+        lm_precision = "auto" if options.precision == "int8" else options.precision
+        start = None if language_model == "none" else "auto"
+        language_model = ULMFiTLanguageModel(start, **given, **shared, precision=lm_precision)
+    elif given:
+        flag = "--" + next(iter(given)).replace("_", "-")
+        raise ValueError(f"{flag} goes with a model from scratch; the saved language model has its own.")
+    return ULMFiTMultiLabelClassifier(
+        language_model,
+        lm_epochs=options.lm_epochs,
+        max_epochs=options.max_epochs,
+        lr=options.lr,
+        batch_size=options.batch_size,
+        freeze_encoder=options.freeze_encoder,
+        tfidf=options.tfidf,
+        calibration=options.calibration,
+        early_stopping=options.early_stopping,
+        pos_weight=options.pos_weight,
+        precision=options.precision,
+        threshold=options.threshold,
+        threshold_metric=options.threshold_metric,
+        top_k=options.top_k,
+        at_least_one=options.at_least_one,
+        device=options.device,
+        n_jobs=options.n_jobs,
+        random_state=options.random_state,
+        verbose=progress,
+    )
+
+
+def _given_body(options: argparse.Namespace) -> dict[str, Any]:
+    body = {name: getattr(options, name) for name in ("language", *SIZES)}
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _loaded(options: argparse.Namespace) -> ULMFiTMultiLabelClassifier:
+    clf = ULMFiTMultiLabelClassifier.load(options.model, device=options.device)
+    if options.threshold is not None:
+        clf.set_thresholds(options.threshold).set_params(top_k=None)  # asked for on the command line, it decides
+    return clf
+
+
+def _text_columns(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> list[str]:
+    columns = options.text or clf.metadata_.get("text")
+    if not columns:
+        raise ValueError(f"{options.model} was not trained on this command line; name the text column with --text.")
+    return [columns] if isinstance(columns, str) else list(columns)
+
+
+def _batches(
+    rows: Iterator[tuple[str, Row]], columns: Sequence[str], name: str
+) -> Iterator[tuple[list[Row], list[str]]]:
+    """Give rows and their texts, some at a time."""
+    batch: list[Row] = []
+    texts: list[str] = []
+    size = 0
+    for place, row in rows:
+        batch.append(row)
+        texts.append(text_of_row(row, columns, f"{name}, {place}"))
+        size += len(texts[-1])
+        if size >= CHARACTERS_AT_ONCE or len(batch) >= ROWS_AT_ONCE:
+            yield batch, texts
+            batch, texts, size = [], [], 0
+    if batch:
+        yield batch, texts
+
+
+def _progress(options: argparse.Namespace) -> int:
+    return int(sys.stderr.isatty() and not options.quiet)
+
+
+def _say_progress(line: str) -> None:
+    """Write a line of progress: over the one before on a terminal, below it elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
+def _say_nothing(line: str) -> None:
+    pass
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={_shown(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_shown, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
