@@ -440,7 +440,6 @@ def tokenize_texts(
     choose: Choose,
     *,
     backward: bool = False,
-    report: Callable[[int, int, int], None] | None = None,
 ) -> tuple[TokenIds, Vocabulary]:
     """Turn texts into ids of a vocabulary that is chosen by the counts of their words.
 
@@ -456,8 +455,6 @@ def tokenize_texts(
         Takes distinct words and the count of each, and gives a `Vocabulary`.
     backward : bool, default=False
         Whether every document is to be read from its end.
-    report : callable, default=None
-        For streamed texts, called after every block with the numbers of documents, characters and tokens so far.
 
     Returns
     -------
@@ -477,7 +474,7 @@ def tokenize_texts(
         corpus = corpus.map_ids(vocabulary.lookup(words))
         return corpus.reversed() if backward else corpus, vocabulary
     with _temporary_file() as file:
-        numbered = _Numbered.of(texts, file, language, n_jobs, choose, report)
+        numbered = _Numbered.of(texts, file, language, n_jobs, choose)
         ids = _on_disk(numbered.blocks(), numbered.lookup.dtype)
     offsets = _offsets(numbered.lengths)
     if backward:

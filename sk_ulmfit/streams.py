@@ -54,6 +54,12 @@ class StreamedTexts:
     def __repr__(self) -> str:
         return f"StreamedTexts of {self.n_texts} texts"
 
+    def with_progress(self, stage: str) -> StreamedTexts:
+        """Give the same texts, with a progress bar on stderr whenever they are gone through."""
+        from tqdm.auto import tqdm
+
+        return StreamedTexts(lambda: tqdm(self, desc=stage, total=self.n_texts, unit=" texts"), self.n_texts)
+
     def batches(self, size: int) -> Iterator[list[str]]:
         """Give the texts in lists of `size`; the last may be shorter."""
         iterator = iter(self)

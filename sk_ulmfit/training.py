@@ -174,6 +174,8 @@ def finetune_language_model(
     if start is not None:  # "pretraining" tells where its words came from
         kept = ("emb_dim", "hidden_dim", "n_layers", "direction", "pretraining")
         config |= {name: start.config[name] for name in kept if name in start.config}
+    if isinstance(texts, StreamedTexts) and settings.verbose:
+        texts = texts.with_progress("reading")
     corpus, vocabulary = tokenize_texts(texts, language, settings.n_jobs, choose, backward=reads_backward(config))
     with seeded(settings.seed, settings.device):
         module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
@@ -271,6 +273,8 @@ def train_classifier(
     held_out : HeldOut
         What it says of the rows held out.
     """
+    if isinstance(texts, StreamedTexts) and settings.verbose:
+        texts = texts.with_progress("reading")
     corpus = language_model.encode(texts, settings.n_jobs)
     config = {
         **language_model.config,

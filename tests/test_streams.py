@@ -118,6 +118,12 @@ def test_streams_in_batches_chosen_and_chained():
     assert chained(["z"], ["y"]) == ["z", "y"]
 
 
+def test_progress_of_reading_goes_to_stderr(capsys):
+    shown = streamed(TEXTS).with_progress("reading")
+    assert list(shown) == list(shown) == TEXTS
+    assert "reading: 100%" in capsys.readouterr().err
+
+
 def test_an_empty_stream_is_refused_as_an_empty_list_is():
     with pytest.raises(ValueError, match="X has 0 texts"):
         tiny_lm().fit(streamed([]))
