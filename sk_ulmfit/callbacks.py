@@ -71,7 +71,8 @@ class OneCycleLR(_Schedule):
 class GradualUnfreezing(Callback):  # type: ignore[misc]
     """Train the head in the first epoch and one more layer group, from the top, in each that follows.
 
-    Howard & Ruder 2018, section 3.3. The network names its groups itself (``layer_groups()``).
+    Howard & Ruder 2018, section 3.3. The network names its groups itself (``layer_groups()``). What an epoch trains is
+    written in the history as `trained_groups`, from the top: "head, embedding", then "head, layer 3, embedding".
 
     Parameters
     ----------
@@ -86,10 +87,14 @@ class GradualUnfreezing(Callback):  # type: ignore[misc]
         """Freeze what this epoch leaves alone."""
         embedding, *layers = net.module_.layer_groups()
         n_trained = len(net.history)
-        for depth, group in enumerate([*reversed(layers), embedding]):
+        names = ["head", *(f"layer {number}" for number in range(len(layers) - 1, 0, -1)), "embedding"]
+        trained = []
+        for depth, (name, group) in enumerate(zip(names, [*reversed(layers), embedding], strict=True)):
             is_trained = depth < n_trained or (self.embedding_from_start and group is embedding)
             for parameter in group:
                 parameter.requires_grad_(is_trained)
+            trained += [name] if is_trained else []
+        net.history.record("trained_groups", ", ".join(trained))
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Leave nothing frozen."""

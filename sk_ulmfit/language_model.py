@@ -191,6 +191,17 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         ValueError
             If a parameter or a text is not valid, or `pretrained` cannot be read.
         """
+        file, arguments = self._arguments(X)
+        memory = check_memory(self.memory)
+        key = {**arguments, "settings": arguments["settings"].key(any_seed=self.random_state is None)}
+        self.state_ = remembered(
+            memory, {"stage": "language model", **key}, lambda: finetune_language_model(**arguments)
+        )
+        self.pretrained_ = None if file is None else str(file)
+        return self
+
+    def _arguments(self, X: Any) -> tuple[Path | None, dict[str, Any]]:
+        """Check everything, and give the file to start from and what `finetune_language_model` takes."""
         self._check_params()
         texts = check_texts(X)
         file = self._start()
@@ -198,23 +209,15 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         language = self.language or ("en" if start is None else start.config["language"])
         get_tokenizer(language)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        memory = check_memory(self.memory)
-        settings = TrainingSettings.of(self, seed, resolve_device(self.device))
-        options: dict[str, Any] = {
+        return file, {
             "texts": texts,
+            "start": start,
+            "settings": TrainingSettings.of(self, seed, resolve_device(self.device)),
             "sizes": {name: int(getattr(self, name)) for name in SIZES},
             "vocab_size": int(self.vocab_size),
             "min_frequency": int(self.min_frequency),
             "language": language,
         }
-
-        def train() -> ModelState:
-            return finetune_language_model(start=start, settings=settings, **options)
-
-        key = {**options, "start": start, "settings": settings.key(any_seed=self.random_state is None)}
-        self.state_ = remembered(memory, {"stage": "language model", **key}, train)
-        self.pretrained_ = None if file is None else str(file)
-        return self
 
     def _start(self) -> Path | None:
         """Give the file to start from."""

@@ -138,6 +138,7 @@ def finetune_language_model(
     vocab_size: int,
     min_frequency: int,
     language: str,
+    callbacks: Sequence[Any] | None = None,
 ) -> ModelState:
     """Train a language model on texts (stage 2 of ULMFiT; from scratch, also stage 1).
 
@@ -158,6 +159,8 @@ def finetune_language_model(
         Rarer words become unknown, unless `start` knows them.
     language : str
         Language code of spaCy's tokenizer.
+    callbacks : sequence of skorch callbacks, default=None
+        More callbacks, which come last.
 
     Returns
     -------
@@ -194,7 +197,7 @@ def finetune_language_model(
                 bptt=settings.bptt,
                 batch_size=settings.batch_size,
                 pad_id=vocabulary.pad,
-                callbacks=_callbacks("language model", settings),
+                callbacks=[*_callbacks("language model", settings), *(callbacks or [])],
                 **_net_settings(settings),
             )
             fit_net(net, StreamDataset(corpus))

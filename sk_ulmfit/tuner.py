@@ -161,7 +161,7 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         given = y if is_frame else whole  # a DataFrame has names that the estimator may want
         if prefit:
             fitted, rows = self.estimator, np.arange(n)
-            proba = _probabilities(fitted, X, len(names))
+            proba = probabilities(fitted, X, len(names))
         else:
             splits = list(self._splitter(whole).split(X, whole, **split_params))
             if not self.refit and len(splits) > 1:
@@ -216,7 +216,7 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
             Probabilities, as a matrix whatever form `estimator` gives them in.
         """
         check_is_fitted(self)
-        return _probabilities(self.estimator_, X, len(self.label_names_))
+        return probabilities(self.estimator_, X, len(self.label_names_))
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Decide on each label by its threshold.
@@ -334,14 +334,35 @@ def _fit_and_predict(
         for name, value in fit_params.items()
     }
     estimator.fit(_safe_indexing(X, train), _safe_indexing(y, train), **params)
-    return _probabilities(estimator, _safe_indexing(X, test), n_labels), estimator if keep else None
+    return probabilities(estimator, _safe_indexing(X, test), n_labels), estimator if keep else None
 
 
 def _length(value: Any) -> int:
     return -1 if isinstance(value, (str, bytes, dict)) else _num_samples(value)
 
 
-def _probabilities(estimator: Any, X: Any, n_labels: int) -> NDArray[np.float64]:
+def probabilities(estimator: Any, X: Any, n_labels: int) -> NDArray[np.float64]:
+    """Give the probabilities of any multi-label classifier as one matrix.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted classifier with ``predict_proba``.
+    X : sequence of length n
+        What it takes.
+    n_labels : int
+        Number of labels.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, n_labels)
+        Probability of each label.
+
+    Raises
+    ------
+    ValueError
+        If it gives another number of columns.
+    """
     found = estimator.predict_proba(X)
     if n_labels == 1 and np.ndim(found) == 2 and np.shape(found)[1] == 2:
         found = [found]
