@@ -223,9 +223,7 @@ def suggest_learning_rate(learning_rates: Any, losses: Any) -> float | None:
     finite = np.isfinite(raw)
     n = len(raw) if finite.all() else int(np.argmin(finite))
     if n < FEWEST_POINTS:
-        raise ValueError(
-            f"A suggestion needs at least {FEWEST_POINTS} finite losses, got {n}; test for longer."
-        )
+        raise ValueError(f"A suggestion needs at least {FEWEST_POINTS} finite losses, got {n}; test for longer.")
     rates, raw = rates[:n], raw[:n]
     if not _falls(raw):
         return None

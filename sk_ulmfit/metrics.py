@@ -58,7 +58,7 @@ def precision_at_k(y_true: Any, y_score: Any, *, k: int = 5, sample_weight: Any 
     >>> precision_at_k([[1, 0, 1], [0, 1, 0]], [[0.9, 0.8, 0.1], [0.2, 0.9, 0.3]], k=1)
     1.0
     """
-    truth, scores, weight = check_predictions(y_true, y_score, sample_weight)
+    truth, scores, weight = _checked(y_true, y_score, sample_weight)
     _check_k(k, truth.shape[1])
     n_known = (~np.isnan(truth)).sum(axis=1)
     right = np.concatenate([hits[:, :k].sum(axis=1) for hits in _ranked(truth, scores)])
@@ -97,7 +97,7 @@ def r_precision(y_true: Any, y_score: Any, *, sample_weight: Any = None) -> floa
     >>> r_precision([[1, 0, 1], [0, 1, 0]], [[0.9, 0.8, 0.1], [0.2, 0.9, 0.3]])
     0.75
     """
-    truth, scores, weight = check_predictions(y_true, y_score, sample_weight)
+    truth, scores, weight = _checked(y_true, y_score, sample_weight)
     n_true = (truth == 1).sum(axis=1)
     right: list[Floats] = []
     for hits in _ranked(truth, scores):
@@ -144,7 +144,7 @@ def ndcg_at_k(y_true: Any, y_score: Any, *, k: int = 5, sample_weight: Any = Non
     >>> round(ndcg_at_k([[1, 0, 1]], [[0.9, 0.8, 0.1]], k=2), 3)
     0.613
     """
-    truth, scores, weight = check_predictions(y_true, y_score, sample_weight)
+    truth, scores, weight = _checked(y_true, y_score, sample_weight)
     _check_k(k, truth.shape[1])
     discount = 1 / np.log2(np.arange(2, k + 2))
     n_true = (truth == 1).sum(axis=1)
@@ -183,7 +183,7 @@ def mean_average_precision(y_true: Any, y_score: Any, *, sample_weight: Any = No
     >>> mean_average_precision([[1, 0], [0, 0], [float("nan"), 0]], [[0.9, 0.8], [0.2, 0.9], [1.0, 0.3]])
     1.0
     """
-    truth, scores, weight = check_predictions(y_true, y_score, sample_weight)
+    truth, scores, weight = _checked(y_true, y_score, sample_weight)
     return _nan_mean(_average_precision(truth, scores, weight), "label that some text has")
 
 
@@ -219,7 +219,7 @@ def f1_score(y_true: Any, y_pred: Any, *, average: str = "macro", sample_weight:
     1.0
     """
     check_choice("average", average, AVERAGES)
-    averages = _averages(*check_predictions(y_true, y_pred, sample_weight, decisions=True))
+    averages = _averages(*_checked(y_true, y_pred, sample_weight, decisions=True))
     return float(averages[average][2]) if averages else _undefined("entry that is known")
 
 
@@ -253,7 +253,7 @@ def hamming_loss(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> floa
     >>> hamming_loss([[1, 0], [0, 1]], [[1, 1], [0, 1]])
     0.25
     """
-    truth, decided, weight = check_predictions(y_true, y_pred, sample_weight, decisions=True)
+    truth, decided, weight = _checked(y_true, y_pred, sample_weight, decisions=True)
     known = ~np.isnan(truth)
     wrong = ((truth == 1) != (decided > 0)) & known
     total = float(weight @ known.sum(axis=1))
@@ -305,7 +305,7 @@ def expected_calibration_error(
     """
     check_number("n_bins", n_bins, low=1, integer=True)
     check_choice("average", average, AVERAGES[:2])
-    truth, proba, weight = check_predictions(y_true, y_proba, sample_weight)
+    truth, proba, weight = _checked(y_true, y_proba, sample_weight)
     if not np.all((proba >= 0) & (proba <= 1)):
         raise ValueError("y_proba must hold probabilities from 0 to 1; scores of another kind have no calibration.")
     edges = np.linspace(0, 1, n_bins + 1)[1:-1]
@@ -384,10 +384,8 @@ def multilabel_report(
     samples average        1.00    0.75  0.83      3          2
     """
     check_number("digits", digits, low=0, integer=True)
-    if label_names is None and label_lists(y_true) is not None:
-        raise ValueError("label_names must be given with label lists: what the columns of y_pred stand for.")
-    indicator, names = indicator_of(y_true, label_names)
-    truth, decided, weight = check_predictions(indicator, y_pred, sample_weight, decisions=True)
+    indicator, names = named_indicator(y_true, label_names)
+    truth, decided, weight = _checked(indicator, y_pred, sample_weight, decisions=True)
     columns = ["precision", "recall", "f1", "texts", "predicted"]
     of_label = np.zeros((3, len(names)))
     known = ~np.isnan(truth).all(axis=0)
@@ -399,7 +397,7 @@ def multilabel_report(
     table = np.vstack([of_label.T, *averages.values()])
     if y_score is not None:
         columns.insert(3, "average precision")
-        each = _average_precision(truth, check_predictions(indicator, y_score, None)[1], weight)
+        each = _average_precision(truth, _checked(indicator, y_score, None)[1], weight)
         some = ~np.isnan(each)
         macro = each[some].mean() if some.any() else np.nan
         weighted = each[some] @ n_with[some] / n_with[some].sum() if some.any() else np.nan
@@ -524,27 +522,54 @@ def exact_match(y_true: Any, y_pred: Any, label_names: Sequence[Any], sample_wei
     else:
         if hasattr(y_true, "columns") and set(y_true.columns) == set(label_names):
             y_true = indicator_of(y_true, label_names)[0]
-        truth = check_predictions(y_true, decided, None)[0]
+        truth = _checked(y_true, decided, None)[0]
         right = (np.isnan(truth) | ((truth == 1) == decided)).all(axis=1)
     weight = check_weights(sample_weight, len(right))
     return float(np.average(right, weights=weight))
 
 
-def check_predictions(
-    y_true: Any, y_score: Any, sample_weight: Any = None, decisions: bool = False
-) -> tuple[NDArray[np.float32], NDArray[Any], Floats]:
-    """Check truths and predictions of some texts, and give them as matrices.
+def named_indicator(y_true: Any, label_names: Sequence[Any] | None) -> tuple[NDArray[np.float32], list[Any]]:
+    """Put true labels in the order of the columns of predictions.
 
     Parameters
     ----------
-    y_true : array-like of shape (n, L)
-        0 and 1, NaN where unknown; label lists are refused.
+    y_true : array-like of shape (n, L), DataFrame, or n label lists
+        True labels.
+    label_names : sequence of length L, or None
+        What the columns of the predictions stand for; None takes the columns of a DataFrame, or numbers.
+
+    Returns
+    -------
+    indicator : ndarray of float32, shape (n, L)
+        0 and 1, NaN where unknown.
+    names : list of length L
+        The label names.
+
+    Raises
+    ------
+    ValueError
+        If a label is not among the names, or there are label lists and no names.
+    """
+    if label_names is None and label_lists(y_true) is not None:
+        raise ValueError("label_names must be given with label lists: what the columns of the predictions stand for.")
+    return indicator_of(y_true, label_names)
+
+
+def match_predictions(
+    y_true: Any, y_score: Any, label_names: Sequence[Any] | None, *, decisions: bool = False
+) -> tuple[NDArray[np.float32], NDArray[Any], list[Any]]:
+    """Check predictions, and put true labels in the order of their columns.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n, L), DataFrame, or n label lists
+        True labels.
     y_score : array-like of shape (n, L), or list of L arrays of shape (n, 2)
-        Probabilities, other scores, or decisions.
-    sample_weight : array-like of shape (n,), default=None
-        How much each text counts; None gives ones.
+        Probabilities or other scores, or decisions.
+    label_names : sequence of length L, or None
+        What the columns of `y_score` stand for.
     decisions : bool, default=False
-        Whether predictions must be 0 and 1.
+        Whether `y_score` must be 0 and 1.
 
     Returns
     -------
@@ -552,14 +577,22 @@ def check_predictions(
         0 and 1, NaN where unknown.
     scores : ndarray, shape (n, L)
         The predictions.
-    weight : ndarray of float64, shape (n,)
-        The weights.
+    names : list of length L
+        The label names.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit, or predictions are not numbers, NaN, or not decisions.
+        If the shapes do not fit, a label is not among the names, or predictions are not numbers.
     """
+    indicator, names = named_indicator(y_true, label_names)
+    truth, scores, _ = _checked(indicator, y_score, None, decisions)
+    return truth, scores, names
+
+
+def _checked(
+    y_true: Any, y_score: Any, sample_weight: Any, decisions: bool = False
+) -> tuple[NDArray[np.float32], NDArray[Any], Floats]:
     if label_lists(y_true) is not None:
         raise ValueError(
             "y_true must be a matrix of 0 and 1 with a column per label, got label lists; "
