@@ -193,8 +193,8 @@ def suggest_learning_rate(learning_rates: Any, losses: Any) -> float | None:
     Returns
     -------
     float or None
-        One of the rates; None where the loss does not fall: no mean of n / 10 losses in a row is below that of the
-        first n / 10 by more than three standard errors of the latter.
+        One of the rates; None where the loss does not fall: no later mean of n / 10 losses in a row is below that
+        of the first n / 5 by more than two standard errors. The noise is taken from the median distance of neighbours.
 
     Raises
     ------
@@ -261,10 +261,11 @@ def smooth(losses: Any, beta: float = BETA) -> Floats:
 
 def _falls(losses: Floats) -> bool:
     """Tell whether the losses fall below the first ones by more than chance."""
-    k = max(len(losses) // 10, 3)
-    means = np.convolve(losses, np.full(k, 1 / k), mode="valid")
-    error = losses[:k].std(ddof=1) / math.sqrt(k)
-    return bool(means[0] - means.min() > 3 * error + 1e-9 * abs(means[0]))
+    n_first, n_lowest = max(len(losses) // 5, 3), max(len(losses) // 10, 3)
+    means = np.convolve(losses[n_first:], np.full(n_lowest, 1 / n_lowest), mode="valid")
+    noise = np.median(np.abs(np.diff(losses))) / 0.954  # standard deviation of normal losses, 0.6745 * sqrt(2)
+    first = losses[:n_first].mean()
+    return bool(first - means.min() > 2 * noise * math.sqrt(1 / n_first + 1 / n_lowest) + 1e-9 * abs(first))
 
 
 def _valley(losses: Floats) -> int:

@@ -41,7 +41,7 @@ MOST_PANELS = 12
 MOST_ROWS = 40  # labels of a matrix, unless others are asked for
 MOST_NUMBERS = 12  # labels of a matrix with numbers in its cells
 MOST_TICKS = 60
-LONGEST_NAME = 26  # characters of a label name that are shown
+LONGEST_NAME = 22  # characters of a label name that are shown
 
 
 class TrainingCurvesDisplay:
@@ -121,7 +121,8 @@ class TrainingCurvesDisplay:
     def plot(self, ax: Any = None) -> TrainingCurvesDisplay:
         """Draw.
 
-        Vertical lines mark the epochs from which on a further layer group is trained, with its name above.
+        Vertical lines mark the epochs from which on a further layer group is trained, with its name above; for these a
+        figure of your own needs ``layout="constrained"``.
 
         Parameters
         ----------
@@ -134,10 +135,10 @@ class TrainingCurvesDisplay:
             This display.
         """
         n = len(self.histories)
-        axes, is_own = _axes(ax, n, n, (4.8 * n, 3.8))
+        axes, is_own = _axes(ax, n, n, (5.0 * n, 4.2))
         for panel, (stage, rows) in zip(axes, self.histories.items(), strict=True):
             _draw_losses(panel, stage, rows)
-        return _finish(self, axes, is_own)
+        return _finish(self, axes, is_own, n_columns=2 * n)
 
 
 class ThresholdCurve(NamedTuple):
@@ -174,7 +175,7 @@ class ThresholdCurveDisplay:
     curves : list of ThresholdCurve
         One for each label that is drawn.
     n_labels : int, default=None
-        Labels there are; the title says if they are more.
+        Labels that these were the most frequent of; the title says so.
 
     Attributes
     ----------
@@ -286,7 +287,7 @@ class ThresholdCurveDisplay:
             f1 = 2 * precision * recall / np.where(total > 0, total, 1)
             mark = None if in_use is None else float(in_use[label])
             curves.append(ThresholdCurve(names[label], cuts, precision, recall, f1, int(n_texts[label]), mark))
-        return cls(curves, n_labels=len(names)).plot(ax)
+        return cls(curves, n_labels=len(names) if labels is None else None).plot(ax)
 
     def plot(self, ax: Any = None) -> ThresholdCurveDisplay:
         """Draw.
@@ -323,9 +324,8 @@ class ThresholdCurveDisplay:
             if place + n_columns >= n or not is_own:
                 panel.set_xlabel("Threshold (probability)", fontsize="small")
             if place % n_columns == 0 or not is_own:
-                panel.set_ylabel("Share", fontsize="small")
-        left_out = (self.n_labels or n) - n
-        return _finish(self, axes, is_own, f"{n} of {n + left_out} labels" if left_out else None)
+                panel.set_ylabel("Precision, recall, F1", fontsize="small")
+        return _finish(self, axes, is_own, _selection(n, self.n_labels))
 
 
 class LabelCooccurrenceDisplay:
@@ -343,7 +343,7 @@ class LabelCooccurrenceDisplay:
     normalize : bool, default=True
         Whether the matrices hold shares.
     n_labels : int, default=None
-        Labels there are; the title says if they are more.
+        Labels that these were the most frequent of; the title says so.
 
     Attributes
     ----------
@@ -479,7 +479,7 @@ class LabelCooccurrenceDisplay:
             n_predicted=gets.sum(axis=0).astype(np.int64),
             label_names=[names[label] for label in chosen],
             normalize=normalize,
-            n_labels=len(names),
+            n_labels=len(names) if labels is None else None,
         ).plot(ax)
 
     def plot(self, ax: Any = None) -> LabelCooccurrenceDisplay:
@@ -496,20 +496,22 @@ class LabelCooccurrenceDisplay:
             This display.
         """
         n = len(self.label_names)
-        side = min(max(0.42 * n, 2.6), 7.5)
-        axes, is_own = _axes(ax, 2, 2, (2 * side + 3.2, side + 1.8))
+        side = min(max(0.42 * n, 2.6), 6.0)
+        names, step = [_short(name) for name in self.label_names], -(-n // MOST_TICKS)
+        size = min(max(220 / n, 5.0), 9.0) if n > MOST_NUMBERS else 9.0
+        room = max(map(len, names)) * size * 0.6 / 72  # for names beside and below the panels, in inches
+        axes, is_own = _axes(ax, 2, 2, (2 * side + room + 1.6, side + room + 1.0), sharey=True)
         off_diagonal = [np.where(np.eye(n, dtype=bool), np.nan, matrix) for matrix in (self.true, self.predicted)]
         largest = np.nanmax([0.0, *(value for matrix in off_diagonal for value in matrix.ravel())])
-        names, step = [_short(name) for name in self.label_names], -(-n // MOST_TICKS)
-        size = min(max(260 / n, 5.0), 9.0) if n > MOST_NUMBERS else 9.0
         panels = zip(axes, off_diagonal, (self.n_true, self.n_predicted), strict=True)
         for place, (panel, matrix, counts) in enumerate(panels):
             panel.set_facecolor("0.88")
-            image = panel.imshow(matrix, cmap="Blues", vmin=0, vmax=largest or 1)
+            image = panel.imshow(matrix, cmap="Blues", vmin=0, vmax=largest or 1, aspect="auto")
             panel.set_title(("True labels", "Predicted labels")[place], fontsize="medium")
             panel.set_xticks(range(0, n, step), names[::step], rotation=90, fontsize=size)
-            panel.set_yticks(range(0, n, step), names[::step] if place == 0 or not is_own else [], fontsize=size)
-            panel.set_xlabel("have this label too")
+            if place == 0 or not is_own:
+                panel.set_yticks(range(0, n, step), names[::step], fontsize=size)
+            panel.set_xlabel("that also have this one")
             if place == 0 or not is_own:
                 panel.set_ylabel("Texts with this label")
             for row, column in np.ndindex(n, n) if n <= MOST_NUMBERS else ():
@@ -521,11 +523,10 @@ class LabelCooccurrenceDisplay:
                     colour = "white" if value > 0.6 * largest else "black"
                     panel.text(column, row, shown, ha="center", va="center", fontsize=8, color=colour)
         bar = axes[0].figure.colorbar(image, ax=list(axes), shrink=0.8, pad=0.02)
-        bar.set_label("Share of texts with the label of the row" if self.normalize else "Texts with both labels")
-        left_out = (self.n_labels or n) - n
-        notes = [f"{n} of {n + left_out} labels"] if left_out else []
-        notes += ["grey: number of texts with the label"] if n <= MOST_NUMBERS else []
-        return _finish(self, axes, is_own, "; ".join(notes) or None, legend=False)
+        bar.set_label("Share of the texts with the row's label" if self.normalize else "Texts with both labels")
+        if n <= MOST_NUMBERS:
+            axes[1].set_title("Predicted labels (grey: texts with the label)", fontsize="medium")
+        return _finish(self, axes, is_own, _selection(n, self.n_labels), legend=False)
 
 
 class ReliabilityCurve(NamedTuple):
@@ -712,19 +713,23 @@ class ReliabilityDisplay:
         axes, is_own = _axes(ax, n_panels, 1, (5.2, height), **ratios)
         axes[0].plot([0, 1], [0, 1], color="0.5", linestyle=":", label="comes true as often as it says")
         for place, curve in enumerate(self.curves):
-            colour = "black" if place == 0 else COLOURS[(place - 1) % len(COLOURS)]
-            width = 2.0 if place == 0 else 1.2
+            turn, number = divmod(place - 1, len(COLOURS))
+            colour, line = ("black", "-") if place == 0 else (COLOURS[number], ("-", "--", "-.", ":")[turn % 4])
+            width, marker = 2.0 if place == 0 else 1.2, MARKERS[place % len(MARKERS)]
             axes[0].plot(
                 curve.predicted,
                 curve.came_true,
                 color=colour,
-                marker=MARKERS[place % len(MARKERS)],
+                linestyle=line,
+                marker=marker,
                 markersize=5,
                 linewidth=width,
                 label=f"{_short(curve.name)} (calibration error {curve.error:.3f})",
             )
             if n_panels == 2:
-                axes[1].stairs(curve.counts, curve.edges, color=colour, linewidth=width)
+                axes[1].stairs(curve.counts, curve.edges, color=colour, linewidth=width / 2)
+                counts = curve.counts[curve.counts > 0]
+                axes[1].plot(curve.predicted, counts, color=colour, marker=marker, markersize=4, linestyle="none")
         axes[0].set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="Share that came true")
         axes[0].grid(alpha=0.25)
         axes[-1].set_xlabel("Predicted probability")
@@ -833,30 +838,37 @@ def _draw_losses(panel: Any, stage: str, rows: Sequence[Mapping[str, Any]]) -> N
 
     epochs = np.arange(1, len(rows) + 1)
     marker = "o" if len(rows) <= 30 else None
-    for place, (epoch, names) in enumerate(unfrozen := _unfreezings(rows)):
+    unfrozen = _unfreezings(rows)
+    room = 320 / len(rows)  # points from one epoch to the next
+    fits = all(5 * len(", ".join(names)) < room for _, names in unfrozen[:-1])
+    rise = 0 if fits else 11  # else names stand in steps, so that they do not meet however near the epochs are
+    pointer = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0)}
+    for place, (epoch, names) in enumerate(unfrozen):
         panel.axvline(epoch, color="0.6", linewidth=0.8, linestyle="--")
-        panel.annotate(  # in steps, so that names do not meet however near the epochs are
-            ", ".join(names),
+        panel.annotate(
+            " " + ", ".join(names),
             xy=(epoch, 1),
             xycoords=panel.get_xaxis_transform(),
-            xytext=(2, 3 + 11 * (len(unfrozen) - 1 - place)),
+            xytext=(0, 4 + rise * (len(unfrozen) - 1 - place)),
             textcoords="offset points",
+            arrowprops=pointer,
             fontsize=8,
             color="0.3",
             annotation_clip=False,
         )
     training = [row.get("train_loss", np.nan) for row in rows]
-    panel.plot(epochs, training, color=BLUE, marker=marker, markersize=4, label="training, with dropout and penalties")
+    panel.plot(epochs, training, color=BLUE, marker=marker, markersize=4, label="training, with dropout")
     if any("valid_loss" in row for row in rows):
         held_out = np.array([row.get("valid_loss", np.nan) for row in rows], np.float64)
         panel.plot(epochs, held_out, color=RED, linestyle="--", marker=marker, markersize=4, label="held-out texts")
         best = int(np.nanargmin(held_out))
-        ring = {"marker": "o", "markersize": 11, "fillstyle": "none", "linestyle": "none"}
+        ring = {"marker": "o", "markersize": 11, "fillstyle": "none", "linestyle": "none", "clip_on": False}
         panel.plot(epochs[best], held_out[best], color=RED, label="best on held-out texts", **ring)
-    panel.set_title(stage.capitalize(), fontsize="medium", pad=6 + 11 * len(unfrozen))
+    height = 11 + rise * (len(unfrozen) - 1) if unfrozen else 0
+    panel.set_title(stage.capitalize(), fontsize="medium", pad=6 + height)
     panel.set(xlabel="Epoch", ylabel=f"Loss (nats per {'token' if stage == 'language model' else 'label'})")
     panel.set_xlim(0.5, len(rows) + 0.5)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panel.grid(alpha=0.25, axis="y")
 
 
@@ -931,9 +943,14 @@ def _checked_probabilities(
     return truth, proba.astype(np.float64), names
 
 
+def _selection(n: int, n_labels: int | None) -> str | None:
+    return f"The {n} most frequent of {n_labels} labels" if n_labels is not None and n < n_labels else None
+
+
 def _short(name: Any) -> str:
     text = " ".join(str(name).split())
-    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+    end = LONGEST_NAME // 3  # names often differ at their ends
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - end - 1]}…{text[-end:]}"
 
 
 def _axes(
