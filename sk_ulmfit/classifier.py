@@ -173,7 +173,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         The trained skorch net, ready to predict; ``net_.module_`` is the torch module, in evaluation mode. What `tfidf`
         adds is not in it.
     history_ : list of dict
-        Losses of each epoch of classifier training, of the network alone.
+        Losses of each epoch of classifier training, of the network alone; with gradual unfreezing, `trained_groups`
+        names what was trained.
     language_model_ : ULMFiTLanguageModel
         The language model behind the body. Not part of a saved classifier; save it by itself.
 
