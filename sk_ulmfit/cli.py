@@ -249,6 +249,28 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--random-state", type=int, metavar="N", help="seed; the same seed gives the same model")
     _add_common(command)
 
+    command = add(
+        "lr-find",
+        commands.lr_find,
+        "Look for a learning rate: of a classifier, or without labels of a language model.",
+        "sk-ulmfit lr-find mail.csv --text body --label-column topics --out curve.png",
+    )
+    _add_table(command, "with texts, and labels for a classifier")
+    command.add_argument("--text", action="append", metavar="COL", help="text column; may be repeated")
+    _add_label_options(command, default=";")
+    command.set_defaults(delimiter=";")
+    command.add_argument("--out", type=Path, metavar="PICTURE", help="file to draw the curve to (.png, .svg, .pdf)")
+    command.add_argument("--force", action="store_true", help="replace PICTURE if it exists")
+    _add_language_model(command)
+    command.add_argument("--n-steps", type=int, default=100, metavar="N", help="batches (default: 100)")
+    command.add_argument("--batch-size", type=int, metavar="N", help="as in train or finetune")
+    command.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="arithmetic of the training (default: auto)"
+    )
+    command.add_argument("--n-jobs", type=int, metavar="N", help="processes that tokenize")
+    command.add_argument("--random-state", type=int, metavar="N", help="seed; the same seed gives the same curve")
+    _add_common(command)
+
     command = add("info", commands.info, "Say what is in a model file.", "sk-ulmfit info mail.model")
     command.add_argument("model", metavar="MODEL", help="file of a classifier or a language model, or en-small")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sk_ulmfit import training
+from sk_ulmfit import lr_finder, training
 from sk_ulmfit.bundled import model_file
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.corpus import read_documents
@@ -24,6 +24,7 @@ from sk_ulmfit.demo import run_demo
 from sk_ulmfit.device import resolve_device
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
 from sk_ulmfit.metrics import multilabel_report
+from sk_ulmfit.plotting import LearningRateDisplay
 from sk_ulmfit.pretraining import MODEL
 from sk_ulmfit.streams import StreamedTexts
 from sk_ulmfit.tables import (
@@ -164,17 +165,7 @@ def finetune(options: argparse.Namespace) -> Answer:
     check_target(options.out)
     check_output(options.out, options.file, options.force)
     texts = _texts(options)
-    model = ULMFiTLanguageModel(
-        None if options.language_model == "none" else options.language_model,
-        **_given_body(options),
-        max_epochs=options.max_epochs,
-        lr=options.lr,
-        batch_size=options.batch_size,
-        device=options.device,
-        n_jobs=options.n_jobs,
-        random_state=options.random_state,
-        verbose=_progress(options),
-    )
+    model = _language_model(options)
     model.fit(texts).save(options.out)
     config, n_words = model.state_.config, len(model.vocabulary_)
     loss = model.history_[-1]["train_loss"] if model.history_ else math.nan
@@ -209,6 +200,39 @@ def pretrain(options: argparse.Namespace) -> Answer:
         data["perplexity"] = math.exp(state.history[-1]["valid_loss"])
         text = f"Perplexity on held-out documents: {data['perplexity']:.2f}.\n{text}"
     return Answer(text, data)
+
+
+def lr_find(options: argparse.Namespace) -> Answer:
+    """Look for a learning rate of a classifier or, without labels, of a language model."""
+    if options.out:
+        check_output(options.out, options.file, options.force)
+        check_picture(options.out)
+    model: Any
+    if options.file.is_dir() or options.labels or options.label_column:
+        table, _ = _labelled(options)
+        texts, y, model = table.texts, table.named_indicator(), _classifier(options, 0)
+    else:
+        texts, y, model = _texts(options), None, _language_model(options)
+    curve = lr_finder.lr_find(model, texts, y, n_steps=options.n_steps)
+    name = "classifier" if y is not None else "language model"
+    text = "No learning rate is suggested."
+    if curve.suggestion is not None:
+        flags = " ".join(f"{key}={value:.2g}" for key, value in curve.parameters.items())
+        text = f"Suggestion for the {name}: {flags} (--lr {curve.suggestion:.2g})."
+    if options.out:
+        drawn: Any = LearningRateDisplay(curve).plot()
+        drawn.figure_.savefig(options.out, dpi=150, bbox_inches="tight")
+        text += f" The curve is in {options.out}."
+    return Answer(
+        text,
+        {
+            "suggestion": curve.suggestion,
+            "parameters": curve.parameters,
+            "learning_rates": curve.learning_rates.tolist(),
+            "losses": curve.losses.tolist(),
+            "smoothed_losses": curve.smoothed_losses.tolist(),
+        },
+    )
 
 
 def info(options: argparse.Namespace) -> Answer:
@@ -278,6 +302,19 @@ def check_output(out: Path, source: Path, force: bool) -> Path:
     return out
 
 
+def check_picture(out: Path) -> None:
+    """Raise ValueError where a picture cannot be drawn."""
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError:
+        raise ValueError(
+            "A picture needs matplotlib; install it (pip install matplotlib), or leave out --out."
+        ) from None
+    types = FigureCanvasBase.get_supported_filetypes()
+    if out.suffix[1:].lower() not in types:
+        raise ValueError(f"{out} is no picture; end its name in .png, .svg or .pdf.")
+
+
 def _labelled(options: argparse.Namespace) -> tuple[TextTable, dict[str, Any]]:
     """Give texts with labels, and how they stood in their table, to be kept with the model."""
     if options.file.is_dir():
@@ -340,7 +377,7 @@ def _texts(options: argparse.Namespace) -> list[str] | StreamedTexts:
 
 
 def _classifier(options: argparse.Namespace, progress: int) -> ULMFiTMultiLabelClassifier:
-    """Make the classifier that the options of ``train`` describe."""
+    """Make the classifier that the options describe."""
     language_model: Any = options.language_model
     given = _given_body(options)
     if language_model in ("auto", "none"):
@@ -351,27 +388,17 @@ def _classifier(options: argparse.Namespace, progress: int) -> ULMFiTMultiLabelC
     elif given:
         flag = "--" + next(iter(given)).replace("_", "-")
         raise ValueError(f"{flag} goes with a model from scratch; the saved language model has its own.")
-    return ULMFiTMultiLabelClassifier(
-        language_model,
-        lm_epochs=options.lm_epochs,
-        max_epochs=options.max_epochs,
-        lr=options.lr,
-        batch_size=options.batch_size,
-        freeze_encoder=options.freeze_encoder,
-        tfidf=options.tfidf,
-        calibration=options.calibration,
-        early_stopping=options.early_stopping,
-        pos_weight=options.pos_weight,
-        precision=options.precision,
-        threshold=options.threshold,
-        threshold_metric=options.threshold_metric,
-        top_k=options.top_k,
-        at_least_one=options.at_least_one,
-        device=options.device,
-        n_jobs=options.n_jobs,
-        random_state=options.random_state,
-        verbose=progress,
-    )
+    asked = ULMFiTMultiLabelClassifier().get_params(deep=False).keys() & vars(options).keys()
+    given = {name: getattr(options, name) for name in asked if getattr(options, name) is not None}
+    return ULMFiTMultiLabelClassifier(**{**given, "language_model": language_model, "verbose": progress})
+
+
+def _language_model(options: argparse.Namespace) -> ULMFiTLanguageModel:
+    """Make the language model that the options describe."""
+    start = None if options.language_model == "none" else options.language_model
+    names = ULMFiTLanguageModel().get_params(deep=False).keys() & vars(options).keys() - {"language", *SIZES}
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return ULMFiTLanguageModel(start, **_given_body(options), **{**given, "verbose": _progress(options)})
 
 
 def _given_body(options: argparse.Namespace) -> dict[str, Any]:

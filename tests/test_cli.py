@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -154,7 +155,7 @@ def test_ctrl_c_writes_nothing(table, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["predict"], ["evaluate"], ["pretrain"], ["finetune"], ["info"], ["demo"]]
+    "command", [[], ["train"], ["predict"], ["evaluate"], ["pretrain"], ["finetune"], ["lr-find"], ["info"], ["demo"]]
 )
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -524,3 +525,24 @@ def test_nothing_but_the_answer_is_printed_where_there_is_no_terminal(table, mod
     shown = capsys.readouterr()
     assert shown.err == ""
     assert shown.out.count("\n") == 1
+
+
+def test_lr_find_of_a_classifier_and_of_a_language_model(table, tmp_path, capsys):
+    picture = tmp_path / "curve.png"
+    body = ["--emb-dim", 8, "--hidden-dim", 8, "--n-layers", 2, "--random-state", 0]
+    labels = ["--label-column", "topics", "--delimiter", "|"]
+    assert run("lr-find", table, "--text", "body", *labels, "--out", picture, *body, "--batch-size", 8, "--json") == 0
+    found = answer(capsys)
+    assert len(found["learning_rates"]) == len(found["losses"]) > 20
+    suggestion = found["suggestion"]  # none on 24 texts, if their losses only go up and down
+    assert found["parameters"] == ({} if suggestion is None else {"lr": suggestion})
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert run("lr-find", table, "--text", "body", *body, "--n-steps", 40) == 0
+    suggested = re.search(r"Suggestion for the language model: lr=\S+ \(--lr (\S+)\)", capsys.readouterr().out)
+    assert 1e-6 < float(suggested.group(1)) < 10
+    assert run("lr-find", table, "--text", "body", *body, "--n-steps", 5) == 2
+    assert "n_steps must be" in capsys.readouterr().err
+    assert run("lr-find", table, "--text", "body", *body, "--out", picture) == 2
+    assert "exists and is left alone" in capsys.readouterr().err
+    assert run("lr-find", table, "--text", "body", *body, "--out", tmp_path / "curve.doc") == 2
+    assert "is no picture; end its name in .png" in capsys.readouterr().err
