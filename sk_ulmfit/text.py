@@ -351,21 +351,30 @@ class Tokenizer:
         return {chunk: tuple(iter(units.__next__, "\n")) for chunk in chunks}
 
     def _chunk_units(self, chunk: str) -> list[str]:
+        return [unit for _, unit in self._chunk_words(chunk)]
+
+    def words(self, chunks: list[str]) -> list[list[tuple[str, str]]]:
+        """Give the words of each chunk as they stand there, each with its unit; a border is an empty word."""
+        with self._lock, self._nlp.memory_zone():
+            words = {chunk: self._chunk_words(chunk) for chunk in set(chunks)}
+        return [words[chunk] for chunk in chunks]
+
+    def _chunk_words(self, chunk: str) -> list[tuple[str, str]]:
         if chunk.startswith(FIELD_SEPARATOR):
-            return [BOS if chunk == _START else f"{FLD} {chunk[1:]}"]
-        units: list[str] = []
+            return [("", BOS if chunk == _START else f"{FLD} {chunk[1:]}")]
+        words: list[tuple[str, str]] = []
         start = 0
         for match in _REPEATED_OR_SPLIT.finditer(chunk):
-            units += self._piece_units(chunk[start : match.start()])
+            words += self._piece_words(chunk[start : match.start()])
             found = match.group()
-            units.append(f"{REP} {len(found)} {_unit(found[0])}" if len(found) > 1 else found)
+            words.append((found, f"{REP} {len(found)} {_unit(found[0])}" if len(found) > 1 else found))
             start = match.end()
-        return units + self._piece_units(chunk[start:])
+        return words + self._piece_words(chunk[start:])
 
-    def _piece_units(self, piece: str) -> list[str]:
+    def _piece_words(self, piece: str) -> list[tuple[str, str]]:
         step = _LONGEST_CHUNK if self._by_chunk else max(len(piece), 1)
         return [
-            _unit("▁".join(token.split()))
+            (token, _unit("▁".join(token.split())))
             for start in range(0, len(piece), step)
             for token in self._tokens(piece[start : start + step])
             if not token.isspace()
@@ -488,6 +497,97 @@ def tokenize_corpus(
         table = np.array([index.setdefault(word, len(index)) for word in words], np.int32)
         parts.append(block.map_ids(table))
     return concatenate(parts), list(index)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The words of one text, and which of its tokens stand for them.
+
+    A unit is a word with its markers, such as ``xxmaj hello`` or ``xxrep 4 !``, or a run of equal words,
+    ``xxwrep 3 no``; or a border, ``xxbos`` or ``xxfld 2``, which stands for no word.
+
+    Parameters
+    ----------
+    text : str
+        The text as the tokenizer reads it: entities and control characters resolved, letters composed, borders of
+        fields as line breaks.
+    words : list of str
+        Its words from left to right.
+    spans : ndarray of int64, shape (n_words, 2)
+        Where each word begins and ends: ``text[begin:end]``. Between words there is white space, or nothing.
+    tokens : list of str
+        What `tokenize` gives.
+    token_offsets : ndarray of int64, shape (n_units + 1,)
+        The tokens of unit i are ``tokens[token_offsets[i]:token_offsets[i + 1]]``.
+    word_offsets : ndarray of int64, shape (n_units + 1,)
+        The words of unit i are ``words[word_offsets[i]:word_offsets[i + 1]]``.
+    """
+
+    text: str
+    words: list[str]
+    spans: NDArray[np.int64]
+    tokens: list[str]
+    token_offsets: NDArray[np.int64]
+    word_offsets: NDArray[np.int64]
+
+
+def align(text: str, language: str = "en") -> Alignment:
+    """Find the words of a text and the tokens that stand for each.
+
+    Parameters
+    ----------
+    text : str
+        Raw text.
+    language : str, default="en"
+        Language code known to spaCy.
+
+    Returns
+    -------
+    Alignment
+        Words and tokens. A word that a tokenizer of another kind than spaCy's own writes otherwise than the text does
+        has an empty span.
+
+    Examples
+    --------
+    >>> from sk_ulmfit.text import align
+    >>> found = align("Sooo GOOD: no no no!")
+    >>> found.words
+    ['S', 'ooo', 'GOOD', ':', 'no', 'no', 'no', '!']
+    >>> begin, end = found.token_offsets[-3:-1]
+    >>> found.tokens[begin:end], found.spans[2].tolist()
+    (['xxwrep', '3', 'no'], [5, 9])
+    """
+    tokenizer = get_tokenizer(language)
+    text = _clean(text)
+    chunks = tokenizer.chunks(text)
+    words: list[str] = []
+    spans: list[tuple[int, int]] = []
+    units = _numbering()
+    ids = array("i")
+    at = chunk_end = 0
+    for chunk, found in zip(chunks, tokenizer.words(chunks), strict=True):
+        if not chunk.startswith(FIELD_SEPARATOR):
+            at = text.index(chunk, chunk_end)
+            chunk_end = at + len(chunk)
+        for word, unit in found:
+            ids.append(units[unit])
+            if word:
+                begin = text.find(word, at, chunk_end)
+                begin, at = (begin, begin + len(word)) if begin >= 0 else (at, at)
+                words.append(word)
+                spans.append((begin, at))
+    names = list(units)
+    corpus = _mark_repeated_words(TokenIds(np.array(ids, np.int32), np.array([0, len(ids)])), names)
+    parts = [names[i].split(" ") for i in corpus.ids]
+    n_words = [0 if p[0] in (BOS, FLD) else int(p[1]) if p[0] == WREP else 1 for p in parts]
+    return Alignment(
+        text.replace(FIELD_SEPARATOR, "\n"),
+        words,
+        np.array(spans, np.int64).reshape(-1, 2),
+        [token for part in parts for token in part],
+        np.cumsum([0, *map(len, parts)]),
+        np.cumsum([0, *n_words]),
+    )
 
 
 def concatenate(parts: Sequence[TokenIds]) -> TokenIds:

@@ -14,6 +14,7 @@ from sk_ulmfit.text import (
     SPECIAL_TOKENS,
     TokenIds,
     Vocabulary,
+    align,
     join_fields,
     numericalize,
     tokenize,
@@ -217,6 +218,101 @@ def test_very_long_texts_and_chunks():
     assert len(tokenize("word " * 200_000)) == 1 + 3  # xxwrep 200000 word
     digits = "".join(map(str, range(100_000)))
     assert "".join(tokenize(digits)[1:]) == digits  # one chunk, cut into pieces
+
+
+# --- words and their tokens -------------------------------------------------
+
+
+def checked(text, language="en"):
+    """Align a text, check what holds for any text, and give its words with the tokens of each unit."""
+    found = align(text, language)
+    assert found.tokens == tokenize(text, language)
+    shown = text_module._clean(text).replace("\x1f", "\n")
+    assert found.text == shown
+    at = 0
+    for word, (begin, end) in zip(found.words, found.spans.tolist(), strict=True):
+        assert found.text[begin:end] == word
+        assert word
+        assert not found.text[at:begin].strip()  # nothing but white space is left out
+        at = end
+    assert not found.text[at:].strip()
+    assert found.token_offsets[0] == found.word_offsets[0] == 0
+    assert found.token_offsets[-1] == len(found.tokens)
+    assert found.word_offsets[-1] == len(found.words)
+    assert len(found.token_offsets) == len(found.word_offsets)
+    assert (np.diff(found.token_offsets) > 0).all()
+    pairs = []
+    for i in range(len(found.token_offsets) - 1):
+        tokens = found.tokens[found.token_offsets[i] : found.token_offsets[i + 1]]
+        words = found.words[found.word_offsets[i] : found.word_offsets[i + 1]]
+        assert (not words) == (tokens[0] in ("xxbos", "xxfld"))
+        pairs.append((" ".join(words), " ".join(tokens)))
+    return pairs
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [
+        ("", []),
+        (" \n\t", []),
+        ("I don't", [("I", "xxmaj i"), ("do", "do"), ("n't", "n't")]),
+        ("NOOO!", [("N", "xxmaj n"), ("OOO", "xxrep 3 xxmaj o"), ("!", "!")]),
+        ("no\n no  no.", [("no no no", "xxwrep 3 no"), (".", ".")]),
+        ("No No No", [("No No No", "xxwrep 3 xxmaj no")]),
+        ("and/or", [("and", "and"), ("/", "/"), ("or", "or")]),
+        ("a&lt;b<br>c", [("a", "a"), ("<", "<"), ("b", "b"), ("c", "c")]),
+        ("xxwrep 3 xxmaj", [("xxwrep", "\\xxwrep"), ("3", "3"), ("xxmaj", "\\xxmaj")]),
+        (join_fields(["A no", "no no"]), [
+            ("", "xxfld 1"), ("A", "xxmaj a"), ("no", "no"), ("", "xxfld 2"), ("no", "no"), ("no", "no"),
+        ]),
+        ("e\u0301te\u0301", [("été", "été")]),
+        ("a\ud83d\ude00b", [("a", "a"), ("😀", "😀"), ("b", "b")]),
+    ],
+)  # fmt: skip
+def test_words_and_their_tokens(text, units):
+    assert checked(text) == [("", "xxbos"), *units]
+
+
+HOSTILE = st.lists(
+    st.one_of(
+        st.sampled_from([
+            "no", "No", "NO", " ", "\n", "\x1f", "!!!", "...", "&amp;", "&#31;", "&lt;br&gt;", "<br />", "xxmaj", "xxbos",
+            "XXWREP", "3", "aaa", "/", "#", "\\", "\x00", "\x85", "\ud800", "\ud83d\ude00", "e\u0301", "\u200f", "\u3000",
+            "don't", "U.S.", ":-)", "a/b", "1,000", "שלום", "今天", "x" * 1_005, "ab" * 600 + ",",
+        ]),
+        st.text(max_size=6),
+    ),
+    max_size=14,
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(HOSTILE.map("".join), st.sampled_from(["en", "es", "xx", "zh"]))
+def test_any_text_is_aligned_as_it_is_tokenized(text, language):
+    checked(text, language)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(["no", "No", "a!", "", "\n"]), max_size=5).map(" ".join), max_size=4))
+def test_fields_are_aligned_as_they_are_tokenized(fields):
+    checked(join_fields(fields))
+
+
+def test_a_tokenizer_that_writes_words_otherwise(monkeypatch):
+    """Not spaCy's own, such as those of Japanese or Thai: what is not found in the text has an empty span."""
+    monkeypatch.setattr(text_module.Tokenizer, "_tokens", lambda self, piece: ["天", "new", " ", "气"] if piece else [])
+    forget()
+    found = align("天 气", "zh")
+    forget()
+    assert found.tokens == ["xxbos", "天", "new", "气"]
+    assert found.words == ["天", "new", "气"]
+    assert found.spans.tolist() == [[0, 1], [1, 1], [2, 3]]
+
+
+def test_a_long_text_is_aligned_in_a_moment():
+    found = align(" ".join(f"word{i % 1000} no no no" for i in range(20_000)))
+    assert len(found.words) == 80_000
+    assert found.token_offsets[-1] == 20_000 * 4 + 1
 
 
 # --- TokenIds ---------------------------------------------------------------
