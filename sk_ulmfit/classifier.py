@@ -30,6 +30,9 @@ from sk_ulmfit.assembly import plain_weights
 from sk_ulmfit.caching import check_memory, remembered
 from sk_ulmfit.calibration import METHODS, calibrate, fit_calibration
 from sk_ulmfit.device import resolve_device
+from sk_ulmfit.explanation import Explanations
+from sk_ulmfit.inspection import METHODS as EXPLAIN_METHODS
+from sk_ulmfit.inspection import explain, label_indices, left_as_it_was
 from sk_ulmfit.labels import check_labels, check_pos_weight, warn_constant
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.metrics import exact_match
@@ -468,6 +471,46 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             For each text the names of the labels predicted, in the order of `label_names_`.
         """
         return [tuple(self.label_names_[row > 0].tolist()) for row in self.predict(X)]
+
+    def explain(self, texts: Any, labels: Any = None, method: str = "gradient") -> Explanations:
+        """Tell which words of each text speak for and against labels.
+
+        Parameters
+        ----------
+        texts : sequence of str of length n
+            Raw texts.
+        labels : label name or list of label names, default=None
+            What to explain. None explains the labels that ``predict`` gives to each text; if there are none, the most
+            probable one.
+        method : {"gradient", "occlusion"}, default="gradient"
+            TODO
+
+        Returns
+        -------
+        Explanations
+            One for each text, with a score in log-odds for each word and label. ``print`` and notebooks show them;
+            ``save_html`` writes a page.
+
+        Raises
+        ------
+        ValueError
+            If a text, a label or the method is not valid.
+        """
+        check_is_fitted(self)
+        check_choice("method", method, EXPLAIN_METHODS)
+        texts = check_texts(texts, "texts")
+        names = self.label_names_.tolist()
+        self._check_decision()
+        with left_as_it_was(self.net_.module_):
+            proba = self.predict_proba(texts)
+        if labels is None:
+            decided = decide(proba, self.thresholds_, top_k=self.top_k, at_least_one=True)
+            chosen = [np.flatnonzero(row) for row in decided]
+        else:
+            chosen = [label_indices(labels, names)] * len(texts)
+        return explain(
+            self.net_, self._tfidf, self.vocabulary_, self._config, texts, chosen, proba, self.thresholds_, method
+        )
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Give the share of texts with all labels right (subset accuracy), as scikit-learn does.

@@ -221,6 +221,46 @@ def blend(network: NDArray[np.float64], tfidf: Weights, corpus: TokenIds) -> NDA
     return share * network + (1 - share) * tfidf_logits(tfidf, corpus)
 
 
+def token_logits(
+    tfidf: Weights, document: NDArray[np.int32], labels: NDArray[np.integer[Any]]
+) -> NDArray[np.float64]:
+    """Split the log-odds of a document among its tokens: a word's feature times its weight, over its occurrences.
+
+    Parameters
+    ----------
+    tfidf : dict of str to ndarray
+        What `fit_tfidf` gave, not empty.
+    document : ndarray of int32, shape (n_tokens,)
+        Token ids.
+    labels : ndarray of int, shape (K,)
+        Which labels.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_tokens, K)
+        Log-odds. Their sum and the biases of the labels are what `tfidf_logits` gives.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_ulmfit.text import TokenIds, Vocabulary
+    >>> from sk_ulmfit.tfidf import fit_tfidf, token_logits
+    >>> corpus = TokenIds(np.array([8, 9, 8, 10] * 20, np.int32), np.arange(0, 81, 2))
+    >>> model = fit_tfidf(corpus, Vocabulary([]), np.array([[1], [0]] * 20))
+    >>> (token_logits(model, corpus[0], np.array([0]))[:, 0] > 1).tolist()  # the word 9 tells
+    [False, True]
+    """
+    (counts,) = _counts(TokenIds(document, np.array([0, len(document)])), tfidf[PREFIX + "words"])
+    features, columns = _features(counts, tfidf[PREFIX + "idf"]), counts.indices
+    weight = tfidf[PREFIX + "weight"][np.ix_(columns, labels)].astype(np.float64)
+    of_each = (features.data / counts.data)[:, None] * weight
+    known = tfidf[PREFIX + "words"][columns]  # sorted, as the columns are
+    present = np.isin(document, known)
+    result = np.zeros((len(document), len(labels)))
+    result[present] = of_each[np.searchsorted(known, document[present])]
+    return result
+
+
 def _counts(corpus: TokenIds, words: NDArray[np.int32]) -> Iterator[sparse.csr_matrix]:
     """Count the known words of some documents after the others, shape (some, len(words)) each."""
     borders = np.searchsorted(corpus.offsets, np.arange(0, corpus.offsets[-1] + 1, TOKENS_AT_ONCE))

@@ -470,9 +470,16 @@ def predict_proba(
     ndarray of float64, shape (n, L)
         Probabilities strictly between 0 and 1.
     """
-    net.module_.encoder.precision = precision
-    logits = blend(net.forward(DocumentDataset(corpus)).numpy().astype(np.float64), tfidf, corpus)
+    logits = predict_logits(net, tfidf, corpus, precision)
     return np.clip(expit(logits), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
+
+
+def predict_logits(
+    net: MultiLabelNet, tfidf: Weights, corpus: TokenIds, precision: str = "float32"
+) -> NDArray[np.float64]:
+    """Give the log-odds of each label for each document, shape (n, L); parameters as of `predict_proba`."""
+    net.module_.encoder.precision = precision
+    return blend(net.forward(DocumentDataset(corpus)).numpy().astype(np.float64), tfidf, corpus)
 
 
 def to_mean_one(weight: NDArray[np.float64]) -> NDArray[np.float32]:
