@@ -16,6 +16,7 @@ from sk_ulmfit import markup
 Floats = NDArray[np.float64]
 
 MOST_SHOWN = 20  # texts in what a notebook or print shows
+LONGEST_WORD = 40
 EXCERPT, CONTEXT = 240, 4  # characters of a text in its plain form; words round each strong one
 
 
@@ -57,7 +58,7 @@ class Explanation:
     ([('late', 2.0)], [('lamp', -0.25)])
     >>> print(found)
     lamp is late
-      delivery 0.50 (threshold 0.50)  for: late +2.00  against: lamp -0.25
+      delivery 0.50 (threshold 0.50)  for: +2.00 late  against: -0.25 lamp
     """
 
     text: str
@@ -112,6 +113,7 @@ class Explanation:
     def __str__(self) -> str:
         width = max((len(str(label)) for label in self.labels), default=0)
         lines: list[str] = []
+        excerpt = None
         for k, label in enumerate(self.labels):
             shown = self._excerpt(np.abs(self.scores[:, k]))
             if not lines or shown != excerpt:
@@ -119,11 +121,21 @@ class Explanation:
                 lines.append(shown)
             parts = [f"  {label!s:{width}} {self.proba[k]:.2f} (threshold {self.thresholds[k]:.2f})"]
             for name, against in (("for", False), ("against", True)):
-                words = self.top_words(label, against=against)
+                words = self._strong_words(label, against)
                 if words:
-                    parts.append(f"{name}: " + ", ".join(f"{word} {score:+.2f}" for word, score in words))
+                    parts.append(f"{name}: " + "  ".join(f"{score:+.2f} {word}" for word, score in words))
             lines.append("  ".join(parts))
         return "\n".join(lines)
+
+    def _strong_words(self, label: Any, against: bool) -> list[tuple[str, float]]:
+        """Give `top_words` without those that say next to nothing beside the strongest of either kind."""
+        both = [self.top_words(label, against=sign) for sign in (False, True)]
+        least = markup.FAINTEST * max((abs(score) for found in both for _, score in found), default=0.0)
+        return [
+            (word if len(word) <= LONGEST_WORD else word[: LONGEST_WORD - 1] + "…", score)
+            for word, score in both[against]
+            if abs(score) >= least
+        ]
 
     def _excerpt(self, strength: Floats) -> str:
         parts = markup.excerpts(len(self.text), self.spans, strength, EXCERPT, CONTEXT)
@@ -145,7 +157,7 @@ class Explanation:
     def _highlighted(self) -> markup.Highlighted:
         legends = [
             markup.Legend(
-                str(label), float(p), float(threshold), self.top_words(label), self.top_words(label, against=True)
+                str(label), float(p), float(threshold), *(self._strong_words(label, a) for a in (False, True))
             )
             for label, p, threshold in zip(self.labels, self.proba, self.thresholds, strict=True)
         ]

@@ -28,7 +28,8 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 METHODS = ("gradient", "occlusion")
-STEPS = 32  # points between baseline and text at which the gradient is taken
+STEPS, MOST_STEPS = 16, 128  # of the way from the baseline to the text: they are halved until the scores add up
+TOLERANCE, RELATIVE_TOLERANCE = 0.1, 0.02  # within this, in log-odds or as a part of the sum of their sizes
 POSITIONS, GRAPH_POSITIONS = 16_384, 4_096  # most that are run at once, and of these most that have a graph at once
 OCCLUDED_TOKENS = 500_000  # of copies that are predicted at once
 
@@ -97,16 +98,15 @@ def label_indices(labels: Any, names: Sequence[Any]) -> Labels:
     ValueError
         If none is given, or one is not among `names`.
     """
-    several = isinstance(labels, (list, tuple, set, frozenset, np.ndarray)) and labels not in names
-    places = {name: place for place, name in enumerate(names)}
+    several = isinstance(labels, np.ndarray) or (isinstance(labels, (list, tuple, set)) and labels not in names)
     asked = list(labels) if several else [labels]
     shown = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
     if not asked:
         raise ValueError(f"labels is empty; name some of {shown}, or leave it None for those predicted.")
-    for label in asked:
-        if label not in places:
-            raise ValueError(f"labels has {label!r}, which is none of the {len(names)} labels of this classifier: {shown}.")
-    return np.array(list(dict.fromkeys(places[label] for label in asked)), np.int64)
+    unknown = [label for label in asked if label not in names]
+    if unknown:
+        raise ValueError(f"labels has {unknown[0]!r}, which is none of this classifier's {len(names)} labels: {shown}.")
+    return np.array(list(dict.fromkeys(names.index(label) for label in asked)), np.int64)
 
 
 def explain(
@@ -199,9 +199,7 @@ def gradient_scores(
         Those of the baseline: `log_odds` less the sum of the scores, but for the error of the integral.
     """
     order, starts = reading.order, reading.words.token_offsets[:-1]
-    read, log_odds, baseline = integrated_gradients(
-        net.module_, reading.ids[order], reading.baseline[order], torch.from_numpy(labels)
-    )
+    read, log_odds, baseline = integrated_gradients(net.module_, reading.ids[order], reading.baseline[order], labels)
     scores = np.empty_like(read)
     scores[order] = read
     if tfidf:
@@ -266,13 +264,15 @@ def _predicted(net: MultiLabelNet, tfidf: Weights, reading: Reading, documents: 
 
 
 def integrated_gradients(
-    module: TextClassifier, ids: NDArray[np.int32], baseline: NDArray[np.int32], labels: Tensor, steps: int = STEPS
+    module: TextClassifier, ids: NDArray[np.int32], baseline: NDArray[np.int32], labels: Labels
 ) -> tuple[Floats, Floats, Floats]:
     """Share the difference of a network's log-odds for a document and for a baseline among its tokens.
 
     The embeddings move on a straight line from baseline to document. A token gets the integral of the gradient along
-    it times the way that its embedding goes, by Gauss and Legendre's rule. The gradient is that of the whole document;
-    it is not cut at windows.
+    it times the way that its embedding goes. The gradient is that of the whole document; it is not cut at windows. The
+    integral is taken by the trapezoidal rule in 16 steps, which are halved until the scores of every label add up to
+    its difference within 0.1, or within 2 per cent of the sum of their sizes, or there are 128 of them. Maxima and
+    rectifiers have kinks, so that no rule of higher order does better.
 
     Parameters
     ----------
@@ -282,10 +282,8 @@ def integrated_gradients(
         The document, as the network reads it.
     baseline : ndarray of int32, shape (n_tokens,)
         The baseline.
-    labels : Tensor of int64, shape (K,)
+    labels : ndarray of int64, shape (K,)
         Which labels.
-    steps : int, default=32
-        At how many points the gradient is taken.
 
     Returns
     -------
@@ -296,8 +294,8 @@ def integrated_gradients(
 
     Notes
     -----
-    Memory grows with the length of the document by a few embeddings a token; the graph is that of a part of it, which
-    is run again in the backward pass.
+    The activations of `GRAPH_POSITIONS` tokens are held at once, and a few embeddings for each of `POSITIONS`, or of
+    the document where it is longer.
 
     References
     ----------
@@ -305,23 +303,40 @@ def integrated_gradients(
     """
     weight = module.encoder.embedding.weight.detach()
     start, end = (weight[torch.from_numpy(part.astype(np.int64)).to(weight.device)] for part in (baseline, ids))
-    points, shares = np.polynomial.legendre.leggauss(steps)
-    points, shares = (points + 1) / 2, shares / 2
-    at_once = max(1, POSITIONS // len(ids))
-    total = weight.new_zeros(len(labels), *end.shape)
-    with torch.enable_grad():
-        for first in range(0, steps, at_once):
-            part = slice(first, first + at_once)
-            point = weight.new_tensor(points[part])[:, None, None]
-            share = weight.new_tensor(shares[part])
-            embedded = torch.lerp(start[None], end[None], point).requires_grad_()
-            logits = share @ _logits(module, embedded)[:, labels.to(weight.device)]
+    ends_half = np.ones(STEPS + 1)
+    ends_half[[0, -1]] = 0.5
+    total, logits = _gradients(module, start, end, np.linspace(0, 1, STEPS + 1), ends_half, labels)
+    difference, n = logits[-1] - logits[0], STEPS
+    while n < MOST_STEPS:
+        error = np.abs(total.sum(axis=0) / n - difference)
+        if (error <= np.maximum(TOLERANCE, RELATIVE_TOLERANCE * np.abs(total).sum(axis=0) / n)).all():
+            break
+        total += _gradients(module, start, end, (np.arange(n) + 0.5) / n, np.ones(n), labels)[0]
+        n *= 2
+    return total / n, logits[-1], logits[0]
+
+
+def _gradients(
+    module: TextClassifier, start: Tensor, end: Tensor, points: Floats, shares: Floats, labels: Labels
+) -> tuple[Floats, Floats]:
+    """Add up gradients, times the way from start to end, at points between 0 and 1.
+
+    Gives the sums, shape (n_tokens, K), and the logits at each point, shape (len(points), K).
+    """
+    at_once = max(1, POSITIONS // len(start))
+    total, logits = np.zeros((len(start), len(labels))), []
+    columns = torch.from_numpy(labels).to(start.device)
+    for first in range(0, len(points), at_once):
+        part = slice(first, first + at_once)
+        with torch.enable_grad():
+            embedded = torch.lerp(start[None], end[None], start.new_tensor(points[part])[:, None, None])
+            found = _logits(module, embedded.requires_grad_())[:, columns]
+            summed = start.new_tensor(shares[part]) @ found
             for k in range(len(labels)):
-                (gradient,) = torch.autograd.grad(logits[k], embedded, retain_graph=k < len(labels) - 1)
-                total[k] += gradient.sum(0)
-    with torch.no_grad():
-        edges = _logits(module, torch.stack([end, start]))[:, labels.to(weight.device)].cpu().double().numpy()
-    return (total * (end - start)).sum(2).T.cpu().double().numpy(), edges[0], edges[1]
+                (gradient,) = torch.autograd.grad(summed[k], embedded, retain_graph=k < len(labels) - 1)
+                total[:, k] += (gradient.sum(0) * (end - start)).sum(1).cpu().numpy()
+        logits.append(found.detach().cpu().double().numpy())
+    return total, np.concatenate(logits)
 
 
 def _logits(module: TextClassifier, embedded: Tensor) -> Tensor:

@@ -152,20 +152,19 @@ def excerpts(
 
 def _section(item: Highlighted) -> str:
     legend = "".join(f"<li>{_legend(line, _colour(k))}</li>\n" for k, line in enumerate(item.legends))
-    return f'<div class="sk-ulmfit">\n<ul>\n{legend}</ul>\n<div class="sk-ulmfit-text" dir="auto">{_text(item)}</div>\n</div>\n'
+    text = f'<div class="sk-ulmfit-text" dir="auto">{_text(item)}</div>'
+    return f'<div class="sk-ulmfit">\n<ul>\n{legend}</ul>\n{text}\n</div>\n'
 
 
 def _legend(line: Legend, colour: str) -> str:
     words = "".join(
-        f"; {name} " + ", ".join(f"<bdi>{_plain(word)}</bdi> {_signed(score)}" for word, score in found)
+        f" · {name}: " + " &nbsp;".join(f"{_signed(score)} <bdi>{_plain(word)}</bdi>" for word, score in found)
         for name, found in (("for it", line.words_for), ("against it", line.words_against))
         if found
     )
-    sign = "≥" if line.proba >= line.threshold else "<"
-    numbers = f"{line.proba:.2f} {escape(sign)} {line.threshold:.2f}"
-    return (
-        f'<i style="background: rgb({colour})"></i><b><bdi>{_plain(line.label)}</bdi></b> {numbers}<small>{words}</small>'
-    )
+    sign = "≥" if line.proba >= line.threshold else "&lt;"
+    label = f'<i style="background: rgb({colour})"></i><b><bdi>{_plain(line.label)}</bdi></b>'
+    return f"{label} {line.proba:.2f} {sign} {line.threshold:.2f}<small>{words}</small>"
 
 
 def _text(item: Highlighted) -> str:

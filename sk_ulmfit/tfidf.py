@@ -221,9 +221,7 @@ def blend(network: NDArray[np.float64], tfidf: Weights, corpus: TokenIds) -> NDA
     return share * network + (1 - share) * tfidf_logits(tfidf, corpus)
 
 
-def token_logits(
-    tfidf: Weights, document: NDArray[np.int32], labels: NDArray[np.integer[Any]]
-) -> NDArray[np.float64]:
+def token_logits(tfidf: Weights, document: NDArray[np.int32], labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """Split the log-odds of a document among its tokens: a word's feature times its weight, over its occurrences.
 
     Parameters

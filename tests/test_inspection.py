@@ -1,0 +1,439 @@
+import html
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_corpus, tiny_classifier, tiny_lm
+from scipy.special import logit
+from scipy.stats import spearmanr
+
+from sk_ulmfit import ULMFiTMultiLabelClassifier, inspection, markup
+from sk_ulmfit.explanation import Explanation, Explanations
+from sk_ulmfit.inspection import METHODS, Reading
+from sk_ulmfit.text import TokenIds, join_fields
+from sk_ulmfit.tfidf import tfidf_logits, token_logits
+
+PLANTED = {"zubble": "red", "florp": "green", "quixa": "blue", "wimtor": "grey"}
+
+
+def planted(n, seed, *, one=False):
+    """Random words, in which nonsense words stand that alone decide on the labels."""
+    rng = np.random.default_rng(seed)
+    words = [a + b for a in ("ba", "ko", "mi", "tu", "re") for b in ("lan", "dor", "fin", "pes", "gut", "nim")]
+    texts, found = [], []
+    for _ in range(n):
+        text = list(rng.choice(words, size=rng.integers(8, 20)))
+        chosen = rng.permutation(list(PLANTED))[: 1 if one else rng.integers(0, 3)]
+        for word in chosen:
+            text.insert(rng.integers(0, len(text) + 1), str(word))
+        texts.append(" ".join(text))
+        found.append([str(word) for word in chosen])
+    return texts, found
+
+
+def fit_planted(**params):
+    texts, found = planted(240, seed=0)
+    settings = {
+        "language_model": tiny_lm(emb_dim=16, hidden_dim=24),
+        "max_epochs": 12,
+        "dropout_multiplier": 0.2,
+        "calibration": "platt",
+    }
+    return tiny_classifier(**{**settings, **params}).fit(texts, [[PLANTED[word] for word in row] for row in found])
+
+
+@pytest.fixture(scope="module")
+def network():
+    return fit_planted()
+
+
+@pytest.fixture(scope="module")
+def both():
+    return fit_planted(tfidf=True)
+
+
+@pytest.fixture(params=["network", "both"])
+def clf(request):
+    return request.getfixturevalue(request.param)
+
+
+# --- what the scores say ----------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_planted_word_is_first(clf, method):
+    texts, found = planted(100, seed=1, one=True)
+    explained = clf.explain(texts, list(PLANTED.values()), method)
+    first = [e.top_words(PLANTED[word], 1)[0][0] for e, (word,) in zip(explained, found, strict=True)]
+    right = sum(a == word for a, (word,) in zip(first, found, strict=True))
+    print(f"{method}, {'with' if clf._tfidf else 'without'} TF-IDF: {right} of 100")
+    assert right >= 95
+
+
+def test_gradients_add_up(clf):
+    for e in clf.explain(planted(12, seed=2, one=True)[0], list(PLANTED.values())):
+        error = np.abs(e.log_odds - e.baseline - e.scores.sum(axis=0))
+        assert (error <= np.maximum(0.15, 0.02 * np.abs(e.scores).sum(axis=0))).all()
+        assert np.abs(e.log_odds - e.baseline).max() > 2  # there is something to share
+
+
+def test_log_odds_and_probabilities_are_those_of_the_model(clf):
+    texts = [*planted(3, seed=3)[0], "zubble zubble zubble! ZUBBLE"]
+    wanted = clf.predict_proba(texts)
+    for method in METHODS:
+        explained = clf.explain(texts, list(clf.label_names_), method)
+        assert np.array_equal([e.proba for e in explained], wanted)
+        assert np.allclose([e.log_odds for e in explained], logit(wanted), atol=1e-4)
+        assert explained[0].thresholds.tolist() == [0.5] * 4
+
+
+def test_without_words_the_baseline_is_that_of_unknown_ones(clf):
+    """The linear model of the words knows none of these, so both baselines are the prediction for this text."""
+    text = "zubble balan kodor."
+    (gradient,), (occlusion,) = (clf.explain([text], "red", method) for method in METHODS)
+    unheard = logit(clf.predict_proba(["qqa qqb qqc qqd"])[0, clf.label_names_ == "red"])
+    assert np.allclose(gradient.baseline, unheard, atol=1e-4)
+    assert np.allclose(occlusion.baseline, unheard, atol=1e-4)
+
+
+def test_occlusion_is_the_difference_of_two_predictions(clf):
+    text = "Mifin zubble relan, kodor kodor kodor TUGUT"
+    (e,) = clf.explain([text], ["red", "blue"], "occlusion")
+    columns = [clf.label_names_.tolist().index(label) for label in ("red", "blue")]
+    whole = logit(clf.predict_proba([text]))[0, columns]
+    for word in ("Mifin", "zubble", "relan", "TUGUT"):
+        without = logit(clf.predict_proba([text.replace(word, "unheardof")]))[0, columns]
+        assert np.allclose(e.scores[e.words.index(word)], whole - without, atol=1e-3)
+    without = logit(clf.predict_proba([text.replace("kodor kodor kodor", "unheardof")]))[0, columns]
+    repeated = e.scores[[word == "kodor" for word in e.words]]
+    assert np.allclose(repeated, (whole - without) / 3, atol=1e-3)  # xxwrep 3 kodor, shared
+
+
+def test_both_methods_agree(clf):
+    texts = planted(20, seed=4)[0]
+    pairs = zip(*(clf.explain(texts, "green", method) for method in METHODS), strict=True)
+    assert np.mean([spearmanr(a.scores[:, 0], b.scores[:, 0])[0] for a, b in pairs]) > 0.6
+
+
+def test_the_linear_model_is_split_exactly(both):
+    vocabulary, labels = both.vocabulary_, np.arange(4)
+    ids = Reading.of("Zubble zubble balan unheardof kodor florp", vocabulary, both._config).ids
+    shares = token_logits(both._tfidf, ids, labels)
+    bias = tfidf_logits(both._tfidf, TokenIds(ids[:1], np.array([0, 1])))[0]
+    assert np.allclose(shares.sum(axis=0) + bias, tfidf_logits(both._tfidf, TokenIds(ids, np.array([0, len(ids)])))[0])
+    assert (shares[ids == vocabulary.unk] == 0).all()
+    assert np.allclose(*shares[ids == vocabulary.index("zubble")])
+
+
+def test_a_model_that_reads_backward():
+    backward = tiny_lm(emb_dim=16, hidden_dim=24).fit(planted(60, seed=0)[0])
+    backward.state_.config["direction"] = "backward"
+    clf = fit_planted(language_model=backward)
+    texts, found = planted(30, seed=1, one=True)
+    for method in METHODS:
+        explained = clf.explain(texts, clf.label_names_, method)
+        assert sum(e.top_words(PLANTED[w], 1)[0][0] == w for e, (w,) in zip(explained, found, strict=True)) >= 28
+        assert np.allclose([e.log_odds for e in explained], logit(clf.predict_proba(texts)), atol=1e-4)
+
+
+# --- the gradient -----------------------------------------------------------
+
+
+def readings(clf, text):
+    reading = Reading.of(text, clf.vocabulary_, clf._config)
+    return clf.net_.module_, reading.ids, reading.baseline, np.array([0, 2])
+
+
+@pytest.mark.parametrize("max_length", [None, 5, 1400])
+def test_pooling_and_windows_are_those_of_prediction(network, monkeypatch, max_length):
+    module, ids, baseline, labels = readings(network, " ".join(planted(3, seed=5)[0]))
+    monkeypatch.setattr(module, "max_length", max_length)
+    start, end = (module.encoder.embedding.weight.detach()[torch.from_numpy(part).long()] for part in (baseline, ids))
+    points = np.array([0.3, 0.6, 1.0])  # few, so that no two maxima are so close that rounding decides
+
+    def gradients():
+        return inspection._gradients(module, start, end, points, np.ones(3), labels)
+
+    wanted = gradients()
+    logits = network.net_.module_(torch.from_numpy(ids[None]).long(), torch.tensor([len(ids)]))
+    assert np.allclose(wanted[1][-1], logits.detach().numpy()[0, labels], atol=1e-4)
+    for graph, at_once in ((15, 1), (30, 2 * len(ids))):  # one row at a time; two, with windows
+        monkeypatch.setattr(inspection, "GRAPH_POSITIONS", graph)
+        monkeypatch.setattr(inspection, "POSITIONS", at_once)
+        for found, same in zip(gradients(), wanted, strict=True):
+            assert np.allclose(found, same, atol=1e-4)
+
+
+def test_the_gradient_is_that_of_the_network(network):
+    """Against differences of the logits over a short way."""
+    module, ids, _, labels = readings(network, planted(1, seed=6)[0][0])
+    embedded = module.encoder.embedding.weight.detach()[torch.from_numpy(ids.astype(np.int64))]
+    way = torch.randn(embedded.shape, generator=torch.Generator().manual_seed(0)) * 1e-3
+    found = inspection._gradients(module, embedded, embedded + way, np.array([0.5]), np.ones(1), labels)[0]
+    edges = [inspection._logits(module, (embedded + part * way)[None])[0, labels].detach().numpy() for part in (0, 1)]
+    assert np.allclose(found.sum(axis=0), edges[1] - edges[0], rtol=0.02, atol=2e-5)
+
+
+def test_steps_are_halved_until_the_scores_add_up(network, monkeypatch):
+    module, ids, baseline, labels = readings(network, planted(1, seed=2, one=True)[0][0])
+    errors = []
+    for steps, most in ((1, 1), (1, 128)):
+        monkeypatch.setattr(inspection, "STEPS", steps)
+        monkeypatch.setattr(inspection, "MOST_STEPS", most)
+        scores, log_odds, start = inspection.integrated_gradients(module, ids, baseline, labels)
+        errors.append(np.abs(log_odds - start - scores.sum(axis=0)) / np.abs(scores).sum(axis=0))
+    assert errors[0].max() > 0.02
+    assert (errors[1] < 0.021).all()
+
+
+# --- what may come in -------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_empty_texts_fields_and_unknown_words(clf, method):
+    found = clf.explain(["", " \n", join_fields(["zubble", "kodor"]), "unheardof", "zubble" * 300], "red", method)
+    assert [e.words for e in found[:4]] == [[], [], ["zubble", "kodor"], ["unheardof"]]
+    assert found[0].scores.shape == (0, 1)
+    assert found[0].log_odds == pytest.approx(found[0].baseline, abs=1e-4)
+    assert found[2].text == "\nzubble\nkodor"
+    assert found[2].scores.shape == (2, 1)
+    assert np.allclose(found[3].scores, 0, atol=1e-6)
+    for e in found:
+        assert str(e)
+        assert e.to_html()
+
+
+def test_which_labels(network):
+    texts = ["zubble florp balan", "balan kodor"]
+    explained = network.explain(texts)
+    assert explained[0].labels == list(network.predict_labels(texts)[0]) == ["green", "red"]
+    assert network.predict_labels(texts)[1] == ()
+    assert explained[1].labels == [network.label_names_[network.predict_proba(texts)[1].argmax()]]
+    assert network.explain(texts, ["red", "blue", "red"])[0].labels == ["red", "blue"]
+    assert network.explain(texts, np.array(["grey"]))[1].labels == ["grey"]
+    for wrong in ("purple", ["red", "purple"], [["red"]], 0):
+        with pytest.raises(ValueError, match="which is none of this classifier's 4 labels: 'blue', 'green'"):
+            network.explain(texts, wrong)
+    with pytest.raises(ValueError, match="labels is empty; name some of 'blue'"):
+        network.explain(texts, [])
+
+
+def test_wrong_texts_and_methods(network):
+    with pytest.raises(ValueError, match=r"texts must be a sequence of raw texts, got a single str. Wrap it in a list"):
+        network.explain("zubble")
+    with pytest.raises(ValueError, match="method must be one of 'gradient', 'occlusion'; got 'lime'"):
+        network.explain(["zubble"], method="lime")
+    with pytest.raises(ValueError, match="not fitted"):
+        ULMFiTMultiLabelClassifier().explain(["zubble"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_model_stays_as_it_was(both, method, tmp_path):
+    module, texts = both.net_.module_, planted(3, seed=7)[0]
+    module.train()
+    module.head[1].eval()
+    module.encoder.precision = "bfloat16"
+    try:
+        before = [part.training for part in module.modules()]
+        weights = {name: value.clone() for name, value in module.state_dict().items()}
+        rng = torch.get_rng_state()
+        explained = both.explain(texts, method=method)
+        assert [part.training for part in module.modules()] == before
+        assert module.encoder.precision == "bfloat16"
+        assert all(p.grad is None and p.requires_grad for p in module.parameters())
+        assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
+        assert torch.equal(torch.get_rng_state(), rng)
+    finally:
+        module.eval()
+        module.encoder.precision = "float32"
+    both.save(tmp_path / "model")
+    loaded = ULMFiTMultiLabelClassifier.load(tmp_path / "model", device="cpu")
+    for a, b in zip(loaded.explain(texts, method=method), explained, strict=True):
+        assert a.labels == b.labels
+        assert np.allclose(a.scores, b.scores, atol=1e-4)
+
+
+def test_real_words(fitted):
+    texts, _ = make_corpus(20, seed=8)
+    for method in METHODS:
+        explained = fitted.explain([text for text in texts if "lost" in text], "delivery", method)
+        assert np.mean([e.top_words("delivery", 2)[0][0] in ("late", "lost") for e in explained]) > 0.7
+
+
+# --- how it is shown --------------------------------------------------------
+
+HOSTILE = [
+    "<script>alert('x')</script> & \"quoted\" 'words' </div></style>",
+    "&lt;img src=x onerror=alert(1)&gt; &amp;amp;",
+    "\u202e שלום <b>עולם</b> مرحبا \u200f",
+    "\ud800 \x00 --> ]]>",
+]
+
+
+class Checker(HTMLParser):
+    """Reads a page strictly: which tags it has, that they close, and what text a reader sees."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.open, self.seen, self.attributes = set(), [], [], []
+        self.feed(page)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += attrs
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.seen.append(data)
+
+
+def by_hand(text, labels=("red",), *, scale=1.0):
+    spans = np.array([m.span() for m in re.finditer(r"\S+", text)], np.int64).reshape(-1, 2)
+    scores = scale * np.resize([1.0, -0.5, 0.25, 0.01, 0.0], (len(spans), len(labels)))
+    numbers = np.full(len(labels), 0.75)
+    words = [text[a:b] for a, b in spans]
+    return Explanation(text, words, spans, list(labels), numbers, numbers / 2, numbers, numbers, scores, "gradient")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_in_a_text_or_label_is_read_as_markup(text):
+    e = by_hand(text, [text, "</b><script>"])
+    page = Checker(e.to_html())
+    assert page.tags == {
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "div",
+        "ul",
+        "li",
+        "i",
+        "b",
+        "bdi",
+        "p",
+        "small",
+        "span",
+    }
+    assert {name for name, _ in page.attributes} <= {"lang", "charset", "class", "style", "dir", "title"}
+    shown = text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+    seen = "".join(page.seen).replace("\x00", "\ufffd")
+    assert shown in seen  # the whole text, as it is
+    tips = [value for name, value in page.attributes if name == "title"]
+    assert any("</b><script> +" in tip for tip in tips)
+    assert "http" not in e.to_html()
+
+
+def test_hostile_texts_through_the_model(network):
+    page = Checker(network.explain(HOSTILE, "red").to_html())
+    assert "script" not in page.tags
+    assert "".join(page.seen).count("alert") == 2
+
+
+def test_words_for_and_against_look_different():
+    page = by_hand("for against weak nothing zero", ["red"]).to_html()
+    marked = dict(re.findall(r'<span style="([^"]*)" title="[^"]*">(\w+)</span>', page))
+    marked = {word: style for style, word in marked.items()}
+    assert marked.keys() == {"for", "against", "weak"}
+    assert marked["for"].startswith("background: rgba(0,114,178,0.55")
+    assert "dashed" in marked["against"]
+    assert marked["weak"].startswith("background: rgba(0,114,178,0.21")
+
+
+def test_a_word_has_the_colour_of_the_label_it_says_most_on():
+    e = by_hand("one two", ["red", "blue"])
+    e.scores[:] = [[2.0, -1.0], [0.5, 1.0]]
+    page = e.to_html()
+    colours = re.findall(r'<span style="background: rgba\((\d+,\d+,\d+)', page)
+    assert colours == [",".join(map(str, markup.COLOURS[0])), ",".join(map(str, markup.COLOURS[1]))]
+    assert 'title="red +2.00, blue −1.00"' in page
+
+
+def test_long_texts_are_shown_around_their_strongest_words():
+    text = " ".join(f"word{i}" for i in range(50_000))
+    e = by_hand(text, ["red"])
+    e.scores[:] = 0
+    e.scores[[7_000, 15_000]] = [[1.0], [-2.0]]
+    page = e.to_html()
+    assert len(page) < 10_000
+    for word in ("word7000", "word15000", "word6995", "word15005"):
+        assert f"{word}<" in page or f"{word} " in page
+    assert "word10000" not in page
+    shown = str(e)
+    assert "... word6996 word6997 word6998 word6999 word7000" in shown
+    assert len(shown) < 500
+    long = by_hand("a" * 100_000)
+    assert len(long.to_html()) < 10_000
+    assert len(str(long)) < 500
+    assert len(by_hand("").to_html()) < 3_000
+
+
+@pytest.mark.parametrize("budget", [1, 10, 35, 60, 1000])
+def test_excerpts_lie_in_the_text_and_within_the_budget(budget):
+    rng = np.random.default_rng(budget)
+    spans = np.array([[10 * i, 10 * i + 9] for i in range(20)])
+    parts = markup.excerpts(200, spans, rng.random(20), budget, 1)
+    assert parts
+    flat = [edge for part in parts for edge in part]
+    assert flat == sorted(flat)
+    assert 0 < sum(b - a for a, b in parts) <= max(budget, 1)
+    assert flat[-1] <= 200
+
+
+def test_plain_form():
+    e = by_hand("late is the lamp again", ["delivery", "x"])
+    e.scores[:] = [[1.0, 0], [-0.5, 0], [0.25, 0], [0.01, 0], [0.0, 0]]
+    lines = str(e).splitlines()
+    assert lines[0] == "late is the lamp again"
+    assert lines[1].startswith("  delivery 0.75 (threshold 0.38)  for: +1.00 late  +0.25 the  against: -0.50 is")
+    assert lines[2] == "  x        0.75 (threshold 0.38)"
+    assert len(lines) == 3
+
+
+def test_top_words_add_up_occurrences():
+    e = by_hand("Late late x LATE y", ["red"])
+    e.scores[:, 0] = [1, 1, 2.5, 1, -1]
+    assert e.top_words("red") == [("Late", 3.0), ("x", 2.5)]
+    assert e.top_words("red", 1) == [("Late", 3.0)]
+    assert e.top_words("red", against=True) == [("y", -1.0)]
+    with pytest.raises(ValueError, match="'blue' is not explained here, only 'red'"):
+        e.top_words("blue")
+
+
+def test_a_sequence_of_explanations():
+    items = [by_hand(f"text {i}") for i in range(25)]
+    several = Explanations(items)
+    assert len(several) == 25
+    assert several[3] is items[3]
+    assert list(several[1:3]) == items[1:3]
+    assert isinstance(several[1:3], Explanations)
+    assert repr(several) == "Explanations of 25 texts"
+    assert str(several).endswith("... and 5 more texts")
+    assert several._repr_html_().count('class="sk-ulmfit"') == 20
+    assert several.to_html().count('class="sk-ulmfit"') == 25
+    Checker(items[0]._repr_html_())
+
+
+def test_a_page_is_written_completely_or_not_at_all(tmp_path, monkeypatch):
+    e = by_hand("\ud800 שלום late", ["red"])
+    path = tmp_path / "page.html"
+    e.save_html(path)
+    assert path.read_bytes().decode("utf-8") == e.to_html()
+    assert "late" in html.unescape(path.read_text(encoding="utf-8"))
+    path.write_text("old")
+    monkeypatch.setattr("os.replace", lambda *args: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(ValueError, match=r"page.html could not be written \(No space left on device\); choose another"):
+        Explanations([e]).save_html(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(ValueError, match="could not be written"):
+        e.save_html(tmp_path / "no" / "page.html")
