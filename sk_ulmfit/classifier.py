@@ -483,18 +483,44 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             What to explain. None explains the labels that ``predict`` gives to each text; if there are none, the most
             probable one.
         method : {"gradient", "occlusion"}, default="gradient"
-            TODO
+            "gradient": the network's log-odds less those of the same text with every word unknown, shared among the
+            words by integrated gradients, and each word's own part of the linear model (`tfidf`). The scores of a text
+            add up, to a few per cent, and the time grows with its length. "occlusion": what a label's log-odds lose if
+            the word alone is unknown; a word that occurs twice loses little, since the other one is still there, and
+            the time grows with the square of the length. Which words matter, both tell equally well.
 
         Returns
         -------
         Explanations
-            One for each text, with a score in log-odds for each word and label. ``print`` and notebooks show them;
-            ``save_html`` writes a page.
+            One for each text, with a score in log-odds for each word and label, calibration included. ``print`` and
+            notebooks show them; ``save_html`` writes a page.
 
         Raises
         ------
         ValueError
             If a text, a label or the method is not valid.
+
+        Notes
+        -----
+        Computed in float32, whatever `precision`. With the small English model on one CPU core, a text of 25 words
+        takes half a second with "gradient" and a third with "occlusion", one of 200 words 5 and 11 seconds. That a
+        word drives a label is a statement about the model, not about the world.
+
+        References
+        ----------
+        M. Sundararajan, A. Taly, Q. Yan (2017), "Axiomatic Attribution for Deep Networks", sections 3 and 5;
+        M. D. Zeiler, R. Fergus (2014), "Visualizing and Understanding Convolutional Networks", section 4.2.
+
+        Examples
+        --------
+        >>> from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
+        >>> texts = ["the lamp is late", "the lamp is broken", "late and broken"] * 8
+        >>> y = [["late"], ["broken"], ["broken", "late"]] * 8
+        >>> lm = ULMFiTLanguageModel(max_epochs=5, emb_dim=10, hidden_dim=16, n_layers=2)
+        >>> clf = ULMFiTMultiLabelClassifier(lm, lr=0.05, batch_size=4, random_state=0).fit(texts, y)
+        >>> explained = clf.explain(["The lamp is late"])
+        >>> explained[0].labels, explained[0].top_words("late", 1)[0][0]
+        (['late'], 'late')
         """
         check_is_fitted(self)
         check_choice("method", method, EXPLAIN_METHODS)
