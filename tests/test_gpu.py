@@ -124,3 +124,15 @@ def test_pretraining_stops_goes_on_and_gives_a_model_for_the_cpu(precision, tmp_
     lm = ULMFiTLanguageModel.load(tmp_path / "run" / "model.safetensors", device="cpu")
     on_gpu = ULMFiTLanguageModel.load(tmp_path / "run" / "model.safetensors", device="cuda")
     assert lm.score(texts) == pytest.approx(on_gpu.score(texts), rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["gradient", "occlusion"])
+def test_explanations_are_those_of_the_cpu(method, tmp_path):
+    texts, labels = make_corpus(40)
+    clf = tiny_classifier(max_epochs=6).fit(texts, labels)
+    clf.save(tmp_path / "model")
+    on_cpu = ULMFiTMultiLabelClassifier.load(tmp_path / "model", device="cpu")
+    for ours, theirs in zip(
+        clf.explain(texts[:5], "delivery", method), on_cpu.explain(texts[:5], "delivery", method), strict=True
+    ):
+        assert np.abs(ours.scores - theirs.scores).max() < 0.02
