@@ -18,6 +18,7 @@ from sk_ulmfit import commands, training
 from sk_ulmfit.calibration import METHODS
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.datasets import BLANKS
+from sk_ulmfit.inspection import METHODS as METHODS_OF_EXPLAINING
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.precision import PRECISIONS
 from sk_ulmfit.pretraining import CHECKPOINT
@@ -176,6 +177,23 @@ def _parser() -> argparse.ArgumentParser:
     _add_table(command, "with texts and true labels")
     command.add_argument("--text", action="append", metavar="COL", help="text column (default: as in training)")
     _add_label_options(command, default="as in training")
+    command.add_argument("--threshold", type=float, metavar="X", help="probability from which a label is predicted")
+    _add_common(command)
+
+    command = add(
+        "explain",
+        commands.explain,
+        "Tell which words drove the labels of texts.",
+        "sk-ulmfit explain mail.model new.csv --out why.html",
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="what train wrote")
+    _add_table(command, "with the text columns of the training")
+    command.add_argument("--out", type=Path, metavar="PAGE.html", help="page to write (default: plain text)")
+    command.add_argument("--force", action="store_true", help="replace PAGE.html if it exists")
+    command.add_argument("--text", action="append", metavar="COL", help="text column (default: as in training)")
+    command.add_argument("--labels", nargs="+", metavar="LABEL", help="labels to explain (default: those predicted)")
+    command.add_argument("--method", choices=METHODS_OF_EXPLAINING, default="gradient", help="(default: gradient)")
+    command.add_argument("--limit", type=int, default=100, metavar="N", help="first texts of the table (default: 100)")
     command.add_argument("--threshold", type=float, metavar="X", help="probability from which a label is predicted")
     _add_common(command)
 

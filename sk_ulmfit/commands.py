@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from inspect import signature
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sk_ulmfit import lr_finder, training
+from sk_ulmfit._validation import check_number
 from sk_ulmfit.bundled import model_file
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.corpus import read_documents
@@ -158,6 +160,48 @@ def evaluate(options: argparse.Namespace) -> Answer:
         f"{text}\nall labels right: {right:.3f} of {len(y)} texts",
         {"n_texts": len(y), "all_labels_right": right, "rows": rows},
     )
+
+
+def explain(options: argparse.Namespace) -> Answer:
+    """Tell which words drove the labels of the first texts of a table or a folder."""
+    if options.out:
+        check_output(options.out, options.file, options.force)
+    check_number("--limit", options.limit, low=1, integer=True)
+    clf = _loaded(options)
+    columns = _text_columns(clf, options)
+    reader = open_table(options.file)
+    reader.check_columns(columns)
+    rows = islice(reader.rows, options.limit)
+    texts = [text_of_row(row, columns, f"{reader.name}, {place}") for place, row in rows]
+    if not texts:
+        raise ValueError(f"{reader.name} has no rows; a header line and at least one row were expected.")
+    by_name = {str(name): name for name in clf.label_names_}
+    labels = [by_name.get(label, label) for label in options.labels] if options.labels else None
+    found = clf.explain(texts, labels, method=options.method)
+    data = [
+        {
+            "text": item.text,
+            "labels": {
+                str(label): {
+                    "probability": float(item.proba[k]),
+                    "threshold": float(item.thresholds[k]),
+                    "words": [
+                        {"word": word, "begin": begin, "end": end, "score": score}
+                        for word, (begin, end), score in zip(
+                            item.words, item.spans.tolist(), item.scores[:, k].tolist(), strict=True
+                        )
+                    ],
+                }
+                for k, label in enumerate(item.labels)
+            },
+        }
+        for item in found
+    ]
+    text = "\n\n".join(map(str, found))
+    if options.out:
+        found.save_html(options.out)
+        text = f"Explained {len(texts)} texts; open {options.out} in a browser."
+    return Answer(text, {"n_texts": len(texts), "method": options.method, "texts": data})
 
 
 def finetune(options: argparse.Namespace) -> Answer:

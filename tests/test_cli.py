@@ -155,7 +155,19 @@ def test_ctrl_c_writes_nothing(table, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["predict"], ["evaluate"], ["pretrain"], ["finetune"], ["lr-find"], ["info"], ["demo"]]
+    "command",
+    [
+        [],
+        ["train"],
+        ["predict"],
+        ["evaluate"],
+        ["pretrain"],
+        ["explain"],
+        ["finetune"],
+        ["lr-find"],
+        ["info"],
+        ["demo"],
+    ],
 )
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -546,3 +558,24 @@ def test_lr_find_of_a_classifier_and_of_a_language_model(table, tmp_path, capsys
     assert "exists and is left alone" in capsys.readouterr().err
     assert run("lr-find", table, "--text", "body", *body, "--out", tmp_path / "curve.doc") == 2
     assert "is no picture; end its name in .png" in capsys.readouterr().err
+
+
+def test_explain_writes_a_page_or_plain_text(table, model, tmp_path, capsys):
+    page = tmp_path / "why.html"
+    capsys.readouterr()
+    assert run("explain", model, table, "--out", page, "--limit", 3, "--labels", "billing", "technical", "--json") == 0
+    told = answer(capsys)
+    assert (told["n_texts"], len(told["texts"])) == (3, 3)
+    item = told["texts"][0]
+    assert list(item["labels"]) == ["billing", "technical"]
+    for found in item["labels"]["billing"]["words"]:
+        assert item["text"][found["begin"] : found["end"]] == found["word"]
+    content = page.read_text(encoding="utf-8")
+    assert content.startswith("<!DOCTYPE html>")
+    assert "<script" not in content
+    assert run("explain", model, table, "--out", page) == 2
+    assert "exists and is left alone; pass --force" in capsys.readouterr().err
+    assert run("explain", model, table, "--limit", 2, "--method", "occlusion") == 0
+    assert "threshold 0.50" in capsys.readouterr().out
+    assert run("explain", model, table, "--labels", "nope") == 2
+    assert "labels has 'nope', which is none of this classifier's 3 labels" in capsys.readouterr().err
