@@ -76,9 +76,9 @@ class Highlighted(NamedTuple):
 
 
 def page(items: Sequence[Highlighted]) -> str:
-    """Give a whole page."""
-    head = f'<meta charset="utf-8">\n<title>Explanations</title>\n<style>{PAGE_STYLE}</style>'
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{fragment(items)}</body>\n</html>\n'
+    """Give a whole page; parameters as of `fragment`."""
+    head = f'<meta charset="utf-8">\n<title>Explanations</title>\n<style>{PAGE_STYLE}{STYLE}</style>'
+    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{_body(items)}</body>\n</html>\n'
 
 
 def fragment(items: Sequence[Highlighted]) -> str:
@@ -94,11 +94,29 @@ def fragment(items: Sequence[Highlighted]) -> str:
     str
         One ``div`` for each text. Whatever texts and labels hold is shown, never read as markup.
     """
+    return f"<style>{STYLE}</style>\n{_body(items)}"
+
+
+def _body(items: Sequence[Highlighted]) -> str:
     note = (
         "A word has the colour of the label on which it says most. Filled: it speaks for the label; "
         "underlined with dashes: against it. Numbers are log-odds."
     )
-    return "".join([f"<style>{STYLE}</style>\n<p><small>{note}</small></p>\n", *map(_section, items)])
+    return "".join([f"<p><small>{note}</small></p>\n", *map(_section, items, _colours(items))])
+
+
+def _colours(items: Sequence[Highlighted]) -> list[list[str]]:
+    """Give the colour of each label of each text: one all over the page, as far as those of a text then differ."""
+    usual: dict[str, int] = {}
+    found = []
+    for item in items:
+        taken: list[int] = []
+        for line in item.legends:
+            wanted = usual.setdefault(line.label, len(usual) % len(COLOURS))
+            free = (k for k in range(len(COLOURS)) if k not in taken)
+            taken.append(wanted if wanted not in taken else next(free, wanted))
+        found.append([",".join(map(str, COLOURS[k])) for k in taken])
+    return found
 
 
 def excerpts(
@@ -150,9 +168,9 @@ def excerpts(
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-def _section(item: Highlighted) -> str:
-    legend = "".join(f"<li>{_legend(line, _colour(k))}</li>\n" for k, line in enumerate(item.legends))
-    text = f'<div class="sk-ulmfit-text" dir="auto">{_text(item)}</div>'
+def _section(item: Highlighted, colours: list[str]) -> str:
+    legend = "".join(f"<li>{_legend(*pair)}</li>\n" for pair in zip(item.legends, colours, strict=True))
+    text = f'<div class="sk-ulmfit-text" dir="auto">{_text(item, colours)}</div>'
     return f'<div class="sk-ulmfit">\n<ul>\n{legend}</ul>\n{text}\n</div>\n'
 
 
@@ -167,7 +185,7 @@ def _legend(line: Legend, colour: str) -> str:
     return f"{label} {line.proba:.2f} {sign} {line.threshold:.2f}<small>{words}</small>"
 
 
-def _text(item: Highlighted) -> str:
+def _text(item: Highlighted, colours: list[str]) -> str:
     size = np.abs(item.scores)
     scale = np.maximum(size.max(axis=0, initial=0.0), LOWEST_SCALE * size.max(initial=0.0))
     relative = item.scores / np.where(scale > 0, scale, 1.0)
@@ -181,28 +199,24 @@ def _text(item: Highlighted) -> str:
             if strength[word] >= FAINTEST:
                 word_begin, word_end = (min(int(edge), end) for edge in item.spans[word])
                 parts.append(_plain(item.text[at:word_begin]))
-                parts.append(_marked(item, word, relative[word], item.text[word_begin:word_end]))
+                parts.append(_marked(item, colours, word, relative[word], item.text[word_begin:word_end]))
                 at = word_end
         parts.append(_plain(item.text[at:end]))
     parts.append("<small> … </small>" if end < len(item.text) else "")
     return "".join(parts)
 
 
-def _marked(item: Highlighted, word: int, relative: Floats, text: str) -> str:
+def _marked(item: Highlighted, colours: list[str], word: int, relative: Floats, text: str) -> str:
     k = int(np.abs(relative).argmax())
     alpha = 0.1 + 0.45 * abs(relative[k])
     style = (
-        f"background: rgba({_colour(k)},{alpha:.2f})"
+        f"background: rgba({colours[k]},{alpha:.2f})"
         if relative[k] > 0
-        else f"border-bottom: .17em dashed rgba({_colour(k)},{0.3 + 0.7 * abs(relative[k]):.2f})"
+        else f"border-bottom: .17em dashed rgba({colours[k]},{0.3 + 0.7 * abs(relative[k]):.2f})"
     )
     strongest = np.argsort(-np.abs(relative), kind="stable")[:LABELS_IN_TIP]
     tip = ", ".join(f"{item.legends[i].label} {_signed(item.scores[word, i])}" for i in strongest)
     return f'<span style="{style}" title="{_plain(tip)}">{_plain(text)}</span>'
-
-
-def _colour(k: int) -> str:
-    return ",".join(map(str, COLOURS[k % len(COLOURS)]))
 
 
 def _signed(score: float) -> str:

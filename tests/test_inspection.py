@@ -358,6 +358,16 @@ def test_a_word_has_the_colour_of_the_label_it_says_most_on():
     assert 'title="red +2.00, blue −1.00"' in page
 
 
+def test_a_label_keeps_its_colour_where_those_of_a_text_differ():
+    names = [f"label{k}" for k in range(8)]
+    several = [by_hand("word", chosen) for chosen in (names, ["label3"], ["label0", "label6"], ["label1", "label0"])]
+    colours = markup._colours([e._highlighted() for e in several])
+    assert len(set(colours[0])) == len(markup.COLOURS)
+    assert colours[1] == [colours[0][3]]
+    assert colours[3] == [colours[0][1], colours[0][0]]
+    assert colours[2][0] == colours[0][0] != colours[2][1]
+
+
 def test_long_texts_are_shown_around_their_strongest_words():
     text = " ".join(f"word{i}" for i in range(50_000))
     e = by_hand(text, ["red"])
@@ -421,6 +431,9 @@ def test_a_sequence_of_explanations():
     assert several._repr_html_().count('class="sk-ulmfit"') == 20
     assert several.to_html().count('class="sk-ulmfit"') == 25
     Checker(items[0]._repr_html_())
+    head, body = several.to_html().split("</head>")
+    assert head.count("<style>") == 1
+    assert "<style>" not in body
 
 
 def test_a_page_is_written_completely_or_not_at_all(tmp_path, monkeypatch):
