@@ -6,10 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from sk_ulmfit import datasets
+from sk_ulmfit import ULMFiTLanguageModel, datasets, language_model
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+BUILT = {"_build", "auto_examples", "generated"}
+PAGES = sorted(
+    page
+    for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+    if not BUILT & set(page.relative_to(ROOT).parts)
+)
+WITH_CODE = [page for page in PAGES if "```python" in page.read_text()]
+MIGRATION = ROOT / "docs" / "migration.md"
+
+
+def page_id(page):
+    return page.relative_to(ROOT).as_posix()
 
 
 @pytest.fixture
@@ -24,21 +35,68 @@ def _few_messages(monkeypatch):
     monkeypatch.setattr(datasets, "load_support_messages", few)
 
 
-@pytest.mark.usefixtures("_few_messages")
-@pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text()], ids=lambda p: p.name)
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_code_runs_top_to_bottom(page, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    """A language model that trains in a second."""
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    lm = ULMFiTLanguageModel(emb_dim=16, hidden_dim=24, n_layers=2, max_epochs=1, random_state=0)
+    lm.fit(datasets.load_support_messages().texts[:60]).save(path)
+    return path
+
+
+def run_page(page):
+    """Run the code of a page top to bottom; give its names."""
     text = page.read_text()
     names = {"__name__": "docs"}
     for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         line = text[: match.start()].count("\n") + 1
         exec(compile("\n" * line + match.group(1), page, "exec"), names)
+    return names
+
+
+@pytest.mark.usefixtures("_few_messages")
+@pytest.mark.parametrize("page", WITH_CODE, ids=page_id)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_code_runs_top_to_bottom(page, tiny_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if page.name != "README.md":  # one page with the model that users get is enough
+        monkeypatch.setattr(language_model, "default_model", lambda *_: tiny_model)
+    names = run_page(page)
     capsys.readouterr()
     assert names["clf"].predict(["The lamp is dead."]).shape == (1, 8)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def code_of_row(row):
+    """Give the code in the second of three cells."""
+    cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
+    assert len(cells) == 3, row
+    return re.findall(r"`([^`]+)`", cells[1].replace("\\|", "|"))
+
+
+@pytest.mark.usefixtures("_few_messages")
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_code_in_the_tables_of_the_migration_page_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = run_page(MIGRATION)
+    rows = [row for row in MIGRATION.read_text().splitlines() if row.startswith("| ")]
+    rows = [row for row in rows if not row.startswith("| there |")]
+    assert len(rows) > 40
+    for row in rows:
+        for code in code_of_row(row):
+            try:
+                exec(compile(code, "migration.md", "exec"), names)
+            except Exception as error:
+                pytest.fail(f"{code}: {type(error).__name__}: {error}")
+    capsys.readouterr()
+
+
+def slugs_of(page):
+    """Give the anchors that a code host makes of the headings."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.M), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_lead_somewhere(page):
     assert len(page.read_text()) > 200
     for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text()):
@@ -46,9 +104,18 @@ def test_links_lead_somewhere(page):
             path = page.parent / target if target else page
             assert path.exists(), target
             if anchor:
-                headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
-                slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-                assert anchor in slugs, f"{target}#{anchor}"
+                assert anchor in slugs_of(path), f"{target}#{anchor}"
+
+
+def test_every_page_can_be_reached():
+    reached, to_read = set(), [ROOT / "README.md", ROOT / "docs" / "index.md"]
+    while to_read:
+        page = to_read.pop().resolve()
+        if page not in reached and page.suffix == ".md":
+            reached.add(page)
+            links = re.findall(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)", page.read_text())
+            to_read += [page.parent / link for link in links if not link.startswith("http")]
+    assert {page_id(page) for page in PAGES} - {page_id(page) for page in reached if ROOT in page.parents} == set()
 
 
 def test_architecture_names_every_module():

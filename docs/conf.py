@@ -1,0 +1,95 @@
+"""How Sphinx builds the site: ``sphinx-build -W --keep-going -b html docs docs/_build/html``.
+
+The Markdown pages are plain ones, made to be read on a code host as well. What a site needs beyond that is added here while
+they are read: the tree of pages follows the lists of links on the two index pages, and links to sources of the gallery
+become links to its pages.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import sk_ulmfit  # noqa: E402
+
+project = "sk_ulmfit"
+author = "the authors of sk_ulmfit"
+copyright = author
+version = release = sk_ulmfit.__version__
+
+extensions = [
+    "myst_parser",
+    "notebook_pages",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "examples", "**.ipynb_checkpoints"]
+suppress_warnings = ["config.cache"]
+templates_path = ["_templates"]
+default_role = "py:obj"  # single backquotes in docstrings: a link where there is such a name
+
+myst_heading_anchors = 4
+
+autosummary_generate = True
+autodoc_typehints = "none"
+numpydoc_show_class_members = False  # the templates of the API pages list them
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"/plot_",
+    "within_subsection_order": "FileNameSortKey",
+    "download_all_examples": False,
+    "show_memory": False,
+    "remove_config_comments": True,
+    "plot_gallery": "True",
+    "abort_on_example_error": True,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "sk_ulmfit"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "logo": {"text": "sk_ulmfit"},
+    "navbar_align": "left",
+    "header_links_before_dropdown": 5,
+    "show_prev_next": True,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": ["sphinx-version"],
+    "pygments_light_style": "tango",
+    "pygments_dark_style": "github-dark",
+}
+html_sidebars = {"index": [], "quickstart": [], "migration": [], "tutorial": [], "performance": [], "benchmarks": []}
+html_sidebars |= {"architecture": [], "changelog": []}
+
+INDEXES = ("index", "guide/index")
+_PAGE = re.compile(r"^\* \[([^\]]*)\]\(([^)#]+)\.(?:md|rst|ipynb)\)", re.MULTILINE)
+
+
+def _for_the_site(app, docname, source):
+    """Adapt a Markdown page that was written for a code host."""
+    if Path(app.env.doc2path(docname)).suffix != ".md":
+        return
+    text = re.sub(r"\]\(((?:\.\./)*)examples/README\.rst\)", r"](\1auto_examples/index.rst)", source[0])
+    text = re.sub(r"\]\(((?:\.\./)*)examples/(plot_\w+)\.py\)", r"](\1auto_examples/\2.rst)", text)
+    if docname in INDEXES:
+        pages = "\n".join(f"{title} <{page}>" for title, page in _PAGE.findall(text))
+        text += f"\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
+    source[0] = text
+
+
+def setup(app):
+    """Connect what is above."""
+    app.connect("source-read", _for_the_site)
