@@ -31,7 +31,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "examples", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "examples", "auto_examples/*.ipynb", "**.ipynb_checkpoints"]
 suppress_warnings = ["config.cache"]
 templates_path = ["_templates"]
 default_role = "py:obj"  # single backquotes in docstrings: a link where there is such a name
@@ -39,6 +39,8 @@ default_role = "py:obj"  # single backquotes in docstrings: a link where there i
 myst_heading_anchors = 4
 
 autosummary_generate = True
+maximum_signature_line_length = 80
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"
 numpydoc_show_class_members = False  # the templates of the API pages list them
 
@@ -50,12 +52,13 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_memory": False,
     "remove_config_comments": True,
-    "plot_gallery": "True",
+    "show_signature": False,
     "abort_on_example_error": True,
 }
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sk_ulmfit"
+html_context = {"default_mode": "auto"}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
@@ -65,6 +68,7 @@ html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 5,
     "show_prev_next": True,
+    "show_toc_level": 2,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],

@@ -1,10 +1,13 @@
 """README and docs: their code runs, and their links lead somewhere."""
 
+import ast
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from sk_ulmfit import ULMFiTLanguageModel, datasets, language_model
 
@@ -66,28 +69,53 @@ def test_code_runs_top_to_bottom(page, tiny_model, tmp_path, monkeypatch, capsys
     assert names["clf"].predict(["The lamp is dead."]).shape == (1, 8)
 
 
-def code_of_row(row):
-    """Give the code in the second of three cells."""
-    cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
-    assert len(cells) == 3, row
-    return re.findall(r"`([^`]+)`", cells[1].replace("\\|", "|"))
+def rows_of_tables(text):
+    """Give the cells of each row of each table but the heads."""
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in row] for row in rows]
+    return [row for row in rows if row[0] != "there"]
 
 
-@pytest.mark.usefixtures("_few_messages")
-@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
-def test_code_in_the_tables_of_the_migration_page_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("_few_messages", "_fastai_files")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_code_in_the_tables_of_the_migration_page_runs(capsys):
     names = run_page(MIGRATION)
-    rows = [row for row in MIGRATION.read_text().splitlines() if row.startswith("| ")]
-    rows = [row for row in rows if not row.startswith("| there |")]
-    assert len(rows) > 40
-    for row in rows:
-        for code in code_of_row(row):
+    rows = rows_of_tables(MIGRATION.read_text())
+    assert len(rows) > 60
+    for there, here, _remark in rows:
+        code = re.fullmatch(r"`([^`]+)`|", here).group(1)
+        if there and code:
+            *statements, last = ast.parse(code).body
             try:
-                exec(compile(code, "migration.md", "exec"), names)
+                exec(compile(ast.Module(statements, []), "migration.md", "exec"), names)
+                if isinstance(last, ast.Expr):
+                    value = eval(compile(ast.Expression(last.value), "migration.md", "eval"), names)
+                    if hasattr(value, "_check_params"):
+                        value._check_params()  # what `fit` would refuse
+                else:
+                    exec(compile(ast.Module([last], []), "migration.md", "exec"), names)
             except Exception as error:
                 pytest.fail(f"{code}: {type(error).__name__}: {error}")
     capsys.readouterr()
+
+
+@pytest.fixture
+def _fastai_files(tmp_path, monkeypatch):
+    """A language model as fastai publishes it, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    words = ["xxunk", "xxpad", "xxbos", "the", "lamp"]
+    state = {
+        "0.encoder.weight": torch.randn(5, 4),
+        "0.encoder_dp.emb.weight": torch.randn(5, 4),
+        "1.decoder.weight": torch.randn(5, 4),
+        "1.decoder.bias": torch.randn(5),
+    }
+    for k, (n_in, n_out) in enumerate([(4, 6), (6, 4)]):
+        layer = torch.nn.LSTM(n_in, n_out)
+        state |= {f"0.rnns.{k}.module.{name}": tensor.detach() for name, tensor in layer.named_parameters()}
+        state[f"0.rnns.{k}.weight_hh_l0_raw"] = state[f"0.rnns.{k}.module.weight_hh_l0"]
+    torch.save(state, "lstm_wt103.pth")
+    Path("itos_wt103.json").write_text(json.dumps(words))
 
 
 def slugs_of(page):
