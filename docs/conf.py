@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import sk_ulmfit  # noqa: E402
+import sk_ulmfit
 
 project = "sk_ulmfit"
 author = "the authors of sk_ulmfit"
@@ -51,6 +51,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_memory": False,
+    "capture_repr": (),
     "remove_config_comments": True,
     "show_signature": False,
     "abort_on_example_error": True,
@@ -66,7 +67,7 @@ html_copy_source = False
 html_theme_options = {
     "logo": {"text": "sk_ulmfit"},
     "navbar_align": "left",
-    "header_links_before_dropdown": 5,
+    "header_links_before_dropdown": 6,
     "show_prev_next": True,
     "show_toc_level": 2,
     "secondary_sidebar_items": ["page-toc"],

@@ -16,25 +16,29 @@ from sk_ulmfit.datasets import load_support_messages
 
 train = load_support_messages("train")
 y, names = train.indicator(), train.label_names
-together = y.T @ y
-share = together / together.diagonal()[:, None]
+
+together = (y.T @ y).astype(float)
+n_with = together.diagonal().copy()
+share = together / n_with[:, None]
+np.fill_diagonal(share, np.nan)
 
 figure, axes = plt.subplots(figsize=(7, 6), layout="constrained")
-image = axes.imshow(np.where(np.eye(len(names)), np.nan, share), cmap="Blues", vmin=0)
+image = axes.imshow(share, cmap="Blues", vmin=0)
+rows = [f"{name} ({n:.0f})" for name, n in zip(names, n_with, strict=True)]
 axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-axes.set_yticks(range(len(names)), [f"{name} ({n})" for name, n in zip(names, y.sum(axis=0), strict=True)])
+axes.set_yticks(range(len(names)), rows)
 axes.set(xlabel="has this label too", ylabel="of the messages with this label")
-for i, j in zip(*np.nonzero(together - np.diag(together.diagonal())), strict=True):
-    axes.text(j, i, f"{share[i, j]:.0%}", ha="center", va="center", color="white" if share[i, j] > 0.3 else "black")
+for i, j in zip(*np.nonzero(share > 0), strict=True):
+    color = "white" if share[i, j] > 0.6 * np.nanmax(share) else "black"
+    axes.text(j, i, f"{share[i, j]:.0%}", ha="center", va="center", color=color)
 figure.colorbar(image, shrink=0.7)
 
 # %%
 # How many labels a message has:
 
-counts = np.bincount(y.sum(axis=1))
-for n, messages in enumerate(counts):
+for n, messages in enumerate(np.bincount(y.sum(axis=1))):
     print(f"{n} labels: {messages} messages")
 
 # %%
-# The network decides on each label by itself but from the same features, which learn what the labels share. Splits should
-# keep the share of every label, which :class:`~sk_ulmfit.MultiLabelStratifiedKFold` does.
+# The network decides on each label by itself, but from features that all labels share. Splits should keep the share of every
+# label, which :class:`~sk_ulmfit.MultiLabelStratifiedKFold` does.
