@@ -95,6 +95,14 @@ def _for_the_site(app, docname, source):
     source[0] = text
 
 
+def _break_after_brackets(app, pagename, templatename, context, doctree):
+    """Let long code in the cells of the migration tables break where one would break it by hand."""
+    if pagename == "migration":
+        code = re.compile(r'(?<=<span class="pre">)[^<]+')
+        context["body"] = code.sub(lambda match: match[0].replace("(", "(<wbr>"), context["body"])
+
+
 def setup(app):
     """Connect what is above."""
     app.connect("source-read", _for_the_site)
+    app.connect("html-page-context", _break_after_brackets)
