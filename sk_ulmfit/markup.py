@@ -77,7 +77,8 @@ class Highlighted(NamedTuple):
 
 def page(items: Sequence[Highlighted]) -> str:
     """Give a whole page; parameters as of `fragment`."""
-    head = f'<meta charset="utf-8">\n<title>Explanations</title>\n<style>{PAGE_STYLE}{STYLE}</style>'
+    head = '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    head += f"<title>Explanations</title>\n<style>{PAGE_STYLE}{STYLE}</style>"
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{_body(items)}</body>\n</html>\n'
 
 

@@ -34,7 +34,13 @@ def test_it_runs_and_its_scores_are_plausible(notebook, folder):
     assert scores["same after loading"]
     assert 0.65 < scores["micro F1"] < 0.95
     assert 0.65 < scores["macro F1"] < 0.95
-    assert {path.name for path in folder.iterdir()} == {"train.csv", "test.csv", "labelled.csv", "support.model"}
+    assert {path.name for path in folder.iterdir()} == {
+        "train.csv",
+        "test.csv",
+        "labelled.csv",
+        "support.model",
+        "why.html",
+    }
 
 
 def test_it_warns_of_nothing(notebook):

@@ -10,12 +10,12 @@ label gets a threshold of its own.
 # Most messages with the labels "refund" and "cancellation" are taken out of the training part. The head alone is trained, so
 # that this runs fast.
 
-import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.metrics import f1_score
 
 from sk_ulmfit import MultiLabelThresholdTuner, ULMFiTMultiLabelClassifier
 from sk_ulmfit.datasets import load_support_messages
+from sk_ulmfit.plotting import ThresholdCurveDisplay
 
 train, test = load_support_messages("train"), load_support_messages("test")
 names = train.label_names
@@ -38,19 +38,13 @@ tuner = MultiLabelThresholdTuner(clf, random_state=0).fit(texts, y)
 proba = tuner.predict_proba(test.texts)
 
 # %%
-# F1 of the two rare labels and of a common one on the test messages, whatever the threshold. The dots mark the thresholds that
+# The two rare labels and a common one on the test messages, whatever the threshold. The black lines mark the thresholds that
 # were chosen; the test messages had no part in that.
 
-thresholds = np.linspace(0.02, 0.98, 49)
-figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-for k in [*rare, names.index("delivery")]:
-    truth, chosen = y_test[:, k], tuner.best_thresholds_[k]
-    curve = [f1_score(truth, proba[:, k] >= t, zero_division=0) for t in thresholds]
-    (line,) = axes.plot(thresholds, curve, label=names[k])
-    axes.plot(chosen, f1_score(truth, proba[:, k] >= chosen), "o", color=line.get_color())
-axes.axvline(0.5, color="gray", linestyle=":")
-axes.set(xlabel="threshold", ylabel="F1 on the test messages", ylim=(0, 1))
-axes.legend()
+shown = [*(names[k] for k in rare), "delivery"]
+display = ThresholdCurveDisplay.from_predictions(
+    y_test, proba, label_names=names, labels=shown, thresholds=tuner.best_thresholds_
+)
 
 # %%
 # Over all labels:
