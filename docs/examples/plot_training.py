@@ -27,9 +27,7 @@ display = TrainingCurvesDisplay.from_estimator(clf)
 # %%
 # Do its probabilities come true? Above the diagonal they are too low.
 
-display = ReliabilityDisplay.from_estimator(
-    clf, test.texts, test.labels, n_bins=8, strategy="quantile"
-)
+display = ReliabilityDisplay.from_estimator(clf, test.texts, test.labels, n_bins=8)
 
 # %%
 # And which words speak for the labels of a message? The darker, the more; dashes are against.
