@@ -46,8 +46,7 @@ def check_texts(X: Any, name: str = "X") -> Any:
             "Pass one text column, for example X['text']; several columns can be joined with "
             "sk_ulmfit.text.join_fields. Reshape your data either way to one text per document."
         )
-    is_sequence = isinstance(X, Sized) and (hasattr(X, "__getitem__") or isinstance(X, StreamedTexts))
-    if isinstance(X, (dict, set, frozenset)) or not is_sequence:
+    if isinstance(X, (dict, set, frozenset)) or not isinstance(X, Sized) or not hasattr(X, "__getitem__"):
         raise ValueError(f"{name} must be a 1-D sequence of raw texts, got a {type(X).__name__}. Pass a list of str.")
     texts: list[str] = []
     for index, item in enumerate(cast(Any, X)):

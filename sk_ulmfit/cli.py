@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             answer = options.run(options)
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")  # after hours, no answer is lost for one character
         if shown := json.dumps(answer.data, ensure_ascii=False, default=str) if options.json else answer.text:
             print(shown)
     except torch.OutOfMemoryError:
@@ -102,12 +104,15 @@ def _parser() -> argparse.ArgumentParser:
     for name, kind, default, text in (
         ("--max-epochs", int, defaults["max_epochs"], "epochs of the classifier"),
         ("--lr", float, defaults["lr"], "largest learning rate of the classifier"),
+        ("--embedding-lr", float, defaults["embedding_lr"], "largest learning rate of a pre-trained embedding"),
         ("--batch-size", int, defaults["batch_size"], "most texts of a batch"),
     ):
         metavar = "N" if kind is int else "X"
         command.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{text} (default: {default:g})")
     command.add_argument(
-        "--freeze-encoder", action="store_true", help="train the head alone, on features computed once"
+        "--freeze-encoder",
+        action="store_true",
+        help="train the head alone, on features computed once, of which a text takes 5 kB of memory",
     )
     command.add_argument("--no-tfidf", dest="tfidf", action="store_false", help="let the network decide alone")
     command.add_argument(
@@ -176,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", type=Path, metavar="MODEL", help="what train wrote")
     _add_table(command, "with texts and true labels")
     command.add_argument("--text", action="append", metavar="COL", help="text column (default: as in training)")
-    _add_label_options(command, default="as in training")
+    _add_label_options(command, default="as in training", blank="as in training")
     command.add_argument("--threshold", type=float, metavar="X", help="probability from which a label is predicted")
     _add_common(command)
 
@@ -321,7 +326,7 @@ def _add_table(command: argparse.ArgumentParser, what: str) -> None:
     )
 
 
-def _add_label_options(command: argparse.ArgumentParser, default: str) -> None:
+def _add_label_options(command: argparse.ArgumentParser, default: str, blank: str = BLANKS[0]) -> None:
     group = command.add_mutually_exclusive_group()
     group.add_argument("--labels", nargs="+", metavar="COL", help="columns of 0 and 1, one per label")
     group.add_argument(
@@ -334,8 +339,7 @@ def _add_label_options(command: argparse.ArgumentParser, default: str) -> None:
     command.add_argument(
         "--blank",
         choices=BLANKS,
-        default=BLANKS[0],
-        help="what an empty label cell says: no, or that nobody has looked (default: absent)",
+        help=f"what an empty label cell says: no, or that nobody has looked (default: {blank})",
     )
     command.add_argument(
         "--labels-file",

@@ -18,10 +18,10 @@ import numpy as np
 
 from sk_ulmfit import lr_finder, training
 from sk_ulmfit._validation import check_number
-from sk_ulmfit.bundled import model_file
+from sk_ulmfit.bundled import LANGUAGES, model_file
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.corpus import read_documents
-from sk_ulmfit.datasets import TextTable, load_folders, load_table
+from sk_ulmfit.datasets import BLANKS, TextTable, load_folders, load_table
 from sk_ulmfit.demo import run_demo
 from sk_ulmfit.device import resolve_device
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
@@ -65,14 +65,14 @@ class Answer:
 
 def train(options: argparse.Namespace) -> Answer:
     """Train a classifier on a table or a folder and save it."""
-    check_target(options.out)
-    check_output(options.out, options.file, options.force)
+    out = check_output(options, options.file, options.unlabelled, options.labels_file, _lm_file(options))
+    check_target(out)
     table, columns = _labelled(options)
     more = load_table(options.unlabelled, text=columns["text"], stream=True).texts if options.unlabelled else None
     clf = _classifier(options, _progress(options))
     start = time.perf_counter()
     clf.fit(table.texts, table.named_indicator(), unlabelled_texts=more)
-    clf.save(options.out, metadata=columns)
+    clf.save(out, metadata=columns)
     names, n_texts = list(table.label_names), len(table.texts)
     return Answer(
         f"Trained on {n_texts} texts; labels: {_some(names)}. The model is in {options.out}.",
@@ -89,8 +89,8 @@ def train(options: argparse.Namespace) -> Answer:
 
 def predict(options: argparse.Namespace) -> Answer:
     """Add predicted labels and probabilities to a table, some rows at a time."""
-    out = check_output(options.out, options.file, options.force)
-    check_writable(out)
+    check_writable(options.out)
+    out = check_output(options, options.file, options.model)
     clf = _loaded(options)
     columns = _text_columns(clf, options)
     reader = open_table(options.file)
@@ -98,7 +98,8 @@ def predict(options: argparse.Namespace) -> Answer:
     names = [str(name) for name in clf.label_names_]
     delimiter = options.delimiter or clf.metadata_.get("delimiter") or ";"
     added = [PREDICTED, *(PROBABILITY + name for name in names)]
-    as_list = file_type(out) in JSON_LINES
+    is_json = file_type(out) in JSON_LINES
+    as_list = is_json or any(delimiter in name or name.startswith("[") or name != name.strip() for name in names)
     n_texts = n_labels = 0
 
     def rows() -> Iterator[Row]:
@@ -114,7 +115,7 @@ def predict(options: argparse.Namespace) -> Answer:
                 yield {
                     **{key: cell for key, cell in row.items() if key not in added},
                     PREDICTED: found if as_list else delimiter.join(found),
-                    **{PROBABILITY + name: round(float(p), 6) if as_list else f"{p:.6f}" for name, p in of_label},
+                    **{PROBABILITY + name: round(float(p), 6) if is_json else f"{p:.6f}" for name, p in of_label},
                 }
         if not n_texts:
             raise ValueError(f"{reader.name} has no rows; a header line and at least one row were expected.")
@@ -155,17 +156,19 @@ def evaluate(options: argparse.Namespace) -> Answer:
         multilabel_report(y, decided, proba[:, columns], label_names=scored, output_dict=as_dict)
         for as_dict in (False, True)
     )
-    right = float(((y == decided) | np.isnan(y)).all(axis=1).mean())
+    known_rows = ~np.isnan(y).all(axis=1)
+    n_texts = int(known_rows.sum())
+    right = float(((y == decided) | np.isnan(y))[known_rows].all(axis=1).mean()) if n_texts else 0.0
     return Answer(
-        f"{text}\nall labels right: {right:.3f} of {len(y)} texts",
-        {"n_texts": len(y), "all_labels_right": right, "rows": rows},
+        f"{text}\nall labels right: {right:.3f} of {n_texts} texts",
+        {"n_texts": n_texts, "all_labels_right": right, **rows},
     )
 
 
 def explain(options: argparse.Namespace) -> Answer:
     """Tell which words drove the labels of the first texts of a table or a folder."""
     if options.out:
-        check_output(options.out, options.file, options.force)
+        out = check_output(options, options.file, options.model)
     check_number("--limit", options.limit, low=1, integer=True)
     clf = _loaded(options)
     columns = _text_columns(clf, options)
@@ -199,18 +202,18 @@ def explain(options: argparse.Namespace) -> Answer:
     ]
     text = "\n\n".join(map(str, found))
     if options.out:
-        found.save_html(options.out)
+        found.save_html(out)
         text = f"Explained {len(texts)} texts; open {options.out} in a browser."
     return Answer(text, {"n_texts": len(texts), "method": options.method, "texts": data})
 
 
 def finetune(options: argparse.Namespace) -> Answer:
     """Fine-tune a language model on texts and save it."""
-    check_target(options.out)
-    check_output(options.out, options.file, options.force)
+    out = check_output(options, options.file, _lm_file(options))
+    check_target(out)
     texts = _texts(options)
     model = _language_model(options)
-    model.fit(texts).save(options.out)
+    model.fit(texts).save(out)
     config, n_words = model.state_.config, len(model.vocabulary_)
     loss = model.history_[-1]["train_loss"] if model.history_ else math.nan
     return Answer(
@@ -231,10 +234,11 @@ def pretrain(options: argparse.Namespace) -> Answer:
     """Pre-train a language model on a corpus."""
     names = [name for name in signature(training.pretrain).parameters if name not in ("corpus", "out", "say")]
     given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    say = _say_progress if _progress(options) else None
     try:
-        state = training.pretrain(options.corpus, options.out, say=None if options.quiet else _say_progress, **given)
+        state = training.pretrain(options.corpus, options.out, say=say, **given)
     finally:
-        if not options.quiet and sys.stderr.isatty():
+        if say:
             print(file=sys.stderr)
     sizes = {name: state.config[name] for name in SIZES}
     file = options.out / MODEL
@@ -249,8 +253,8 @@ def pretrain(options: argparse.Namespace) -> Answer:
 def lr_find(options: argparse.Namespace) -> Answer:
     """Look for a learning rate of a classifier or, without labels, of a language model."""
     if options.out:
-        check_output(options.out, options.file, options.force)
-        check_picture(options.out)
+        out = check_output(options, options.file, _lm_file(options))
+        check_picture(out)
     model: Any
     if options.file.is_dir() or options.labels or options.label_column:
         table, _ = _labelled(options)
@@ -261,11 +265,11 @@ def lr_find(options: argparse.Namespace) -> Answer:
     name = "classifier" if y is not None else "language model"
     text = "No learning rate is suggested."
     if curve.suggestion is not None:
-        flags = " ".join(f"{key}={value:.2g}" for key, value in curve.parameters.items())
-        text = f"Suggestion for the {name}: {flags} (--lr {curve.suggestion:.2g})."
+        flags = " ".join(f"--{key.replace('_', '-')} {value:.2g}" for key, value in curve.parameters.items())
+        text = f"Suggestion for the {name}: {flags}."
     if options.out:
         drawn: Any = LearningRateDisplay(curve).plot()
-        drawn.figure_.savefig(options.out, dpi=150, bbox_inches="tight")
+        drawn.figure_.savefig(out, dpi=150, bbox_inches="tight")
         text += f" The curve is in {options.out}."
     return Answer(
         text,
@@ -317,33 +321,39 @@ def demo(options: argparse.Namespace) -> Answer:
     return Answer("", figures)
 
 
-def check_output(out: Path, source: Path, force: bool) -> Path:
+def check_output(options: argparse.Namespace, *sources: Path | None) -> Path:
     """Raise ValueError where a file cannot or must not be written.
 
     Parameters
     ----------
-    out : Path
-        File to write.
-    source : Path
-        File that is read, which must be another.
-    force : bool
-        Whether a file that exists may be replaced.
+    options : Namespace
+        ``out``, the file to write, and ``force``, whether one that exists may be replaced.
+    *sources : Path or None
+        Files that are read, none of which may be written.
 
     Returns
     -------
     Path
-        `out`.
+        The file to write; that which a link leads to.
     """
-    if out.exists() and source.exists() and out.samefile(source):
-        raise ValueError(f"{out} is the input file; give another name to --out.")
+    out: Path = options.out
+    if out.exists() and any(source is not None and source.exists() and out.samefile(source) for source in sources):
+        raise ValueError(f"{out} is an input file; give another name to --out.")
+    out = out.resolve()
     if out.is_dir() or not out.parent.is_dir():
         why = "it is a folder" if out.is_dir() else "its folder does not exist"
-        raise ValueError(f"{out} cannot be written: {why}.")
+        raise ValueError(f"{options.out} cannot be written: {why}.")
+    if out.exists() and not out.is_file():
+        raise ValueError(f"{options.out} cannot be written: it is no ordinary file.")
     if not os.access(out.parent, os.W_OK):
-        raise ValueError(f"{out} cannot be written: its folder is read-only.")
-    if out.exists() and not force:
-        raise ValueError(f"{out} exists and is left alone; pass --force to replace it.")
+        raise ValueError(f"{options.out} cannot be written: its folder is read-only.")
+    if out.exists() and not options.force:
+        raise ValueError(f"{options.out} exists and is left alone; pass --force to replace it.")
     return out
+
+
+def _lm_file(options: argparse.Namespace) -> Path | None:
+    return None if options.language_model in ("auto", "none", *LANGUAGES) else Path(options.language_model)
 
 
 def check_picture(out: Path) -> None:
@@ -362,13 +372,12 @@ def check_picture(out: Path) -> None:
 def _labelled(options: argparse.Namespace) -> tuple[TextTable, dict[str, Any]]:
     """Give texts with labels, and how they stood in their table, to be kept with the model."""
     if options.file.is_dir():
-        if options.text or options.labels or options.label_column:
+        if options.text or (not options.labels_file and (options.labels or options.label_column)):
             raise ValueError(
                 f"{options.file} is a folder, whose subfolders are the labels; leave out --text, --labels and "
                 "--label-column, or list the files in a table and pass it with --labels-file."
             )
-        table = load_folders(options.file, labels_file=options.labels_file)
-        return table, {"text": ["text"], "delimiter": options.delimiter}
+        return _folders(options), {"text": ["text"], "delimiter": options.delimiter, "blank": options.blank}
     if options.labels_file:
         raise ValueError(f"--labels-file goes with a folder of texts, and {options.file} is a file.")
     if not options.text:
@@ -381,19 +390,21 @@ def _labelled(options: argparse.Namespace) -> tuple[TextTable, dict[str, Any]]:
         labels=options.labels,
         label_column=options.label_column,
         delimiter=options.delimiter,
-        blank=options.blank,
+        blank=options.blank or BLANKS[0],
         stream=True,
     )
     if not table.label_names:
         raise ValueError(f"{options.file}: no row has a label in column {_some(options.label_column)}.")
     columns = {"text": options.text, "labels": options.labels, "label_column": options.label_column}
-    return table, {**columns, "delimiter": options.delimiter}
+    return table, {**columns, "delimiter": options.delimiter, "blank": options.blank}
 
 
 def _true_labels(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> TextTable:
-    if options.file.is_dir():
-        return load_folders(options.file, labels_file=options.labels_file)
     notes = clf.metadata_
+    options.delimiter = options.delimiter or notes.get("delimiter") or ";"
+    options.blank = options.blank or notes.get("blank") or BLANKS[0]
+    if options.file.is_dir():
+        return _folders(options)
     labels, label_column = options.labels, options.label_column
     if not labels and not label_column:
         labels, label_column = notes.get("labels"), notes.get("label_column")
@@ -404,9 +415,22 @@ def _true_labels(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -
         text=_text_columns(clf, options),
         labels=labels,
         label_column=label_column,
-        delimiter=options.delimiter or notes.get("delimiter") or ";",
+        delimiter=options.delimiter,
         blank=options.blank,
         stream=True,
+    )
+
+
+def _folders(options: argparse.Namespace) -> TextTable:
+    if not options.labels_file:
+        return load_folders(options.file)
+    return load_folders(
+        options.file,
+        labels_file=options.labels_file,
+        labels=options.labels,
+        label_column=options.label_column,
+        delimiter=options.delimiter,
+        blank=options.blank or BLANKS[0],
     )
 
 
@@ -474,7 +498,7 @@ def _batches(
     for place, row in rows:
         batch.append(row)
         texts.append(text_of_row(row, columns, f"{name}, {place}"))
-        size += len(texts[-1])
+        size += sum(len(cell) for cell in row.values() if isinstance(cell, str))
         if size >= CHARACTERS_AT_ONCE or len(batch) >= ROWS_AT_ONCE:
             yield batch, texts
             batch, texts, size = [], [], 0
@@ -487,11 +511,8 @@ def _progress(options: argparse.Namespace) -> int:
 
 
 def _say_progress(line: str) -> None:
-    """Write a line of progress: over the one before on a terminal, below it elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
-    else:
-        print(line, file=sys.stderr, flush=True)
+    """Write a line of progress over the one before."""
+    print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _say_nothing(line: str) -> None:

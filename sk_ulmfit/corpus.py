@@ -32,7 +32,7 @@ RUN_MARK = ".sk_ulmfit-run"  # a file in every folder of a pre-training run
 
 _XZ, _GZIP, _BOM = b"\xfd7zXZ\x00", b"\x1f\x8b", b"\xef\xbb\xbf"
 _LONGEST_DOCUMENT = 1_000_000  # characters; a longer one is cut at the end of a line
-_CHARACTERS_AT_ONCE = 16_000_000
+_CHARACTERS_AT_ONCE, _TEXTS_AT_ONCE = 16_000_000, 100_000
 _MOST_WORDS = 3_000_000  # distinct words counted side by side; beyond, the rarest are forgotten
 _TOKENS_AT_ONCE = 10_000_000
 
@@ -396,7 +396,7 @@ class _Numbered:
             if n_numbers > len(counts):
                 counts = np.concatenate([counts, np.zeros(2 * n_numbers - len(counts), np.int64)])
             counts[table] += np.bincount(block.ids, minlength=len(words))
-            file.write(table.astype(np.int32)[block.ids].tobytes())
+            _put(file, table.astype(np.int32)[block.ids])
             lengths.append(block.lengths)
             n_characters += sum(map(len, texts))
             n_documents += len(texts)
@@ -530,23 +530,37 @@ def encode_texts(
     return TokenIds(ids, _offsets(np.concatenate(lengths)))
 
 
+class _NoRoomError(OSError):
+    """Token ids cannot be written."""
+
+
 @contextmanager
 def _temporary_file() -> Iterator[IO[bytes]]:
+    where = tempfile.gettempdir()
     try:
-        with tempfile.TemporaryFile(prefix="sk_ulmfit-") as file:
+        try:
+            opened = tempfile.TemporaryFile(prefix="sk_ulmfit-")  # noqa: SIM115
+        except OSError as error:
+            raise _NoRoomError(str(error)) from None
+        with opened as file:
             yield file
+    except _NoRoomError as error:
+        raise CorpusError(f"Token ids cannot be kept in {where} ({error}); set TMPDIR to a folder with room.") from None
+
+
+def _put(file: IO[bytes], block: NDArray[Any]) -> None:
+    try:
+        file.write(block.tobytes())
+        file.flush()
     except OSError as error:
-        raise CorpusError(
-            f"Token ids cannot be kept in {tempfile.gettempdir()} ({error}); set TMPDIR to a folder with room."
-        ) from None
+        raise _NoRoomError(str(error)) from None
 
 
 def _on_disk(blocks: Iterable[NDArray[Any]], dtype: Any) -> NDArray[Any]:
     """Give an array of which only those parts are in memory that are looked at; its file is gone when it is."""
     with _temporary_file() as file:
         for block in blocks:
-            file.write(block.tobytes())
-        file.flush()
+            _put(file, block)
         return np.asarray(np.memmap(file, dtype, "r"))
 
 
@@ -578,7 +592,7 @@ def _blocks(documents: Iterable[str]) -> Iterator[list[str]]:
     for text in documents:
         block.append(text)
         size += len(text)
-        if size >= _CHARACTERS_AT_ONCE:
+        if size >= _CHARACTERS_AT_ONCE or len(block) >= _TEXTS_AT_ONCE:
             yield block
             block, size = [], 0
     if block:

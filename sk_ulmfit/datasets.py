@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from sk_ulmfit._validation import check_choice
 from sk_ulmfit.public_datasets import fetch_goemotions, fetch_reuters21578
 from sk_ulmfit.streams import StreamedTexts
-from sk_ulmfit.tables import Row, is_blank, open_table, read_text, text_of_row, write_table
+from sk_ulmfit.tables import Row, is_blank, is_hidden, open_table, read_text, text_files, text_of_row, write_table
 
 __all__ = [
     "NamedIndicator",
@@ -95,15 +97,19 @@ class TextTable:
             1 where the row has the label, NaN where that is unknown.
         """
         column = {name: i for i, name in enumerate(self.label_names if label_names is None else label_names)}
-        y = np.zeros((len(self.texts), len(column)), np.int64 if self.unknown is None else np.float32)
+        return self._filled(column, np.int64 if self.unknown is None else np.float32)
+
+    def named_indicator(self) -> NamedIndicator:
+        """Give the labels as a matrix that knows their names, of float32."""
+        column = {name: i for i, name in enumerate(self.label_names)}
+        return NamedIndicator(self.label_names, self._filled(column, np.float32))
+
+    def _filled(self, column: dict[str, int], dtype: Any) -> NDArray[Any]:
+        y = np.zeros((len(self.texts), len(column)), dtype)
         for marks, value in ((self.labels, 1), (self.unknown, np.nan)):
             for i, labels in enumerate(marks or []):
                 y[i, [column[label] for label in labels if label in column]] = value
         return y
-
-    def named_indicator(self) -> NamedIndicator:
-        """Give the labels as a matrix that knows their names."""
-        return NamedIndicator(self.label_names, self.indicator())
 
 
 def load_table(
@@ -168,6 +174,7 @@ def load_table(
     if not text_columns:
         raise ValueError("text names no column; name the one that holds the text, or several.")
     reader = open_table(source)
+    state = _state_of(source) if stream else None
     for names in (text_columns, indicator_columns, name_columns):
         reader.check_columns(names)
     texts: list[str] = []
@@ -210,6 +217,10 @@ def load_table(
             unknown[i] = label_names
 
     def read_texts() -> Iterator[str]:
+        if _state_of(source) != state:
+            raise ValueError(
+                f"{reader.name} has changed since it was opened, so its labels may be others; load it again."
+            )
         again = open_table(source)
         return (text_of_row(row, text_columns, f"{again.name}, {place}") for place, row in again.rows)
 
@@ -223,7 +234,15 @@ def load_table(
     )
 
 
-def load_folders(folder: str | os.PathLike[str], *, labels_file: str | os.PathLike[str] | None = None) -> TextTable:
+def load_folders(
+    folder: str | os.PathLike[str],
+    *,
+    labels_file: str | os.PathLike[str] | None = None,
+    labels: str | Sequence[str] | None = None,
+    label_column: str | Sequence[str] | None = None,
+    delimiter: str = ";",
+    blank: str = "absent",
+) -> TextTable:
     """Read one text per file.
 
     Parameters
@@ -231,9 +250,13 @@ def load_folders(folder: str | os.PathLike[str], *, labels_file: str | os.PathLi
     folder : path-like
         Folder with a folder for each label, which holds the UTF-8 text files (``*.txt``) that have it; a file that lies
         in several of them, under the same path below each, has several labels. With `labels_file`: a folder of texts.
+        Hidden files and folders, and folders without text files, are left out.
     labels_file : path-like, default=None
-        Table (see `load_table`) whose first column is the path of a file, relative to `folder`, and whose other columns
-        hold its labels: one name, or none, in each. Files that it does not list have no label.
+        Table (see `load_table`) whose first column is the path of a file, relative to `folder`. Files that it does not
+        list have no label, or with ``blank="unknown"`` are not annotated.
+    labels, label_column, delimiter, blank
+        How labels stand in `labels_file`, as in `load_table`. Without `labels` and `label_column`, all columns but the
+        first hold names.
 
     Returns
     -------
@@ -259,49 +282,79 @@ def load_folders(folder: str | os.PathLike[str], *, labels_file: str | os.PathLi
     root = Path(folder)
     if not root.is_dir():
         raise ValueError(f"There is no folder {root}.")
-    texts: dict[str, str] = {}
-    labels: dict[str, set[str]] = {}
     if labels_file is None:
-        classes = sorted(path for path in root.iterdir() if path.is_dir())
-        for class_folder in classes:
-            for file in sorted(class_folder.rglob("*.txt")):
-                name, text = file.relative_to(class_folder).as_posix(), read_text(file)
-                if texts.setdefault(name, text) != text:
-                    raise ValueError(
-                        f"{file} differs from the file {name} of another label. A text with several labels has the "
-                        "same content everywhere; give different texts different names."
-                    )
-                labels.setdefault(name, set()).add(class_folder.name)
-        label_names = sorted(path.name for path in classes)
-    else:
-        texts = {file.relative_to(root).as_posix(): read_text(file) for file in sorted(root.rglob("*.txt"))}
-        reader = open_table(labels_file)
-        first, *others = reader.columns or [""]
-        for place, row in reader.rows:
-            name = str(row.get(first)).strip()
-            if name not in texts:
-                raise ValueError(f"{reader.name}, {place}: there is no text file {name!r} in {root}.")
-            where = f"{reader.name}, {place}"
-            found = {
-                label for column in others for label in _names(row.get(column), ";", f"{where}: column {column!r}")
-            }
-            labels.setdefault(name, set()).update(found)
-        label_names = sorted({label for found in labels.values() for label in found})
+        if labels or label_column:
+            raise ValueError("labels and label_column say how labels stand in a labels_file; name that too.")
+        return _by_label(root)
+    texts = {file.relative_to(root).as_posix(): read_text(file) for file in text_files(root)}
     if not texts:
-        below = "" if labels_file is not None else " in folders named after labels"
-        raise ValueError(f"{root} has no text files (*.txt){below}.")
+        raise ValueError(f"{root} has no text files (*.txt).")
+    first, *others = open_table(labels_file).columns
+    names = label_column if labels or label_column else others
+    table = load_table(labels_file, text=first, labels=labels, label_column=names, delimiter=delimiter, blank=blank)
+    found: dict[str, set[str]] = {}
+    unknown = {} if blank == "absent" else {name: set(table.label_names) for name in texts}
+    for i, listed in enumerate(table.texts):
+        name = listed.strip()
+        if name not in texts:
+            raise ValueError(f"{labels_file}, row {i + 1}: there is no text file {name!r} in {root}.")
+        found.setdefault(name, set()).update((table.labels or [])[i])
+        if unknown:
+            unknown[name] &= set(table.unknown[i] if table.unknown is not None else ())
+    return _of_files(texts, found, table.label_names, unknown)
+
+
+def _by_label(root: Path) -> TextTable:
+    """Read texts whose labels are the folders that they lie in."""
+    texts: dict[str, str] = {}
+    found: dict[str, set[str]] = {}
+    for class_folder in sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name)):
+        for file in text_files(class_folder):
+            name, text = file.relative_to(class_folder).as_posix(), read_text(file)
+            if texts.setdefault(name, text) != text:
+                raise ValueError(
+                    f"{file} differs from the file {name} of another label. A text with several labels has the "
+                    "same content everywhere; give different texts different names."
+                )
+            found.setdefault(name, set()).add(class_folder.name)
+    if not texts:
+        raise ValueError(f"{root} has no text files (*.txt) in folders named after labels.")
+    astray = sum(file.suffix == ".txt" and not is_hidden(file.name) for file in root.iterdir() if file.is_file())
+    if astray:
+        warnings.warn(
+            f"{astray} text files directly in {root} are left out, since no folder says their labels; list all files "
+            "in a labels_file instead.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return _of_files(texts, found, sorted({label for labels in found.values() for label in labels}), {})
+
+
+def _of_files(
+    texts: dict[str, str], found: dict[str, set[str]], label_names: list[str], unknown: dict[str, set[str]]
+) -> TextTable:
     names = sorted(texts)
     return TextTable(
         [texts[name] for name in names],
-        [sorted(labels.get(name, ())) for name in names],
+        [sorted(found.get(name, ())) for name in names],
         label_names,
         ["file"],
         [{"file": name} for name in names],
+        [sorted(unknown[name]) for name in names] if any(unknown.values()) else None,
     )
 
 
-def _as_list(names: str | Sequence[str] | None) -> list[str]:
-    return [names] if isinstance(names, str) else list(names or [])
+def _state_of(source: Any) -> Any:
+    """Give size and time of a file, which change when it does."""
+    if not isinstance(source, (str, os.PathLike)) or Path(source).is_dir():
+        return None
+    status = os.stat(source)
+    return status.st_size, status.st_mtime_ns
+
+
+def _as_list(names: Any) -> list[str]:
+    listed = [] if names is None else [names] if isinstance(names, (str, int)) else list(names)
+    return [str(name) for name in listed]
 
 
 def _yes(cell: Any, where: str) -> bool | None:
@@ -320,10 +373,7 @@ def _yes(cell: Any, where: str) -> bool | None:
 def _names(cell: Any, delimiter: str, where: str) -> Iterator[str]:
     """Read a cell of label names."""
     if isinstance(cell, str) and cell.lstrip().startswith("["):
-        try:
-            cell = json.loads(cell)
-        except ValueError as error:
-            raise ValueError(f"{where} holds {cell!r}, which begins like a JSON list but is none ({error}).") from None
+        cell = _list_in(cell, where)
     if isinstance(cell, (list, tuple, set, frozenset, np.ndarray)) or hasattr(cell, "to_list"):
         parts = list(cell)
     elif is_blank(cell):
@@ -331,10 +381,24 @@ def _names(cell: Any, delimiter: str, where: str) -> Iterator[str]:
     else:
         parts = cell.split(delimiter) if isinstance(cell, str) else [cell]
     for part in parts:
+        if isinstance(part, (float, np.floating)) and float(part).is_integer():
+            part = int(part)  # numbers in a column with blanks
         if not isinstance(part, (str, int, np.integer)) or isinstance(part, bool):
             raise ValueError(f"{where} holds the label {part!r} of type {type(part).__name__}; names are text.")
         if name := str(part).strip():
             yield name
+
+
+def _list_in(cell: str, where: str) -> Any:
+    """Read a list as JSON or as Python writes it; what only begins like one is given as it is."""
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = read(cell.strip())
+            if isinstance(found, list):
+                return found
+    if set(cell) & set("\"',"):
+        raise ValueError(f"{where} holds {cell[:80]!r}, which begins like a list but is none; write it as JSON.")
+    return cell
 
 
 def _warn_of_other_delimiter(source: str, label_names: Sequence[str], delimiter: str) -> None:

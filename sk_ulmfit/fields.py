@@ -17,7 +17,8 @@ class TextFieldJoiner(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Goes before the classifier in a ``Pipeline``, by itself or behind a ``ColumnTransformer`` that prepares the columns.
     Several columns are joined with field marks, so that the model sees where each begins; a single one is taken as it
-    is. Training and prediction must have the same columns in the same order.
+    is. Training and prediction must have the same columns in the same order. The texts come out in one dimension, as
+    the classifier wants them; inside a ``ColumnTransformer``, which wants two, it has no place.
 
     Parameters
     ----------
@@ -27,7 +28,7 @@ class TextFieldJoiner(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     n_features_in_ : int
-        Columns seen by ``fit``.
+        Text columns that ``fit`` has seen.
     feature_names_in_ : ndarray of str
         Their names; only of a DataFrame.
 
@@ -69,8 +70,9 @@ class TextFieldJoiner(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ValueError
             If a column is missing, or `X` is not a table.
         """
-        _, names = self._cells(X)
+        _, names = _cells(X, self.columns)
         self.n_features_in_ = len(names)
+        self.__dict__.pop("feature_names_in_", None)
         if hasattr(X, "columns"):
             self.feature_names_in_ = np.array(names, object)
         return self
@@ -93,7 +95,7 @@ class TextFieldJoiner(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ValueError
             If a column is missing, or a cell is neither text nor empty.
         """
-        cells, names = self._cells(X)
+        cells, names = _cells(X, self.columns if self.columns is not None else getattr(self, "feature_names_in_", None))
         known = getattr(self, "n_features_in_", len(names))
         if len(names) != known:
             raise ValueError(f"X has {len(names)} columns, and fit saw {known}; pass the same ones.")
@@ -101,28 +103,6 @@ class TextFieldJoiner(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         for i, row in enumerate(cells):
             texts[i] = text_of_row(dict(zip(names, row, strict=True)), names, f"X, row {i}")
         return texts
-
-    def _cells(self, X: Any) -> tuple[NDArray[Any], list[Any]]:
-        """Give the cells of the text columns, shape (n, n_columns), and their names."""
-        wanted = [self.columns] if isinstance(self.columns, str) else self.columns
-        if hasattr(X, "columns") and hasattr(X, "to_numpy"):
-            names = list(X.columns)
-            if wanted is None:
-                wanted = getattr(self, "feature_names_in_", names)
-            for name in wanted:
-                if name not in names:
-                    raise ValueError(f"X has no column {name!r}. Its columns are {', '.join(map(repr, names))}.")
-            wanted = list(wanted)
-            return X[wanted].to_numpy(), wanted
-        cells = np.asarray(X, object)
-        if cells.ndim != 2:
-            raise ValueError(
-                f"X must be a DataFrame or a 2-D array of text columns, got a {type(X).__name__} of shape "
-                f"{cells.shape}. Texts in one list need no joining; pass them to the classifier."
-            )
-        if wanted is not None:
-            raise ValueError("columns names columns of a DataFrame, and X is an array; leave columns=None for it.")
-        return cells, list(range(cells.shape[1]))
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
@@ -132,3 +112,25 @@ class TextFieldJoiner(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.string = True
         tags.requires_fit = False
         return tags
+
+
+def _cells(X: Any, columns: Any) -> tuple[NDArray[Any], list[Any]]:
+    """Give the cells of the text columns, shape (n, n_columns), and their names."""
+    wanted = None if columns is None else [columns] if isinstance(columns, str) else list(columns)
+    if hasattr(X, "columns") and hasattr(X, "to_numpy"):
+        names = list(X.columns)
+        wanted = names if wanted is None else wanted
+        for name in wanted:
+            if names.count(name) != 1:
+                there = "several columns" if name in names else "no column"
+                raise ValueError(f"X has {there} {name!r}. Its columns are {', '.join(map(repr, names))}.")
+        return X[wanted].to_numpy(), wanted
+    cells = np.asarray(X, object)
+    if cells.ndim != 2:
+        raise ValueError(
+            f"X must be a DataFrame or a 2-D array of text columns, got a {type(X).__name__} of shape {cells.shape}. "
+            "Texts in one list need no joining; pass them to the classifier."
+        )
+    if isinstance(columns, (str, list, tuple)):
+        raise ValueError("columns names columns of a DataFrame, and X is an array; leave columns=None for it.")
+    return cells, list(range(cells.shape[1]))

@@ -354,7 +354,8 @@ def multilabel_report(
     as_frame : bool, default=False
         Give a DataFrame of pandas instead of text.
     output_dict : bool, default=False
-        Give a dict instead: by row, a dict of numbers by column, None where there is none.
+        Give a dict instead: "labels" and "averages", and in these by row a dict of numbers by column, None where there
+        is none.
 
     Returns
     -------
@@ -406,7 +407,12 @@ def multilabel_report(
     table = np.column_stack([table, counts])
     if output_dict:
         rows = ([None if np.isnan(number) else float(number) for number in row] for row in table)
-        return {name: dict(zip(columns, row, strict=True)) for name, row in zip(index, rows, strict=True)}
+        dicts = [dict(zip(columns, row, strict=True)) for row in rows]
+        of_labels, of_averages = dicts[: len(names)], dicts[len(names) :]
+        return {
+            "labels": dict(zip(names, of_labels, strict=True)),
+            "averages": dict(zip(averages, of_averages, strict=True)),
+        }
     if as_frame:
         try:
             import pandas as pd

@@ -948,7 +948,8 @@ def _selection(n: int, n_labels: int | None) -> str | None:
 
 
 def _short(name: Any) -> str:
-    text = " ".join(str(name).split())
+    text = " ".join(str(name).split()).replace("$", r"\$")  # no formula
+    text = f"\u200b{text}" if text.startswith("_") else text  # which would leave it out of legends
     end = LONGEST_NAME // 3  # names often differ at their ends
     return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - end - 1]}…{text[-end:]}"
 
@@ -985,6 +986,8 @@ def _finish(
 ) -> Any:
     """Keep figure and Axes; put the title above and the legend, that of all panels, below them."""
     display.figure_, display.axes_ = axes[0].figure, axes
+    if len(axes) == 1:
+        display.ax_ = axes[0]
     handles: dict[str, Any] = {}
     for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):

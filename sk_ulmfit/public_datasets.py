@@ -120,6 +120,11 @@ def fetch_reuters21578(
     """
     check_choice("subset", subset, ("train", "test", "all"))
     source = _local(_REUTERS, data_home, download_if_missing) if path is None else _given(Path(path), _REUTERS.name)
+    if source.is_file() and _sha256(source) != _REUTERS.sha256:
+        raise ValueError(
+            f"{source} is not {_REUTERS.name} as it was published (its checksum differs), or is damaged; get it again, "
+            "or unpack it and pass the folder."
+        )
     stories = [story for text in _sgml(source) for story in _stories(text)]
     topics = [{topic for split, *_, found in stories if split == part for topic in found} for part in ("TRAIN", "TEST")]
     names = sorted(topics[0] & topics[1])
@@ -193,8 +198,8 @@ def fetch_goemotions(
     for part in _GOEMOTIONS if subset == "all" else [subset]:
         remote = _GOEMOTIONS[part]
         file = _local(remote, data_home, download_if_missing) if path is None else _given(Path(path), remote.name)
-        if file.is_dir():
-            raise FileNotFoundError(f"{file} holds no file {remote.name}; give the folder that does.")
+        if file.name != remote.name or not file.is_file():
+            raise FileNotFoundError(f"{path} is no folder that holds {remote.name}; give the one that does.")
         for number, line in enumerate(file.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
             cells = line.split("\t")
             emotions = cells[1].split(",") if len(cells) == 3 else [""]

@@ -43,6 +43,10 @@ class StreamedTexts:
         for n, text in enumerate(self.read(), 1):
             if n > self.n_texts:
                 break
+            if not isinstance(text, str):
+                raise ValueError(
+                    f"Text {n - 1} of the stream is {text!r} of type {type(text).__name__}; every text must be a str."
+                )
             yield text
         if n != self.n_texts:
             more = "more than " if n > self.n_texts else ""
@@ -50,6 +54,12 @@ class StreamedTexts:
                 f"There were {self.n_texts} texts, and now there are {more}{min(n, self.n_texts)}. Their source has "
                 "changed; open it again."
             )
+
+    def __getitem__(self, index: object) -> str:
+        raise TypeError(
+            "Streamed texts can be gone through, but not picked by number, as cross-validation does; pass list(texts) "
+            "there."
+        )
 
     def __repr__(self) -> str:
         return f"StreamedTexts of {self.n_texts} texts"

@@ -6,10 +6,13 @@ import csv
 import gzip
 import json
 import lzma
+import math
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -23,7 +26,10 @@ DELIMITED = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PARQUET = (".parquet", ".pq")
 COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
+FOREIGN = {".xlsx", ".xls", ".ods", ".zip", ".bz2", ".zst", ".7z", ".rar", ".pkl", ".feather", ".sav", ".docx", ".pdf"}
 _BATCH = 1_000  # rows of a Parquet file that are read at once
+_FIRST_ROWS = 1_000  # of JSON lines, whose keys are the columns
+_LONGEST_CELL = 2**26  # characters
 
 
 @dataclass
@@ -38,11 +44,14 @@ class RowReader:
         Names of its columns.
     rows : iterator of (str, dict)
         Where each row stands, for messages, and its cells by column. A column that a row lacks is None.
+    separator : str, default=""
+        What separates the cells, where something does.
     """
 
     name: str
     columns: list[str]
     rows: Iterator[tuple[str, Row]]
+    separator: str = ""
 
     def check_columns(self, names: Sequence[str]) -> None:
         """Raise ValueError if a column is missing, or named twice."""
@@ -51,8 +60,8 @@ class RowReader:
         for name in names:
             if name not in self.columns:
                 shown = ", ".join(map(repr, self.columns))
-                several = len(self.columns) > 1
-                hint = "" if several else " In this file cells are separated by commas (in .tsv files by tabs)."
+                alone = self.separator and len(self.columns) == 1
+                hint = " Cells of .csv files are separated by commas, those of .tsv files by tabs." if alone else ""
                 raise ValueError(f"{self.name} has no column {name!r}. Its columns are {shown}.{hint}")
 
 
@@ -71,7 +80,7 @@ def open_table(source: Any) -> RowReader:
     Returns
     -------
     RowReader
-        Its columns and rows. Of JSON lines, the columns are the keys of the first one.
+        Its columns and rows. Of JSON lines, the columns are the keys of the first thousand.
 
     Raises
     ------
@@ -86,6 +95,8 @@ def open_table(source: Any) -> RowReader:
         if not path.is_file() and not path.is_dir():
             raise ValueError(f"There is no file {path}.")
         suffix = file_type(path)
+        if suffix in FOREIGN or path.suffix.lower() in FOREIGN:
+            raise ValueError(f"{path} cannot be read; save it as .csv, .tsv, .jsonl or .parquet.")
         if path.is_dir():
             reader = RowReader(str(path), ["file", "text"], _text_files(path))
         elif suffix in PARQUET:
@@ -97,7 +108,7 @@ def open_table(source: Any) -> RowReader:
     twice = sorted({column for column in reader.columns if reader.columns.count(column) > 1})
     if twice:
         raise ValueError(f"{reader.name} has columns of the same name: {twice[0]!r}. Rename them.")
-    if not reader.columns:
+    if not reader.columns or not any(reader.columns):
         raise ValueError(f"{reader.name} has no rows; a header line and at least one row were expected.")
     return reader
 
@@ -106,7 +117,8 @@ def is_blank(cell: Any) -> bool:
     """Tell whether a cell is empty: None, NaN, ``pandas.NA``, or nothing but white space."""
     if isinstance(cell, str):
         return not cell.strip()
-    return cell is None or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, float) and cell != cell)
+    is_nan = isinstance(cell, (float, np.floating)) and cell != cell
+    return bool(cell is None or type(cell).__name__ in ("NAType", "NaTType") or is_nan)
 
 
 def text_of_row(row: Row, columns: Sequence[str], where: str) -> str:
@@ -166,8 +178,11 @@ def read_text(file: Path) -> str:
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise ValueError if `write_table` writes no such files."""
-    if file_type(Path(path)) in PARQUET:
-        raise ValueError(f"{path}: Parquet files are read, but not written; write .csv, .tsv or .jsonl.")
+    suffixes = {file_type(Path(path)), Path(path).suffix.lower()}
+    if suffixes & {*PARQUET, *FOREIGN}:
+        raise ValueError(
+            f"{path}: such files are not written; write .csv, .tsv or .jsonl, also with .gz or .xz behind."
+        )
 
 
 def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Row]) -> None:
@@ -181,7 +196,8 @@ def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
     columns : sequence of str
         Header.
     rows : iterable of dict
-        Cells by column, taken one by one. Lists become JSON.
+        Cells by column, taken one by one. Lists become JSON; what no text file can hold (half of a surrogate pair)
+        becomes a question mark.
 
     Raises
     ------
@@ -192,9 +208,9 @@ def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
     path = Path(path)
     suffix = file_type(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    opener: Any = COMPRESSED.get(path.suffix, open)
+    opener: Any = COMPRESSED.get(path.suffix.lower(), open)
     try:
-        with opener(temporary, "wt", encoding="utf-8", newline="") as file:
+        with opener(temporary, "wt", encoding="utf-8", errors="replace", newline="") as file:
             if suffix in JSON_LINES:
                 for row in rows:
                     known = dict.fromkeys(columns) | row
@@ -202,7 +218,9 @@ def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
                     file.write(json.dumps(cells, ensure_ascii=False, default=str) + "\n")
             else:
                 separator = DELIMITED.get(suffix, ",")
-                writer = csv.DictWriter(file, columns, delimiter=separator, lineterminator="\n")
+                dialect: Any = {"delimiter": separator, "lineterminator": "\n"}
+                writer = csv.DictWriter(file, columns, **dialect)
+                quoting_writer = csv.DictWriter(file, columns, **dialect, quoting=csv.QUOTE_ALL)
                 writer.writeheader()
                 for row in rows:
                     if more := row.keys() - set(columns):
@@ -210,7 +228,9 @@ def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
                             f"{path}: a row has {min(more)!r}, which is no column of the first one; write to a .jsonl "
                             "file, or give all rows the same columns."
                         )
-                    writer.writerow({column: _text_cell(cell) for column, cell in row.items()})
+                    cells = {column: _text_cell(cell) for column, cell in row.items()}
+                    holds_return = any(isinstance(cell, str) and "\r" in cell for cell in cells.values())
+                    (quoting_writer if holds_return else writer).writerow(cells)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -218,12 +238,12 @@ def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
 
 def file_type(path: Path) -> str:
     """Give the suffix that says what a file is, whatever compresses it."""
-    name = path.with_suffix("") if path.suffix in COMPRESSED else path
+    name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     return name.suffix.lower()
 
 
 def _lines(path: Path) -> IO[str]:
-    opener: Any = COMPRESSED.get(path.suffix, open)
+    opener: Any = COMPRESSED.get(path.suffix.lower(), open)
     return TextIOWrapper(cast(Any, opener(path, "rb")), encoding="utf-8-sig", newline="")
 
 
@@ -233,17 +253,17 @@ def _explained(path: Path, rows: Iterator[tuple[str, Row]]) -> Iterator[tuple[st
         yield from rows
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
-    except (EOFError, OSError, lzma.LZMAError) as error:
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read ({error}); it may be damaged or cut off.") from None
 
 
 def _delimited(path: Path, separator: str) -> RowReader:
-    csv.field_size_limit(2**31 - 1)
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
     file = _lines(path)
     reader = csv.reader(file, delimiter=separator, strict=True)
 
     def header() -> Iterator[tuple[str, Row]]:
-        yield "", {"columns": next(reader, [])}
+        yield "", {"columns": next(filter(None, reader), [])}
 
     try:
         columns = next(_explained(path, header()))[1]["columns"]
@@ -251,9 +271,11 @@ def _delimited(path: Path, separator: str) -> RowReader:
         raise ValueError(f"{path}, line {reader.line_num}: {error}.") from None
 
     def rows() -> Iterator[tuple[str, Row]]:
+        begin = reader.line_num + 1
         with file:
             try:
                 for cells in reader:
+                    begin = reader.line_num + 1
                     if not cells:
                         continue
                     if len(cells) != len(columns):
@@ -263,20 +285,26 @@ def _delimited(path: Path, separator: str) -> RowReader:
                         )
                     yield f"line {reader.line_num}", dict(zip(columns, cells, strict=True))
             except csv.Error as error:
-                raise ValueError(f"{path}, line {reader.line_num}: {error}.") from None
+                raise ValueError(
+                    f"{path}, the row that begins in line {begin}: {error}; is a double quote never closed?"
+                ) from None
 
-    return RowReader(str(path), columns, _explained(path, rows()))
+    return RowReader(str(path), columns, _explained(path, rows()), separator)
 
 
 def _json_lines(path: Path) -> RowReader:
     def rows() -> Iterator[tuple[str, Row]]:
         with _lines(path) as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_CELL), ""), 1):
                 if not line.strip():
                     continue
+                if len(line) == _LONGEST_CELL:
+                    raise ValueError(
+                        f"{path}, line {number}: longer than {_LONGEST_CELL} characters; one object a line."
+                    )
                 try:
                     row = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise ValueError(
                         f"{path}, line {number}: not JSON ({error}); one object a line is expected."
                     ) from None
@@ -287,15 +315,9 @@ def _json_lines(path: Path) -> RowReader:
                 yield f"line {number}", row
 
     found = _explained(path, rows())
-    first = next(found, None)
-    if first is None:
-        return RowReader(str(path), [], iter(()))
-
-    def all_rows() -> Iterator[tuple[str, Row]]:
-        yield first
-        yield from found
-
-    return RowReader(str(path), list(first[1]), all_rows())
+    first = list(islice(found, _FIRST_ROWS))
+    columns = list(dict.fromkeys(key for _, row in first for key in row))
+    return RowReader(str(path), columns, chain(first, found))
 
 
 def _parquet(path: Path) -> RowReader:
@@ -321,10 +343,14 @@ def _parquet(path: Path) -> RowReader:
 
 
 def _data_frame(frame: Any) -> RowReader:
+    is_polars = hasattr(frame, "iter_rows")
+    if not is_polars and not hasattr(frame, "itertuples"):
+        raise ValueError(
+            f"A {type(frame).__name__} is no DataFrame of pandas or polars; collect() it, or turn it into one."
+        )
     columns = [str(column) for column in frame.columns]
 
     def rows() -> Iterator[tuple[str, Row]]:
-        is_polars = hasattr(frame, "iter_rows")
         cells = frame.iter_rows() if is_polars else frame.itertuples(index=False, name=None)
         for number, row in enumerate(cells, 1):
             yield f"row {number}", dict(zip(columns, row, strict=True))
@@ -332,8 +358,19 @@ def _data_frame(frame: Any) -> RowReader:
     return RowReader("The DataFrame", columns, rows())
 
 
+def text_files(folder: Path) -> list[Path]:
+    """List the text files (``*.txt``) of a folder and its subfolders by their paths, hidden ones left out."""
+    files = (file for file in folder.rglob("*.txt") if file.is_file())
+    return sorted(file for file in files if not any(map(is_hidden, file.relative_to(folder).parts)))
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder is none that a user put there, by its name."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def _text_files(folder: Path) -> Iterator[tuple[str, Row]]:
-    for file in sorted(folder.rglob("*.txt")):
+    for file in text_files(folder):
         name = file.relative_to(folder).as_posix()
         yield name, {"file": name, "text": read_text(file)}
 
@@ -344,6 +381,8 @@ def _text_cell(cell: Any) -> Any:
 
 
 def _json_cell(cell: Any) -> Any:
-    if isinstance(cell, np.ndarray):
-        return cell.tolist()
-    return cell.item() if isinstance(cell, np.generic) else cell
+    if isinstance(cell, (np.ndarray, np.generic)):
+        cell = cell.tolist()
+    if isinstance(cell, (list, tuple)):
+        return [_json_cell(item) for item in cell]
+    return None if isinstance(cell, float) and not math.isfinite(cell) else cell

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import signal
 import subprocess
@@ -118,15 +119,15 @@ def test_start_from_a_saved_language_model(table, tmp_path, fitted):
         (["train", "TABLE", "--text", "body", "--labels", "topics", "--out", "m"], "line 2: column 'topics' holds"),
         (
             ["train", "TABLE", "--text", "body", "--labels", "late", "--out", "TABLE"],
-            "is not a model of sk_ulmfit; it is",
+            "is an input file; give another name",
         ),
-        (["train", "TABLE", "--text", "body", "--labels", "late", "--out", "no/m"], "folder no does not exist"),
+        (["train", "TABLE", "--text", "body", "--labels", "late", "--out", "no/m"], "its folder does not exist"),
         (["train", "TABLE", "--text", "body", "--labels", "late", "--out", "m", "--lr", "-1"], "lr must be a number"),
         (["predict", "TABLE", "TABLE", "--out", "o.csv"], "is not a model of sk_ulmfit"),
-        (["predict", "MODEL", "TABLE", "--out", "TABLE"], "is the input file"),
+        (["predict", "MODEL", "TABLE", "--out", "TABLE"], "is an input file"),
         (["predict", "MODEL", "TABLE", "--out", "no/o.csv"], "its folder does not exist"),
         (["train", "TABLE", "--text", "body", "--labels", "late", "--out", "/proc/m"], "is not writable"),
-        (["predict", "MODEL", "TABLE", "--out", "MODEL"], "exists and is left alone; pass --force"),
+        (["predict", "MODEL", "TABLE", "--out", "MODEL", "--force"], "is an input file"),
         (["predict", "MODEL", "TABLE", "--out", "o.csv", "--text", "x"], "no column 'x'"),
         (["predict", "MODEL", "TABLE", "--out", "o.csv", "--threshold", "2"], "between 0 and 1"),
         (["evaluate", "NONE", "TABLE"], "There is no file NONE"),
@@ -207,7 +208,7 @@ def test_broken_tables(tmp_path, content, message):
 def test_questions_a_table_cannot_answer(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("text;a\nx;1\n")
-    with pytest.raises(ValueError, match="cells are separated by commas"):
+    with pytest.raises(ValueError, match=r"Cells of .csv files are separated by commas"):
         load_table(path, text="text")
     path.write_text("text,a,b\nx,1,u;v\ny,0,w\n")
     assert load_table(path, text="text", labels="a").label_names == ["a"]
@@ -306,7 +307,8 @@ def test_train_with_a_frozen_encoder(table, tmp_path, capsys):
 PRETRAIN = ["--emb-dim", "8", "--hidden-dim", "8", "--n-layers", "2", "--min-frequency", "1", "--batch-size", "4"]
 
 
-def test_pretrain_and_train_from_it(table, tmp_path, capsys):
+def test_pretrain_and_train_from_it(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(commands, "_progress", lambda options: 1)  # as on a terminal
     corpus, out = tmp_path / "corpus.jsonl", tmp_path / "run"
     corpus.write_text("".join(f'{{"body": "{text}"}}\n' for text in make_corpus(60)[0]), encoding="utf-8")
     assert run("pretrain", corpus, "--out", out, "--field", "body", "--epochs", 2, *PRETRAIN) == 0
@@ -345,6 +347,7 @@ def test_ctrl_c_in_pretrain_says_how_to_go_on(tmp_path, monkeypatch, capsys):
         signal.raise_signal(signal.SIGINT)
         return step(*args)
 
+    monkeypatch.setattr(commands, "_progress", lambda options: 1)
     (tmp_path / "corpus.txt").write_text("the lamp is on\n\nthe hub is off\n\n" * 50)
     monkeypatch.setattr(pretraining._Run, "_do_step", interrupted)
     assert run("pretrain", tmp_path / "corpus.txt", "--out", tmp_path / "run", *PRETRAIN) == 130
@@ -489,7 +492,7 @@ def test_json_answers(table, tmp_path, capsys):
     true = [row["topics"].split(" | ") for row in load_table(table, text="body").rows]
     hits = [set(row["predicted_labels"]) == set(found) for row, found in zip(rows, true, strict=True)]
     assert scored["all_labels_right"] == pytest.approx(np.mean(hits))
-    assert scored["rows"]["billing"]["texts"] == sum("billing" in found for found in true)
+    assert scored["labels"]["billing"]["texts"] == sum("billing" in found for found in true)
     assert run("info", out, "--json") == 0
     told = answer(capsys)
     assert told["labels"] == trained["labels"]
@@ -534,9 +537,71 @@ def test_finetune_a_language_model_and_train_from_it(table, tmp_path, capsys, fo
 def test_nothing_but_the_answer_is_printed_where_there_is_no_terminal(table, model, tmp_path, capsys):
     capsys.readouterr()
     assert run("predict", model, table, "--out", tmp_path / "o.csv") == 0
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("the lamp is on\n\nthe hub is off\n\n" * 50)
+    assert run("pretrain", corpus, "--out", tmp_path / "run", *PRETRAIN) == 0
     shown = capsys.readouterr()
     assert shown.err == ""
-    assert shown.out.count("\n") == 1
+    assert shown.out.count("\n") == 3
+
+
+def test_no_file_that_is_read_is_written(table, model, tmp_path, fitted, capsys):
+    lm, link = tmp_path / "lm", tmp_path / "link.csv"
+    fitted.language_model_.save(lm)
+    before = {path: path.read_bytes() for path in (table, model, lm)}
+    train = ["train", table, "--text", "body", "--labels", "late", "--force"]
+    assert run("predict", model, table, "--out", model, "--force") == 2
+    assert run("explain", model, table, "--out", model, "--force") == 2
+    assert run(*train, "--language-model", lm, "--out", lm) == 2
+    assert run(*train, "--unlabelled", table, "--out", table) == 2
+    assert capsys.readouterr().err.count("is an input file; give another name to --out") == 4
+    os.mkfifo(tmp_path / "fifo")
+    assert run("predict", model, table, "--out", tmp_path / "fifo", "--force") == 2
+    assert "is no ordinary file" in capsys.readouterr().err
+    link.symlink_to(tmp_path / "target.csv")
+    assert run("predict", model, table, "--out", link) == 0
+    assert link.is_symlink()
+    assert "predicted_labels" in (tmp_path / "target.csv").read_text()
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_labels_with_odd_names_come_back_from_a_prediction(tmp_path):
+    names = ["late; lost", "[tech]", " $x$ "]
+    texts = ["The parcel is late", "The lamp is broken", "How much is it"] * 4
+    frame = pd.DataFrame(
+        {"body": texts, **{name: [int(i % 3 == k) for i in range(12)] for k, name in enumerate(names)}}
+    )
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert run("train", tmp_path / "t.csv", "--text", "body", "--labels", *names, "--out", tmp_path / "m", *SMALL) == 0
+    out = tmp_path / "out.csv"
+    assert run("predict", tmp_path / "m", tmp_path / "t.csv", "--out", out, "--threshold", 0) == 0
+    found = load_table(out, text="body", label_column="predicted_labels")
+    assert found.labels[0] == sorted(name.strip() for name in names)
+    assert json.loads(found.rows[0]["predicted_labels"]) == names
+
+
+def test_evaluate_takes_blanks_as_the_training_did(tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    path.write_text("body,late,lost\n" + "The parcel is late,1,\nAll is well,0,1\nWhere is it,,\n" * 4)
+    args = ["--text", "body", "--labels", "late", "lost", "--blank", "unknown"]
+    assert run("train", path, *args, "--out", tmp_path / "m", *SMALL, "--random-state", 0) == 0
+    capsys.readouterr()
+    for blank, n_texts in ((None, 8), ("absent", 12)):
+        assert run("evaluate", tmp_path / "m", path, *(["--blank", blank] if blank else []), "--json") == 0
+        assert answer(capsys)["n_texts"] == n_texts
+
+
+def test_wide_rows_count_in_what_predict_holds(model, tmp_path, monkeypatch):
+    path = tmp_path / "wide.csv"
+    write_table(path, ["subject", "body", "html"], [{"subject": "", "body": "x", "html": "y" * 1000}] * 10)
+    monkeypatch.setattr(commands, "CHARACTERS_AT_ONCE", 3_000)
+    sizes = []
+    predict_proba = ULMFiTMultiLabelClassifier.predict_proba
+    monkeypatch.setattr(
+        ULMFiTMultiLabelClassifier, "predict_proba", lambda s, X: sizes.append(len(X)) or predict_proba(s, X)
+    )
+    assert run("predict", model, path, "--out", tmp_path / "o.csv") == 0
+    assert sizes == [3, 3, 3, 1]
 
 
 def test_lr_find_of_a_classifier_and_of_a_language_model(table, tmp_path, capsys):
@@ -550,7 +615,7 @@ def test_lr_find_of_a_classifier_and_of_a_language_model(table, tmp_path, capsys
     assert found["parameters"] == ({} if suggestion is None else {"lr": suggestion})
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert run("lr-find", table, "--text", "body", *body, "--n-steps", 40) == 0
-    suggested = re.search(r"Suggestion for the language model: lr=\S+ \(--lr (\S+)\)", capsys.readouterr().out)
+    suggested = re.search(r"Suggestion for the language model: --lr (\S+)\.", capsys.readouterr().out)
     assert 1e-6 < float(suggested.group(1)) < 10
     assert run("lr-find", table, "--text", "body", *body, "--n-steps", 5) == 2
     assert "n_steps must be" in capsys.readouterr().err

@@ -112,7 +112,7 @@ def test_folders(tmp_path):
         file.write_text(text)
     found = load_folders(tmp_path / "by label")
     assert (found.texts, found.labels) == (["x", "y"], [["late", "lost"], ["lost"]])
-    assert found.label_names == ["late", "lost", "new"]
+    assert found.label_names == ["late", "lost"]
     assert [row["file"] for row in found.rows] == ["1.txt", "sub/2.txt"]
     (tmp_path / "by label" / "late" / "1.txt").write_text("other")
     with pytest.raises(ValueError, match=r"differs from the file 1\.txt of another label"):
@@ -126,7 +126,7 @@ def test_a_folder_with_a_list_of_labels(tmp_path):
     found = load_folders(tmp_path, labels_file=tmp_path / "labels.csv")
     assert (found.texts, found.labels) == (["1.txt", "2.txt"], [["late", "lost"], []])
     (tmp_path / "labels.csv").write_text("file,a\n9.txt,late\n")
-    with pytest.raises(ValueError, match=r"labels.csv, line 2: there is no text file '9.txt'"):
+    with pytest.raises(ValueError, match=r"labels.csv, row 1: there is no text file '9.txt'"):
         load_folders(tmp_path, labels_file=tmp_path / "labels.csv")
 
 
@@ -138,7 +138,11 @@ def test_a_folder_with_a_list_of_labels(tmp_path):
         ("t.jsonl", '{"text": 3}\n', r"line 1: column 'text' holds 3 of type int, not text"),
         ("t.jsonl", "", "has no rows"),
         ("t.csv.gz", "not gzip", "cannot be read"),
-        ("t.csv", "text,l\na,[1\n", r"line 2: column 'l' holds '\[1', which begins like a JSON list"),
+        ("t.csv", 'text,l\na,"[1, x"\n', r"line 2: column 'l' holds '\[1, x', which begins like a list"),
+        ("t.jsonl", '{"text": "a", "l": ' + "[" * 100_000 + "\n", "line 1: not JSON"),
+        ("t.csv", 'text,l\na,"b\nc,d\n', "the row that begins in line 2: .*is a double quote never closed"),
+        ("t.xlsx", "PK", "cannot be read; save it as .csv"),
+        ("t.CSV.GZ", "not gzip", "cannot be read"),
         ("t.csv", 'text,l\na,"[1.5]"\n', r"holds the label 1.5 of type float"),
         ("t.parquet", "nothing", "Parquet"),
     ],
@@ -158,3 +162,86 @@ def test_what_is_written_can_be_read(tmp_path, name):
     assert reader.columns == ["text", "n"]
     assert [row for _, row in reader.rows] == rows
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_damaged_compression_is_said_in_one_line(tmp_path):
+    content = bytearray(gzip.compress(("text,l\n" + "".join(f"text {i},a\n" for i in range(5000))).encode()))
+    content[500:508] = b"\0" * 8
+    (tmp_path / "t.csv.gz").write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_table(tmp_path / "t.csv.gz", text="text", label_column="l")
+
+
+def test_lists_as_pandas_writes_them_and_names_in_brackets(tmp_path):
+    frame = pd.DataFrame({"text": ["a", "b"], "labels": [["late", "lost"], []]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert load_table(tmp_path / "t.csv", text="text", label_column="labels").labels == [["late", "lost"], []]
+    (tmp_path / "t.csv").write_text("text,labels\na,[urgent]\n")
+    assert load_table(tmp_path / "t.csv", text="text", label_column="labels").labels == [["[urgent]"]]
+
+
+def test_columns_named_as_pandas_gives_them():
+    frame = pd.DataFrame({"text": ["a", "b"], 0: [1, 0], 1: [0, 1]})
+    assert load_table(frame, text="text", labels=frame.columns[1:]).indicator().tolist() == [[1, 0], [0, 1]]
+    numbers = pd.DataFrame({"text": ["a", "b"], "one": [1, 2], "two": [3, None]})
+    assert load_table(numbers, text="text", label_column=["one", "two"]).labels == [["1", "3"], ["2"]]
+    blank = pd.DataFrame({"text": ["a"], "label": np.array([np.nan], np.float32)})
+    assert load_table(blank, text="text", label_column="label").labels == [[]]
+    for other in (pl.LazyFrame({"text": ["a"]}), pl.DataFrame({"text": ["a"]}).to_arrow()):
+        with pytest.raises(ValueError, match="is no DataFrame of pandas or polars"):
+            load_table(other, text="text")
+
+
+def test_keys_that_the_first_json_line_lacks(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"text": "a"}\n{"text": "b", "labels": ["x"]}\n')
+    assert load_table(tmp_path / "t.jsonl", text="text", label_column="labels").labels == [[], ["x"]]
+
+
+def test_what_is_written_can_be_read_again(tmp_path):
+    rows = [{"text": "a\rb", "n": "1"}, {"text": 'say "x",\r\nthen', "n": "2"}, {"text": "half \ud83d", "n": "3"}]
+    for name in ("t.csv", "t.tsv", "t.csv.gz"):
+        write_table(tmp_path / name, ["text", "n"], rows)
+        found = load_table(tmp_path / name, text="text").texts
+        assert found == ["a\rb", 'say "x",\r\nthen', "half ?"]
+    write_table(tmp_path / "t.jsonl", ["x"], [{"x": float("nan")}, {"x": np.float32(2)}])
+    assert (tmp_path / "t.jsonl").read_text() == '{"x": null}\n{"x": 2.0}\n'
+    for name in ("t.xlsx", "t.parquet", "t.csv.bz2"):
+        with pytest.raises(ValueError, match="such files are not written"):
+            write_table(tmp_path / name, ["x"], [])
+    with pytest.raises(ValueError, match="which is no column of the first one"):
+        write_table(tmp_path / "t.csv", ["x"], [{"x": 1, "y": 2}])
+
+
+def test_folders_as_computers_leave_them(tmp_path):
+    for name in ("late/1.txt", "late/._1.txt", ".git/x.txt", "__MACOSX/late/1.txt", "empty/readme.md", "astray.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\xff" if "._" in name else b"text")
+    (tmp_path / "late" / "folder.txt").mkdir()
+    with pytest.warns(UserWarning, match="1 text files directly in"):
+        found = load_folders(tmp_path)
+    assert (found.label_names, [row["file"] for row in found.rows]) == (["late"], ["1.txt"])
+
+
+def test_a_labels_file_in_every_form(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_text(name)
+    listed = tmp_path / "labels.csv"
+    listed.write_text("file,topics\na.txt,late|lost\nb.txt,\n")
+    found = load_folders(tmp_path, labels_file=listed, delimiter="|", blank="unknown")
+    assert (found.labels, found.unknown) == ([["late", "lost"], [], []], [[], ["late", "lost"], ["late", "lost"]])
+    listed.write_text("file,late,lost\na.txt,1,0\nb.txt,0,1\n")
+    assert load_folders(tmp_path, labels_file=listed, labels=["late", "lost"]).labels == [["late"], ["lost"], []]
+    with pytest.raises(ValueError, match="name that too"):
+        load_folders(tmp_path, labels="late")
+
+
+def test_a_streamed_file_that_changes_is_not_read_on(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("text,l\nred,a\nblue,b\n")
+    table = load_table(path, text="text", label_column="l", stream=True)
+    assert list(table.texts) == ["red", "blue"]
+    path.write_text("text,l\nblue,b\nreds,a\n")
+    with pytest.raises(ValueError, match="has changed since it was opened"):
+        list(table.texts)
+    with pytest.raises(TypeError, match="not picked by number"):
+        table.texts[0]

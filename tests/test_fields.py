@@ -73,3 +73,12 @@ def test_columns_are_those_of_fit_whatever_their_order_later():
         joiner.transform(frame[["body"]])
     with pytest.raises(ValueError, match="X has 1 columns, and fit saw 2"):
         joiner.transform(np.array([["x"]]))
+
+
+def test_fit_again_forgets_what_it_saw():
+    joiner = TextFieldJoiner().fit(FRAME[["title"]])
+    assert joiner.fit_transform(FRAME[["title", "body"]])[0] == join_fields(["Case 0", TEXTS[0]])
+    assert not hasattr(joiner.fit(np.array([["x"]])), "feature_names_in_")
+    twice = pd.concat([FRAME["body"], FRAME["body"]], axis=1)
+    with pytest.raises(ValueError, match="X has several columns 'body'"):
+        TextFieldJoiner("body").fit(twice)

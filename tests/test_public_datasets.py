@@ -39,7 +39,8 @@ STORIES = "".join(
 
 
 @pytest.fixture
-def archive(tmp_path):
+def archive(tmp_path, monkeypatch):
+    """A small archive in place of the published one."""
     path = tmp_path / "reuters21578.tar.gz"
     halves = STORIES.split('<REUTERS TOPICS="YES" LEWISSPLIT="TEST"', 1)
     with tarfile.open(path, "w:gz") as file:
@@ -48,14 +49,15 @@ def archive(tmp_path):
             member = tarfile.TarInfo(f"reut2-00{i}.sgm")
             member.size = len(content)
             file.addfile(member, io.BytesIO(content))
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(public_datasets, "_REUTERS", replace(public_datasets._REUTERS, sha256=checksum))
     return path
 
 
 @pytest.fixture
 def served(archive, monkeypatch):
     """The archive as the file that is to be downloaded."""
-    checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
-    remote = replace(public_datasets._REUTERS, url=archive.as_uri(), sha256=checksum)
+    remote = replace(public_datasets._REUTERS, url=archive.as_uri())
     monkeypatch.setattr(public_datasets, "_REUTERS", remote)
     return archive
 
@@ -109,12 +111,12 @@ def test_no_network_is_said_with_a_way_out(served, tmp_path):
 
 def test_wrong_files_are_named(tmp_path):
     (tmp_path / "reuters21578.tar.gz").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="is not the archive"):
+    with pytest.raises(ValueError, match=r"is not reuters21578.tar.gz as it was published"):
         fetch_reuters21578(path=tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"holds neither reuters21578.tar.gz nor .sgm files"):
         fetch_reuters21578(path=tmp_path / "empty")
-    with pytest.raises(FileNotFoundError, match=r"holds no file train.tsv"):
+    with pytest.raises(FileNotFoundError, match=r"is no folder that holds train.tsv"):
         fetch_goemotions(path=tmp_path / "empty")
     (tmp_path / "train.tsv").write_text("a comment\t99\tid\n")
     with pytest.raises(ValueError, match="line 1, is not a comment of GoEmotions"):
