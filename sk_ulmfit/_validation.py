@@ -43,8 +43,8 @@ def check_texts(X: Any, name: str = "X") -> Any:
         shape = getattr(X, "shape", "unknown")
         raise ValueError(
             f"{name} must be a 1-D sequence of raw texts, got a {type(X).__name__} of shape {shape}. "
-            "Pass one text column, for example X['text']; several columns can be joined with "
-            "sk_ulmfit.text.join_fields. Reshape your data either way to one text per document."
+            "Pass one text column, for example X['text']; several columns become one with "
+            "sk_ulmfit.TextFieldJoiner().fit_transform(X). Reshape your data either way to one text per document."
         )
     if isinstance(X, (dict, set, frozenset)) or not isinstance(X, Sized) or not hasattr(X, "__getitem__"):
         raise ValueError(f"{name} must be a 1-D sequence of raw texts, got a {type(X).__name__}. Pass a list of str.")
@@ -53,7 +53,7 @@ def check_texts(X: Any, name: str = "X") -> Any:
         if not isinstance(item, str):
             raise ValueError(
                 f"{name}[{index}] is {_describe(item)}; every text must be a str. "
-                "Replace missing texts by '' or drop them together with their labels."
+                "Replace missing texts by '', turn numbers into text with str, or drop such rows with their labels."
             )
         texts.append(str(item))
     if not texts:

@@ -68,8 +68,17 @@ def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
     print(f"sk-ulmfit: note: {message}", file=sys.stderr)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong."""
+
+    def error(self, message: str) -> Any:
+        if message.endswith("required: FILE"):
+            message += " (put it first; --labels takes all names that follow)"
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help.\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sk-ulmfit", description="Multi-label text classification with ULMFiT.")
+    parser = _Parser(prog="sk-ulmfit", description="Multi-label text classification with ULMFiT.")
     parser.add_argument("--version", action="version", version=f"sk-ulmfit {sk_ulmfit.__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -328,12 +337,18 @@ def _add_table(command: argparse.ArgumentParser, what: str) -> None:
 
 def _add_label_options(command: argparse.ArgumentParser, default: str, blank: str = BLANKS[0]) -> None:
     group = command.add_mutually_exclusive_group()
-    group.add_argument("--labels", nargs="+", metavar="COL", help="columns of 0 and 1, one per label")
+    group.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="COL",
+        help="columns of 0 and 1, one per label; a name may be a pattern, such as 'is *'",
+    )
     group.add_argument(
         "--label-column",
         action="append",
         metavar="COL",
-        help="column with the names of all labels of a text; repeated: columns with one name, or none, each",
+        help="column with the names of all labels of a text; repeated, or as a pattern such as 'Label *': columns with "
+        "one name, or none, each",
     )
     command.add_argument("--delimiter", metavar="D", help=f"separates names in the label column (default: {default})")
     command.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import math
 import os
 import sys
@@ -65,6 +66,7 @@ class Answer:
 
 def train(options: argparse.Namespace) -> Answer:
     """Train a classifier on a table or a folder and save it."""
+    check_input(options.file)
     out = check_output(options, options.file, options.unlabelled, options.labels_file, _lm_file(options))
     check_target(out)
     table, columns = _labelled(options)
@@ -89,6 +91,8 @@ def train(options: argparse.Namespace) -> Answer:
 
 def predict(options: argparse.Namespace) -> Answer:
     """Add predicted labels and probabilities to a table, some rows at a time."""
+    check_input(options.model)
+    check_input(options.file)
     check_writable(options.out)
     out = check_output(options, options.file, options.model)
     clf = _loaded(options)
@@ -209,6 +213,7 @@ def explain(options: argparse.Namespace) -> Answer:
 
 def finetune(options: argparse.Namespace) -> Answer:
     """Fine-tune a language model on texts and save it."""
+    check_input(options.file)
     out = check_output(options, options.file, _lm_file(options))
     check_target(out)
     texts = _texts(options)
@@ -307,10 +312,18 @@ def info(options: argparse.Namespace) -> Answer:
             "thresholds": dict(zip(names, clf.thresholds_.tolist(), strict=True)),
             "decides_with_words": any(key.startswith("tfidf.") for key in state.weights),
             "calibrated": "calibration" in config,
-            "trained_with": {key: value for key, value in config["params"].items() if value is not None},
+            "trained_with": _changed(ULMFiTMultiLabelClassifier(), config["params"]),
             "metadata": config["metadata"],
         }
-    lines = [f"{key.replace('_', ' '):<20}{_shown(value)}" for key, value in data.items()]
+    lines = []
+    for key, value in data.items():
+        items = (
+            [f"{name}={_shown(item)}" for name, item in value.items() if item is not None]
+            if isinstance(value, dict)
+            else []
+        )
+        first, *others = items or [_shown(value)]
+        lines += [f"{key.replace('_', ' '):<20}{first}", *(f"{'':<20}{item}" for item in others)]
     return Answer("\n".join(lines), {**data, "history": state.history})
 
 
@@ -319,6 +332,12 @@ def demo(options: argparse.Namespace) -> Answer:
     say: Callable[[str], None] = _say_nothing if options.json else print
     figures = run_demo(say, verbose=int(sys.stderr.isatty()), seed=options.random_state)
     return Answer("", figures)
+
+
+def check_input(path: Path) -> None:
+    """Raise ValueError if there is no such file or folder."""
+    if not path.exists():
+        raise ValueError(f"There is no file {path}.")
 
 
 def check_output(options: argparse.Namespace, *sources: Path | None) -> Path:
@@ -380,8 +399,10 @@ def _labelled(options: argparse.Namespace) -> tuple[TextTable, dict[str, Any]]:
         return _folders(options), {"text": ["text"], "delimiter": options.delimiter, "blank": options.blank}
     if options.labels_file:
         raise ValueError(f"--labels-file goes with a folder of texts, and {options.file} is a file.")
+    there = open_table(options.file).columns
     if not options.text:
-        raise ValueError("Name the text column with --text.")
+        raise ValueError(f"Name the text column with --text; the columns are {_some(there)}.")
+    options.labels, options.label_column = (_matching(names, there) for names in (options.labels, options.label_column))
     if not options.labels and not options.label_column:
         raise ValueError("Name the labels with --labels (columns of 0 and 1) or --label-column (columns of names).")
     table = load_table(
@@ -393,10 +414,24 @@ def _labelled(options: argparse.Namespace) -> tuple[TextTable, dict[str, Any]]:
         blank=options.blank or BLANKS[0],
         stream=True,
     )
+    if table.n_blank and options.blank is None:
+        note = f"{table.n_blank} empty label cells are read as no; pass --blank unknown if nobody has looked there"
+        print(f"sk-ulmfit: note: {note}.", file=sys.stderr)
     if not table.label_names:
         raise ValueError(f"{options.file}: no row has a label in column {_some(options.label_column)}.")
     columns = {"text": options.text, "labels": options.labels, "label_column": options.label_column}
     return table, {**columns, "delimiter": options.delimiter, "blank": options.blank}
+
+
+def _matching(names: list[str] | None, columns: Sequence[str]) -> list[str] | None:
+    """Put the columns that match in the place of a pattern, such as ``Label *``."""
+    if names is None:
+        return None
+    found: list[str] = []
+    for name in names:
+        matching = [] if name in columns else fnmatch.filter(columns, name)
+        found += matching or [name]
+    return found
 
 
 def _true_labels(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> TextTable:
@@ -438,7 +473,8 @@ def _texts(options: argparse.Namespace) -> list[str] | StreamedTexts:
     """Give the texts of a table, or the documents of a corpus."""
     is_table = file_type(options.file) in {*DELIMITED, *JSON_LINES, *PARQUET} and options.file.is_file()
     if is_table and not options.text:
-        raise ValueError("Name the text column with --text.")
+        there = open_table(options.file).columns
+        raise ValueError(f"Name the text column with --text; the columns are {_some(there)}.")
     if options.text:
         return load_table(options.file, text=options.text, stream=True).texts
     return StreamedTexts(lambda: read_documents(options.file), sum(1 for _ in read_documents(options.file)))
@@ -520,7 +556,18 @@ def _say_nothing(line: str) -> None:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
+    return ", ".join(repr(name if len(name) <= 40 else name[:39] + "…") for name in names[:5]) + (
+        f", ... ({len(names)} in all)" if len(names) > 5 else ""
+    )
+
+
+def _changed(estimator: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """Give the parameters that are not the estimator's own; of a language model too."""
+    usual = estimator.get_params(deep=False)
+    found = {key: value for key, value in params.items() if key in usual and value != usual[key] and value is not None}
+    if isinstance(found.get("language_model"), dict):
+        found["language_model"] = _changed(ULMFiTLanguageModel(), found["language_model"]) or "auto"
+    return found
 
 
 def _shown(value: Any) -> str:

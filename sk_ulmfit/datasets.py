@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ class TextTable:
         All cells of the table, by column; empty if the texts are streamed.
     unknown : list of list of str, or None
         Labels that are not annotated in each row; None if all are.
+    n_blank : int
+        Empty cells in columns of 0 and 1.
     """
 
     texts: list[str] | StreamedTexts
@@ -82,6 +85,11 @@ class TextTable:
     columns: list[str]
     rows: list[Row]
     unknown: list[list[str]] | None = None
+    n_blank: int = 0
+
+    def __repr__(self) -> str:
+        labels = f", {len(self.label_names)} labels" if self.labels is not None else ""
+        return f"TextTable of {len(self.texts)} texts{labels}"
 
     def indicator(self, label_names: Sequence[str] | None = None) -> NDArray[Any]:
         """Give the labels as a matrix.
@@ -127,7 +135,8 @@ def load_table(
     Parameters
     ----------
     source : path-like or DataFrame
-        A CSV file with a header line, a TSV file (``.tsv``), JSON lines (``.jsonl``: one object a line), each UTF-8 and
+        A CSV file with a header line (cells separated by commas, or by semicolons or tabs if that line has no comma),
+        a TSV file (``.tsv``), JSON lines (``.jsonl``: one object a line), each UTF-8 and
         plain or compressed (``.gz``, ``.xz``), a Parquet file (``.parquet``), or a DataFrame of pandas or polars. An
         empty cell is an empty text.
     text : str or sequence of str
@@ -169,6 +178,8 @@ def load_table(
     indicator_columns = _as_list(labels)
     if indicator_columns and name_columns:
         raise ValueError("Give labels or label_column, not both.")
+    if both := sorted(set(text_columns) & {*indicator_columns, *name_columns}):
+        raise ValueError(f"Column {both[0]!r} cannot be both text and label; name two columns.")
     if name_columns and not delimiter:
         raise ValueError("delimiter must not be empty; pass what separates the labels, such as ';'.")
     if not text_columns:
@@ -182,7 +193,7 @@ def load_table(
     found: list[list[str]] = []
     unknown: list[list[str]] = []
     blank_rows: list[int] = []
-    n_rows = 0
+    n_rows = n_blank = 0
     same: dict[tuple[str, ...], list[str]] = {}  # of very many rows, those with the same labels share one list
     for place, row in reader.rows:
         n_rows += 1
@@ -194,6 +205,7 @@ def load_table(
         if indicator_columns:
             said = {name: _yes(row.get(name), f"{where}: column {name!r}") for name in indicator_columns}
             found.append([name for name, yes in said.items() if yes])
+            n_blank += sum(yes is None for yes in said.values())
             blanks = [name for name, yes in said.items() if yes is None]
             unknown.append(same.setdefault(tuple(blanks), blanks) if stream else blanks)
         elif name_columns:
@@ -212,6 +224,7 @@ def load_table(
     label_names = indicator_columns or sorted({name for names in found for name in names})
     if name_columns:
         _warn_of_other_delimiter(reader.name, label_names, delimiter)
+        _warn_of_labels_that_occur_once(reader.name, found, label_names)
         unknown = [[] for _ in range(n_rows)] if blank_rows else []
         for i in blank_rows:
             unknown[i] = label_names
@@ -231,6 +244,7 @@ def load_table(
         reader.columns,
         rows,
         unknown if blank == "unknown" and any(unknown) else None,
+        n_blank,
     )
 
 
@@ -399,6 +413,18 @@ def _list_in(cell: str, where: str) -> Any:
     if set(cell) & set("\"',"):
         raise ValueError(f"{where} holds {cell[:80]!r}, which begins like a list but is none; write it as JSON.")
     return cell
+
+
+def _warn_of_labels_that_occur_once(source: str, found: list[list[str]], label_names: Sequence[str]) -> None:
+    counts = Counter(name for names in found for name in names)
+    n_once = sum(count == 1 for count in counts.values())
+    if len(label_names) > 20 and n_once > 0.9 * len(label_names):
+        warnings.warn(
+            f"{source}: {n_once} of {len(label_names)} labels occur once, such as {label_names[0][:40]!r}; is that the "
+            "column of labels?",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _warn_of_other_delimiter(source: str, label_names: Sequence[str], delimiter: str) -> None:

@@ -134,7 +134,7 @@ class Explanation:
         return [
             (word if len(word) <= LONGEST_WORD else word[: LONGEST_WORD - 1] + "…", score)
             for word, score in both[against]
-            if abs(score) >= least
+            if abs(score) >= max(least, 0.005)  # else it would be shown as 0.00
         ]
 
     def _excerpt(self, strength: Floats) -> str:

@@ -13,7 +13,8 @@ from scipy import sparse
 MOST_BALANCED = 20.0  # largest factor of pos_weight="balanced": larger ones make the loss of a few texts all there is
 _HINT = (
     "Pass an indicator matrix of 0 and 1 (NaN: not annotated) with one column per label, or one list of labels per "
-    "text; sklearn.preprocessing.MultiLabelBinarizer turns lists of labels into such a matrix."
+    "text; sklearn.preprocessing.MultiLabelBinarizer turns lists of labels into such a matrix, and "
+    "sk_ulmfit.datasets.load_table reads columns with names of labels."
 )
 
 

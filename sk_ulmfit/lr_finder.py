@@ -58,6 +58,9 @@ class LearningRateCurve:
     suggestion: float | None
     parameters: dict[str, float]
 
+    def __repr__(self) -> str:
+        return f"LearningRateCurve of {len(self.learning_rates)} steps, suggestion {self.suggestion}"
+
 
 def lr_find(
     estimator: ULMFiTMultiLabelClassifier | ULMFiTLanguageModel,
@@ -375,7 +378,9 @@ def _run_classifier(
             model.set_params(lr_decay=1.0, embedding_lr=None)  # as fit trains a body from random weights
     elif isinstance(given, ULMFiTLanguageModel):
         model.set_params(language_model__memory=None)
-    _until_over(model.fit, texts, y, sample_weight=weight)
+    with warnings.catch_warnings():  # of a body that this test leaves untrained, and fit would not
+        warnings.filterwarnings("ignore", "freeze_encoder=True keeps a body with random weights")
+        _until_over(model.fit, texts, y, sample_weight=weight)
 
 
 def _run_language_model(estimator: ULMFiTLanguageModel, X: Any, test: LearningRateRangeTest) -> None:

@@ -101,7 +101,8 @@ def fragment(items: Sequence[Highlighted]) -> str:
 def _body(items: Sequence[Highlighted]) -> str:
     note = (
         "A word has the colour of the label on which it says most. Filled: it speaks for the label; "
-        "underlined with dashes: against it. Numbers are log-odds."
+        "underlined with dashes: against it. Beside a label stand its probability and its threshold; the numbers of "
+        "words are log-odds."
     )
     return "".join([f"<p><small>{note}</small></p>\n", *map(_section, items, _colours(items))])
 

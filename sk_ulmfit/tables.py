@@ -27,6 +27,7 @@ JSON_LINES = (".jsonl", ".ndjson", ".json")
 PARQUET = (".parquet", ".pq")
 COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
 FOREIGN = {".xlsx", ".xls", ".ods", ".zip", ".bz2", ".zst", ".7z", ".rar", ".pkl", ".feather", ".sav", ".docx", ".pdf"}
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how files of Excel and its like begin, whatever their names
 _BATCH = 1_000  # rows of a Parquet file that are read at once
 _FIRST_ROWS = 1_000  # of JSON lines, whose keys are the columns
 _LONGEST_CELL = 2**26  # characters
@@ -61,7 +62,7 @@ class RowReader:
             if name not in self.columns:
                 shown = ", ".join(map(repr, self.columns))
                 alone = self.separator and len(self.columns) == 1
-                hint = " Cells of .csv files are separated by commas, those of .tsv files by tabs." if alone else ""
+                hint = " Cells are to be separated by commas, semicolons or tabs." if alone else ""
                 raise ValueError(f"{self.name} has no column {name!r}. Its columns are {shown}.{hint}")
 
 
@@ -73,7 +74,8 @@ def open_table(source: Any) -> RowReader:
     source : path-like or DataFrame
         A file of comma- (``.csv``) or tab-separated cells (``.tsv``) with a header line, JSON lines (``.jsonl``,
         ``.ndjson``, ``.json``: one object a line), each UTF-8 and plain or compressed (``.gz``, ``.xz``), or Parquet
-        (``.parquet``); any other name is read as comma-separated. A folder: one row for each text file (``*.txt``) in
+        (``.parquet``); any other name is read as comma-separated. Where the header line has semicolons or tabs and no
+        comma, these separate the cells. A folder: one row for each text file (``*.txt``) in
         it and its subfolders, with the columns "file" (the path in the folder) and "text". Or a DataFrame of pandas or
         polars.
 
@@ -95,8 +97,10 @@ def open_table(source: Any) -> RowReader:
         if not path.is_file() and not path.is_dir():
             raise ValueError(f"There is no file {path}.")
         suffix = file_type(path)
-        if suffix in FOREIGN or path.suffix.lower() in FOREIGN:
-            raise ValueError(f"{path} cannot be read; save it as .csv, .tsv, .jsonl or .parquet.")
+        if suffix in FOREIGN or path.suffix.lower() in FOREIGN or _is_workbook(path):
+            raise ValueError(
+                f"{path} is no table that can be read; save it as .csv (of the kind UTF-8), .tsv, .jsonl or .parquet."
+            )
         if path.is_dir():
             reader = RowReader(str(path), ["file", "text"], _text_files(path))
         elif suffix in PARQUET:
@@ -252,13 +256,32 @@ def _explained(path: Path, rows: Iterator[tuple[str, Row]]) -> Iterator[tuple[st
     try:
         yield from rows
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
+        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8 (Excel calls that CSV UTF-8).") from None
     except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read ({error}); it may be damaged or cut off.") from None
 
 
+def _is_workbook(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) in _WORKBOOKS
+
+
+def _separator(path: Path) -> str:
+    """Give what separates the cells: what the header line has if it has no comma."""
+
+    def header() -> Iterator[tuple[str, Row]]:
+        with _lines(path) as file:
+            yield "", {"line": file.readline(_LONGEST_CELL)}
+
+    line = next(_explained(path, header()))[1]["line"]
+    return next((mark for mark in ",;\t" if mark in line), ",")
+
+
 def _delimited(path: Path, separator: str) -> RowReader:
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
+    separator = separator if separator != "," else _separator(path)
     file = _lines(path)
     reader = csv.reader(file, delimiter=separator, strict=True)
 

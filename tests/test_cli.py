@@ -98,7 +98,7 @@ def test_evaluate_scores_the_labels_that_both_know(table, model, capsys):
     assert f"all labels right: {share:.3f}" in shown.out
     assert "1 labels left out, unknown to the model: 'new'" in shown.err
     assert "2 labels left out, not in the file: 'billing', 'technical'" in shown.err
-    assert run("evaluate", model, table, "--label-column", "subject") == 2
+    assert run("evaluate", model, table, "--label-column", "id") == 2
     assert "none of the model's labels" in capsys.readouterr().err
 
 
@@ -207,8 +207,8 @@ def test_broken_tables(tmp_path, content, message):
 
 def test_questions_a_table_cannot_answer(tmp_path):
     path = tmp_path / "t.csv"
-    path.write_text("text;a\nx;1\n")
-    with pytest.raises(ValueError, match=r"Cells of .csv files are separated by commas"):
+    path.write_text("text|a\nx|1\n")
+    with pytest.raises(ValueError, match="Cells are to be separated by commas, semicolons or tabs"):
         load_table(path, text="text")
     path.write_text("text,a,b\nx,1,u;v\ny,0,w\n")
     assert load_table(path, text="text", labels="a").label_names == ["a"]
@@ -365,8 +365,11 @@ def forms_of(folder, texts, labels):
     names = sorted({name for found in labels for name in found})
     pairs = list(zip(texts, labels, strict=True))
 
-    def table(name, columns, rows):
+    def table(name, columns, rows, separator=","):
         write_table(folder / name, columns, rows)
+        if separator != ",":
+            frame = pd.read_csv(folder / name)
+            frame.to_csv(folder / name, sep=separator, index=False)
         return folder / name
 
     delimited = [{"body": text, "topics": ";".join(found)} for text, found in pairs]
@@ -382,6 +385,11 @@ def forms_of(folder, texts, labels):
         "label-name columns": [
             table("c.csv", ["body", "Label 0", "Label 1"], several),
             *("--label-column", "Label 0", "--label-column", "Label 1"),
+        ],
+        "a pattern": [folder / "c.csv", "--label-column", "Label *"],
+        "semicolons": [
+            table("s.csv", ["body", *names], indicator, separator=";"),
+            *("--labels", *names),
         ],
         "JSON lines": [table("d.jsonl", ["body", "topics"], lists), *one],
         "JSON lists in CSV": [table("e.csv", ["body", "topics"], lists), *one],
@@ -499,7 +507,10 @@ def test_json_answers(table, tmp_path, capsys):
     assert told["metadata"]["delimiter"] == "|"
     assert told["kind"] == "classifier"
     assert run("info", out) == 0
-    assert "thresholds          billing=0.5, delivery=0.5" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "thresholds          billing=0.5\n                    delivery=0.5\n" in shown
+    assert "max_epochs=2" in shown
+    assert "lr_decay" not in shown  # left as it was
 
 
 def test_info_of_language_models_and_of_what_is_none(tmp_path, capsys):
@@ -644,3 +655,35 @@ def test_explain_writes_a_page_or_plain_text(table, model, tmp_path, capsys):
     assert "threshold 0.50" in capsys.readouterr().out
     assert run("explain", model, table, "--labels", "nope") == 2
     assert "labels has 'nope', which is none of this classifier's 3 labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train", "--text", "body", "--labels", "late", "TABLE", "--out", "m"], "put it first; --labels takes all"),
+        (["train", "TABLE", "--wrong"], "unrecognized arguments|required"),
+        (["train", "TABLE", "--text", "body", "--label-column", "a", "b", "--out", "m"], "unrecognized arguments: b"),
+        (["predict"], "the following arguments are required"),
+    ],
+)
+def test_wrong_options_are_one_line_too(args, message, table, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(*[{"TABLE": table}.get(a, a) for a in args])
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    assert re.search(message, shown)
+    assert shown.count("\n") == 1
+
+
+def test_what_may_be_a_slip_is_pointed_out(table, tmp_path, capsys):
+    train = ["train", table, "--out", tmp_path / "m", *SMALL]
+    assert run(*train, "--label-column", "topics") == 2
+    assert "Name the text column with --text; the columns are 'id', 'subject'" in capsys.readouterr().err
+    assert run(*train, "--text", "body", "--label-column", "body") == 2
+    assert "Column 'body' cannot be both text and label" in capsys.readouterr().err
+    assert run(*train, "--text", "body", "--label-column", "id") == 0
+    assert "24 of 24 labels occur once, such as '0'; is that the column of labels?" in capsys.readouterr().err
+    blank = tmp_path / "blank.csv"
+    blank.write_text("body,late\n" + "The parcel is late,1\nAll is well,\n" * 4)
+    assert run("train", blank, "--text", "body", "--labels", "late", "--out", tmp_path / "n", *SMALL) == 0
+    assert "4 empty label cells are read as no; pass --blank unknown" in capsys.readouterr().err
