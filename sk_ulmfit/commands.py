@@ -317,11 +317,8 @@ def info(options: argparse.Namespace) -> Answer:
         }
     lines = []
     for key, value in data.items():
-        items = (
-            [f"{name}={_shown(item)}" for name, item in value.items() if item is not None]
-            if isinstance(value, dict)
-            else []
-        )
+        pairs = value.items() if isinstance(value, dict) else ()
+        items = [f"{name}={_shown(item)}" for name, item in pairs if item is not None]
         first, *others = items or [_shown(value)]
         lines += [f"{key.replace('_', ' '):<20}{first}", *(f"{'':<20}{item}" for item in others)]
     return Answer("\n".join(lines), {**data, "history": state.history})

@@ -268,9 +268,12 @@ def load_folders(
     labels_file : path-like, default=None
         Table (see `load_table`) whose first column is the path of a file, relative to `folder`. Files that it does not
         list have no label, or with ``blank="unknown"`` are not annotated.
-    labels, label_column, delimiter, blank
-        How labels stand in `labels_file`, as in `load_table`. Without `labels` and `label_column`, all columns but the
-        first hold names.
+    labels, label_column : str or sequence of str, default=None
+        How labels stand in `labels_file`, as in `load_table`. Without either, all columns but the first hold names.
+    delimiter : str, default=";"
+        What separates names in `labels_file`.
+    blank : {"absent", "unknown"}, default="absent"
+        What an empty label cell means, and that a file is not listed.
 
     Returns
     -------

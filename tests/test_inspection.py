@@ -324,7 +324,16 @@ def test_nothing_in_a_text_or_label_is_read_as_markup(text):
         "small",
         "span",
     }
-    assert {name for name, _ in page.attributes} <= {"lang", "charset", "class", "style", "dir", "title"}
+    assert {name for name, _ in page.attributes} <= {
+        "lang",
+        "charset",
+        "name",
+        "content",
+        "class",
+        "style",
+        "dir",
+        "title",
+    }
     shown = text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
     seen = "".join(page.seen).replace("\x00", "\ufffd")
     assert shown in seen  # the whole text, as it is
