@@ -90,7 +90,7 @@ def open_table(source: Any) -> RowReader:
         If the file cannot be read, is empty, or has columns of the same name. What is wrong with a row is raised when
         that row is read.
     """
-    if hasattr(source, "columns") and not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, (str, os.PathLike)):
         reader = _data_frame(source)
     else:
         path = Path(source)
@@ -369,7 +369,8 @@ def _data_frame(frame: Any) -> RowReader:
     is_polars = hasattr(frame, "iter_rows")
     if not is_polars and not hasattr(frame, "itertuples"):
         raise ValueError(
-            f"A {type(frame).__name__} is no DataFrame of pandas or polars; collect() it, or turn it into one."
+            f"A {type(frame).__name__} is neither a path nor a DataFrame of pandas or polars; turn it into one (a "
+            "LazyFrame with collect())."
         )
     columns = [str(column) for column in frame.columns]
 

@@ -189,7 +189,7 @@ def test_columns_named_as_pandas_gives_them():
     blank = pd.DataFrame({"text": ["a"], "label": np.array([np.nan], np.float32)})
     assert load_table(blank, text="text", label_column="label").labels == [[]]
     for other in (pl.LazyFrame({"text": ["a"]}), pl.DataFrame({"text": ["a"]}).to_arrow()):
-        with pytest.raises(ValueError, match="is no DataFrame of pandas or polars"):
+        with pytest.raises(ValueError, match="is neither a path nor a DataFrame of pandas or polars"):
             load_table(other, text="text")
 
 
