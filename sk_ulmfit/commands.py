@@ -45,7 +45,7 @@ from sk_ulmfit.thresholds import decide
 from sk_ulmfit.weights import check_target, load_state
 
 PREDICTED, PROBABILITY = "predicted_labels", "proba_"
-ROWS_AT_ONCE, CHARACTERS_AT_ONCE = 20_000, 4_000_000  # that `predict` holds in memory
+ROWS_AT_ONCE, CHARACTERS_AT_ONCE = 20_000, 2_000_000  # that `predict` holds in memory
 
 
 @dataclass
