@@ -431,7 +431,7 @@ def _warn_of_labels_that_occur_once(source: str, found: list[list[str]], label_n
 
 
 def _warn_of_other_delimiter(source: str, label_names: Sequence[str], delimiter: str) -> None:
-    odd = next(((name, mark) for name in label_names for mark in ";|\t" if mark in name), None)
+    odd = next(((name, mark) for name in label_names for mark in ";|\t" if mark in name and mark != delimiter), None)
     if odd:
         warnings.warn(
             f"{source}: label {odd[0]!r} holds {odd[1]!r}; is that the delimiter, and not {delimiter!r}?",
