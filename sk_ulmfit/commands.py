@@ -220,9 +220,9 @@ def finetune(options: argparse.Namespace) -> Answer:
     model = _language_model(options)
     model.fit(texts).save(out)
     config, n_words = model.state_.config, len(model.vocabulary_)
-    loss = model.history_[-1]["train_loss"] if model.history_ else math.nan
+    loss = f"; training loss {model.history_[-1]['train_loss']:.3f} a token" if model.history_ else ""
     return Answer(
-        f"Read {len(texts)} texts, {n_words} words; training loss {loss:.3f} a token. The language model is in "
+        f"Read {len(texts)} texts, {n_words} words{loss}. The language model is in "
         f"{options.out}; pass it to train --language-model.",
         {
             "model": str(options.out),
