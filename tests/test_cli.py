@@ -576,8 +576,9 @@ def test_no_file_that_is_read_is_written(table, model, tmp_path, fitted, capsys)
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_labels_with_odd_names_come_back_from_a_prediction(tmp_path):
-    names = ["late; lost", "[tech]", " $x$ "]
+@pytest.mark.parametrize("odd", ["late; lost", "[tech]", " $x$ "])
+def test_labels_with_odd_names_come_back_from_a_prediction(tmp_path, odd):
+    names = [odd, "late"]
     texts = ["The parcel is late", "The lamp is broken", "How much is it"] * 4
     frame = pd.DataFrame(
         {"body": texts, **{name: [int(i % 3 == k) for i in range(12)] for k, name in enumerate(names)}}
