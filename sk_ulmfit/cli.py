@@ -1,4 +1,7 @@
-"""The command line: ``sk-ulmfit train``, ``predict``, ``evaluate`` and so on."""
+"""The command line: ``sk-ulmfit train``, ``predict``, ``evaluate`` and so on.
+
+What takes seconds to import is imported when a command is known, so that ``--help`` and ``--version`` come at once.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,49 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
-from inspect import signature
-from pathlib import Path
 from typing import Any
 
-import torch
+from sk_ulmfit._version import __version__
 
-import sk_ulmfit
-from sk_ulmfit import commands, training
-from sk_ulmfit.calibration import METHODS
-from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
-from sk_ulmfit.datasets import BLANKS
-from sk_ulmfit.inspection import METHODS as METHODS_OF_EXPLAINING
-from sk_ulmfit.language_model import ULMFiTLanguageModel
-from sk_ulmfit.precision import PRECISIONS
-from sk_ulmfit.pretraining import CHECKPOINT
-from sk_ulmfit.thresholds import METRICS
+# by name: what it does, and an example
+COMMANDS = {
+    "train": (
+        "Train a classifier on a table or a folder of texts and save it.",
+        "sk-ulmfit train mail.csv --text subject --text body --label-column topics --delimiter ';' --out mail.model",
+    ),
+    "predict": (
+        "Predict the labels of the texts of a table or a folder, which may be larger than memory.",
+        "sk-ulmfit predict mail.model new.csv --out labelled.csv",
+    ),
+    "evaluate": (
+        "Score a model on a table or a folder with true labels.",
+        "sk-ulmfit evaluate mail.model held_out.csv",
+    ),
+    "explain": (
+        "Tell which words drove the labels of texts.",
+        "sk-ulmfit explain mail.model new.csv --out why.html",
+    ),
+    "pretrain": (
+        "Train a language model on a large corpus; broken off, the same command goes on.",
+        "sk-ulmfit pretrain articles.jsonl.xz --out run --hours 8",
+    ),
+    "finetune": (
+        "Fine-tune a language model on texts, labelled or not, and save it.",
+        "sk-ulmfit finetune mail.csv --text body --out mail.lm",
+    ),
+    "lr-find": (
+        "Look for a learning rate: of a classifier, or without labels of a language model.",
+        "sk-ulmfit lr-find mail.csv --text body --label-column topics --out curve.png",
+    ),
+    "info": (
+        "Say what is in a model file.",
+        "sk-ulmfit info mail.model",
+    ),
+    "demo": (
+        "Train and score on a small data set that comes along, in minutes.",
+        "sk-ulmfit demo",
+    ),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,8 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit code: 0 well done, 2 wrong input (said in one line on stderr), 130 interrupted.
     """
-    parser = _parser()
-    options = parser.parse_args(argv)
+    try:
+        options = _parser().parse_args(argv)
+    except KeyboardInterrupt:
+        return 130
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -48,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.reconfigure(errors="backslashreplace")  # after hours, no answer is lost for one character
         if shown := json.dumps(answer.data, ensure_ascii=False, default=str) if options.json else answer.text:
             print(shown)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's
+            raise
         way_out = "a smaller --batch-size" if options.command == "pretrain" else "--device cpu"
         print(f"sk-ulmfit {options.command}: the GPU has too little memory; pass {way_out}.", file=sys.stderr)
         return 2
@@ -56,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sk-ulmfit {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        from sk_ulmfit.pretraining import CHECKPOINT
+
         what = "nothing was written"
         if options.command == "pretrain" and (options.out / CHECKPOINT).exists():
             what = f"the same command goes on from the checkpoint in {options.out}"
@@ -77,12 +113,25 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help.\n")
 
 
+class _Command(_Parser):
+    """The parser of a command, which gets its options when the command is called."""
+
+    command: str | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.command is not None:
+            from sk_ulmfit.arguments import add_options
+
+            name, self.command = self.command, None
+            add_options(self, name)
+        return super().parse_known_args(args, namespace)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="sk-ulmfit", description="Multi-label text classification with ULMFiT.")
-    parser.add_argument("--version", action="version", version=f"sk-ulmfit {sk_ulmfit.__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name: str, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
+    parser.add_argument("--version", action="version", version=f"sk-ulmfit {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Command)
+    for name, (summary, example) in COMMANDS.items():
         command = subparsers.add_parser(
             name,
             help=summary,
@@ -90,300 +139,6 @@ def _parser() -> argparse.ArgumentParser:
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.set_defaults(run=run)
+        command.command = name
         command.add_argument("--json", action="store_true", help="print the answer as JSON")
-        return command
-
-    command = add(
-        "train",
-        commands.train,
-        "Train a classifier on a table or a folder of texts and save it.",
-        "sk-ulmfit train mail.csv --text subject --text body --label-column topics --delimiter ';' --out mail.model",
-    )
-    _add_table(command, "with texts and labels")
-    command.add_argument("--text", action="append", metavar="COL", help="text column; may be repeated")
-    _add_label_options(command, default=";")
-    command.set_defaults(delimiter=";")
-    command.add_argument("--out", type=Path, required=True, metavar="MODEL", help="file to write the model to")
-    command.add_argument("--force", action="store_true", help="replace MODEL if it exists")
-    command.add_argument("--unlabelled", type=Path, metavar="FILE", help="table with more texts for the language model")
-    _add_language_model(command)
-    command.add_argument("--lm-epochs", type=int, metavar="N", help="epochs of the language model")
-    defaults = ULMFiTMultiLabelClassifier().get_params(deep=False)
-    for name, kind, default, text in (
-        ("--max-epochs", int, defaults["max_epochs"], "epochs of the classifier"),
-        ("--lr", float, defaults["lr"], "largest learning rate of the classifier"),
-        ("--embedding-lr", float, defaults["embedding_lr"], "largest learning rate of a pre-trained embedding"),
-        ("--batch-size", int, defaults["batch_size"], "most texts of a batch"),
-    ):
-        metavar = "N" if kind is int else "X"
-        command.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{text} (default: {default:g})")
-    command.add_argument(
-        "--freeze-encoder",
-        action="store_true",
-        help="train the head alone, on features computed once, of which a text takes 5 kB of memory",
-    )
-    command.add_argument("--no-tfidf", dest="tfidf", action="store_false", help="let the network decide alone")
-    command.add_argument(
-        "--precision", choices=PRECISIONS, default="auto", help="arithmetic of training and prediction (default: auto)"
-    )
-    command.add_argument(
-        "--threshold",
-        type=_number_or("tune"),
-        default=defaults["threshold"],
-        metavar="X",
-        help="probability from which a label is predicted, or tune: one for each label, chosen on texts held out "
-        f"(default: {defaults['threshold']:g})",
-    )
-    command.add_argument(
-        "--threshold-metric",
-        type=_number_or(*METRICS),
-        default=defaults["threshold_metric"],
-        metavar="M",
-        help=f"what to tune for: {', '.join(METRICS)}, or a precision (default: {defaults['threshold_metric']})",
-    )
-    command.add_argument("--top-k", type=int, metavar="N", help="predict the N most probable labels instead")
-    command.add_argument("--at-least-one", action="store_true", help="leave no text without a label")
-    command.add_argument(
-        "--pos-weight",
-        type=_number_or("balanced"),
-        metavar="X",
-        help="factor on the loss of the labels that a text has, or balanced: for more recall of rare labels",
-    )
-    command.add_argument(
-        "--calibration", choices=METHODS, help="correct the probabilities on texts held out, so that they come true"
-    )
-    command.add_argument("--early-stopping", action="store_true", help="stop on a held-out part of the texts")
-    command.add_argument(
-        "--n-jobs", type=int, metavar="N", help="processes that tokenize and train SVMs on large files"
-    )
-    command.add_argument("--random-state", type=int, metavar="N", help="seed; the same seed gives the same model")
-    _add_common(command)
-
-    command = add(
-        "predict",
-        commands.predict,
-        "Predict the labels of the texts of a table or a folder, which may be larger than memory.",
-        "sk-ulmfit predict mail.model new.csv --out labelled.csv",
-    )
-    command.add_argument("model", type=Path, metavar="MODEL", help="what train wrote")
-    _add_table(command, "with the text columns of the training")
-    command.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="OUT",
-        help="the table with labels added: .csv, .tsv or .jsonl, also .gz or .xz",
-    )
-    command.add_argument("--force", action="store_true", help="replace OUT if it exists")
-    command.add_argument("--text", action="append", metavar="COL", help="text column (default: as in training)")
-    command.add_argument("--delimiter", metavar="D", help="what separates predicted labels (default: as in training)")
-    command.add_argument("--threshold", type=float, metavar="X", help="probability from which a label is predicted")
-    _add_common(command)
-
-    command = add(
-        "evaluate",
-        commands.evaluate,
-        "Score a model on a table or a folder with true labels.",
-        "sk-ulmfit evaluate mail.model held_out.csv",
-    )
-    command.add_argument("model", type=Path, metavar="MODEL", help="what train wrote")
-    _add_table(command, "with texts and true labels")
-    command.add_argument("--text", action="append", metavar="COL", help="text column (default: as in training)")
-    _add_label_options(command, default="as in training", blank="as in training")
-    command.add_argument("--threshold", type=float, metavar="X", help="probability from which a label is predicted")
-    _add_common(command)
-
-    command = add(
-        "explain",
-        commands.explain,
-        "Tell which words drove the labels of texts.",
-        "sk-ulmfit explain mail.model new.csv --out why.html",
-    )
-    command.add_argument("model", type=Path, metavar="MODEL", help="what train wrote")
-    _add_table(command, "with the text columns of the training")
-    command.add_argument("--out", type=Path, metavar="PAGE.html", help="page to write (default: plain text)")
-    command.add_argument("--force", action="store_true", help="replace PAGE.html if it exists")
-    command.add_argument("--text", action="append", metavar="COL", help="text column (default: as in training)")
-    command.add_argument("--labels", nargs="+", metavar="LABEL", help="labels to explain (default: those predicted)")
-    command.add_argument("--method", choices=METHODS_OF_EXPLAINING, default="gradient", help="(default: gradient)")
-    command.add_argument("--limit", type=int, default=100, metavar="N", help="first texts of the table (default: 100)")
-    command.add_argument("--threshold", type=float, metavar="X", help="probability from which a label is predicted")
-    _add_common(command)
-
-    command = add(
-        "pretrain",
-        commands.pretrain,
-        "Train a language model on a large corpus; broken off, the same command goes on.",
-        "sk-ulmfit pretrain articles.jsonl.xz --out run --hours 8",
-    )
-    command.add_argument(
-        "corpus",
-        type=Path,
-        metavar="CORPUS",
-        help="text (documents separated by blank lines) or JSON lines, also .xz or .gz; a folder of such files; or the "
-        "folder 'tokens' of an earlier run",
-    )
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
-    command.add_argument("--epochs", type=float, metavar="X", help="passes over the corpus (default: 1)")
-    command.add_argument("--hours", type=float, metavar="X", help="hours of training, instead of --epochs")
-    parameters = signature(training.pretrain).parameters
-    for name, of_type, text in (
-        ("emb_dim", int, "width of the embedding"),
-        ("hidden_dim", int, "width of the LSTM layers"),
-        ("n_layers", int, "LSTM layers"),
-        ("vocab_size", int, "most words (default: 30000)"),
-        ("min_frequency", int, "rarer words become unknown (default: 3)"),
-        ("language", str, "language code of the tokenizer (default: en)"),
-        ("field", str, "field of a JSON line that holds the text"),
-        ("lr", float, "largest learning rate"),
-        ("batch_size", int, "text streams read side by side"),
-        ("bptt", int, "tokens per window"),
-        ("dropout_multiplier", float, "factor on the dropout rates"),
-        ("validation_fraction", float, "share of the tokens that is held out"),
-        ("checkpoint_minutes", float, "minutes between checkpoints"),
-        ("seed", int, "source of all randomness"),
-    ):
-        default = parameters[name].default
-        metavar = {str: "NAME", int: "N", float: "X"}[of_type]
-        flag = "--random-state" if name == "seed" else "--" + name.replace("_", "-")
-        text += "" if default is None else f" (default: {default})"
-        command.add_argument(flag, dest=name, type=of_type, default=default, metavar=metavar, help=text)
-    command.add_argument("--backward", action="store_true", help="read every document from its end")
-    command.add_argument(
-        "--precision", choices=PRECISIONS[:3], default="auto", help="arithmetic of the training (default: auto)"
-    )
-    command.add_argument("--n-jobs", type=int, metavar="N", help="processes that tokenize")
-    _add_common(command)
-
-    command = add(
-        "finetune",
-        commands.finetune,
-        "Fine-tune a language model on texts, labelled or not, and save it.",
-        "sk-ulmfit finetune mail.csv --text body --out mail.lm",
-    )
-    command.add_argument(
-        "file", type=Path, metavar="FILE", help="table with texts (then --text), or a corpus as pretrain takes it"
-    )
-    command.add_argument("--text", action="append", metavar="COL", help="text column; may be repeated")
-    command.add_argument("--out", type=Path, required=True, metavar="MODEL", help="file to write the language model to")
-    command.add_argument("--force", action="store_true", help="replace MODEL if it exists")
-    _add_language_model(command)
-    defaults = ULMFiTLanguageModel().get_params(deep=False)
-    for name, kind, text in (
-        ("--max-epochs", int, "passes over the texts"),
-        ("--lr", float, "largest learning rate"),
-        ("--batch-size", int, "text streams read side by side"),
-    ):
-        default, metavar = defaults[name[2:].replace("-", "_")], "N" if kind is int else "X"
-        command.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{text} (default: {default:g})")
-    command.add_argument("--n-jobs", type=int, metavar="N", help="processes that tokenize")
-    command.add_argument("--random-state", type=int, metavar="N", help="seed; the same seed gives the same model")
-    _add_common(command)
-
-    command = add(
-        "lr-find",
-        commands.lr_find,
-        "Look for a learning rate: of a classifier, or without labels of a language model.",
-        "sk-ulmfit lr-find mail.csv --text body --label-column topics --out curve.png",
-    )
-    _add_table(command, "with texts, and labels for a classifier")
-    command.add_argument("--text", action="append", metavar="COL", help="text column; may be repeated")
-    _add_label_options(command, default=";")
-    command.set_defaults(delimiter=";")
-    command.add_argument("--out", type=Path, metavar="PICTURE", help="file to draw the curve to (.png, .svg, .pdf)")
-    command.add_argument("--force", action="store_true", help="replace PICTURE if it exists")
-    _add_language_model(command)
-    command.add_argument("--n-steps", type=int, default=100, metavar="N", help="batches (default: 100)")
-    command.add_argument("--batch-size", type=int, metavar="N", help="as in train or finetune")
-    command.add_argument(
-        "--precision", choices=PRECISIONS, default="auto", help="arithmetic of the training (default: auto)"
-    )
-    command.add_argument("--n-jobs", type=int, metavar="N", help="processes that tokenize")
-    command.add_argument("--random-state", type=int, metavar="N", help="seed; the same seed gives the same curve")
-    _add_common(command)
-
-    command = add("info", commands.info, "Say what is in a model file.", "sk-ulmfit info mail.model")
-    command.add_argument("model", metavar="MODEL", help="file of a classifier or a language model, or en-small")
-
-    command = add(
-        "demo", commands.demo, "Train and score on a small data set that comes along, in minutes.", "sk-ulmfit demo"
-    )
-    command.add_argument("--random-state", type=int, default=0, metavar="N", help="seed (default: 0)")
     return parser
-
-
-def _number_or(*words: str) -> Any:
-    """Give a parser of arguments that takes a number or one of some words."""
-
-    def parse(text: str) -> float | str:
-        try:
-            return text if text in words else float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"expected a number or {' or '.join(words)}, got {text!r}") from None
-
-    return parse
-
-
-def _add_table(command: argparse.ArgumentParser, what: str) -> None:
-    command.add_argument(
-        "file",
-        type=Path,
-        metavar="FILE",
-        help=f"table {what}: .csv with a header line, .tsv, .jsonl (one object a line) or .parquet, the first "
-        "three also .gz or .xz; or a folder of .txt files",
-    )
-
-
-def _add_label_options(command: argparse.ArgumentParser, default: str, blank: str = BLANKS[0]) -> None:
-    group = command.add_mutually_exclusive_group()
-    group.add_argument(
-        "--labels",
-        nargs="+",
-        metavar="COL",
-        help="columns of 0 and 1, one per label; a name may be a pattern, such as 'is *'",
-    )
-    group.add_argument(
-        "--label-column",
-        action="append",
-        metavar="COL",
-        help="column with the names of all labels of a text; repeated, or as a pattern such as 'Label *': columns with "
-        "one name, or none, each",
-    )
-    command.add_argument("--delimiter", metavar="D", help=f"separates names in the label column (default: {default})")
-    command.add_argument(
-        "--blank",
-        choices=BLANKS,
-        help=f"what an empty label cell says: no, or that nobody has looked (default: {blank})",
-    )
-    command.add_argument(
-        "--labels-file",
-        type=Path,
-        metavar="FILE",
-        help="for a folder: table with the path of a file in the first column, and its labels in the others; "
-        "without it the folders in the folder are the labels",
-    )
-
-
-def _add_language_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--language-model",
-        default="auto",
-        metavar="NAME",
-        help="language model to start from: en or en-small, which come along; the file of a saved one; none (from "
-        "scratch); auto: the bundled one, from scratch if a size or another language is given (default: auto)",
-    )
-    command.add_argument("--language", metavar="CODE", help="language of the texts (default: en)")
-    body = ULMFiTLanguageModel().get_params(deep=False)
-    for name, text in (
-        ("emb_dim", "width of the embedding"),
-        ("hidden_dim", "width of the LSTM layers"),
-        ("n_layers", "LSTM layers"),
-    ):
-        flag = "--" + name.replace("_", "-")
-        command.add_argument(flag, type=int, metavar="N", help=f"{text}, from scratch (default: {body[name]})")
-
-
-def _add_common(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--quiet", action="store_true", help="no progress, also on a terminal")
-    command.add_argument("--device", default="auto", metavar="D", help="device of torch (default: auto)")

@@ -179,6 +179,14 @@ def test_help(command, capsys):
     assert not command or f"sk-ulmfit {command[0]}" in shown.split("example")[1]
 
 
+def test_help_comes_at_once():
+    code = "import sys; from sk_ulmfit import cli\ntry: cli.main(['--help'])\nfinally: print([*sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "sk-ulmfit" in shown
+    assert "'torch'" not in shown
+    assert "'sklearn'" not in shown
+
+
 def test_module_and_command_are_one():
     shown = subprocess.run([sys.executable, "-m", "sk_ulmfit", "--version"], capture_output=True, text=True, check=True)
     assert shown.stdout.startswith("sk-ulmfit ")
