@@ -47,6 +47,7 @@ class DocumentDataset(Dataset[Any]):
         self.corpus, self.weight = corpus, weight
         self.documents = np.arange(len(corpus)) if documents is None else documents
         self.y = np.zeros((len(self.documents), 0), np.float32) if y is None else y
+        self.is_whole = documents is None
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -54,6 +55,10 @@ class DocumentDataset(Dataset[Any]):
     def __getitem__(self, index: int) -> tuple[dict[str, Any], NDArray[np.float32]]:
         ids = self.corpus[int(self.documents[index])].astype(np.int64)
         return {"ids": ids, "lengths": len(ids)}, self.y[index]
+
+    def chosen(self) -> TokenIds:
+        """Give its documents, in its order; a copy unless they are the whole corpus."""
+        return self.corpus if self.is_whole else self.corpus.take(self.documents)
 
 
 def bucket_batches(

@@ -50,7 +50,7 @@ ROWS_AT_ONCE, CHARACTERS_AT_ONCE = 20_000, 2_000_000  # that `predict` holds in 
 
 @dataclass
 class Answer:
-    """What a command has to say.
+    """What a command has to say; one form may be empty where the other is asked for.
 
     Parameters
     ----------
@@ -156,17 +156,13 @@ def evaluate(options: argparse.Namespace) -> Answer:
     columns = [known.index(name) for name in scored]
     y, proba = table.indicator(scored), clf.predict_proba(table.texts)
     decided = decide(proba, clf.thresholds_, top_k=clf.top_k, at_least_one=clf.at_least_one)[:, columns]
-    text, rows = (
-        multilabel_report(y, decided, proba[:, columns], label_names=scored, output_dict=as_dict)
-        for as_dict in (False, True)
-    )
+    report = multilabel_report(y, decided, proba[:, columns], label_names=scored, output_dict=options.json)
     known_rows = ~np.isnan(y).all(axis=1)
     n_texts = int(known_rows.sum())
     right = float(((y == decided) | np.isnan(y))[known_rows].all(axis=1).mean()) if n_texts else 0.0
-    return Answer(
-        f"{text}\nall labels right: {right:.3f} of {n_texts} texts",
-        {"n_texts": n_texts, "all_labels_right": right, **rows},
-    )
+    if options.json:
+        return Answer("", {"n_texts": n_texts, "all_labels_right": right, **report})
+    return Answer(f"{report}\nall labels right: {right:.3f} of {n_texts} texts", {})
 
 
 def explain(options: argparse.Namespace) -> Answer:

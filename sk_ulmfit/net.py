@@ -168,9 +168,7 @@ class MultiLabelNet(_WeightedNet):
 
     def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Tensor]:
         """Give the logits of all documents at once, without dropout; `training` is not looked at."""
-        dataset, module = self.get_dataset(X), self.module_
-        is_whole = len(dataset.documents) == len(dataset.corpus)
-        corpus = dataset.corpus if is_whole else dataset.corpus.take(dataset.documents)
+        corpus, module = self.get_dataset(X).chosen(), self.module_
         module.eval()
         yield pooled_features(module.encoder, corpus.ids, corpus.offsets, module.max_length, module.head).to(device)
 

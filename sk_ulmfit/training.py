@@ -177,8 +177,7 @@ def finetune_language_model(
     if start is not None:  # "pretraining" tells where its words came from
         kept = ("emb_dim", "hidden_dim", "n_layers", "direction", "pretraining")
         config |= {name: start.config[name] for name in kept if name in start.config}
-    if isinstance(texts, StreamedTexts) and settings.verbose:
-        texts = texts.with_progress("reading")
+    texts = _shown(texts, settings)
     corpus, vocabulary = tokenize_texts(texts, language, settings.n_jobs, choose, backward=reads_backward(config))
     with seeded(settings.seed, settings.device):
         module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
@@ -276,9 +275,7 @@ def train_classifier(
     held_out : HeldOut
         What it says of the rows held out.
     """
-    if isinstance(texts, StreamedTexts) and settings.verbose:
-        texts = texts.with_progress("reading")
-    corpus = language_model.encode(texts, settings.n_jobs)
+    corpus = language_model.encode(_shown(texts, settings), settings.n_jobs)
     config = {
         **language_model.config,
         "label_names": list(label_names),
@@ -326,7 +323,10 @@ def train_classifier(
                 sets = [FeatureDataset(features, indicator, parts[0][1])]
             del features
         else:
-            sets = [DocumentDataset(corpus, indicator[rows], weight, rows) for rows, weight in parts]
+            if len(held_out):
+                sets = [DocumentDataset(corpus, indicator[rows], weight, rows) for rows, weight in parts]
+            else:
+                sets = [DocumentDataset(corpus, indicator, parts[0][1])]
         options = {
             **_net_settings(settings),
             "callbacks": all_callbacks,
@@ -540,6 +540,11 @@ def _net_settings(settings: TrainingSettings) -> dict[str, Any]:
         "callbacks__print_log": None,
         "verbose": 0,
     }
+
+
+def _shown(texts: Sequence[str] | StreamedTexts, settings: TrainingSettings) -> Sequence[str] | StreamedTexts:
+    """Show how far streamed texts have been read, where progress is wanted."""
+    return texts.with_progress("reading") if isinstance(texts, StreamedTexts) and settings.verbose else texts
 
 
 def _say_nothing(message: str) -> None:

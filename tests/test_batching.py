@@ -122,3 +122,11 @@ def test_a_stream_reads_only_the_documents_asked_for():
     expected = np.concatenate([corpus[0], corpus[2]])
     assert x["ids"][0].tolist() == expected[:-1].tolist()
     assert y[0].tolist() == expected[1:].tolist()
+
+
+def test_a_dataset_of_some_documents_gives_them_in_its_order():
+    corpus = corpus_of([3, 1, 2])
+    order = np.array([2, 0, 1])  # as many as there are
+    chosen = DocumentDataset(corpus, documents=order).chosen()
+    assert [document.tolist() for document in map(chosen.__getitem__, range(3))] == [corpus[i].tolist() for i in order]
+    assert DocumentDataset(corpus).chosen() is corpus
