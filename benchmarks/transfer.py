@@ -24,30 +24,29 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import lzma
 import math
 import sys
 import time
 import warnings
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from document_sets import SETS, WITHOUT_DEV, Part, load, sample
+from measures import best_thresholds, macro_f1, mean_average_precision, micro_f1
+from result_rows import append, cell, find, read_rows
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.metrics import average_precision_score, f1_score, make_scorer
+from sklearn.metrics import make_scorer
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.svm import LinearSVC
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, __version__
 from sk_ulmfit.batching import DocumentDataset
 from sk_ulmfit.device import resolve_device
-from sk_ulmfit.text import join_fields
 from sk_ulmfit.weights import ModelFileError
 
 # Raised when the classifier learns otherwise than before, so that its rows are not taken for those of today.
@@ -63,13 +62,6 @@ CLASSIFIER = {"scratch": BY_SIZE, "pretrained": BY_SIZE, "finetuned": BY_SIZE}
 # Settings of the fine-tuning of the language model, by set.
 LANGUAGE_MODEL = {"reuters": {"max_epochs": 3}, "goemotions": {"max_epochs": 3}, "arxiv": {"max_epochs": 2}}
 
-# Folder and text fields of each set.
-SETS = {
-    "reuters": ("reuters21578", ("title", "body")),
-    "goemotions": ("goemotions", ("text",)),
-    "arxiv": ("arxiv_cs", ("title", "abstract")),
-}
-WITHOUT_DEV = {"reuters": 1_000}  # training documents held out where the set has no dev part
 SIZES = (100, 500, 2_000)
 SEEDS = (0, 1, 2)
 VARIANTS = ("svm", "scratch", "pretrained", "finetuned")
@@ -92,98 +84,6 @@ COLUMNS = {
     "map_network": "mAP, network alone",
     "seconds": "seconds",
 }
-
-
-# Data
-
-
-@dataclass
-class Part:
-    """Texts, and which of the labels each has."""
-
-    texts: list[str]
-    y: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def take(self, rows: Any) -> Part:
-        """Give some of the documents, in the order of `rows`."""
-        return Part([self.texts[row] for row in rows], self.y[rows])
-
-
-def read(folder: Path, name: str, part: str) -> tuple[list[str], list[set[str]]]:
-    """Read the texts and labels of one part of a set."""
-    subfolder, fields = SETS[name]
-    paths = [folder / subfolder / f"{part}.jsonl{ending}" for ending in (".xz", "")]
-    path = next((path for path in paths if path.exists()), None)
-    if path is None:
-        raise SystemExit(f"{paths[0]} is not there; DATA must be the folder that holds {subfolder}.")
-    with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf8") as file:
-        rows = [json.loads(line) for line in file]
-    texts = [join_fields([row[field] for field in fields]) if len(fields) > 1 else row[fields[0]] for row in rows]
-    return texts, [set(row["labels"]) for row in rows]
-
-
-def load(folder: Path, name: str, dev: bool) -> tuple[Part, Part]:
-    """Give the training documents of a set and those to score; with `dev` the test part is not read."""
-    texts, labels = read(folder, name, "train")
-    binarizer = MultiLabelBinarizer().fit(labels)
-    train = Part(texts, binarizer.transform(labels))
-    if dev and name in WITHOUT_DEV:
-        order = np.random.default_rng(21578).permutation(len(train))
-        held_out, rest = np.split(order, [WITHOUT_DEV[name]])
-        return train.take(np.sort(rest)), train.take(np.sort(held_out))
-    texts, labels = read(folder, name, "dev" if dev else "test")
-    return train, Part(texts, binarizer.transform(labels))
-
-
-def sample(train: Part, size: int | str, seed: int) -> Part:
-    """Draw training documents; a larger sample of the same seed holds the smaller ones."""
-    n = len(train) if size == "full" else int(size)
-    if n > len(train):
-        raise SystemExit(f"{n} training documents were asked for, but the set has {len(train)}; choose other --sizes.")
-    return train.take(np.random.default_rng(seed).permutation(len(train))[:n])
-
-
-# Measures
-
-
-def mean_average_precision(y: np.ndarray, ranking: np.ndarray) -> float:
-    """Give the mean over the labels that some document has."""
-    present = y.any(axis=0)
-    return float(average_precision_score(y[:, present], ranking[:, present], average="macro"))
-
-
-def micro_f1(y: np.ndarray, decisions: np.ndarray) -> float:
-    return float(f1_score(y, decisions, average="micro", zero_division=0))
-
-
-def macro_f1(y: np.ndarray, decisions: np.ndarray) -> float:
-    """Give the mean over the labels that some document has."""
-    present = y.any(axis=0)
-    return float(f1_score(y[:, present], decisions[:, present], average="macro", zero_division=0))
-
-
-def best_thresholds(y: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Give the threshold for all labels that maximises micro F1, and the one that maximises macro F1."""
-    values = np.unique(scores)
-    candidates = np.append(values[:1], (values[1:] + values[:-1]) / 2)
-    hits, predicted, macro = (np.zeros(len(candidates)) for _ in range(3))
-    for has_label, column in zip(y.T > 0, scores.T, strict=True):
-        label_hits = reaching(candidates, column[has_label])
-        label_predicted = reaching(candidates, column)
-        hits += label_hits
-        predicted += label_predicted
-        if has_label.any():  # in the mean over labels only where some document has it
-            macro += 2 * label_hits / (label_predicted + has_label.sum())
-    micro = 2 * hits / (predicted + y.sum())
-    return {"micro": float(candidates[micro.argmax()]), "macro": float(candidates[macro.argmax()])}
-
-
-def reaching(thresholds: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Count for each threshold the values that reach it."""
-    return len(values) - np.searchsorted(np.sort(values), thresholds)
 
 
 # Models
@@ -431,27 +331,6 @@ def results_file(options: argparse.Namespace) -> Path:
     return options.out / ("dev.jsonl" if options.dev else "results.jsonl")
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read the results so far; a line that was cut off when a run was killed is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf8").splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    cut_off = path.exists() and not path.read_bytes().endswith(b"\n")
-    with path.open("a", encoding="utf8") as file:
-        file.write("\n" * cut_off + json.dumps(row) + "\n")
-
-
-def find(path: Path, unit: dict[str, Any]) -> dict[str, Any] | None:
-    return next((row for row in read_rows(path) if row["unit"] == unit), None)
-
-
 def headline(unit: dict[str, Any]) -> str:
     limited = f" (first {unit['limit_test']} documents only)" if "limit_test" in unit else ""
     what = "thresholds" if unit["kind"] == "threshold" else f"seed {unit['seed']}{limited}"
@@ -504,14 +383,6 @@ def differences(settings: dict[str, Any], siblings: list[dict[str, Any]]) -> lis
     """Name the settings that not all siblings share."""
     keys = sorted({key for sibling in siblings for key in sibling})
     return [f"{key}={settings.get(key)}" for key in keys if any(s.get(key) != settings.get(key) for s in siblings)]
-
-
-def cell(values: list[float], digits: int) -> str:
-    """Give the mean, and the standard deviation of several values; nothing for none."""
-    if not values:
-        return ""
-    spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.{digits}f}{spread}"
 
 
 # Command line

