@@ -71,8 +71,10 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     lm_epochs : int or None, default=None
         Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the
         language model.
-    max_epochs : int, default=10
-        Epochs of classifier training, gradual unfreezing (one more layer group in each epoch) included.
+    max_epochs : int or None, default=None
+        Epochs of classifier training, gradual unfreezing (one more layer group in each epoch) included. None: 20 for up
+        to 200 texts, 12 for up to 1,000, 8 for up to 5,000, 5 for up to 50,000 and 3 for more; with `freeze_encoder` at
+        least 10.
     lr : float, default=0.01
         Largest learning rate, that of the head.
     lr_decay : float, default=2.6
@@ -83,19 +85,20 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         treats it as one more group, the last to be unfrozen, as the paper does.
     schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
         How the learning rate moves over all steps.
-    batch_size : int, default=32
-        Most documents of a batch. Batches of very long documents hold fewer: at most
-        ``batch_size * 20 * bptt`` tokens, padding included.
+    batch_size : int or None, default=None
+        Most documents of a batch. None: 16 for up to 200 texts, 32 for up to 5,000 and 64 for more. Batches of very
+        long documents hold fewer: at most ``batch_size * 20 * bptt`` tokens, padding included.
     freeze_encoder : bool, default=False
         Train the head alone. The body runs over the texts once and its features are kept (5 kB a text at full size), so
         that an epoch takes seconds, whatever the body; `lr_decay`, `embedding_lr`, `alpha` and `beta` then mean
         nothing. For a first result on a slow machine, or for very few texts; training the body is usually better.
     tfidf : bool, default=True
-        Let a linear model of the texts' words decide beside the network: TF-IDF and one linear SVM per label, its
-        margins scaled to log-odds on held-out texts. The log-odds of both are averaged; the network's share is
-        c / (2 c + 60) on a label that c texts have (or lack, if these are fewer), since a rare label is decided by its
-        words, and 1 on a label about which words say nothing. Ten SVMs per label are trained (four for more than 20,000
-        texts), and each word and label add two bytes to a saved model. Read by ``fit``.
+        Let a linear model of the texts' words, and of runs of three and four letters in them, decide beside the
+        network: TF-IDF and one linear SVM per label, its margins scaled to log-odds on held-out texts. The log-odds of
+        both are averaged; the network's share is c / (2 c + 60) on a label that c texts have (or lack, if these are
+        fewer), since a rare label is decided by its words, and 1 on a label about which words say nothing. Six SVMs per
+        label are trained (four for more than 20,000 texts); each word or run of letters adds two bytes per label to a
+        saved model. Read by ``fit``.
     bptt : int, default=70
         Tokens per window, through which gradients flow.
     max_length : int or None, default=1400
@@ -207,12 +210,12 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         language_model: str | os.PathLike[str] | ULMFiTLanguageModel | None = "auto",
         *,
         lm_epochs: int | None = None,
-        max_epochs: int = 10,
+        max_epochs: int | None = None,
         lr: float = 1e-2,
         lr_decay: float = 2.6,
         embedding_lr: float | None = 0.04,
         schedule: str = "slanted_triangular",
-        batch_size: int = 32,
+        batch_size: int | None = None,
         freeze_encoder: bool = False,
         tfidf: bool = True,
         bptt: int = 70,
@@ -713,8 +716,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         check_number("lm_epochs", self.lm_epochs, low=0, integer=True, none=True)
         check_number("embedding_lr", self.embedding_lr, low=0, none=True, exclusive=True)
         check_number("max_length", self.max_length, low=1, integer=True, none=True)
-        for name in ("max_epochs", "n_iter_no_change"):
-            check_number(name, getattr(self, name), low=1, integer=True)
+        for name in ("max_epochs", "batch_size"):
+            check_number(name, getattr(self, name), low=1, integer=True, none=True)
+        check_number("n_iter_no_change", self.n_iter_no_change, low=1, integer=True)
         check_number("validation_fraction", self.validation_fraction, low=0, high=1, exclusive=True)
         self._check_decision()
         check_metric(self.threshold_metric, "threshold_metric")

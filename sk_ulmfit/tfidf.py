@@ -1,8 +1,9 @@
-"""A linear model of the words of a text, which decides beside the network.
+"""A linear model of the words of a text and of their letters, which decides beside the network.
 
 A label with few texts hangs on a rare word or two. TF-IDF weighs rare words up, and a linear SVM finds them from one
 example; the pooled features of a network need many. So each label is decided by both, by the network the more the more
-texts have the label.
+texts have the label. Character n-grams, within words, tell it about words that it has seen rarely or never: the
+vocabulary holds more words than the texts do, and related words share letters.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -18,27 +19,32 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import logit
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import KFold
-from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
-from sk_ulmfit.text import BOS, PAD, UNK, TokenIds, Vocabulary
+from sk_ulmfit.text import BOS, PAD, SPECIAL_TOKENS, UNK, TokenIds, Vocabulary
 from sk_ulmfit.weights import Weights
 
 PREFIX = "tfidf."  # of the names of its arrays among those of a classifier
-ARRAYS = {PREFIX + name for name in ("words", "idf", "weight", "bias", "network_share")}
+NGRAM_ARRAYS = (PREFIX + "ngram_offsets", PREFIX + "ngrams", PREFIX + "ngram_counts")  # in each word of the vocabulary
+ARRAYS = {*NGRAM_ARRAYS, *(PREFIX + name for name in ("words", "idf", "weight", "bias", "network_share"))}
 NOT_WORDS = (UNK, PAD, BOS)
+NGRAMS = (3, 4)  # letters, the space at either end of a word among them
+RAREST_NGRAM = 3  # documents that have it
+MOST_NGRAM_WEIGHTS = 50_000_000  # n-grams times labels; of more n-grams the most frequent ones are taken
+TOLERANCE = 0.1  # of the solver: finer ones, ten times slower, rank no better
 STRENGTHS = (1.0, 0.3, 0.1)  # C of the SVM, of which the first that is best on held-out documents is taken
-N_FOLDS = 3
+N_FOLDS = 3  # on the first of which the strength is chosen
 MOST_FOLDED = 20_000  # of more documents one fold is held out instead of each in turn, and no more of it than this
 ENOUGH = 20  # held-out documents with a label, and without, for a scale of its own
 UNMEASURED = (4.0, 0.0)  # slope and offset where no held-out document has a label that could be learned
 SMALLEST_SPREAD = 0.01  # of margins, which are about 1 apart where words tell anything
 HALF_WAY = 30  # with so many documents of a label, the network has half of the share that it has with very many
-TOKENS_AT_ONCE = 4_000_000
-MOST_TOKENS = 20_000_000  # of a larger corpus a random part is learned from; this many take about a gigabyte
+TOKENS_AT_ONCE = 1_000_000
+MOST_TOKENS = 5_000_000  # of a larger corpus a random part is learned from; this many take about a gigabyte
 MOST_CELLS = 1_000_000  # of margins, from which a scale is learned
 WORTH_WORKERS = 50_000_000  # counts times labels from which more than one process pays
 
@@ -55,9 +61,10 @@ def fit_tfidf(
 ) -> Weights:
     """Train one linear SVM per label on TF-IDF, scaled so that its outputs are log-odds.
 
-    A count n of a word becomes (1 + log n) times its inverse document frequency, documents are of length one. The
-    strength of all SVMs is that of the largest mean average precision on held-out documents. What a margin says of the
-    odds is learned from these as well (Platt 1999, section 2), for labels with few of them together.
+    Words and the character n-grams within them are counted, those of three documents or more. A count n becomes
+    (1 + log n) times the inverse document frequency; the words of a document are of length one together, and so are its
+    n-grams. The strength of all SVMs is that of the largest mean average precision on held-out documents. What a margin
+    says of the odds is learned from these as well (Platt 1999, section 2), for labels with few of them together.
 
     Parameters
     ----------
@@ -83,12 +90,13 @@ def fit_tfidf(
 
     Notes
     -----
-    Ten SVMs are trained per label, three strengths on three folds and one in the end; four for more than 20,000
-    documents.
+    Six SVMs are trained per label, three strengths on the first of three folds, the best on the others and on all; four
+    for more than 20,000 documents.
 
     References
     ----------
     J. Platt (1999), "Probabilistic Outputs for Support Vector Machines", section 2.
+    W. Cavnar, J. Trenkle (1994), "N-Gram-Based Text Categorization", section 3.
     G. Mesnil et al. (2015), "Ensemble of Generative and Discriminative Techniques for Sentiment Analysis of Movie
     Reviews", sections 2 and 3: a recurrent network and a linear model of words err on different texts.
     """
@@ -96,10 +104,10 @@ def fit_tfidf(
     words = np.setdiff1d(corpus.ids, [vocabulary.index(token) for token in NOT_WORDS]).astype(np.int32)
     if not len(words):
         return {}
-    counts = sparse.vstack(list(_counts(corpus, words)), "csr")
+    terms, counts = _terms(corpus, vocabulary, words, y.shape[1])
     n_jobs = n_jobs if counts.nnz * y.shape[1] >= WORTH_WORKERS else 1
-    strength, slope, offset = _choose(counts, indicator, document_weight, seed, n_jobs)
-    idf, weight, bias, learnable = _fit(counts, indicator, document_weight, strength, seed, n_jobs)
+    strength, slope, offset = _choose(counts, len(words), indicator, document_weight, seed, n_jobs)
+    idf, weight, bias, learnable = _fit(counts, len(words), indicator, document_weight, strength, seed, n_jobs)
     n_with, n_known = y.sum(axis=0), known.sum(axis=0)
     known_by_words = learnable & (slope > 0)
     if not known_by_words.any():
@@ -110,6 +118,9 @@ def fit_tfidf(
     share = 0.5 * n_rarer / (n_rarer + HALF_WAY)
     arrays: Weights = {
         "words": words,
+        "ngram_offsets": terms.ngrams.indptr.astype(np.int32),
+        "ngrams": terms.ngrams.indices.astype(np.int32),
+        "ngram_counts": terms.ngrams.data.clip(max=255).astype(np.uint8),
         "idf": idf.astype(np.float32),
         "weight": (weight * slope).astype(np.float16),
         "bias": (np.where(known_by_words, bias * slope + offset, logit(rate)) + boost).astype(np.float32),
@@ -167,6 +178,10 @@ def base_rates(
 def split_tfidf(weights: Weights) -> tuple[Weights, Weights]:
     """Split the arrays of a classifier into those of its network and those of its linear model, which may be none."""
     tfidf = {name: array for name, array in weights.items() if name.startswith(PREFIX)}
+    if tfidf and not tfidf.keys() & set(NGRAM_ARRAYS):  # the first files know no n-grams
+        n_ids = len(weights["encoder.embedding.weight"])
+        empty = np.zeros(n_ids + 1, np.int32), np.empty(0, np.int32), np.empty(0, np.uint8)
+        tfidf |= dict(zip(NGRAM_ARRAYS, empty, strict=True))
     if tfidf and (wrong := tfidf.keys() ^ ARRAYS):
         raise KeyError(min(wrong))
     return {name: array for name, array in weights.items() if name not in tfidf}, tfidf
@@ -187,11 +202,12 @@ def tfidf_logits(tfidf: Weights, corpus: TokenIds) -> NDArray[np.float64]:
     ndarray of float64, shape (n, L)
         Log-odds; those of a document do not depend on the others.
     """
-    weight, bias = tfidf[PREFIX + "weight"], tfidf[PREFIX + "bias"].astype(np.float64)
+    weight, bias, terms = tfidf[PREFIX + "weight"], tfidf[PREFIX + "bias"].astype(np.float64), Terms.of(tfidf)
     parts = [np.empty((0, len(bias)))]
-    for counts in _counts(corpus, tfidf[PREFIX + "words"]):
+    for counts in _counts(corpus, terms):
         columns = np.unique(counts.indices)  # a few of many rows of the weights
-        parts.append(_features(counts, tfidf[PREFIX + "idf"])[:, columns] @ weight[columns].astype(np.float64))
+        features = _features(counts, len(terms.words), tfidf[PREFIX + "idf"])
+        parts.append(features[:, columns] @ weight[columns].astype(np.float64))
     return np.concatenate(parts) + bias
 
 
@@ -248,41 +264,93 @@ def token_logits(tfidf: Weights, document: NDArray[np.int32], labels: NDArray[np
     >>> (token_logits(model, corpus[0], np.array([0]))[:, 0] > 1).tolist()  # the word 9 tells
     [False, True]
     """
-    (counts,) = _counts(TokenIds(document, np.array([0, len(document)])), tfidf[PREFIX + "words"])
-    features, columns = _features(counts, tfidf[PREFIX + "idf"]), counts.indices
+    terms = Terms.of(tfidf)
+    (counts,) = _counts(TokenIds(document, np.array([0, len(document)])), terms)
+    features, columns = _features(counts, len(terms.words), tfidf[PREFIX + "idf"]), counts.indices
     weight = tfidf[PREFIX + "weight"][np.ix_(columns, labels)].astype(np.float64)
     of_each = (features.data / counts.data)[:, None] * weight
-    known = tfidf[PREFIX + "words"][columns]  # sorted, as the columns are
+    n_words = int((columns < len(terms.words)).sum())
+    known = terms.words[columns[:n_words]]  # sorted, as the columns are
     present = np.isin(document, known)
     result = np.zeros((len(document), len(labels)))
-    result[present] = of_each[np.searchsorted(known, document[present])]
+    result[present] = of_each[:n_words][np.searchsorted(known, document[present])]
+    if n_words < len(columns):
+        result += terms.ngrams[document][:, columns[n_words:] - len(terms.words)] @ of_each[n_words:]
     return result
 
 
-def _counts(corpus: TokenIds, words: NDArray[np.int32]) -> Iterator[sparse.csr_matrix]:
-    """Count the known words of some documents after the others, shape (some, len(words)) each."""
+class Terms(NamedTuple):
+    """What is counted in a document.
+
+    Attributes
+    ----------
+    words : ndarray of int32, shape (n_words,)
+        Ids of the words, rising.
+    ngrams : csr_matrix of float32, shape (n_ids, n_ngrams)
+        How often each n-gram is in the word of each id.
+    """
+
+    words: NDArray[np.int32]
+    ngrams: sparse.csr_matrix
+
+    @classmethod
+    def of(cls, tfidf: Weights) -> Terms:
+        """Take them from what `fit_tfidf` gave."""
+        words, offsets, indices, counts = (tfidf[name] for name in (PREFIX + "words", *NGRAM_ARRAYS))
+        shape = (len(offsets) - 1, len(tfidf[PREFIX + "idf"]) - len(words))
+        return cls(words, sparse.csr_matrix((counts.astype(np.float32), indices, offsets), shape=shape))
+
+
+def _terms(
+    corpus: TokenIds, vocabulary: Vocabulary, words: NDArray[np.int32], n_labels: int
+) -> tuple[Terms, sparse.csr_matrix]:
+    """Choose the n-grams: of all words of the vocabulary those that enough documents have. Count them and the words."""
+    names = ["" if word in SPECIAL_TOKENS else word for word in vocabulary.words]
+    vectorizer = CountVectorizer(analyzer="char_wb", ngram_range=NGRAMS, lowercase=False, dtype=np.float32)
+    try:
+        ngrams = vectorizer.fit_transform(names)
+    except ValueError:  # no word but markers
+        ngrams = sparse.csr_matrix((len(names), 0), dtype=np.float32)
+    counts = sparse.vstack(list(_counts(corpus, Terms(words, ngrams))), "csr")
+    n_documents = np.bincount(counts.indices, minlength=counts.shape[1])[len(words) :]
+    by_frequency = np.argsort(-n_documents, kind="stable")[: max(1, MOST_NGRAM_WEIGHTS // n_labels)]
+    chosen = np.sort(by_frequency[n_documents[by_frequency] >= RAREST_NGRAM])
+    ngrams = ngrams[:, chosen]
+    ngrams.sort_indices()
+    return Terms(words, ngrams), counts[:, np.append(np.arange(len(words)), len(words) + chosen)]
+
+
+def _counts(corpus: TokenIds, terms: Terms) -> Iterator[sparse.csr_matrix]:
+    """Count the words and n-grams of some documents after the others, shape (some, n_words + n_ngrams) each."""
     borders = np.searchsorted(corpus.offsets, np.arange(0, corpus.offsets[-1] + 1, TOKENS_AT_ONCE))
     borders = np.unique([0, *borders, len(corpus)])
+    n_ids = terms.ngrams.shape[0]
     for first, end in pairwise(borders):
         offsets = corpus.offsets[first : end + 1]
-        ids = corpus.ids[offsets[0] : offsets[-1]]
-        columns = np.searchsorted(words, ids).clip(max=len(words) - 1)
-        known = (words[columns] == ids).astype(np.float32)
-        counts = sparse.csr_matrix((known, columns, offsets - offsets[0]), shape=(end - first, len(words)))
-        counts.sum_duplicates()
-        counts.eliminate_zeros()
+        ids = corpus.ids[offsets[0] : offsets[-1]].copy()  # they are sorted where they stand
+        of_id = sparse.csr_matrix(
+            (np.ones(len(ids), np.float32), ids, offsets - offsets[0]), shape=(end - first, n_ids)
+        )
+        of_id.sum_duplicates()
+        counts = sparse.hstack([of_id[:, terms.words], of_id @ terms.ngrams], "csr", dtype=np.float32)
+        counts.sort_indices()
         yield counts
 
 
-def _features(counts: sparse.csr_matrix, idf: NDArray[np.floating[Any]]) -> sparse.csr_matrix:
-    """Give TF-IDF with logarithmic counts, rows of length one."""
+def _features(counts: sparse.csr_matrix, n_words: int, idf: NDArray[np.floating[Any]]) -> sparse.csr_matrix:
+    """Give TF-IDF with logarithmic counts; words and n-grams of a row are of the same length, all together of one."""
     features = counts.astype(np.float64)
     features.data = (1 + np.log(features.data)) * idf[features.indices].astype(np.float64)
-    return normalize(features, copy=False)
+    kind = 2 * np.repeat(np.arange(len(counts.indptr) - 1), np.diff(counts.indptr)) + (features.indices >= n_words)
+    squares = np.bincount(kind, features.data**2, minlength=2 * counts.shape[0])
+    n_kinds = np.repeat((squares.reshape(-1, 2) > 0).sum(axis=1), 2)
+    features.data /= np.sqrt(squares * n_kinds)[kind]
+    return features
 
 
 def _fit(
     counts: sparse.csr_matrix,
+    n_words: int,
     y: NDArray[np.floating[Any]],
     document_weight: NDArray[np.float32] | None,
     strength: float,
@@ -291,9 +359,9 @@ def _fit(
 ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
     """Train on counts; give the idf, weights and biases, and which labels can be learned: some have it, some do not."""
     by_count = None if document_weight is None else np.repeat(document_weight, np.diff(counts.indptr))
-    n_with_word = np.bincount(counts.indices, by_count, minlength=counts.shape[1])
-    idf = np.log((1 + len(y)) / (1 + n_with_word)) + 1
-    features = _features(counts, idf)
+    n_with_term = np.bincount(counts.indices, by_count, minlength=counts.shape[1])
+    idf = np.log((1 + len(y)) / (1 + n_with_term)) + 1
+    features = _features(counts, n_words, idf)
     learnable = np.asarray((y == 1).any(axis=0) & (y == 0).any(axis=0))
     weight, bias = np.zeros((counts.shape[1], y.shape[1]), np.float32), np.zeros(y.shape[1])
     labels = np.flatnonzero(learnable)
@@ -317,12 +385,13 @@ def _fit_label(
         document_weight = None if document_weight is None else document_weight[known]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # far enough after 1,000 iterations
-        svm = LinearSVC(C=strength, random_state=seed).fit(features, y == 1, document_weight)
+        svm = LinearSVC(C=strength, tol=TOLERANCE, random_state=seed).fit(features, y == 1, document_weight)
     return svm.coef_[0], float(svm.intercept_[0])
 
 
 def _choose(
     counts: sparse.csr_matrix,
+    n_words: int,
     y: NDArray[np.floating[Any]],
     document_weight: NDArray[np.float32] | None,
     seed: int,
@@ -333,18 +402,25 @@ def _choose(
     if len(y) > MOST_FOLDED:
         folds = [(train, held_out[:MOST_FOLDED]) for train, held_out in folds[:1]]
     rows = np.concatenate([np.arange(0), *(held_out for _, held_out in folds)])
-    truth, weight = y[rows], None if document_weight is None else document_weight[rows]
+
+    def margins_of(some: list[Any], strength: float) -> NDArray[np.float64]:
+        return _held_out_margins(counts, n_words, y, document_weight, some, strength, seed, n_jobs)
+
+    first_rows = rows[: len(folds[0][1])] if folds else rows
+    truth, weight = y[first_rows], None if document_weight is None else document_weight[first_rows]
     best = -1.0
     for candidate in STRENGTHS:
-        found = _held_out_margins(counts, y, document_weight, folds, candidate, seed, n_jobs)
+        found = margins_of(folds[:1], candidate)
         precision = _mean_average_precision(truth, found, weight)
         if precision > best:
             best, strength, margins = precision, candidate, found
-    return strength, *_scales(margins, truth, weight)
+    margins = np.concatenate([margins, margins_of(folds[1:], strength)])
+    return strength, *_scales(margins, y[rows], None if document_weight is None else document_weight[rows])
 
 
 def _held_out_margins(
     counts: sparse.csr_matrix,
+    n_words: int,
     y: NDArray[np.floating[Any]],
     document_weight: NDArray[np.float32] | None,
     folds: list[Any],
@@ -356,8 +432,9 @@ def _held_out_margins(
     margins = [np.empty((0, y.shape[1]))]
     for train, held_out in folds:
         of_train = None if document_weight is None else document_weight[train]
-        idf, weight, bias, learnable = _fit(counts[train], y[train], of_train, strength, seed, n_jobs)
-        margins.append(np.where(learnable, _features(counts[held_out], idf) @ weight + bias, np.nan))
+        idf, weight, bias, learnable = _fit(counts[train], n_words, y[train], of_train, strength, seed, n_jobs)
+        features = _features(counts[held_out], n_words, idf)
+        margins.append(np.where(learnable, features @ weight + bias, np.nan))
     return np.concatenate(margins)
 
 

@@ -183,9 +183,10 @@ def test_steps_are_halved_until_the_scores_add_up(network, monkeypatch):
         monkeypatch.setattr(inspection, "STEPS", steps)
         monkeypatch.setattr(inspection, "MOST_STEPS", most)
         scores, log_odds, start = inspection.integrated_gradients(module, ids, baseline, labels)
-        errors.append(np.abs(log_odds - start - scores.sum(axis=0)) / np.abs(scores).sum(axis=0))
-    assert errors[0].max() > 0.02
-    assert (errors[1] < 0.021).all()
+        allowed = np.maximum(0.1, 0.02 * np.abs(scores).sum(axis=0))
+        errors.append(np.abs(log_odds - start - scores.sum(axis=0)) / allowed)
+    assert errors[0].max() > 1
+    assert errors[1].max() < 1.05
 
 
 # --- what may come in -------------------------------------------------------
