@@ -155,8 +155,7 @@ def check_training_parameters(estimator: Any, schedules: tuple[str, ...], precis
     ValueError
         If one of them is not valid.
     """
-    for name in ("batch_size", "bptt"):
-        check_number(name, getattr(estimator, name), low=1, integer=True)
+    check_number("bptt", estimator.bptt, low=1, integer=True)
     for name in ("lr", "dropout_multiplier", "alpha", "beta"):
         check_number(name, getattr(estimator, name), low=0)
     check_number("lr_decay", estimator.lr_decay, low=1)

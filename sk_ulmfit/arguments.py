@@ -50,13 +50,16 @@ def _train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--force", action="store_true", help="replace MODEL if it exists")
     command.add_argument("--unlabelled", type=Path, metavar="FILE", help="table with more texts for the language model")
     _add_language_model(command)
-    command.add_argument("--lm-epochs", type=int, metavar="N", help="epochs of the language model")
+    for name, text in (
+        ("--lm-epochs", "epochs of the language model"),
+        ("--max-epochs", "epochs of the classifier"),
+        ("--batch-size", "most texts of a batch"),
+    ):
+        command.add_argument(name, type=int, metavar="N", help=f"{text} (default: by the amount of data)")
     defaults = ULMFiTMultiLabelClassifier().get_params(deep=False)
     for name, kind, default, text in (
-        ("--max-epochs", int, defaults["max_epochs"], "epochs of the classifier"),
         ("--lr", float, defaults["lr"], "largest learning rate of the classifier"),
         ("--embedding-lr", float, defaults["embedding_lr"], "largest learning rate of a pre-trained embedding"),
-        ("--batch-size", int, defaults["batch_size"], "most texts of a batch"),
     ):
         metavar = "N" if kind is int else "X"
         command.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{text} (default: {default:g})")

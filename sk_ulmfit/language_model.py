@@ -43,8 +43,8 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         English model, "en" on a GPU and "en-small" on a CPU, as far as they are there, if `language` is English and
         no size differs from its default; else random weights. None starts from random weights; pass it for a search
         over sizes, since one of them may be the default.
-    max_epochs : int, default=10
-        Passes over the texts; 0 only builds the vocabulary.
+    max_epochs : int or None, default=None
+        Passes over the texts; 0 only builds the vocabulary. None: as many as read four million tokens, from 1 to 10.
     lr : float, default=0.004
         Largest learning rate, that of the top group.
     lr_decay : float, default=2.6
@@ -124,7 +124,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         self,
         pretrained: str | os.PathLike[str] | None = "auto",
         *,
-        max_epochs: int = 10,
+        max_epochs: int | None = None,
         lr: float = 4e-3,
         lr_decay: float = 2.6,
         schedule: str = "slanted_triangular",
@@ -365,7 +365,8 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
 
     def _check_params(self) -> None:
         check_training_parameters(self, tuple(SCHEDULES), PRECISIONS[:3])
-        check_number("max_epochs", self.max_epochs, low=0, integer=True)
+        check_number("max_epochs", self.max_epochs, low=0, integer=True, none=True)
+        check_number("batch_size", self.batch_size, low=1, integer=True)
         for name in (*SIZES, "min_frequency"):
             check_number(name, getattr(self, name), low=1, integer=True)
         check_number("vocab_size", self.vocab_size, low=16, integer=True)

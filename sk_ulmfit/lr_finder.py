@@ -16,6 +16,7 @@ from skorch.callbacks import Callback
 from sk_ulmfit._validation import check_number, check_texts, check_weights
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.language_model import ULMFiTLanguageModel
+from sk_ulmfit.recipe import classifier_batch_size
 from sk_ulmfit.training import finetune_language_model
 
 __all__ = ["LearningRateCurve", "lr_find", "smooth", "suggest_learning_rate"]
@@ -354,12 +355,14 @@ def _run_classifier(
     weight = check_weights(sample_weight, len(texts))
     n = len(texts) if weight is None else int((weight > 0).sum())
     check_number("lr", estimator.lr, low=0, exclusive=True)  # the embedding's rate keeps its ratio to it
-    check_number("batch_size", estimator.batch_size, low=1, integer=True)
+    check_number("batch_size", estimator.batch_size, low=1, integer=True, none=True)
+    batch_size = classifier_batch_size(n) if estimator.batch_size is None else estimator.batch_size
     model = clone(estimator)
     model.set_params(
         random_state=_own_source(model.random_state),
         lm_epochs=0,
-        max_epochs=-(-test.n_steps // -(-n // estimator.batch_size)),
+        batch_size=batch_size,
+        max_epochs=-(-test.n_steps // -(-n // batch_size)),
         schedule="slanted_triangular",
         early_stopping=False,
         calibration=None,

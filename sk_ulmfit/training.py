@@ -36,6 +36,7 @@ from sk_ulmfit.optimizer import RowAdamW
 from sk_ulmfit.pooling import TextClassifier
 from sk_ulmfit.precision import NARROWEST_PREDICTED, prediction_precision, training_precision, widest_layer
 from sk_ulmfit.pretraining import pretrain
+from sk_ulmfit.recipe import classifier_batch_size, classifier_epochs, language_model_epochs
 from sk_ulmfit.splitting import hold_out
 from sk_ulmfit.streams import StreamedTexts
 from sk_ulmfit.text import TokenIds, Vocabulary
@@ -56,16 +57,16 @@ class TrainingSettings:
 
     Parameters
     ----------
-    max_epochs : int
-        Passes over the data.
+    max_epochs : int or None
+        Passes over the data; None goes by the amount of data, as in `recipe`.
     lr : float
         Largest learning rate, that of the top group.
     lr_decay : float
         Ratio of each group's rate to that of the group below.
     schedule : {"slanted_triangular", "one_cycle"}
         How the rate moves.
-    batch_size : int
-        Most rows of a batch.
+    batch_size : int or None
+        Most rows of a batch; None, of a classifier, goes by the amount of data, as in `recipe`.
     bptt : int
         Tokens per window.
     dropout_multiplier : float
@@ -86,11 +87,11 @@ class TrainingSettings:
         1 shows a progress bar.
     """
 
-    max_epochs: int
+    max_epochs: int | None
     lr: float
     lr_decay: float
     schedule: str
-    batch_size: int
+    batch_size: int | None
     bptt: int
     dropout_multiplier: float
     alpha: float
@@ -179,6 +180,8 @@ def finetune_language_model(
         config |= {name: start.config[name] for name in kept if name in start.config}
     texts = _shown(texts, settings)
     corpus, vocabulary = tokenize_texts(texts, language, settings.n_jobs, choose, backward=reads_backward(config))
+    if settings.max_epochs is None:
+        settings = replace(settings, max_epochs=language_model_epochs(len(corpus.ids)))
     with seeded(settings.seed, settings.device):
         module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
         module.encoder.precision = training_precision(settings.precision, settings.device, widest_layer(config))
@@ -276,6 +279,11 @@ def train_classifier(
         What it says of the rows held out.
     """
     corpus = language_model.encode(_shown(texts, settings), settings.n_jobs)
+    train, held_out = hold_out(indicator, held_out_fraction, settings.seed)
+    if settings.max_epochs is None:
+        settings = replace(settings, max_epochs=classifier_epochs(len(train), freeze_encoder=freeze_encoder))
+    if settings.batch_size is None:
+        settings = replace(settings, batch_size=classifier_batch_size(len(train)))
     config = {
         **language_model.config,
         "label_names": list(label_names),
@@ -283,7 +291,6 @@ def train_classifier(
         "max_length": max_length,
         "batch_size": settings.batch_size,
     }
-    train, held_out = hold_out(indicator, held_out_fraction, settings.seed)
     vocabulary = language_model.vocabulary
     mean_one = None if document_weight is None else to_mean_one(document_weight[train])
     words = {}
@@ -438,6 +445,7 @@ def restore_classifier_net(state: ModelState, settings: TrainingSettings) -> Mul
     """
     with torch.device("meta"):
         module = build_classifier(state.config, len(state.vocabulary), 0.0)
+    settings = replace(settings, max_epochs=len(state.history))
     load_weights(module, split_tfidf(state.weights)[0], assign=True)
     net = classifier_net(module, state.config, state.vocabulary, **_net_settings(settings))
     net.initialize()

@@ -1,0 +1,64 @@
+"""How long to train, and in what batches, by the amount of data: the one place where that is settled.
+
+Chosen on held-out training texts (``benchmarks/quality/decisions.md``). Few texts need many passes in small batches,
+since what counts is the number of steps; of many texts a few passes are enough.
+"""
+
+from __future__ import annotations
+
+import math
+
+# Most texts, epochs, texts of a batch.
+CLASSIFIER = ((200, 20, 16), (1_000, 12, 32), (5_000, 8, 32), (50_000, 5, 64), (math.inf, 3, 64))
+FEWEST_EPOCHS_OF_A_HEAD = 10  # trained alone, on features, when an epoch takes seconds
+LANGUAGE_MODEL_TOKENS = 4_000_000  # to read, a text counted as often as it is read
+MOST_LANGUAGE_MODEL_EPOCHS = 10
+
+
+def classifier_epochs(n_texts: int, *, freeze_encoder: bool = False) -> int:
+    """Give the epochs of a classifier's training.
+
+    Parameters
+    ----------
+    n_texts : int
+        Texts that it is trained on.
+    freeze_encoder : bool, default=False
+        Whether the head alone is trained.
+
+    Returns
+    -------
+    int
+        Epochs.
+
+    Examples
+    --------
+    >>> from sk_ulmfit.recipe import classifier_epochs
+    >>> [classifier_epochs(n) for n in (100, 1_000, 10_000, 1_000_000)]
+    [20, 12, 5, 3]
+    """
+    epochs = next(epochs for most, epochs, _ in CLASSIFIER if n_texts <= most)
+    return max(epochs, FEWEST_EPOCHS_OF_A_HEAD) if freeze_encoder else epochs
+
+
+def classifier_batch_size(n_texts: int) -> int:
+    """Give the most texts of a batch for a classifier that is trained on `n_texts`.
+
+    Examples
+    --------
+    >>> from sk_ulmfit.recipe import classifier_batch_size
+    >>> [classifier_batch_size(n) for n in (100, 1_000, 10_000)]
+    [16, 32, 64]
+    """
+    return next(batch_size for most, _, batch_size in CLASSIFIER if n_texts <= most)
+
+
+def language_model_epochs(n_tokens: int) -> int:
+    """Give the epochs of a language model's training on `n_tokens` tokens: about four million to read, ten at most.
+
+    Examples
+    --------
+    >>> from sk_ulmfit.recipe import language_model_epochs
+    >>> [language_model_epochs(n) for n in (50_000, 1_000_000, 10_000_000)]
+    [10, 4, 1]
+    """
+    return min(max(round(LANGUAGE_MODEL_TOKENS / max(n_tokens, 1)), 1), MOST_LANGUAGE_MODEL_EPOCHS)

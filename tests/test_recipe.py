@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from conftest import make_corpus, tiny_classifier, tiny_lm
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sk_ulmfit import ULMFiTMultiLabelClassifier, recipe
+
+BY_SIZE = {"max_epochs": None, "batch_size": None}
+FEW = ((10, 3, 2), (30, 2, 8), (float("inf"), 1, 16))
+
+
+@given(st.integers(1, 10**7), st.integers(1, 10**7))
+def test_more_data_means_fewer_epochs_in_larger_batches(a, b):
+    a, b = min(a, b), max(a, b)
+    assert recipe.classifier_epochs(a) >= recipe.classifier_epochs(b) >= 1
+    assert recipe.classifier_batch_size(a) <= recipe.classifier_batch_size(b)
+    assert recipe.language_model_epochs(a) >= recipe.language_model_epochs(b) >= 1
+
+
+@pytest.mark.parametrize(("n", "epochs", "batches"), [(10, 3, 5), (11, 2, 2), (40, 1, 3)])
+def test_a_classifier_is_trained_by_the_number_of_its_texts(monkeypatch, n, epochs, batches):
+    monkeypatch.setattr(recipe, "CLASSIFIER", FEW)
+    clf = tiny_classifier(**BY_SIZE).fit(*make_corpus(n))
+    assert len(clf.history_) == epochs
+    assert {row["train_batch_count"] for row in clf.history_} == {batches}
+    assert clf.net_.max_epochs == epochs
+
+
+def test_texts_held_out_do_not_count(monkeypatch):
+    monkeypatch.setattr(recipe, "CLASSIFIER", FEW)
+    settings = {**BY_SIZE, "early_stopping": True, "validation_fraction": 0.5, "n_iter_no_change": 9}
+    assert len(tiny_classifier(**settings).fit(*make_corpus(20)).history_) == 3
+
+
+def test_a_head_alone_gets_more(monkeypatch):
+    monkeypatch.setattr(recipe, "CLASSIFIER", FEW)
+    assert len(tiny_classifier(**BY_SIZE, freeze_encoder=True).fit(*make_corpus(40)).history_) == 10
+
+
+def test_what_is_asked_for_is_done(monkeypatch):
+    monkeypatch.setattr(recipe, "CLASSIFIER", FEW)
+    clf = tiny_classifier(max_epochs=2, batch_size=4).fit(*make_corpus(10))
+    assert [row["train_batch_count"] for row in clf.history_] == [3, 3]
+
+
+def test_a_language_model_reads_so_many_tokens(monkeypatch):
+    texts = make_corpus(40)[0]
+    n = len(tiny_lm(max_epochs=0).fit(texts).state_.encode(texts).ids)
+    assert len(tiny_lm(max_epochs=None).fit(texts).history_) == 10
+    monkeypatch.setattr(recipe, "LANGUAGE_MODEL_TOKENS", 2.2 * n)
+    assert len(tiny_lm(max_epochs=None).fit(texts).history_) == 2
+
+
+def test_a_saved_classifier_keeps_what_was_asked_for(tmp_path):
+    texts, labels = make_corpus(12)
+    clf = tiny_classifier(**BY_SIZE, tfidf=False).fit(texts, labels)
+    clf.save(tmp_path / "model")
+    loaded = ULMFiTMultiLabelClassifier.load(tmp_path / "model")
+    assert loaded.max_epochs is None
+    assert loaded.batch_size is None
+    assert loaded.net_.max_epochs == 20
+    assert np.array_equal(loaded.predict_proba(texts), clf.predict_proba(texts))
