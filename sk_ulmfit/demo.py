@@ -18,8 +18,6 @@ from sk_ulmfit.datasets import load_support_messages
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
 from sk_ulmfit.metrics import multilabel_report
 
-# For some hundred short texts, chosen by cross-validation on the training messages.
-SETTINGS: dict[str, Any] = {"max_epochs": 20, "batch_size": 16}
 LANGUAGE_MODEL = "auto"
 
 EXAMPLES = (
@@ -77,7 +75,7 @@ def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0
         figures[key] = {**f1, "average precision": float(average_precision_score(y_test, proba))}
         say(f"average precision, whatever the thresholds: {figures[key]['average precision']:.3f}")
 
-    options = {**SETTINGS, "random_state": seed, "verbose": verbose}
+    options = {"random_state": seed, "verbose": verbose}
     pretrained = ULMFiTMultiLabelClassifier(LANGUAGE_MODEL, **options)
     score("pretrained", "ULMFiT, pre-trained on Wikipedia", pretrained)
     sizes = {name: pretrained.language_model_.state_.config[name] for name in SIZES}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 # Most texts, epochs, texts of a batch.
-CLASSIFIER = ((200, 20, 16), (1_000, 12, 32), (5_000, 8, 32), (50_000, 5, 64), (math.inf, 3, 64))
+CLASSIFIER = ((500, 20, 16), (1_000, 12, 32), (5_000, 8, 32), (50_000, 5, 64), (math.inf, 3, 64))
 FEWEST_EPOCHS_OF_A_HEAD = 10  # trained alone, on features, when an epoch takes seconds
 LANGUAGE_MODEL_TOKENS = 4_000_000  # to read, a text counted as often as it is read
 MOST_LANGUAGE_MODEL_EPOCHS = 10

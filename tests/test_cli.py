@@ -262,11 +262,12 @@ def test_support_messages_are_what_the_readme_says():
 
 
 def test_demo_prints_the_gain_of_pre_training_and_what_to_do_next(monkeypatch, tmp_path):
-    from sk_ulmfit import demo
+    from sk_ulmfit import demo, recipe
 
     tiny_lm().fit(make_corpus(60)[0]).save(tmp_path / "model")
     monkeypatch.setattr(demo, "LANGUAGE_MODEL", tmp_path / "model")
-    monkeypatch.setattr(demo, "SETTINGS", {"lm_epochs": 1, "max_epochs": 1})
+    monkeypatch.setattr(recipe, "CLASSIFIER", ((480, 1, 16),))
+    monkeypatch.setattr(recipe, "LANGUAGE_MODEL_TOKENS", 1)
     lines = []
     figures = demo.run_demo(lines.append)
     shown = "\n".join(lines)
