@@ -75,7 +75,7 @@ def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0
         figures[key] = {**f1, "average precision": float(average_precision_score(y_test, proba))}
         say(f"average precision, whatever the thresholds: {figures[key]['average precision']:.3f}")
 
-    options = {"random_state": seed, "verbose": verbose}
+    options: dict[str, Any] = {"random_state": seed, "verbose": verbose}
     pretrained = ULMFiTMultiLabelClassifier(LANGUAGE_MODEL, **options)
     score("pretrained", "ULMFiT, pre-trained on Wikipedia", pretrained)
     sizes = {name: pretrained.language_model_.state_.config[name] for name in SIZES}
