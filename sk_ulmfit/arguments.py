@@ -195,8 +195,10 @@ def _finetune(command: argparse.ArgumentParser) -> None:
     command.add_argument("--force", action="store_true", help="replace MODEL if it exists")
     _add_language_model(command)
     defaults = ULMFiTLanguageModel().get_params(deep=False)
+    command.add_argument(
+        "--max-epochs", type=int, metavar="N", help="passes over the texts (default: by the amount of text)"
+    )
     for name, kind, text in (
-        ("--max-epochs", int, "passes over the texts"),
         ("--lr", float, "largest learning rate"),
         ("--batch-size", int, "text streams read side by side"),
     ):

@@ -412,9 +412,9 @@ def test_bad_texts_get_one_clear_line(fitted, X, message):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"max_epochs": 0}, "max_epochs must be an integer at least 1, got 0"),
-        ({"max_epochs": 2.5}, "max_epochs must be an integer at least 1, got 2.5"),
-        ({"batch_size": True}, "batch_size must be an integer at least 1, got True"),
+        ({"max_epochs": 0}, "max_epochs must be an integer at least 1 or None, got 0"),
+        ({"max_epochs": 2.5}, "max_epochs must be an integer at least 1 or None, got 2.5"),
+        ({"batch_size": True}, "batch_size must be an integer at least 1 or None, got True"),
         ({"lr": -1}, "lr must be a number at least 0, got -1"),
         ({"lr": float("nan")}, "lr must be a number at least 0, got nan"),
         ({"lr_decay": 0.5}, "lr_decay must be a number at least 1"),

@@ -115,7 +115,7 @@ def test_language_comes_with_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"max_epochs": -1}, "max_epochs must be an integer at least 0, got -1"),
+        ({"max_epochs": -1}, "max_epochs must be an integer at least 0 or None, got -1"),
         ({"lr": "fast"}, "lr must be a number at least 0, got 'fast'"),
         ({"n_layers": 0}, "n_layers must be an integer at least 1"),
         ({"vocab_size": 8}, "vocab_size must be an integer at least 16"),
