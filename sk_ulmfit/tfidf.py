@@ -259,9 +259,9 @@ def token_logits(tfidf: Weights, document: NDArray[np.int32], labels: NDArray[np
     >>> import numpy as np
     >>> from sk_ulmfit.text import TokenIds, Vocabulary
     >>> from sk_ulmfit.tfidf import fit_tfidf, token_logits
-    >>> corpus = TokenIds(np.array([8, 9, 8, 10] * 20, np.int32), np.arange(0, 81, 2))
-    >>> model = fit_tfidf(corpus, Vocabulary([]), np.array([[1], [0]] * 20))
-    >>> (token_logits(model, corpus[0], np.array([0]))[:, 0] > 1).tolist()  # the word 9 tells
+    >>> corpus = TokenIds(np.array([0, 1, 0, 2] * 20, np.int32), np.arange(0, 81, 2))
+    >>> model = fit_tfidf(corpus, Vocabulary(["the", "lamp", "hub"]), np.array([[1], [0]] * 20))
+    >>> (token_logits(model, corpus[0], np.array([0]))[:, 0] > 1).tolist()  # "lamp" tells
     [False, True]
     """
     terms = Terms.of(tfidf)
