@@ -50,17 +50,22 @@ def read(folder: Path, name: str, part: str) -> tuple[list[str], list[set[str]]]
     return texts, [set(row["labels"]) for row in rows]
 
 
+def binarized(parts: dict[str, tuple[list[str], list[set[str]]]]) -> dict[str, Part]:
+    """Give parts with the labels of the one that is called "train" as columns."""
+    binarizer = MultiLabelBinarizer().fit(parts["train"][1])
+    return {name: Part(texts, binarizer.transform(labels)) for name, (texts, labels) in parts.items()}
+
+
 def load(folder: Path, name: str, dev: bool) -> tuple[Part, Part]:
     """Give the training documents of a set and those to score; with `dev` the test part is not read."""
-    texts, labels = read(folder, name, "train")
-    binarizer = MultiLabelBinarizer().fit(labels)
-    train = Part(texts, binarizer.transform(labels))
     if dev and name in WITHOUT_DEV:
+        train = binarized({"train": read(folder, name, "train")})["train"]
         order = np.random.default_rng(21578).permutation(len(train))
         held_out, rest = np.split(order, [WITHOUT_DEV[name]])
         return train.take(np.sort(rest)), train.take(np.sort(held_out))
-    texts, labels = read(folder, name, "dev" if dev else "test")
-    return train, Part(texts, binarizer.transform(labels))
+    scored = "dev" if dev else "test"
+    parts = binarized({part: read(folder, name, part) for part in ("train", scored)})
+    return parts["train"], parts[scored]
 
 
 def sample(train: Part, size: int | str, seed: int) -> Part:

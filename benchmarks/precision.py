@@ -94,7 +94,7 @@ def main() -> None:
         clf = timed(
             "classifier",
             work / "classifier.ulmfit",
-            lambda: clf_class(lm, max_epochs=6, random_state=0).fit(
+            lambda: clf_class(lm, max_epochs=6, batch_size=32, random_state=0).fit(
                 [texts[i] for i in train], binarizer.transform([labels[i] for i in train])
             ),
             clf_class.load,

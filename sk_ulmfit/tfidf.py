@@ -44,7 +44,7 @@ UNMEASURED = (4.0, 0.0)  # slope and offset where no held-out document has a lab
 SMALLEST_SPREAD = 0.01  # of margins, which are about 1 apart where words tell anything
 HALF_WAY = 30  # with so many documents of a label, the network has half of the share that it has with very many
 TOKENS_AT_ONCE = 1_000_000
-MOST_TOKENS = 5_000_000  # of a larger corpus a random part is learned from; this many take about a gigabyte
+MOST_TOKENS = 5_000_000  # of a larger corpus a random part is learned from; the counts of so many take 1 to 3 gigabytes
 MOST_CELLS = 1_000_000  # of margins, from which a scale is learned
 WORTH_WORKERS = 50_000_000  # counts times labels from which more than one process pays
 
@@ -120,7 +120,7 @@ def fit_tfidf(
         "words": words,
         "ngram_offsets": terms.ngrams.indptr.astype(np.int32),
         "ngrams": terms.ngrams.indices.astype(np.int32),
-        "ngram_counts": terms.ngrams.data.clip(max=255).astype(np.uint8),
+        "ngram_counts": terms.ngrams.data.astype(np.uint8),
         "idf": idf.astype(np.float32),
         "weight": (weight * slope).astype(np.float16),
         "bias": (np.where(known_by_words, bias * slope + offset, logit(rate)) + boost).astype(np.float32),
@@ -238,7 +238,7 @@ def blend(network: NDArray[np.float64], tfidf: Weights, corpus: TokenIds) -> NDA
 
 
 def token_logits(tfidf: Weights, document: NDArray[np.int32], labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """Split the log-odds of a document among its tokens: a word's feature times its weight, over its occurrences.
+    """Split the log-odds of a document among its tokens: a feature times its weight, over the times it occurs.
 
     Parameters
     ----------
@@ -309,6 +309,7 @@ def _terms(
     vectorizer = CountVectorizer(analyzer="char_wb", ngram_range=NGRAMS, lowercase=False, dtype=np.float32)
     try:
         ngrams = vectorizer.fit_transform(names)
+        ngrams.data = ngrams.data.clip(max=255)  # as they are kept
     except ValueError:  # no word but markers
         ngrams = sparse.csr_matrix((len(names), 0), dtype=np.float32)
     counts = sparse.vstack(list(_counts(corpus, Terms(words, ngrams))), "csr")

@@ -281,7 +281,9 @@ def train_classifier(
     corpus = language_model.encode(_shown(texts, settings), settings.n_jobs)
     train, held_out = hold_out(indicator, held_out_fraction, settings.seed)
     if settings.max_epochs is None:
-        settings = replace(settings, max_epochs=classifier_epochs(len(train), freeze_encoder=freeze_encoder))
+        n_groups = language_model.config["n_layers"] + 1 + (embedding_lr is None) if pretrained else 1
+        epochs = classifier_epochs(len(train), n_groups=n_groups, freeze_encoder=freeze_encoder)
+        settings = replace(settings, max_epochs=epochs)
     if settings.batch_size is None:
         settings = replace(settings, batch_size=classifier_batch_size(len(train)))
     config = {
@@ -445,7 +447,8 @@ def restore_classifier_net(state: ModelState, settings: TrainingSettings) -> Mul
     """
     with torch.device("meta"):
         module = build_classifier(state.config, len(state.vocabulary), 0.0)
-    settings = replace(settings, max_epochs=len(state.history))
+    if settings.max_epochs is None:
+        settings = replace(settings, max_epochs=len(state.history))
     load_weights(module, split_tfidf(state.weights)[0], assign=True)
     net = classifier_net(module, state.config, state.vocabulary, **_net_settings(settings))
     net.initialize()

@@ -38,6 +38,17 @@ def test_a_head_alone_gets_more(monkeypatch):
     assert len(tiny_classifier(**BY_SIZE, freeze_encoder=True).fit(*make_corpus(40)).history_) == 10
 
 
+@pytest.mark.parametrize(("embedding_lr", "epochs"), [(0.01, 3), (None, 4)])
+def test_no_layer_stays_frozen(monkeypatch, tmp_path, embedding_lr, epochs):
+    monkeypatch.setattr(recipe, "CLASSIFIER", FEW)
+    texts, labels = make_corpus(40)
+    tiny_lm(max_epochs=1, n_layers=2).fit(texts).save(tmp_path / "model")
+    clf = tiny_classifier(**BY_SIZE, language_model=tmp_path / "model", lm_epochs=0, embedding_lr=embedding_lr)
+    history = clf.fit(texts, labels).history_
+    assert len(history) == epochs
+    assert history[-1]["trained_groups"] == "head, layer 2, layer 1, embedding"
+
+
 def test_what_is_asked_for_is_done(monkeypatch):
     monkeypatch.setattr(recipe, "CLASSIFIER", FEW)
     clf = tiny_classifier(max_epochs=2, batch_size=4).fit(*make_corpus(10))

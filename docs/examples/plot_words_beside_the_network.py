@@ -2,8 +2,8 @@
 What a linear model of words adds
 =================================
 
-A linear model of the texts' words decides beside the network (`tfidf`). It helps most where texts are few. Here both are
-trained on more and more messages, with and without it.
+A linear model of the texts' words and their letters decides beside the network (`tfidf`). It helps most where texts are
+few. Here both are trained on more and more messages, with and without it.
 """
 
 # %%
