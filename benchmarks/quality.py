@@ -45,7 +45,7 @@ import numpy as np
 import torch
 from document_sets import SETS, WITHOUT_DEV, Part, binarized, read, sample
 from measures import macro_f1, mean_average_precision, micro_f1
-from result_rows import append, cell, find, read_rows
+from result_rows import append, carry_on, cell, find, read_rows, results_file
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -222,7 +222,7 @@ class Embedder:
 
     def __call__(self, texts: list[str]) -> np.ndarray:
         """Give the embedding of each text, shape (n, 384)."""
-        keys = [hashlib.sha256(text.encode()).hexdigest()[:32] for text in texts]
+        keys = [self._key(text) for text in texts]
         if not self.known:
             for path in self.folder.glob("embeddings-*.npz"):
                 self._read(path)
@@ -234,7 +234,10 @@ class Embedder:
     def time_for(self, texts: list[str]) -> float:
         """Give the milliseconds a text that their embeddings took, whenever they were computed."""
         self(texts)
-        return float(np.mean([self.milliseconds[hashlib.sha256(text.encode()).hexdigest()[:32]] for text in texts]))
+        return float(np.mean([self.milliseconds[self._key(text)] for text in texts]))
+
+    def _key(self, text: str) -> str:
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _read(self, path: Path) -> None:
         with np.load(path) as found:
@@ -424,10 +427,6 @@ def units(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 # Results
 
 
-def results_file(options: argparse.Namespace) -> Path:
-    return options.out / ("dev.jsonl" if options.dev else "results.jsonl")
-
-
 def print_tables(rows: list[dict[str, Any]]) -> None:
     """Print one table for each set."""
     for name in SETS:
@@ -435,7 +434,9 @@ def print_tables(rows: list[dict[str, Any]]) -> None:
         for row in rows:
             unit = row["unit"]
             if unit["set"] == name and unit["kind"] == "score":
-                settings = json.dumps({**unit.get("clf", {}), **unit.get("lm", {})}) if unit.get("clf") else ""
+                given = {name: unit[name] for name in ("clf", "lm") if unit.get(name)}
+                given |= {"recipe": unit["recipe"]} if unit.get("recipe", RECIPE) != RECIPE else {}
+                settings = json.dumps(given) if given else ""
                 groups.setdefault((unit["documents"], MODELS.index(unit["model"]), settings), []).append(row)
         if not groups:
             continue
@@ -478,15 +479,7 @@ def main() -> None:
     if options.table:
         print_tables(read_rows(results_file(options)))
         return
-    warnings.filterwarnings("ignore", "Label .* is present in all training examples", UserWarning)
-    warnings.filterwarnings("ignore", r"\d+ of \d+ labels are the same for all", UserWarning)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    options.out.mkdir(parents=True, exist_ok=True)
-    try:
-        Benchmark(options).run()
-    except KeyboardInterrupt:
-        raise SystemExit("Interrupted; the same command goes on from here.") from None
+    carry_on(options, lambda: Benchmark(options).run())
 
 
 if __name__ == "__main__":

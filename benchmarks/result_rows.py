@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+
+
+def carry_on(options: argparse.Namespace, run: Callable[[], None]) -> None:
+    """Run what is not done yet, into the folder and with the threads that were asked for."""
+    # Labels that no document of a small sample has are to be expected.
+    warnings.filterwarnings("ignore", "Label .* is present in all training examples", UserWarning)
+    warnings.filterwarnings("ignore", r"\d+ of \d+ labels are the same for all", UserWarning)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        run()
+    except KeyboardInterrupt:
+        raise SystemExit("Interrupted; the same command goes on from here.") from None
+
+
+def results_file(options: argparse.Namespace) -> Path:
+    """Give the file of the results; those on held-out documents have their own."""
+    return options.out / ("dev.jsonl" if options.dev else "results.jsonl")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -27,7 +27,6 @@ import json
 import math
 import sys
 import time
-import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ import numpy as np
 import torch
 from document_sets import SETS, WITHOUT_DEV, Part, load, sample
 from measures import best_thresholds, macro_f1, mean_average_precision, micro_f1
-from result_rows import append, cell, find, read_rows
+from result_rows import append, carry_on, cell, find, read_rows, results_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import GridSearchCV, KFold
@@ -327,10 +326,6 @@ def verbose() -> int:
 # Results
 
 
-def results_file(options: argparse.Namespace) -> Path:
-    return options.out / ("dev.jsonl" if options.dev else "results.jsonl")
-
-
 def headline(unit: dict[str, Any]) -> str:
     limited = f" (first {unit['limit_test']} documents only)" if "limit_test" in unit else ""
     what = "thresholds" if unit["kind"] == "threshold" else f"seed {unit['seed']}{limited}"
@@ -376,7 +371,8 @@ def print_table(name: str, groups: dict[tuple, list[dict[str, Any]]]) -> None:
 def settings_of(unit: dict[str, Any]) -> dict[str, Any]:
     """Give the settings of a unit in one dict, such as ``clf.lr``."""
     parts = {part: unit.get(part, {}) for part in ("clf", "language_model", "lm")}
-    return {f"{part}.{key}": value for part, settings in parts.items() for key, value in settings.items()}
+    settings = {f"{part}.{key}": value for part, settings in parts.items() for key, value in settings.items()}
+    return {**settings, "recipe": unit.get("recipe")}
 
 
 def differences(settings: dict[str, Any], siblings: list[dict[str, Any]]) -> list[str]:
@@ -425,16 +421,7 @@ def main() -> None:
     if options.table:
         print_tables(read_rows(results_file(options)))
         return
-    # Labels that no document of a small sample has are to be expected here.
-    warnings.filterwarnings("ignore", "Label .* is present in all training examples", UserWarning)
-    warnings.filterwarnings("ignore", r"\d+ of \d+ labels are the same for all", UserWarning)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    options.out.mkdir(parents=True, exist_ok=True)
-    try:
-        Benchmark(options).run()
-    except KeyboardInterrupt:
-        raise SystemExit("Interrupted; the same command goes on from here.") from None
+    carry_on(options, lambda: Benchmark(options).run())
 
 
 if __name__ == "__main__":
