@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import average_precision_score, f1_score
 
+from sk_ulmfit import ULMFiTMultiLabelClassifier
+from sk_ulmfit.batching import DocumentDataset
+
 
 def mean_average_precision(y: np.ndarray, ranking: np.ndarray) -> float:
     """Give the mean over the labels that some document has."""
@@ -41,3 +44,8 @@ def best_thresholds(y: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 def reaching(thresholds: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Count for each threshold the values that reach it."""
     return len(values) - np.searchsorted(np.sort(values), thresholds)
+
+
+def network_alone(clf: ULMFiTMultiLabelClassifier, texts: list[str]) -> np.ndarray:
+    """Give the probabilities by the network of a classifier, without those of the linear model beside it."""
+    return clf.net_.predict_proba(DocumentDataset(clf.language_model_.state_.encode(texts)))

@@ -44,7 +44,7 @@ from typing import Any
 import numpy as np
 import torch
 from document_sets import SETS, WITHOUT_DEV, Part, binarized, read, sample
-from measures import macro_f1, mean_average_precision, micro_f1
+from measures import macro_f1, mean_average_precision, micro_f1, network_alone
 from result_rows import append, carry_on, cell, find, read_rows, results_file
 from scipy.special import expit
 from sklearn.base import clone
@@ -82,6 +82,7 @@ EMBEDDER_MB = 90.9  # weights of all-MiniLM-L6-v2
 
 COLUMNS = {
     "map": "mAP",
+    "map_network": "mAP, network alone",
     "micro_f1": "micro F1",
     "micro_f1_tuned": "tuned",
     "macro_f1": "macro F1",
@@ -141,9 +142,6 @@ def by_halves(y: np.ndarray, proba: np.ndarray) -> dict[str, np.ndarray]:
 # Models: each gives, for a training part and other texts, log-odds or margins
 
 
-Fitted = tuple[Callable[[list[str]], np.ndarray], float, dict[str, float]]  # predict, megabytes, seconds by step
-
-
 class Linear:
     """A linear model per label, on TF-IDF or on sentence embeddings."""
 
@@ -160,7 +158,7 @@ class Linear:
         return vectorizer.fit_transform(fit_on), (vectorizer, vectorizer.transform)
 
     def choose(self, train: Part, held_out: Part) -> dict[str, Any]:
-        """Give the best settings for mean average precision and for micro F1, and thresholds for the latter."""
+        """Give the best settings for mean average precision and for micro F1, what they reach, and thresholds."""
         best: dict[str, tuple[float, Any, Any]] = {}
         for words in ParameterGrid({} if self.name == "embeddings" else WORDS):
             x, (_, transform) = self._features(train.texts, words)
@@ -176,12 +174,15 @@ class Linear:
         thresholds = thresholds_on(held_out.y, expit(best["f1"][2]))
         return {
             "settings": {goal: settings for goal, (_, settings, _) in best.items()},
+            "figures": {goal: value for goal, (value, _, _) in best.items()},
             "held_out": {"map": best["map"][2], "f1": best["f1"][2]},
             "thresholds": thresholds,
         }
 
-    def train(self, train: Part, settings: dict[str, Any]) -> Fitted:
-        """Train one model per label with some settings."""
+    def train(
+        self, train: Part, settings: dict[str, Any]
+    ) -> tuple[Callable[[list[str]], np.ndarray], float, dict[str, float]]:
+        """Train one model per label with some settings; give how to predict, megabytes and seconds."""
         start = time.perf_counter()
         x, (vectorizer, transform) = self._features(train.texts, settings["words"])
         model = self._fit(x, train.y, settings["classifier"])
@@ -200,8 +201,10 @@ class Linear:
         return margins
 
 
-def ulmfit(train: Part, language_model: ULMFiTLanguageModel, seed: int, params: dict[str, Any]) -> Fitted:
-    """Train the classifier; what it needs for a prediction is kept, what trained it is not."""
+def ulmfit(
+    train: Part, language_model: ULMFiTLanguageModel, seed: int, params: dict[str, Any]
+) -> tuple[ULMFiTMultiLabelClassifier, float, dict[str, float]]:
+    """Train the classifier; give it, its size as a file and the seconds."""
     start = time.perf_counter()
     clf = ULMFiTMultiLabelClassifier(language_model, random_state=seed, **params).fit(train.texts, train.y)
     seconds = time.perf_counter() - start
@@ -209,7 +212,7 @@ def ulmfit(train: Part, language_model: ULMFiTLanguageModel, seed: int, params: 
         path = Path(folder) / "model"
         clf.save(path)
         size = path.stat().st_size / 1e6
-    return clf.predict_proba, size, {"train_seconds": seconds}
+    return clf, size, {"train_seconds": seconds}
 
 
 class Embedder:
@@ -316,15 +319,16 @@ class Benchmark:
         if unit["documents"] != "all":
             train, held_out = whole, self.judges(unit["set"])
         if unit["model"] == "ulmfit":
-            predict, size, seconds = ulmfit(train, self.language_model(unit["set"])[0], unit["seed"], self.options.clf)
-            proba = predict(held_out.texts)
+            clf, size, details = ulmfit(train, self.language_model(unit["set"])[0], unit["seed"], self.options.clf)
+            proba = clf.predict_proba(held_out.texts)
             usual, scores = 0.5, {"map": proba, "f1": proba}
+            details["map_network"] = mean_average_precision(held_out.y, network_alone(clf, held_out.texts))
         else:
             linear = Linear(unit["model"], self.embed)
-            usual, scores, size, seconds = 0.0, linear.choose(train, held_out)["held_out"], 0.0, {}
+            usual, scores, size, details = 0.0, linear.choose(train, held_out)["held_out"], 0.0, {}
             proba = expit(scores["f1"])
         decided = {"usual": scores["f1"] >= usual, **by_halves(held_out.y, proba)}
-        return {**figures_at(held_out.y, decided, scores["map"]), "megabytes": size, **seconds}
+        return {**figures_at(held_out.y, decided, scores["map"]), "megabytes": size, **details}
 
     def judges(self, name: str) -> Part:
         """Give held-out documents that are in no sample of 500."""
@@ -354,7 +358,8 @@ class Benchmark:
             ranking = linear.train(train, chosen["settings"]["map"])[0](test.texts)
         decided = {"usual": margins >= 0}
         decided |= {metric: expit(margins) >= value for metric, value in chosen["thresholds"].items()}
-        details = {"settings": chosen["settings"], "choice_seconds": choice_seconds, **seconds}
+        details = {"settings": chosen["settings"], "held_out": chosen["figures"], **seconds}
+        details["choice_seconds"] = choice_seconds
         if linear.name == "embeddings":  # they were computed before, once for all models on them
             details["train_seconds"] += self.embed.time_for(train.texts) * len(train) / 1000
         predict_ms += embedding_ms
@@ -365,14 +370,15 @@ class Benchmark:
     ) -> dict[str, Any]:
         """Train on all, choose thresholds on held-out documents and score the test part."""
         language_model, lm_seconds = self.language_model(unit["set"])
-        predict, size, seconds = ulmfit(train, language_model, unit["seed"], self.options.clf)
+        clf, size, details = ulmfit(train, language_model, unit["seed"], self.options.clf)
         if fit_on is train:
-            thresholds = thresholds_on(held_out.y, predict(held_out.texts))
+            thresholds = thresholds_on(held_out.y, clf.predict_proba(held_out.texts))
         else:
             thresholds = self.thresholds(unit, fit_on, held_out, language_model)
-        proba, predict_ms = timed_prediction(predict, test.texts)
+        proba, predict_ms = timed_prediction(clf.predict_proba, test.texts)
+        details["map_network"] = mean_average_precision(test.y, network_alone(clf, test.texts))
         decided = {"usual": proba >= 0.5} | {metric: proba >= value for metric, value in thresholds.items()}
-        row = {**figures_at(test.y, decided, proba), "predict_ms": predict_ms, "megabytes": size, **seconds}
+        row = {**figures_at(test.y, decided, proba), "predict_ms": predict_ms, "megabytes": size, **details}
         return {**row, "lm_seconds": lm_seconds}
 
     def thresholds(
@@ -382,9 +388,9 @@ class Benchmark:
         unit = {**unit, "kind": "thresholds", "seed": 0 if unit["documents"] == "all" else unit["seed"]}
         row = find(self.results, unit)
         if row is None:
-            predict, _, seconds = ulmfit(fit_on, language_model, unit["seed"], self.options.clf)
-            found = thresholds_on(held_out.y, predict(held_out.texts))
-            row = {"unit": unit, "thresholds": {key: value.tolist() for key, value in found.items()}, **seconds}
+            clf, _, details = ulmfit(fit_on, language_model, unit["seed"], self.options.clf)
+            found = thresholds_on(held_out.y, clf.predict_proba(held_out.texts))
+            row = {"unit": unit, "thresholds": {key: value.tolist() for key, value in found.items()}, **details}
             append(self.results, row)
         return {metric: np.array(value) for metric, value in row["thresholds"].items()}
 

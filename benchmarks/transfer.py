@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 from document_sets import SETS, WITHOUT_DEV, Part, load, sample
-from measures import best_thresholds, macro_f1, mean_average_precision, micro_f1
+from measures import best_thresholds, macro_f1, mean_average_precision, micro_f1, network_alone
 from result_rows import append, carry_on, cell, find, read_rows, results_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import make_scorer
@@ -44,7 +44,6 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, __version__
-from sk_ulmfit.batching import DocumentDataset
 from sk_ulmfit.device import resolve_device
 from sk_ulmfit.weights import ModelFileError
 
@@ -110,11 +109,6 @@ def svm_scores(pipeline: Pipeline, train: Part, texts: list[str]) -> np.ndarray:
     scores = pipeline.fit(train.texts, train.y).decision_function(texts)
     scores[:, ~train.y.any(axis=0)] = NEVER  # scikit-learn says 0 there, above every decision against a label
     return scores
-
-
-def network_alone(clf: ULMFiTMultiLabelClassifier, texts: list[str]) -> np.ndarray:
-    """Give the probabilities by the network of a classifier, without those of the linear model beside it."""
-    return clf.net_.predict_proba(DocumentDataset(clf.language_model_.state_.encode(texts)))
 
 
 def language_model_file(name: str) -> Path:
