@@ -55,10 +55,10 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     """Multi-label text classifier after ULMFiT: raw texts in, one decision per label out.
 
     ``fit`` fine-tunes a language model on the texts (stage 2) and trains a classifier on its body (stage 3): an
-    AWD-LSTM, concat pooling and one output per label, binary cross-entropy, discriminative learning rates, and gradual
-    unfreezing from the top. A linear model of words and their letters is trained beside it (`tfidf`). A body that began
-    from random weights has nothing to preserve: it is trained whole from the first epoch, at one rate. The network is a
-    skorch net in `net_`.
+    AWD-LSTM, concat pooling and one output per label, binary cross-entropy, discriminative learning rates, and with few
+    texts gradual unfreezing from the top. A linear model of words and their letters is trained beside it (`tfidf`). A
+    body that began from random weights has nothing to preserve: it is trained whole from the first epoch, at one rate.
+    The network is a skorch net in `net_`.
 
     Parameters
     ----------
@@ -72,9 +72,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the
         language model.
     max_epochs : int or None, default=None
-        Epochs of classifier training, gradual unfreezing (one more layer group in each epoch) included. None: 20 for up
-        to 500 texts, 12 for up to 1,000, 8 for up to 5,000, 5 for up to 50,000 and 3 for more, but never so few that
-        a layer stays frozen; with `freeze_encoder` at least 10.
+        Epochs of classifier training, those of gradual unfreezing included. None: 20 for up to 500 texts, 12 for up to
+        1,000, 8 for up to 5,000, 5 for up to 50,000 and 3 for more, but never so few that a layer stays frozen; with
+        `freeze_encoder` at least 10.
     lr : float, default=0.01
         Largest learning rate, that of the head.
     lr_decay : float, default=2.6
@@ -92,6 +92,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Train the head alone. The body runs over the texts once and its features are kept (5 kB a text at full size), so
         that an epoch takes seconds, whatever the body; `lr_decay`, `embedding_lr`, `alpha` and `beta` then mean
         nothing. For a first result on a slow machine, or for very few texts; training the body is usually better.
+    gradual_unfreezing : bool or None, default=None
+        Train the head of a pre-trained body in the first epoch and one more layer in each that follows, from the top,
+        as the paper does; else all layers from the first epoch on. None: gradually for up to 5,000 texts.
     tfidf : bool, default=True
         Let a linear model of the texts' words, and of runs of three and four letters in them, decide beside the
         network: TF-IDF and one linear SVM per label, its margins scaled to log-odds on held-out texts. The log-odds of
@@ -217,6 +220,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         schedule: str = "slanted_triangular",
         batch_size: int | None = None,
         freeze_encoder: bool = False,
+        gradual_unfreezing: bool | None = None,
         tfidf: bool = True,
         bptt: int = 70,
         max_length: int | None = 1400,
@@ -250,6 +254,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         self.schedule = schedule
         self.batch_size = batch_size
         self.freeze_encoder = freeze_encoder
+        self.gradual_unfreezing = gradual_unfreezing
         self.tfidf = tfidf
         self.bptt = bptt
         self.max_length = max_length
@@ -352,6 +357,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         options: dict[str, Any] = {
             "pretrained": pretrained,
             "freeze_encoder": bool(self.freeze_encoder),
+            "gradual_unfreezing": None if self.gradual_unfreezing is None else bool(self.gradual_unfreezing),
             "embedding_lr": plain_number(self.embedding_lr),
             "tfidf": bool(self.tfidf),
             "max_length": plain_number(self.max_length),
@@ -727,6 +733,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         for name in ("early_stopping", "freeze_encoder", "tfidf"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")
+        if self.gradual_unfreezing is not None and not isinstance(self.gradual_unfreezing, (bool, np.bool_)):
+            raise ValueError(f"gradual_unfreezing must be True, False or None, got {self.gradual_unfreezing!r}.")
         callbacks = [] if self.callbacks is None else self.callbacks
         if not isinstance(callbacks, (list, tuple)) or not all(map(_is_callback, callbacks)):
             raise ValueError(

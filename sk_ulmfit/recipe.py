@@ -10,6 +10,7 @@ import math
 
 # Most texts, epochs, texts of a batch.
 CLASSIFIER = ((500, 20, 16), (1_000, 12, 32), (5_000, 8, 32), (50_000, 5, 64), (math.inf, 3, 64))
+MOST_TEXTS_GRADUALLY = 5_000  # unfrozen layer by layer; of more, all layers learn from the first epoch on
 FEWEST_EPOCHS_OF_A_HEAD = 10  # trained alone, on features, when an epoch takes seconds
 LANGUAGE_MODEL_TOKENS = 4_000_000  # to read, a text counted as often as it is read
 MOST_LANGUAGE_MODEL_EPOCHS = 10
@@ -52,6 +53,21 @@ def classifier_batch_size(n_texts: int) -> int:
     [16, 32, 64]
     """
     return next(batch_size for most, _, batch_size in CLASSIFIER if n_texts <= most)
+
+
+def unfreezes_gradually(n_texts: int) -> bool:
+    """Tell whether a pre-trained body is unfrozen layer by layer for a classifier that is trained on `n_texts`.
+
+    A few texts could spoil what the body knows before the head makes sense (Howard & Ruder 2018, section 3.3); of many,
+    the first epoch is long enough to learn from.
+
+    Examples
+    --------
+    >>> from sk_ulmfit.recipe import unfreezes_gradually
+    >>> [unfreezes_gradually(n) for n in (1_000, 100_000)]
+    [True, False]
+    """
+    return n_texts <= MOST_TEXTS_GRADUALLY
 
 
 def language_model_epochs(n_tokens: int) -> int:

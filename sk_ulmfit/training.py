@@ -36,7 +36,12 @@ from sk_ulmfit.optimizer import RowAdamW
 from sk_ulmfit.pooling import TextClassifier
 from sk_ulmfit.precision import NARROWEST_PREDICTED, prediction_precision, training_precision, widest_layer
 from sk_ulmfit.pretraining import pretrain
-from sk_ulmfit.recipe import classifier_batch_size, classifier_epochs, language_model_epochs
+from sk_ulmfit.recipe import (
+    classifier_batch_size,
+    classifier_epochs,
+    language_model_epochs,
+    unfreezes_gradually,
+)
 from sk_ulmfit.splitting import hold_out
 from sk_ulmfit.streams import StreamedTexts
 from sk_ulmfit.text import TokenIds, Vocabulary
@@ -216,6 +221,7 @@ def train_classifier(
     *,
     pretrained: bool,
     freeze_encoder: bool,
+    gradual_unfreezing: bool | None,
     embedding_lr: float | None,
     tfidf: bool,
     max_length: int | None,
@@ -229,10 +235,10 @@ def train_classifier(
 ) -> tuple[ModelState, HeldOut]:
     """Train a classifier on the body of a language model (stage 3 of ULMFiT).
 
-    A pre-trained body is unfrozen gradually, from the top, with lower rates for lower groups; an embedding that has a
-    rate of its own learns from the first epoch. Any other body is trained whole from the first epoch at one rate, since
-    there is nothing in it to preserve. A frozen one is run over the texts once, without dropout; the head then learns
-    from the pooled features.
+    A pre-trained body learns at lower rates in lower groups, and with few texts it is unfrozen gradually, from the top;
+    an embedding that has a rate of its own learns from the first epoch. Any other body is trained whole from the first
+    epoch at one rate, since there is nothing in it to preserve. A frozen one is run over the texts once, without
+    dropout; the head then learns from the pooled features.
 
     Parameters
     ----------
@@ -250,6 +256,8 @@ def train_classifier(
         Whether the body was trained on more than these texts.
     freeze_encoder : bool
         Whether to train the head alone.
+    gradual_unfreezing : bool or None
+        Whether a pre-trained body is unfrozen layer by layer; None goes by the amount of data, as in `recipe`.
     embedding_lr : float or None
         Largest learning rate of a pre-trained embedding; None gives it that of a layer group.
     tfidf : bool
@@ -280,8 +288,10 @@ def train_classifier(
     """
     corpus = language_model.encode(_shown(texts, settings), settings.n_jobs)
     train, held_out = hold_out(indicator, held_out_fraction, settings.seed)
+    gradual = unfreezes_gradually(len(train)) if gradual_unfreezing is None else gradual_unfreezing
+    gradual = gradual and pretrained and not freeze_encoder
     if settings.max_epochs is None:
-        n_groups = language_model.config["n_layers"] + 1 + (embedding_lr is None) if pretrained else 1
+        n_groups = language_model.config["n_layers"] + 1 + (embedding_lr is None) if gradual else 1
         epochs = classifier_epochs(len(train), n_groups=n_groups, freeze_encoder=freeze_encoder)
         settings = replace(settings, max_epochs=epochs)
     if settings.batch_size is None:
@@ -309,7 +319,7 @@ def train_classifier(
         )
     settings = settings if pretrained else replace(settings, lr_decay=1.0)
     all_callbacks = _callbacks("classifier", settings)
-    if pretrained and not freeze_encoder:
+    if gradual:
         all_callbacks.append(("sk_ulmfit_unfreezing", GradualUnfreezing(embedding_lr is not None)))
     all_callbacks += callbacks or []
     if early_stopping:  # the last: callbacks behind it miss the epoch in which it stops

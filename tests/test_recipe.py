@@ -38,15 +38,43 @@ def test_a_head_alone_gets_more(monkeypatch):
     assert len(tiny_classifier(**BY_SIZE, freeze_encoder=True).fit(*make_corpus(40)).history_) == 10
 
 
-@pytest.mark.parametrize(("embedding_lr", "epochs"), [(0.01, 3), (None, 4)])
-def test_no_layer_stays_frozen(monkeypatch, tmp_path, embedding_lr, epochs):
-    monkeypatch.setattr(recipe, "CLASSIFIER", FEW)
+@pytest.fixture
+def pretrained(tmp_path):
     texts, labels = make_corpus(40)
     tiny_lm(max_epochs=1, n_layers=2).fit(texts).save(tmp_path / "model")
-    clf = tiny_classifier(**BY_SIZE, language_model=tmp_path / "model", lm_epochs=0, embedding_lr=embedding_lr)
-    history = clf.fit(texts, labels).history_
+    return {"language_model": tmp_path / "model", "lm_epochs": 0, "embedding_lr": None}, texts, labels
+
+
+@pytest.mark.parametrize(("embedding_lr", "epochs"), [(0.01, 3), (None, 4)])
+def test_no_layer_stays_frozen(monkeypatch, pretrained, embedding_lr, epochs):
+    settings, texts, labels = pretrained
+    monkeypatch.setattr(recipe, "CLASSIFIER", FEW)
+    history = tiny_classifier(**BY_SIZE, **{**settings, "embedding_lr": embedding_lr}).fit(texts, labels).history_
     assert len(history) == epochs
     assert history[-1]["trained_groups"] == "head, layer 2, layer 1, embedding"
+
+
+@pytest.mark.parametrize(("most", "is_gradual"), [(40, True), (39, False)])
+def test_many_texts_train_all_layers_from_the_first_epoch(monkeypatch, pretrained, most, is_gradual):
+    settings, texts, labels = pretrained
+    monkeypatch.setattr(recipe, "CLASSIFIER", FEW)
+    monkeypatch.setattr(recipe, "MOST_TEXTS_GRADUALLY", most)
+    begun = tiny_classifier(**settings, max_epochs=1).fit(texts, labels)
+    asked = tiny_classifier(**settings, max_epochs=1, gradual_unfreezing=is_gradual)
+    other = tiny_classifier(**settings, max_epochs=1, gradual_unfreezing=not is_gradual)
+    proba = begun.predict_proba(texts)
+    assert np.array_equal(proba, asked.fit(texts, labels).predict_proba(texts))
+    assert not np.allclose(proba, other.fit(texts, labels).predict_proba(texts), atol=1e-4)
+    layer = "encoder.rnns.0.weight_ih_l0"
+    before, after = begun.language_model_.state_.weights[layer], begun.net_.module_.state_dict()[layer].numpy()
+    assert np.array_equal(before, after) == is_gradual
+    assert len(tiny_classifier(**BY_SIZE, **settings).fit(texts, labels).history_) == (4 if is_gradual else 1)
+
+
+@pytest.mark.parametrize("value", ["yes", 1])
+def test_gradually_or_not(value):
+    with pytest.raises(ValueError, match=f"gradual_unfreezing must be True, False or None, got {value!r}"):
+        tiny_classifier(gradual_unfreezing=value).fit(*make_corpus(4))
 
 
 def test_what_is_asked_for_is_done(monkeypatch):
