@@ -389,7 +389,12 @@ class Benchmark:
         row = find(self.results, unit)
         if row is None:
             clf, _, details = ulmfit(fit_on, language_model, unit["seed"], self.options.clf)
-            found = thresholds_on(held_out.y, clf.predict_proba(held_out.texts))
+            proba = clf.predict_proba(held_out.texts)
+            found = thresholds_on(held_out.y, proba)
+            details |= {
+                "map": mean_average_precision(held_out.y, proba),
+                "micro_f1": micro_f1(held_out.y, proba >= 0.5),
+            }
             row = {"unit": unit, "thresholds": {key: value.tolist() for key, value in found.items()}, **details}
             append(self.results, row)
         return {metric: np.array(value) for metric, value in row["thresholds"].items()}

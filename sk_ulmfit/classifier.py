@@ -73,8 +73,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         language model.
     max_epochs : int or None, default=None
         Epochs of classifier training, those of gradual unfreezing included. None: 20 for up to 500 texts, 12 for up to
-        1,000, 8 for up to 5,000, 5 for up to 50,000 and 3 for more, but never so few that a layer stays frozen; with
-        `freeze_encoder` at least 10.
+        1,000, 8 for up to 5,000, 6 for up to 10,000, 4 for up to 50,000 and 3 for more, but never so few that a layer
+        stays frozen; with `freeze_encoder` at least 10.
     lr : float, default=0.01
         Largest learning rate, that of the head.
     lr_decay : float, default=2.6
@@ -86,7 +86,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
         How the learning rate moves over all steps.
     batch_size : int or None, default=None
-        Most documents of a batch. None: 16 for up to 500 texts, 32 for up to 5,000 and 64 for more. Batches of very
+        Most documents of a batch. None: 16 for up to 500 texts, 32 for up to 10,000 and 64 for more. Batches of very
         long documents hold fewer: at most ``batch_size * 20 * bptt`` tokens, padding included.
     freeze_encoder : bool, default=False
         Train the head alone. The body runs over the texts once and its features are kept (5 kB a text at full size), so
