@@ -11,6 +11,7 @@ from sk_ulmfit import commands, training
 from sk_ulmfit.calibration import METHODS
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.datasets import BLANKS
+from sk_ulmfit.directions import DIRECTIONS
 from sk_ulmfit.inspection import METHODS as METHODS_OF_EXPLAINING
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.precision import PRECISIONS
@@ -66,6 +67,12 @@ def _train(command: argparse.ArgumentParser) -> None:
         "--freeze-encoder",
         action="store_true",
         help="train the head alone, on features computed once, of which a text takes 5 kB of memory",
+    )
+    command.add_argument(
+        "--direction",
+        choices=DIRECTIONS,
+        default=defaults["direction"],
+        help="order in which texts are read; both: two networks, whose probabilities are averaged (default: forward)",
     )
     command.add_argument("--no-tfidf", dest="tfidf", action="store_false", help="let the network decide alone")
     command.add_argument(
@@ -203,6 +210,11 @@ def _finetune(command: argparse.ArgumentParser) -> None:
     ):
         default, metavar = defaults[name[2:].replace("-", "_")], "N" if kind is int else "X"
         command.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{text} (default: {default:g})")
+    command.add_argument(
+        "--direction",
+        choices=DIRECTIONS[:2],
+        help="order in which texts are read (default: that of the model to start from)",
+    )
     command.add_argument("--n-jobs", type=int, metavar="N", help="processes that tokenize")
     command.add_argument("--random-state", type=int, metavar="N", help="seed; the same seed gives the same model")
     _add_common(command)

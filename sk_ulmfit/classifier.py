@@ -30,13 +30,14 @@ from sk_ulmfit.assembly import plain_weights
 from sk_ulmfit.caching import check_memory, remembered
 from sk_ulmfit.calibration import METHODS, calibrate, fit_calibration
 from sk_ulmfit.device import resolve_device
+from sk_ulmfit.directions import DIRECTIONS, Reader, configs, merge, of_second, read, split
 from sk_ulmfit.explanation import Explanations
 from sk_ulmfit.inspection import METHODS as EXPLAIN_METHODS
-from sk_ulmfit.inspection import explain, label_indices, left_as_it_was
+from sk_ulmfit.inspection import explain, label_indices, left_as_they_were
 from sk_ulmfit.labels import check_labels, check_pos_weight, warn_constant
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.metrics import exact_match
-from sk_ulmfit.precision import PRECISIONS, prediction_precision, widest_layer
+from sk_ulmfit.precision import PRECISIONS, prediction_precision
 from sk_ulmfit.streams import StreamedTexts, chained
 from sk_ulmfit.tfidf import split_tfidf
 from sk_ulmfit.thresholds import check_metric, check_thresholds, decide, tune_thresholds
@@ -44,11 +45,11 @@ from sk_ulmfit.training import (
     SCHEDULES,
     HeldOut,
     TrainingSettings,
-    predict_proba,
+    probabilities,
     restore_classifier_net,
     train_classifier,
 )
-from sk_ulmfit.weights import ModelFileError, ModelState, encode, load_state, save_state
+from sk_ulmfit.weights import ModelFileError, ModelState, encode, load_state, reads_backward, save_state
 
 
 class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -67,7 +68,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         is fine-tuned on the texts for `lm_epochs`. "auto" is English: "en" on a GPU and "en-small" on a CPU, as far as
         they are there. An unfitted `ULMFiTLanguageModel`: a clone is fitted on the texts. A fitted one, or one
         in a ``FrozenEstimator``: used as it is (only the frozen one outlives ``clone``, hence cross-validation).
-        None: the full body (400/1152/3) from random weights.
+        None: the full body (400/1152/3) from random weights. With ``direction="both"`` also a pair of these, the one
+        that reads forward first; two that are fitted must have been fitted on the same texts.
     lm_epochs : int or None, default=None
         Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the
         language model.
@@ -102,6 +104,11 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         fewer), since a rare label is decided by its words, and 1 on a label about which words say nothing. Six SVMs per
         label are trained (four for more than 20,000 texts); each word or run of letters adds two bytes per label to a
         saved model. Read by ``fit``.
+    direction : {"forward", "backward", "both"}, default="forward"
+        The order in which texts are read. "both": two language models and two networks are trained, one for each
+        direction, and their probabilities averaged, for twice the time, memory and size. "backward" and "both" begin
+        from a model that reads forward where none that reads backward is given, as `ULMFiTLanguageModel` does. A single
+        `language_model` that was trained backward is always read so.
     bptt : int, default=70
         Tokens per window, through which gradients flow.
     max_length : int or None, default=1400
@@ -186,6 +193,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         names what was trained.
     language_model_ : ULMFiTLanguageModel
         The language model behind the body. Not part of a saved classifier; save it by itself.
+    backward_net_, backward_history_, backward_language_model_
+        The same of the second network, with ``direction="both"`` only.
 
     See Also
     --------
@@ -222,6 +231,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         freeze_encoder: bool = False,
         gradual_unfreezing: bool | None = None,
         tfidf: bool = True,
+        direction: str = "forward",
         bptt: int = 70,
         max_length: int | None = 1400,
         dropout_multiplier: float = 0.5,
@@ -256,6 +266,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         self.freeze_encoder = freeze_encoder
         self.gradual_unfreezing = gradual_unfreezing
         self.tfidf = tfidf
+        self.direction = direction
         self.bptt = bptt
         self.max_length = max_length
         self.dropout_multiplier = dropout_multiplier
@@ -338,8 +349,17 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         lm_seed, seed = (int(number) for number in rng.randint(2**31 - 1, size=2))
         memory = check_memory(self.memory)
         any_seed = self.random_state is None
-        language_model, pretrained = self._fitted_language_model(texts, more_texts, None if any_seed else lm_seed)
-        if self.freeze_encoder and not pretrained and not language_model.history_:
+        directions = ("forward", "backward") if self.direction == "both" else (self.direction,)
+        bodies = [
+            self._fitted_language_model(texts, more_texts, None if any_seed else lm_seed, one) for one in directions
+        ]
+        language_model = bodies[0][0]
+        if any(other.vocabulary_.words != language_model.vocabulary_.words for other, _ in bodies[1:]):
+            raise ValueError(
+                "The two models of language_model have different words; fit both on the same texts, with the same "
+                "settings, from models that know the same words."
+            )
+        if self.freeze_encoder and any(not pretrained and not model.history_ for model, pretrained in bodies):
             warnings.warn(
                 "freeze_encoder=True keeps a body with random weights: no language model was trained (lm_epochs=0) and "
                 "none was given. Pass language_model, or let lm_epochs be at least 1.",
@@ -355,7 +375,6 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             "pos_weight": pos_weight,
         }
         options: dict[str, Any] = {
-            "pretrained": pretrained,
             "freeze_encoder": bool(self.freeze_encoder),
             "gradual_unfreezing": None if self.gradual_unfreezing is None else bool(self.gradual_unfreezing),
             "embedding_lr": plain_number(self.embedding_lr),
@@ -367,11 +386,6 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             "n_iter_no_change": int(self.n_iter_no_change),
         }
 
-        def train() -> tuple[ModelState, HeldOut]:
-            return train_classifier(
-                **data, **options, language_model=language_model.state_, settings=settings, callbacks=self.callbacks
-            )
-
         if self.callbacks and self.memory is not None:
             warnings.warn(
                 "Training with callbacks is not remembered, since what they do cannot be told from their values; "
@@ -380,9 +394,20 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
                 stacklevel=2,
             )
             memory = check_memory(None)
-        key = {**data, **options, "settings": settings.key(any_seed), "language_model": language_model.state_}
-        state, held_out = remembered(memory, {"stage": "classifier", **key}, train)
-        rows, proba = held_out.rows, held_out.proba
+        states: list[ModelState] = []
+        probas: list[NDArray[np.float64]] = []
+        for model, pretrained in bodies:
+            given = {**data, **options, "pretrained": pretrained, "language_model": model.state_}
+
+            def train(given: dict[str, Any] = given) -> tuple[ModelState, HeldOut]:
+                words = split_tfidf(states[0].weights)[1] if states else None
+                return train_classifier(**given, settings=settings, callbacks=self.callbacks, words=words)
+
+            key = {**given, "stage": "classifier", "settings": settings.key(any_seed)}
+            state, held_out = remembered(memory, key, train)
+            states.append(state)
+            probas.append(held_out.proba)
+        state, rows, proba = merge(states), held_out.rows, np.mean(probas, axis=0)
         config = dict(state.config)  # what was remembered stays as it is
         held_out_weight = None if weight is None else weight[rows]
         if self.calibration is not None:
@@ -397,7 +422,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
                 sample_weight=held_out_weight,
                 label_names=names,
             ).tolist()
-        self._set_fitted(replace(state, config=config), settings, language_model_=language_model)
+        names_of_bodies = ("language_model_", "backward_language_model_")
+        of_bodies = {name: model for name, (model, _) in zip(names_of_bodies, bodies, strict=False)}
+        self._set_fitted(replace(state, config=config), settings, **of_bodies)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -417,11 +444,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         """
         check_is_fitted(self)
         config = self._config
-        corpus = encode(check_texts(X), self.vocabulary_, config, self.n_jobs)
+        corpus = encode(check_texts(X), self.vocabulary_, {"language": config["language"]}, self.n_jobs)
         check_choice("precision", self.precision, PRECISIONS)
-        shifts = config.get("shifts", {})
-        precision = prediction_precision(self.precision, self.net_.device, widest_layer(config), shifts)
-        proba = predict_proba(self.net_, self._tfidf, corpus, precision)
+        proba = probabilities(read(self._readers, self._tfidf, corpus, self.precision))
         return calibrate(proba, np.array(config["calibration"])) if "calibration" in config else proba
 
     def predict(self, X: Any) -> NDArray[np.int64]:
@@ -536,7 +561,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         texts = check_texts(texts, "texts")
         names = self.label_names_.tolist()
         self._check_decision()
-        with left_as_it_was(self.net_.module_):
+        with left_as_they_were([reader.net.module_ for reader in self._readers]):
             proba = self.predict_proba(texts)
         if labels is None:
             decided = decide(proba, self.thresholds_, top_k=self.top_k, at_least_one=True)
@@ -544,7 +569,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         else:
             chosen = [label_indices(labels, names)] * len(texts)
         return explain(
-            self.net_, self._tfidf, self.vocabulary_, self._config, texts, chosen, proba, self.thresholds_, method
+            self._readers, self._tfidf, self.vocabulary_, self._config, texts, chosen, proba, self.thresholds_, method
         )
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -609,7 +634,10 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             raise ValueError(f"metadata must be a mapping of what JSON can hold: {error}.") from None
         params = {name: _plain(name, value) for name, value in self.get_params(deep=False).items()}
         config = {**self._config, "params": params, "metadata": dict(metadata)}
-        weights = plain_weights(self.net_.module_) | self._tfidf
+        first, *others = (plain_weights(reader.net.module_) for reader in self._readers)
+        weights = first | self._tfidf
+        for second in others:
+            weights |= of_second(second)
         save_state(ModelState("classifier", config, self.vocabulary_, weights, self.history_), path)
 
     @classmethod
@@ -639,8 +667,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             given = state.config.pop("params")
             params = {"tfidf": False, **given, "device": device}  # the first files know no such parameter
             metadata = state.config.pop("metadata")
-            if isinstance(params["language_model"], dict):
-                params["language_model"] = ULMFiTLanguageModel(**params["language_model"])
+            params["language_model"] = _from_plain(params["language_model"])
             for name in ("threshold", "pos_weight"):
                 if isinstance(params.get(name), dict):
                     params[name] = dict(params[name]["by_name"])
@@ -658,9 +685,11 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         names = state.config["label_names"]
         label_names = np.empty(len(names), object)
         label_names[:] = names
+        networks = split(state)
+        net, *others = (restore_classifier_net(network, settings) for network in networks)
         fitted = {
-            "net_": restore_classifier_net(state, settings),
-            "_tfidf": split_tfidf(state.weights)[1],
+            "net_": net,
+            "_tfidf": split_tfidf(networks[0].weights)[1],
             "_config": state.config,
             "vocabulary_": state.vocabulary,
             "history_": state.history,
@@ -668,13 +697,25 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             "classes_": np.tile(np.array([0, 1]), (len(names), 1)),
             "label_names_": label_names,
         }
-        self.__dict__.update(fitted, **more)  # all at once: an interrupt finds the old model or the new one
+        for other in others:
+            fitted |= {"backward_net_": other, "backward_history_": networks[1].history}
+        fitted |= more
+        self.__dict__.update(fitted)  # all at once: an interrupt finds the old model or the new one
+        for name in [name for name in self.__dict__ if name.startswith("backward_") and name not in fitted]:
+            del self.__dict__[name]  # of a fit before
+
+    @property
+    def _readers(self) -> list[Reader]:
+        nets = [self.net_, self.backward_net_] if "backward" in self._config else [self.net_]
+        return [Reader(net, config) for net, config in zip(nets, configs(self._config), strict=True)]
 
     def _fitted_language_model(
-        self, texts: list[str] | StreamedTexts, more_texts: list[str] | StreamedTexts, seed: int | None
+        self, texts: list[str] | StreamedTexts, more_texts: list[str] | StreamedTexts, seed: int | None, direction: str
     ) -> tuple[ULMFiTLanguageModel, bool]:
-        """Give the language model behind the body, and whether it has learned from more than these texts."""
+        """Give a language model for a body, and whether it has learned from more than these texts."""
         given: Any = self.language_model
+        if self.direction == "both" and isinstance(given, (tuple, list)) and len(given) == 2:
+            given = given[direction == "backward"]
         if isinstance(given, FrozenEstimator):
             given = given.estimator
             if not isinstance(given, ULMFiTLanguageModel):
@@ -684,6 +725,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             check_is_fitted(given)
         if isinstance(given, ULMFiTLanguageModel):
             if hasattr(given, "state_"):
+                self._check_direction(given, direction)
                 if more_texts:
                     warnings.warn(
                         "unlabelled_texts are left out: language_model is fitted and used as it is. "
@@ -697,9 +739,17 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
                 model.set_params(random_state=seed)
             if model.memory is None:
                 model.set_params(memory=self.memory)
+            if model.direction is not None and self.direction != "forward" and model.direction != direction:
+                raise ValueError(
+                    f"language_model has direction={model.direction!r}, but that of the classifier is "
+                    f"{self.direction!r}; leave it None there, and the classifier decides."
+                )
+            if self.direction != "forward":
+                model.set_params(direction=direction)
         elif given is None or isinstance(given, (str, os.PathLike)):
             model = ULMFiTLanguageModel(
                 given,
+                direction=None if self.direction == "forward" else direction,
                 bptt=self.bptt,
                 device=self.device,
                 precision="auto" if self.precision == "int8" else self.precision,
@@ -710,14 +760,26 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             )
         else:
             raise ValueError(
-                "language_model must be 'auto', the name of a bundled model, a path, a ULMFiTLanguageModel or None, "
+                "language_model must be 'auto', the name of a bundled model, a path, a ULMFiTLanguageModel or None, or "
+                "with direction='both' a pair of these; "
                 f"got {given!r} of type {type(given).__name__}."
             )
         if self.lm_epochs is not None:
             model.set_params(max_epochs=self.lm_epochs)
         return model.fit(chained(texts, more_texts)), model.pretrained_ is not None
 
+    def _check_direction(self, given: ULMFiTLanguageModel, direction: str) -> None:
+        """See that a fitted language model reads in a direction that was asked for."""
+        reads = "backward" if reads_backward(given.state_.config) else "forward"
+        if reads != direction and self.direction != "forward":
+            other = "its file, which is fine-tuned then" if self.direction == "backward" else "a pair of fitted ones"
+            raise ValueError(
+                f"language_model is fitted and reads {reads}, but direction={self.direction!r} needs one that reads "
+                f"{direction}: pass {other}, or an unfitted one."
+            )
+
     def _check_params(self) -> None:
+        check_choice("direction", self.direction, DIRECTIONS)
         check_training_parameters(self, tuple(SCHEDULES), PRECISIONS)
         check_number("lm_epochs", self.lm_epochs, low=0, integer=True, none=True)
         check_number("embedding_lr", self.embedding_lr, low=0, none=True, exclusive=True)
@@ -780,6 +842,10 @@ def _plain(name: str, value: Any) -> Any:
         if hasattr(value, "state_"):
             return None
         return {key: _plain(key, item) for key, item in value.get_params(deep=False).items()}
+    if name == "language_model" and isinstance(value, (tuple, list)):
+        pair = [_plain(name, item) for item in value]
+        is_whole = all(kept is not None or item is None for kept, item in zip(pair, value, strict=True))
+        return pair if is_whole else None
     if name in ("threshold", "pos_weight") and not isinstance(value, (str, type(None))):
         if isinstance(value, Mapping):
             return {"by_name": [[plain_number(key), float(number)] for key, number in value.items()]}
@@ -788,3 +854,10 @@ def _plain(name: str, value: Any) -> Any:
         return str(value) if value.parent != Path() else os.path.join(os.curdir, value)
     value = plain_number(value)
     return value if isinstance(value, (bool, int, float, str)) else None
+
+
+def _from_plain(value: Any) -> Any:
+    """Give the parameter `language_model` as `_plain` has taken it."""
+    if isinstance(value, list):
+        return tuple(map(_from_plain, value))
+    return ULMFiTLanguageModel(**value) if isinstance(value, dict) else value

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from sk_ulmfit.directions import Reader, mean_log_odds, mean_shares, read
 from sk_ulmfit.explanation import Explanation, Explanations
 from sk_ulmfit.modules import AWDLSTM
-from sk_ulmfit.net import MultiLabelNet
 from sk_ulmfit.pooling import TextClassifier
 from sk_ulmfit.text import Alignment, TokenIds, Vocabulary, align
 from sk_ulmfit.tfidf import PREFIX, tfidf_logits, token_logits
-from sk_ulmfit.training import predict_logits
-from sk_ulmfit.weights import Weights, reads_backward
+from sk_ulmfit.weights import Weights
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -47,30 +46,26 @@ class Reading(NamedTuple):
         The same with every token of a word unknown; borders (``xxbos``, ``xxfld 1``) stay.
     unk : ndarray of int32, shape (1,)
         Id of ``xxunk``.
-    backward : bool
-        Whether the model reads from the end.
     """
 
     words: Alignment
     ids: NDArray[np.int32]
     baseline: NDArray[np.int32]
     unk: NDArray[np.int32]
-    backward: bool
 
     @classmethod
-    def of(cls, text: str, vocabulary: Vocabulary, config: Mapping[str, Any]) -> Reading:
-        """Read a text with the vocabulary and in the direction of a model."""
-        words = align(text, config["language"])
+    def of(cls, text: str, vocabulary: Vocabulary, language: str) -> Reading:
+        """Read a text with the vocabulary of a model."""
+        words = align(text, language)
         ids = vocabulary.lookup(words.tokens)
         of_word = np.repeat(np.diff(words.word_offsets) > 0, np.diff(words.token_offsets))
         unk = np.array([vocabulary.unk], np.int32)
-        return cls(words, ids, np.where(of_word, unk, ids), unk, reads_backward(config))
+        return cls(words, ids, np.where(of_word, unk, ids), unk)
 
-    @property
-    def order(self) -> NDArray[np.int64]:
-        """The places of the tokens in the order in which the model reads them, shape (n_tokens,)."""
+    def order(self, reader: Reader) -> NDArray[np.int64]:
+        """Give the places of the tokens in the order in which a network reads them, shape (n_tokens,)."""
         places = TokenIds(np.arange(len(self.ids), dtype=np.int32), np.array([0, len(self.ids)]))
-        return (places.reversed() if self.backward else places).ids.astype(np.int64)
+        return reader.order(places).ids.astype(np.int64)
 
     def per_word(self, unit_scores: Floats) -> Floats:
         """Share what each unit has got, shape (n_units, K), equally among its words: shape (n_words, K)."""
@@ -110,7 +105,7 @@ def label_indices(labels: Any, names: Sequence[Any]) -> Labels:
 
 
 def explain(
-    net: MultiLabelNet,
+    readers: Sequence[Reader],
     tfidf: Weights,
     vocabulary: Vocabulary,
     config: Mapping[str, Any],
@@ -124,14 +119,14 @@ def explain(
 
     Parameters
     ----------
-    net : MultiLabelNet
-        A trained net.
+    readers : sequence of Reader
+        The networks.
     tfidf : dict of str to ndarray
-        The linear model beside it, empty if there is none.
+        The linear model beside them, empty if there is none.
     vocabulary : Vocabulary
         Words of the model.
     config : dict
-        Configuration of the classifier: language, direction, names of labels, calibration.
+        Configuration of the classifier: language, names of labels, calibration.
     texts : sequence of str of length n
         Raw texts.
     labels : sequence of length n of ndarray of int64
@@ -152,10 +147,10 @@ def explain(
     slope, offset = np.array(config.get("calibration", [[1.0] * len(names), [0.0] * len(names)]))
     score = gradient_scores if method == "gradient" else occlusion_scores
     found = []
-    with left_as_it_was(net.module_):
+    with left_as_they_were([reader.net.module_ for reader in readers]):
         for text, chosen, p in zip(texts, labels, proba, strict=True):
-            reading = Reading.of(text, vocabulary, config)
-            scores, log_odds, baseline = score(net, tfidf, reading, chosen)
+            reading = Reading.of(text, vocabulary, config["language"])
+            scores, log_odds, baseline = score(readers, tfidf, reading, chosen)
             found.append(
                 Explanation(
                     text=reading.words.text,
@@ -174,16 +169,16 @@ def explain(
 
 
 def gradient_scores(
-    net: MultiLabelNet, tfidf: Weights, reading: Reading, labels: Labels
+    readers: Sequence[Reader], tfidf: Weights, reading: Reading, labels: Labels
 ) -> tuple[Floats, Floats, Floats]:
-    """Score units by integrated gradients of the network and by their exact share of the linear model.
+    """Score units by integrated gradients of each network and by their exact share of the linear model.
 
     Parameters
     ----------
-    net : MultiLabelNet
-        A trained net, in evaluation mode.
+    readers : sequence of Reader
+        The networks, in evaluation mode.
     tfidf : dict of str to ndarray
-        The linear model beside it, empty if there is none.
+        The linear model beside them, empty if there is none.
     reading : Reading
         A text.
     labels : ndarray of int64, shape (K,)
@@ -198,8 +193,19 @@ def gradient_scores(
     baseline : ndarray of float64, shape (K,)
         Those of the baseline: `log_odds` less the sum of the scores, but for the error of the integral.
     """
-    order, starts = reading.order, reading.words.token_offsets[:-1]
-    read, log_odds, baseline = integrated_gradients(net.module_, reading.ids[order], reading.baseline[order], labels)
+    found = [_of_reader(reader, tfidf, reading, labels) for reader in readers]
+    scores, log_odds, baseline = (list(parts) for parts in zip(*found, strict=True))
+    if len(found) == 1:
+        return scores[0], log_odds[0], baseline[0]
+    mean = np.einsum("rk,ruk->uk", mean_shares(baseline, log_odds), np.stack(scores))
+    return mean, mean_log_odds(log_odds), mean_log_odds(baseline)
+
+
+def _of_reader(reader: Reader, tfidf: Weights, reading: Reading, labels: Labels) -> tuple[Floats, Floats, Floats]:
+    """Give what `gradient_scores` does for one network."""
+    order, starts = reading.order(reader), reading.words.token_offsets[:-1]
+    module = reader.net.module_
+    read, log_odds, baseline = integrated_gradients(module, reading.ids[order], reading.baseline[order], labels)
     scores = np.empty_like(read)
     scores[order] = read
     if tfidf:
@@ -214,16 +220,16 @@ def gradient_scores(
 
 
 def occlusion_scores(
-    net: MultiLabelNet, tfidf: Weights, reading: Reading, labels: Labels
+    readers: Sequence[Reader], tfidf: Weights, reading: Reading, labels: Labels
 ) -> tuple[Floats, Floats, Floats]:
     """Score units by the change of the log-odds when ``xxunk`` stands in place of one.
 
     Parameters
     ----------
-    net : MultiLabelNet
-        A trained net, in evaluation mode.
+    readers : sequence of Reader
+        The networks, in evaluation mode.
     tfidf : dict of str to ndarray
-        The linear model beside it, empty if there is none.
+        The linear model beside them, empty if there is none.
     reading : Reading
         A text.
     labels : ndarray of int64, shape (K,)
@@ -244,7 +250,7 @@ def occlusion_scores(
     W. Monroe, D. Jurafsky (2016), "Understanding Neural Networks through Representation Erasure", section 3.
     """
     ids, offsets = reading.ids, reading.words.token_offsets
-    log_odds, baseline = _predicted(net, tfidf, reading, [ids, reading.baseline])[:, labels]
+    log_odds, baseline = _predicted(readers, tfidf, [ids, reading.baseline])[:, labels]
     scores = np.zeros((len(offsets) - 1, len(labels)))
     known = np.add.reduceat(ids != reading.baseline, offsets[:-1]) > 0
     units = np.flatnonzero(known)
@@ -252,15 +258,14 @@ def occlusion_scores(
     for start in range(0, len(units), at_once):
         some = units[start : start + at_once]
         copies = [np.concatenate([ids[: offsets[i]], reading.unk, ids[offsets[i + 1] :]]) for i in some]
-        scores[some] = log_odds - _predicted(net, tfidf, reading, copies)[:, labels]
+        scores[some] = log_odds - _predicted(readers, tfidf, copies)[:, labels]
     return scores, log_odds, baseline
 
 
-def _predicted(net: MultiLabelNet, tfidf: Weights, reading: Reading, documents: list[NDArray[np.int32]]) -> Floats:
+def _predicted(readers: Sequence[Reader], tfidf: Weights, documents: list[NDArray[np.int32]]) -> Floats:
     """Give the log-odds of all labels for documents that stand from left to right, shape (n, L)."""
     offsets = np.cumsum([0, *map(len, documents)])
-    corpus = TokenIds(np.concatenate(documents).astype(np.int32), offsets)
-    return predict_logits(net, tfidf, corpus.reversed() if reading.backward else corpus)
+    return read(readers, tfidf, TokenIds(np.concatenate(documents).astype(np.int32), offsets))
 
 
 def integrated_gradients(
@@ -373,13 +378,16 @@ def _run_layers(weights: list[list[Tensor]], x: Tensor, *state: Tensor) -> tuple
 
 
 @contextmanager
-def left_as_it_was(module: TextClassifier) -> Iterator[None]:
-    """Put a network into evaluation mode; afterwards its modes and its arithmetic are those that it had before."""
-    modes, precision = [(part, part.training) for part in module.modules()], module.encoder.precision
-    module.eval()
+def left_as_they_were(modules: Sequence[TextClassifier]) -> Iterator[None]:
+    """Put networks into evaluation mode; afterwards their modes and arithmetic are those that they had before."""
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    precisions = [module.encoder.precision for module in modules]
+    for module in modules:
+        module.eval()
     try:
         yield
     finally:
-        module.encoder.precision = precision
+        for module, precision in zip(modules, precisions, strict=True):
+            module.encoder.precision = precision
         for part, mode in modes:
             part.training = mode

@@ -24,9 +24,10 @@ from sk_ulmfit.training import (
     TrainingSettings,
     finetune_language_model,
 )
-from sk_ulmfit.weights import ModelState, load_fastai_language_model, load_state, save_state
+from sk_ulmfit.weights import ModelState, load_fastai_language_model, load_state, reads_backward, save_state
 
 SIZES = ("emb_dim", "hidden_dim", "n_layers")
+DIRECTIONS = ("forward", "backward")
 
 
 class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
@@ -64,6 +65,9 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         Rarer words become unknown, unless `pretrained` knows them.
     language : str or None, default=None
         Language code of spaCy's tokenizer; None takes that of `pretrained`, or else "en".
+    direction : {"forward", "backward"} or None, default=None
+        The order in which texts are read; None takes that of `pretrained`, or else forward. With a `pretrained` of the
+        other direction, words keep their embedding, and the layers learn the new direction from what they know.
     batch_size : int, default=32
         Most text streams read side by side; a small corpus uses fewer, so that an epoch has enough steps.
     bptt : int, default=70
@@ -134,6 +138,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         vocab_size: int = 30_000,
         min_frequency: int = 2,
         language: str | None = None,
+        direction: str | None = None,
         batch_size: int = 32,
         bptt: int = 70,
         dropout_multiplier: float = 1.0,
@@ -158,6 +163,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         self.vocab_size = vocab_size
         self.min_frequency = min_frequency
         self.language = language
+        self.direction = direction
         self.batch_size = batch_size
         self.bptt = bptt
         self.dropout_multiplier = dropout_multiplier
@@ -217,6 +223,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
             "vocab_size": int(self.vocab_size),
             "min_frequency": int(self.min_frequency),
             "language": language,
+            "direction": self.direction,
         }
 
     def _start(self) -> Path | None:
@@ -355,7 +362,9 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
     @classmethod
     def _from_state(cls, state: ModelState, device: str) -> ULMFiTLanguageModel:
         config = state.config
-        model = cls(None, **{name: config[name] for name in SIZES}, language=config["language"], device=device)
+        sizes = {name: config[name] for name in SIZES}
+        direction = "backward" if reads_backward(config) else None
+        model = cls(None, **sizes, language=config["language"], direction=direction, device=device)
         model.state_, model.pretrained_ = state, None
         return model
 
@@ -370,6 +379,8 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         for name in (*SIZES, "min_frequency"):
             check_number(name, getattr(self, name), low=1, integer=True)
         check_number("vocab_size", self.vocab_size, low=16, integer=True)
+        if self.direction is not None:
+            check_choice("direction", self.direction, DIRECTIONS)
         if not isinstance(self.language, (str, type(None))):
             raise ValueError(f"language must be a language code such as 'en', or None; got {self.language!r}.")
         if not isinstance(self.pretrained, (str, os.PathLike, type(None))):

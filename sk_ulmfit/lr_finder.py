@@ -373,6 +373,11 @@ def _run_classifier(
         verbose=0,
     )
     given = estimator.language_model
+    if estimator.direction == "both":  # the forward one
+        model.set_params(direction="forward")
+        if isinstance(given, (tuple, list)):
+            given = given[0]
+            model.set_params(language_model=clone(given, safe=False))
     if hasattr(given, "state_"):
         model.set_params(language_model=given)  # clone has made it forget what it knows; fit only reads it
     elif hasattr(estimator, "language_model_"):

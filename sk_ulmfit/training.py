@@ -144,6 +144,7 @@ def finetune_language_model(
     vocab_size: int,
     min_frequency: int,
     language: str,
+    direction: str | None = None,
     callbacks: Sequence[Any] | None = None,
 ) -> ModelState:
     """Train a language model on texts (stage 2 of ULMFiT; from scratch, also stage 1).
@@ -165,6 +166,9 @@ def finetune_language_model(
         Rarer words become unknown, unless `start` knows them.
     language : str
         Language code of spaCy's tokenizer.
+    direction : {"forward", "backward"} or None, default=None
+        The order in which texts are read; None is that of `start`, or else forward. A start of the other direction
+        learns this one from the texts.
     callbacks : sequence of skorch callbacks, default=None
         More callbacks, which come last.
 
@@ -183,6 +187,8 @@ def finetune_language_model(
     if start is not None:  # "pretraining" tells where its words came from
         kept = ("emb_dim", "hidden_dim", "n_layers", "direction", "pretraining")
         config |= {name: start.config[name] for name in kept if name in start.config}
+    if direction is not None:
+        config["direction"] = direction
     texts = _shown(texts, settings)
     corpus, vocabulary = tokenize_texts(texts, language, settings.n_jobs, choose, backward=reads_backward(config))
     if settings.max_epochs is None:
@@ -204,7 +210,7 @@ def finetune_language_model(
                 bptt=settings.bptt,
                 batch_size=settings.batch_size,
                 pad_id=vocabulary.pad,
-                callbacks=[*_callbacks("language model", settings), *(callbacks or [])],
+                callbacks=[*_callbacks(_stage("language model", config), settings), *(callbacks or [])],
                 **_net_settings(settings),
             )
             fit_net(net, StreamDataset(corpus))
@@ -232,6 +238,7 @@ def train_classifier(
     callbacks: Sequence[Any] | None,
     document_weight: NDArray[np.float64] | None = None,
     pos_weight: NDArray[np.float64] | None = None,
+    words: Weights | None = None,
 ) -> tuple[ModelState, HeldOut]:
     """Train a classifier on the body of a language model (stage 3 of ULMFiT).
 
@@ -278,6 +285,8 @@ def train_classifier(
         How much each text counts, above 0; None counts all equally.
     pos_weight : ndarray of shape (L,), default=None
         Factor on the loss of the entries that are 1.
+    words : dict of str to ndarray, default=None
+        The linear model, where it was trained before, on the same texts in the same vocabulary.
 
     Returns
     -------
@@ -305,8 +314,9 @@ def train_classifier(
     }
     vocabulary = language_model.vocabulary
     mean_one = None if document_weight is None else to_mean_one(document_weight[train])
-    words = {}
-    if tfidf:
+    if words is None:
+        words = {}
+    if tfidf and not words:
         enough = enough_documents(corpus.lengths_of(train), settings.seed)
         words = fit_tfidf(
             corpus.take(train[enough]),
@@ -318,7 +328,7 @@ def train_classifier(
             pos_weight=pos_weight,
         )
     settings = settings if pretrained else replace(settings, lr_decay=1.0)
-    all_callbacks = _callbacks("classifier", settings)
+    all_callbacks = _callbacks(_stage("classifier", config), settings)
     if gradual:
         all_callbacks.append(("sk_ulmfit_unfreezing", GradualUnfreezing(embedding_lr is not None)))
     all_callbacks += callbacks or []
@@ -491,8 +501,12 @@ def predict_proba(
     ndarray of float64, shape (n, L)
         Probabilities strictly between 0 and 1.
     """
-    logits = predict_logits(net, tfidf, corpus, precision)
-    return np.clip(expit(logits), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
+    return probabilities(predict_logits(net, tfidf, corpus, precision))
+
+
+def probabilities(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn log-odds into probabilities strictly between 0 and 1."""
+    return np.clip(expit(log_odds), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
 
 
 def predict_logits(
@@ -535,6 +549,10 @@ def plain_history(history: Any) -> list[dict[str, Any]]:
         }
         for row in history
     ]
+
+
+def _stage(name: str, config: dict[str, Any]) -> str:
+    return f"backward {name}" if reads_backward(config) else name
 
 
 def _callbacks(stage: str, settings: TrainingSettings) -> list[Any]:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conftest import make_corpus, tiny_lm
 
-from sk_ulmfit import ULMFiTMultiLabelClassifier, cli, commands, pretraining
+from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, cli, commands, pretraining
 from sk_ulmfit.datasets import load_support_messages, load_table, write_table
 
 SMALL = ["--emb-dim", "8", "--hidden-dim", "8", "--n-layers", "2", "--lm-epochs", "1", "--max-epochs", "2"]
@@ -59,6 +59,16 @@ def test_train_predict_evaluate(table, model, tmp_path, capsys):
     assert "all labels right" in shown
     assert run("evaluate", model, table, "--threshold", 0) == 0
     assert " 1.000" in capsys.readouterr().out  # every label predicted: recall 1
+
+
+def test_both_directions(table, tmp_path):
+    lm, out = tmp_path / "backward.lm", tmp_path / "mail.model"
+    given = ["--emb-dim", 8, "--hidden-dim", 8, "--n-layers", 1, "--max-epochs", 1]
+    assert run("finetune", table, "--text", "body", "--direction", "backward", "--out", lm, *given) == 0
+    assert ULMFiTLanguageModel.load(lm).direction == "backward"
+    args = ["--text", "body", "--labels", "late", "--direction", "both", "--out", out]
+    assert run("train", table, *args, *SMALL) == 0
+    assert ULMFiTMultiLabelClassifier.load(out).backward_net_ is not None
 
 
 def test_two_text_columns_are_joined_with_field_marks(model):

@@ -119,7 +119,7 @@ def test_both_methods_agree(clf):
 
 def test_the_linear_model_is_split_exactly(both):
     vocabulary, labels = both.vocabulary_, np.arange(4)
-    ids = Reading.of("Zubble zubble balan unheardof kodor florp", vocabulary, both._config).ids
+    ids = Reading.of("Zubble zubble balan unheardof kodor florp", vocabulary, "en").ids
     shares = token_logits(both._tfidf, ids, labels)
     bias = tfidf_logits(both._tfidf, TokenIds(ids[:1], np.array([0, 1])))[0]
     assert np.allclose(shares.sum(axis=0) + bias, tfidf_logits(both._tfidf, TokenIds(ids, np.array([0, len(ids)])))[0])
@@ -142,7 +142,7 @@ def test_a_model_that_reads_backward():
 
 
 def readings(clf, text):
-    reading = Reading.of(text, clf.vocabulary_, clf._config)
+    reading = Reading.of(text, clf.vocabulary_, "en")
     return clf.net_.module_, reading.ids, reading.baseline, np.array([0, 2])
 
 

@@ -1,0 +1,221 @@
+import pickle
+import re
+
+import numpy as np
+import pytest
+from conftest import make_corpus, tiny_classifier, tiny_lm
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.special import expit, logit
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+
+from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, classifier
+from sk_ulmfit.cli import main
+from sk_ulmfit.directions import mean_log_odds, mean_shares
+from sk_ulmfit.lr_finder import lr_find
+
+TEXTS, LABELS = make_corpus(60)
+NEW = [*make_corpus(20, seed=3)[0], "", "unheardof"]
+
+
+@pytest.fixture(scope="module")
+def both():
+    return tiny_classifier(direction="both", tfidf=True).fit(TEXTS, LABELS)
+
+
+@pytest.fixture
+def backward_file(tmp_path):
+    tiny_lm(direction="backward", random_state=0).fit(TEXTS).save(tmp_path / "backward.lm")
+    return tmp_path / "backward.lm"
+
+
+# --- what it says -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{"tfidf": True}, {"early_stopping": True}, {"freeze_encoder": True}])
+def test_probabilities_are_the_mean_of_those_of_the_two_directions(settings):
+    forward, backward, both = (
+        tiny_classifier(direction=direction, **settings).fit(TEXTS, LABELS)
+        for direction in ("forward", "backward", "both")
+    )
+    one, other = forward.predict_proba(NEW), backward.predict_proba(NEW)
+    assert np.abs(one - other).max() > 0.01
+    np.testing.assert_allclose(both.predict_proba(NEW), (one + other) / 2, rtol=1e-9)
+    for history, of_one in ((both.history_, forward), (both.backward_history_, backward)):
+        assert [row["train_loss"] for row in history] == [row["train_loss"] for row in of_one.history_]
+
+
+def test_a_backward_classifier_reads_from_the_end():
+    """What its network says of a text is what the same network says, reading forward, of the text turned round."""
+    clf = tiny_classifier(direction="backward").fit(TEXTS, LABELS)
+    assert clf.language_model_.state_.config["direction"] == "backward"
+    texts = [" ".join(re.findall("[a-z]+", text.lower())) for text in NEW]
+    proba = clf.predict_proba(texts)
+    clf._config["direction"] = "forward"
+    turned = [" ".join(reversed(text.split())) for text in texts]
+    assert np.abs(clf.predict_proba(texts) - proba).max() > 1e-4
+    np.testing.assert_allclose(clf.predict_proba(turned), proba, atol=1e-6)
+
+
+def test_thresholds_and_calibration_see_the_mean():
+    settings = {"threshold": "tune", "calibration": "platt", "validation_fraction": 0.4}
+    clf = tiny_classifier(direction="both", **settings).fit(TEXTS, LABELS)
+    assert clf.thresholds_.shape == (clf.n_labels_,)
+    assert set(np.unique(clf.predict(NEW))) <= {0, 1}
+    plain = tiny_classifier(direction="forward", **settings).fit(TEXTS, LABELS)
+    assert not np.allclose(clf._config["calibration"], plain._config["calibration"])
+
+
+def test_a_text_is_read_by_itself(both):
+    together = both.predict_proba(NEW)
+    alone = np.concatenate([both.predict_proba([text]) for text in NEW])
+    np.testing.assert_allclose(alone, together, atol=1e-6)
+
+
+def test_it_comes_back_from_a_file_and_a_pickle(both, tmp_path, capsys):
+    both.save(tmp_path / "model")
+    loaded = ULMFiTMultiLabelClassifier.load(tmp_path / "model")
+    for other in (loaded, pickle.loads(pickle.dumps(both))):
+        np.testing.assert_array_equal(other.predict_proba(NEW), both.predict_proba(NEW))
+        assert other.backward_history_ == both.backward_history_
+    assert loaded.direction == "both"
+    loaded.save(tmp_path / "again")
+    again = ULMFiTMultiLabelClassifier.load(tmp_path / "again")
+    np.testing.assert_array_equal(again.predict_proba(NEW), both.predict_proba(NEW))
+    assert main(["info", str(tmp_path / "model")]) == 0
+    assert "both" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["gradient", "occlusion"])
+def test_explanations_are_of_both(both, method):
+    texts = NEW[:6]
+    explained = both.explain(texts, list(both.label_names_), method)
+    np.testing.assert_allclose([e.log_odds for e in explained], logit(both.predict_proba(texts)), atol=1e-4)
+    if method == "gradient":
+        for e in explained:
+            change, scores = e.log_odds - e.baseline, e.scores
+            assert (np.abs(change - scores.sum(axis=0)) <= np.maximum(0.12, 0.03 * np.abs(scores).sum(axis=0))).all()
+
+
+LOG_ODDS = arrays(np.float64, (2, 3), elements=st.floats(-60, 60))
+
+
+@given(LOG_ODDS)
+def test_the_mean_is_that_of_the_probabilities(log_odds):
+    found = mean_log_odds(list(log_odds))
+    np.testing.assert_allclose(expit(found), expit(log_odds).mean(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(expit(-found), expit(-log_odds).mean(axis=0), rtol=1e-9)
+
+
+@given(arrays(np.float64, (2, 3), elements=st.floats(-12, 12)), arrays(np.float64, (2, 3), elements=st.floats(-12, 12)))
+def test_shares_of_the_change_add_up(baselines, log_odds):
+    shares = mean_shares(list(baselines), list(log_odds))
+    change = mean_log_odds(list(log_odds)) - mean_log_odds(list(baselines))
+    assert (shares >= 0).all()
+    np.testing.assert_allclose((shares * (log_odds - baselines)).sum(axis=0), change, atol=1e-3)
+
+
+# --- where the bodies come from ---------------------------------------------
+
+
+def test_a_language_model_takes_the_direction_of_its_start_or_learns_another(tmp_path, backward_file):
+    texts = [f"{word} red orange yellow green blue" for word in ("violet", "grey")] * 20
+    forward = tiny_lm(max_epochs=8, lr=0.05, random_state=0).fit(texts)
+    forward.save(tmp_path / "lm")
+    turned = ULMFiTLanguageModel(tmp_path / "lm", direction="backward", max_epochs=0).fit(texts)
+    embedding = "encoder.embedding.weight"
+    np.testing.assert_array_equal(turned.state_.weights[embedding], forward.state_.weights[embedding])
+    assert turned.perplexity(texts) > 3 * forward.perplexity(texts)
+    learned = ULMFiTLanguageModel(tmp_path / "lm", direction="backward", max_epochs=8, lr=0.05, random_state=0)
+    assert learned.fit(texts).perplexity(texts) < turned.perplexity(texts) / 2
+    kept = ULMFiTLanguageModel(backward_file, max_epochs=0).fit(texts)
+    assert kept.state_.config["direction"] == "backward"
+    assert ULMFiTLanguageModel.load(backward_file).direction == "backward"
+
+
+def test_a_pair_of_fitted_language_models_is_used_as_it_is(backward_file):
+    forward = tiny_lm(random_state=0).fit(TEXTS)
+    backward = ULMFiTLanguageModel.load(backward_file)
+    pair = (FrozenEstimator(forward), FrozenEstimator(backward))
+    clf = clone(tiny_classifier(direction="both", language_model=pair)).fit(TEXTS, LABELS)
+    assert clf.language_model_.state_ is forward.state_ or clf.language_model_ is forward
+    alone = tiny_classifier(direction="backward", language_model=FrozenEstimator(backward)).fit(TEXTS, LABELS)
+    for a, b in zip(clf.backward_net_.module_.parameters(), alone.net_.module_.parameters(), strict=True):
+        assert (a == b).all()
+
+
+def test_a_file_that_reads_backward_says_so_itself(backward_file):
+    clf = tiny_classifier(language_model=backward_file, lm_epochs=0).fit(TEXTS, LABELS)
+    assert clf.language_model_.state_.config["direction"] == "backward"
+    asked = tiny_classifier(language_model=backward_file, lm_epochs=0, direction="backward").fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(clf.predict_proba(NEW), asked.predict_proba(NEW))
+
+
+def test_parameters_of_a_pair_are_saved(tmp_path, backward_file):
+    pair = (tiny_lm(max_epochs=2), str(backward_file))
+    clf = tiny_classifier(direction="both", language_model=pair, lm_epochs=1).fit(TEXTS, LABELS)
+    clf.save(tmp_path / "model")
+    first, second = ULMFiTMultiLabelClassifier.load(tmp_path / "model").language_model
+    assert first.get_params() == pair[0].get_params()
+    assert second == str(backward_file)
+
+
+def test_a_search_trains_a_direction_once(tmp_path, monkeypatch):
+    trained, train = [], classifier.train_classifier
+    monkeypatch.setattr(classifier, "train_classifier", lambda **given: trained.append(1) or train(**given))
+    for direction, n in (("forward", 1), ("both", 2), ("backward", 2)):
+        tiny_classifier(direction=direction, memory=tmp_path / "memory", tfidf=True).fit(TEXTS, LABELS)
+        assert len(trained) == n
+
+
+def test_a_fit_in_one_direction_forgets_the_other(both):
+    clf = clone(both).fit(TEXTS, LABELS).set_params(direction="forward").fit(TEXTS, LABELS)
+    assert not [name for name in vars(clf) if name.startswith("backward_")]
+    alone = tiny_classifier(tfidf=True).fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(clf.predict_proba(NEW), alone.predict_proba(NEW))
+
+
+def test_a_learning_rate_is_that_of_the_forward_network(both):
+    for one, wanted in (
+        (tiny_classifier(direction="both", language_model=(tiny_lm(), tiny_lm())), tiny_classifier()),
+        (both, tiny_classifier(tfidf=True).fit(TEXTS, LABELS)),
+    ):
+        found, expected = (lr_find(clf, TEXTS, LABELS, n_steps=20) for clf in (one, wanted))
+        assert found.losses.tolist() == expected.losses.tolist()
+
+
+# --- what may come in -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"direction": "up"}, "direction must be one of 'forward', 'backward', 'both'; got 'up'"),
+        ({"language_model": (None, None)}, "language_model must be 'auto'.* pair"),
+        ({"language_model": (None,), "direction": "both"}, "language_model must be 'auto'.* pair"),
+        ({"language_model": tiny_lm(direction="up")}, "direction must be one of 'forward', 'backward'; got 'up'"),
+        (
+            {"language_model": tiny_lm(direction="forward"), "direction": "both"},
+            "language_model has direction='forward', but that of the classifier is 'both'; leave it None",
+        ),
+    ],
+)
+def test_what_is_asked_for_is_checked(settings, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_classifier(**settings).fit(TEXTS, LABELS)
+
+
+@pytest.mark.parametrize("direction", ["backward", "both"])
+def test_a_fitted_language_model_reads_one_way(direction):
+    fitted = FrozenEstimator(tiny_lm().fit(TEXTS))
+    with pytest.raises(ValueError, match=f"reads forward, but direction='{direction}' needs one that reads backward"):
+        tiny_classifier(language_model=fitted, direction=direction).fit(TEXTS, LABELS)
+
+
+def test_both_read_the_same_words(backward_file):
+    other = FrozenEstimator(tiny_lm().fit(["other words alone"] * 20))
+    pair = (other, FrozenEstimator(ULMFiTLanguageModel.load(backward_file)))
+    with pytest.raises(ValueError, match="have different words; fit both on the same texts"):
+        tiny_classifier(language_model=pair, direction="both").fit(TEXTS, LABELS)
