@@ -27,6 +27,7 @@ from sk_ulmfit._validation import (
     plain_number,
 )
 from sk_ulmfit.assembly import plain_weights
+from sk_ulmfit.bundled import model_file
 from sk_ulmfit.caching import check_memory, remembered
 from sk_ulmfit.calibration import METHODS, calibrate, fit_calibration
 from sk_ulmfit.device import resolve_device
@@ -69,7 +70,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         they are there. An unfitted `ULMFiTLanguageModel`: a clone is fitted on the texts. A fitted one, or one
         in a ``FrozenEstimator``: used as it is (only the frozen one outlives ``clone``, hence cross-validation).
         None: the full body (400/1152/3) from random weights. With ``direction="both"`` also a pair of these, the one
-        that reads forward first; two that are fitted must have been fitted on the same texts.
+        that reads forward first; both must know the same words, as two that were pre-trained on one corpus do.
     lm_epochs : int or None, default=None
         Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the
         language model.
@@ -92,8 +93,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         long documents hold fewer: at most ``batch_size * 20 * bptt`` tokens, padding included.
     freeze_encoder : bool, default=False
         Train the head alone. The body runs over the texts once and its features are kept (5 kB a text at full size), so
-        that an epoch takes seconds, whatever the body; `lr_decay`, `embedding_lr`, `alpha` and `beta` then mean
-        nothing. For a first result on a slow machine, or for very few texts; training the body is usually better.
+        that an epoch takes seconds, whatever the body; `lr_decay`, `embedding_lr`, `gradual_unfreezing`, `alpha` and
+        `beta` then mean nothing. For a first result on a slow machine, or for very few texts; training the body is
+        usually better.
     gradual_unfreezing : bool or None, default=None
         Train the head of a pre-trained body in the first epoch and one more layer in each that follows, from the top,
         as the paper does; else all layers from the first epoch on. None: gradually for up to 5,000 texts.
@@ -107,8 +109,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     direction : {"forward", "backward", "both"}, default="forward"
         The order in which texts are read. "both": two language models and two networks are trained, one for each
         direction, and their probabilities averaged, for twice the time, memory and size. "backward" and "both" begin
-        from a model that reads forward where none that reads backward is given, as `ULMFiTLanguageModel` does. A single
-        `language_model` that was trained backward is always read so.
+        from a model that reads forward where none that reads backward is given, as `ULMFiTLanguageModel` does. With
+        "forward", a `language_model` that was trained backward goes on reading so.
     bptt : int, default=70
         Tokens per window, through which gradients flow.
     max_length : int or None, default=1400
@@ -151,7 +153,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Epochs without improvement after which `early_stopping` stops.
     callbacks : list or None, default=None
         Callbacks of skorch for the classifier's training, as instances or (name, instance) pairs. The gradient of the
-        embedding is sparse; to clip, use `gradient_clip`. With `freeze_encoder` they see a net of the head alone.
+        embedding is sparse; to clip, use `gradient_clip`. With `freeze_encoder` they see a net of the head alone; with
+        ``direction="both"`` the same instances see the training of the forward network and then of the backward one.
     device : str, default="auto"
         Device of torch; "auto" is the GPU where there is one.
     precision : {"auto", "float32", "bfloat16", "int8"}, default="auto"
@@ -349,15 +352,15 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         lm_seed, seed = (int(number) for number in rng.randint(2**31 - 1, size=2))
         memory = check_memory(self.memory)
         any_seed = self.random_state is None
-        directions = ("forward", "backward") if self.direction == "both" else (self.direction,)
-        bodies = [
-            self._fitted_language_model(texts, more_texts, None if any_seed else lm_seed, one) for one in directions
-        ]
-        language_model = bodies[0][0]
-        if any(other.vocabulary_.words != language_model.vocabulary_.words for other, _ in bodies[1:]):
+        bodies = []
+        for given, direction in self._starts():
+            bodies.append(
+                self._fitted_language_model(given, texts, more_texts, None if any_seed else lm_seed, direction)
+            )
+        if len({tuple(model.vocabulary_.words) for model, _ in bodies}) > 1:
             raise ValueError(
-                "The two models of language_model have different words; fit both on the same texts, with the same "
-                "settings, from models that know the same words."
+                "The two models of language_model have different words after they have seen the texts; fit both on the "
+                "same texts, with the same settings."
             )
         if self.freeze_encoder and any(not pretrained and not model.history_ for model, pretrained in bodies):
             warnings.warn(
@@ -399,12 +402,18 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         for model, pretrained in bodies:
             given = {**data, **options, "pretrained": pretrained, "language_model": model.state_}
 
-            def train(given: dict[str, Any] = given) -> tuple[ModelState, HeldOut]:
+            def train(
+                given: dict[str, Any] = given, settings: TrainingSettings = settings
+            ) -> tuple[ModelState, HeldOut]:
                 words = split_tfidf(states[0].weights)[1] if states else None
                 return train_classifier(**given, settings=settings, callbacks=self.callbacks, words=words)
 
             key = {**given, "stage": "classifier", "settings": settings.key(any_seed)}
             state, held_out = remembered(memory, key, train)
+            settings, any_seed = (
+                replace(settings, seed=held_out.seed),
+                False,
+            )  # a second network holds out the same rows
             states.append(state)
             probas.append(held_out.proba)
         state, rows, proba = merge(states), held_out.rows, np.mean(probas, axis=0)
@@ -709,13 +718,37 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         nets = [self.net_, self.backward_net_] if "backward" in self._config else [self.net_]
         return [Reader(net, config) for net, config in zip(nets, configs(self._config), strict=True)]
 
+    def _starts(self) -> list[tuple[Any, str]]:
+        """Give for each network where its language model comes from, and its direction."""
+        given: Any = self.language_model
+        if self.direction != "both":
+            return [(given, self.direction)]
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
+            return [(given, "forward"), (given, "backward")]
+        fitted = [(model.estimator if isinstance(model, FrozenEstimator) else model) for model in given]
+        for which, model, direction in zip(("first", "second"), fitted, ("forward", "backward"), strict=True):
+            if hasattr(model, "state_") and (reads := _reads(model)) != direction:
+                raise ValueError(
+                    f"The {which} model of language_model reads {reads}; of the pair the first one must read forward "
+                    "and the second one backward."
+                )
+        words = {tuple(found) for model in fitted if (found := _known_words(model)) is not None}
+        if len(words) > 1:
+            raise ValueError(
+                "The two models of language_model know different words; pre-train both on one corpus (sk-ulmfit "
+                "pretrain, the second time on the folder 'tokens' of the first run, with --backward)."
+            )
+        return list(zip(given, ("forward", "backward"), strict=True))
+
     def _fitted_language_model(
-        self, texts: list[str] | StreamedTexts, more_texts: list[str] | StreamedTexts, seed: int | None, direction: str
+        self,
+        given: Any,
+        texts: list[str] | StreamedTexts,
+        more_texts: list[str] | StreamedTexts,
+        seed: int | None,
+        direction: str,
     ) -> tuple[ULMFiTLanguageModel, bool]:
         """Give a language model for a body, and whether it has learned from more than these texts."""
-        given: Any = self.language_model
-        if self.direction == "both" and isinstance(given, (tuple, list)) and len(given) == 2:
-            given = given[direction == "backward"]
         if isinstance(given, FrozenEstimator):
             given = given.estimator
             if not isinstance(given, ULMFiTLanguageModel):
@@ -770,7 +803,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
 
     def _check_direction(self, given: ULMFiTLanguageModel, direction: str) -> None:
         """See that a fitted language model reads in a direction that was asked for."""
-        reads = "backward" if reads_backward(given.state_.config) else "forward"
+        reads = _reads(given)
         if reads != direction and self.direction != "forward":
             other = "its file, which is fine-tuned then" if self.direction == "backward" else "a pair of fitted ones"
             raise ValueError(
@@ -854,6 +887,21 @@ def _plain(name: str, value: Any) -> Any:
         return str(value) if value.parent != Path() else os.path.join(os.curdir, value)
     value = plain_number(value)
     return value if isinstance(value, (bool, int, float, str)) else None
+
+
+def _reads(fitted: ULMFiTLanguageModel) -> str:
+    return "backward" if reads_backward(fitted.state_.config) else "forward"
+
+
+def _known_words(given: Any) -> list[str] | None:
+    """Give the words that a start of a language model knows; None of one from random weights, or none that is valid."""
+    if isinstance(given, ULMFiTLanguageModel):
+        if hasattr(given, "state_"):
+            return list(given.vocabulary_.words)
+        given = given.pretrained
+    if given == "auto" or not isinstance(given, (str, os.PathLike)):
+        return None
+    return list(load_state(model_file(given), "language_model").vocabulary.words)
 
 
 def _from_plain(value: Any) -> Any:

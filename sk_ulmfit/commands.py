@@ -84,6 +84,7 @@ def train(options: argparse.Namespace) -> Answer:
             "labels": names,
             "thresholds": dict(zip(names, clf.thresholds_.tolist(), strict=True)),
             "history": clf.history_,
+            **({"backward_history": clf.backward_history_} if clf.direction == "both" else {}),
             "seconds": round(time.perf_counter() - start, 1),
         },
     )
@@ -311,13 +312,16 @@ def info(options: argparse.Namespace) -> Answer:
             "trained_with": _changed(ULMFiTMultiLabelClassifier(), config["params"]),
             "metadata": config["metadata"],
         }
+    histories = {"history": state.history}
+    if "backward" in config:
+        histories["backward_history"] = config["backward"]["history"]
     lines = []
     for key, value in data.items():
         pairs = value.items() if isinstance(value, dict) else ()
         items = [f"{name}={_shown(item)}" for name, item in pairs if item is not None]
         first, *others = items or [_shown(value)]
         lines += [f"{key.replace('_', ' '):<20}{first}", *(f"{'':<20}{item}" for item in others)]
-    return Answer("\n".join(lines), {**data, "history": state.history})
+    return Answer("\n".join(lines), {**data, **histories})
 
 
 def demo(options: argparse.Namespace) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,14 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
             If a parameter or a text is not valid, or `pretrained` cannot be read.
         """
         file, arguments = self._arguments(X)
+        start, direction = arguments["start"], arguments["direction"]
+        if start is not None and self.max_epochs == 0 and reads_backward(start.config) != (direction == "backward"):
+            warnings.warn(
+                f"This language model is to read {direction}, but {file} has learned the other direction, and nothing "
+                "is trained (max_epochs=0, or lm_epochs=0 of the classifier). Train an epoch or more.",
+                UserWarning,
+                stacklevel=2,
+            )
         memory = check_memory(self.memory)
         key = {**arguments, "settings": arguments["settings"].key(any_seed=self.random_state is None)}
         self.state_ = remembered(
@@ -215,6 +224,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         language = self.language or ("en" if start is None else start.config["language"])
         get_tokenizer(language)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        inherited = "backward" if start is not None and reads_backward(start.config) else "forward"
         return file, {
             "texts": texts,
             "start": start,
@@ -223,7 +233,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
             "vocab_size": int(self.vocab_size),
             "min_frequency": int(self.min_frequency),
             "language": language,
-            "direction": self.direction,
+            "direction": self.direction or inherited,
         }
 
     def _start(self) -> Path | None:

@@ -18,6 +18,7 @@ from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.recipe import classifier_batch_size
 from sk_ulmfit.training import finetune_language_model
+from sk_ulmfit.weights import reads_backward
 
 __all__ = ["LearningRateCurve", "lr_find", "smooth", "suggest_learning_rate"]
 
@@ -372,22 +373,28 @@ def _run_classifier(
         callbacks=[("range_test", test)],
         verbose=0,
     )
-    given = estimator.language_model
-    if estimator.direction == "both":  # the forward one
-        model.set_params(direction="forward")
-        if isinstance(given, (tuple, list)):
-            given = given[0]
-            model.set_params(language_model=clone(given, safe=False))
+    given: Any = estimator.language_model
+    is_pair = isinstance(given, (tuple, list))
+    found = getattr(estimator, "language_model_", None)
+    if estimator.direction == "both":  # fit begins with the forward network, and the test ends there
+        second = getattr(estimator, "backward_language_model_", None)
+        found = None if second is None else (found, second)
+    elif found is not None and estimator.direction == "backward" and not reads_backward(found.state_.config):
+        found = None
     if hasattr(given, "state_"):
         model.set_params(language_model=given)  # clone has made it forget what it knows; fit only reads it
-    elif hasattr(estimator, "language_model_"):
-        model.set_params(language_model=estimator.language_model_)
-        if not isinstance(given, FrozenEstimator) and estimator.language_model_.pretrained_ is None:
+    elif found is not None:
+        model.set_params(language_model=found)
+        first = given[0] if is_pair else given
+        if not isinstance(first, FrozenEstimator) and estimator.language_model_.pretrained_ is None:
             model.set_params(lr_decay=1.0, embedding_lr=None)  # as fit trains a body from random weights
+    elif is_pair:
+        model.set_params(language_model=given)
     elif isinstance(given, ULMFiTLanguageModel):
         model.set_params(language_model__memory=None)
     with warnings.catch_warnings():  # of a body that this test leaves untrained, and fit would not
         warnings.filterwarnings("ignore", "freeze_encoder=True keeps a body with random weights")
+        warnings.filterwarnings("ignore", "This language model is to read")
         _until_over(model.fit, texts, y, sample_weight=weight)
 
 

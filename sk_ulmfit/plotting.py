@@ -112,6 +112,8 @@ class TrainingCurvesDisplay:
         histories = {
             "language model": getattr(getattr(estimator, "language_model_", None), "history_", []),
             own: getattr(estimator, "history_", []),
+            "backward language model": getattr(getattr(estimator, "backward_language_model_", None), "history_", []),
+            "backward classifier": getattr(estimator, "backward_history_", []),
         }
         histories = {stage: rows for stage, rows in histories.items() if rows}
         if not histories:

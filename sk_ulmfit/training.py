@@ -129,10 +129,13 @@ class HeldOut(NamedTuple):
         Their numbers.
     proba : ndarray of float64, shape (len(rows), L), or (0, L) if it was not asked for
         Probabilities.
+    seed : int
+        What chose the rows.
     """
 
     rows: NDArray[np.int64]
     proba: NDArray[np.float64]
+    seed: int
 
 
 def finetune_language_model(
@@ -376,7 +379,7 @@ def train_classifier(
         device, width = settings.device, widest_layer(config)
         precision = prediction_precision(settings.precision, device, width, state.config["shifts"])
         proba = predict_proba(restore_classifier_net(state, settings), words, corpus.take(held_out), precision)
-    return state, HeldOut(held_out, proba)
+    return state, HeldOut(held_out, proba, settings.seed)
 
 
 def _features(

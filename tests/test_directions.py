@@ -1,3 +1,4 @@
+import json
 import pickle
 import re
 
@@ -11,7 +12,7 @@ from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
-from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, classifier
+from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, classifier, language_model
 from sk_ulmfit.cli import main
 from sk_ulmfit.directions import mean_log_odds, mean_shares
 from sk_ulmfit.lr_finder import lr_find
@@ -84,8 +85,10 @@ def test_it_comes_back_from_a_file_and_a_pickle(both, tmp_path, capsys):
     loaded.save(tmp_path / "again")
     again = ULMFiTMultiLabelClassifier.load(tmp_path / "again")
     np.testing.assert_array_equal(again.predict_proba(NEW), both.predict_proba(NEW))
-    assert main(["info", str(tmp_path / "model")]) == 0
-    assert "both" in capsys.readouterr().out
+    assert main(["info", str(tmp_path / "model"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["direction"] == "both"
+    assert len(shown["backward_history"]) == len(both.backward_history_) == 3
 
 
 @pytest.mark.parametrize("method", ["gradient", "occlusion"])
@@ -97,6 +100,10 @@ def test_explanations_are_of_both(both, method):
         for e in explained:
             change, scores = e.log_odds - e.baseline, e.scores
             assert (np.abs(change - scores.sum(axis=0)) <= np.maximum(0.12, 0.03 * np.abs(scores).sum(axis=0))).all()
+    else:
+        e, word = explained[0], explained[0].words[1]
+        without = texts[0].replace(word, "unheardof", 1)
+        np.testing.assert_allclose(e.scores[1], e.log_odds - logit(both.predict_proba([without]))[0], atol=1e-4)
 
 
 LOG_ODDS = arrays(np.float64, (2, 3), elements=st.floats(-60, 60))
@@ -140,10 +147,10 @@ def test_a_pair_of_fitted_language_models_is_used_as_it_is(backward_file):
     backward = ULMFiTLanguageModel.load(backward_file)
     pair = (FrozenEstimator(forward), FrozenEstimator(backward))
     clf = clone(tiny_classifier(direction="both", language_model=pair)).fit(TEXTS, LABELS)
-    assert clf.language_model_.state_ is forward.state_ or clf.language_model_ is forward
-    alone = tiny_classifier(direction="backward", language_model=FrozenEstimator(backward)).fit(TEXTS, LABELS)
-    for a, b in zip(clf.backward_net_.module_.parameters(), alone.net_.module_.parameters(), strict=True):
-        assert (a == b).all()
+    for direction, net, lm in (("forward", clf.net_, pair[0]), ("backward", clf.backward_net_, pair[1])):
+        alone = tiny_classifier(direction=direction, language_model=lm).fit(TEXTS, LABELS)
+        for a, b in zip(net.module_.parameters(), alone.net_.module_.parameters(), strict=True):
+            assert (a == b).all()
 
 
 def test_a_file_that_reads_backward_says_so_itself(backward_file):
@@ -162,12 +169,47 @@ def test_parameters_of_a_pair_are_saved(tmp_path, backward_file):
     assert second == str(backward_file)
 
 
-def test_a_search_trains_a_direction_once(tmp_path, monkeypatch):
-    trained, train = [], classifier.train_classifier
-    monkeypatch.setattr(classifier, "train_classifier", lambda **given: trained.append(1) or train(**given))
-    for direction, n in (("forward", 1), ("both", 2), ("backward", 2)):
-        tiny_classifier(direction=direction, memory=tmp_path / "memory", tfidf=True).fit(TEXTS, LABELS)
-        assert len(trained) == n
+@pytest.fixture
+def trained(monkeypatch):
+    """Count the trainings of both stages."""
+    counts = {"classifier": 0, "language model": 0}
+
+    def counted(stage, train):
+        def run(*args, **kwargs):
+            counts[stage] += 1
+            return train(*args, **kwargs)
+
+        return run
+
+    monkeypatch.setattr(classifier, "train_classifier", counted("classifier", classifier.train_classifier))
+    finetune = counted("language model", language_model.finetune_language_model)
+    monkeypatch.setattr(language_model, "finetune_language_model", finetune)
+    return counts
+
+
+@pytest.mark.parametrize("seed", [0, None])
+def test_a_search_trains_a_direction_once(tmp_path, trained, seed):
+    settings = {"memory": tmp_path / "memory", "tfidf": True, "random_state": seed}
+    for direction, n in (("forward", 1), ("both", 2), ("forward", 2)):
+        tiny_classifier(direction=direction, **settings).fit(TEXTS, LABELS)
+        assert trained == {"classifier": n, "language model": n}
+
+
+def test_what_is_remembered_holds_out_the_same_texts(tmp_path, monkeypatch):
+    """Of two trainings without a seed, the second one follows the first, wherever that came from."""
+    held_out, train = [], classifier.train_classifier
+
+    def watched(**given):
+        state, found = train(**given)
+        held_out.append(found.rows.tolist())
+        return state, found
+
+    monkeypatch.setattr(classifier, "train_classifier", watched)
+    settings = {"memory": tmp_path / "memory", "random_state": None, "threshold": "tune", "validation_fraction": 0.3}
+    for direction in ("backward", "forward", "both"):
+        tiny_classifier(direction=direction, **settings).fit(TEXTS, LABELS)
+    backward, forward, second = held_out
+    assert second == forward != backward
 
 
 def test_a_fit_in_one_direction_forgets_the_other(both):
@@ -178,12 +220,24 @@ def test_a_fit_in_one_direction_forgets_the_other(both):
 
 
 def test_a_learning_rate_is_that_of_the_forward_network(both):
+    forward = tiny_classifier(tfidf=True).fit(TEXTS, LABELS)
+    pair = (tiny_lm(), tiny_lm())
     for one, wanted in (
-        (tiny_classifier(direction="both", language_model=(tiny_lm(), tiny_lm())), tiny_classifier()),
-        (both, tiny_classifier(tfidf=True).fit(TEXTS, LABELS)),
+        (tiny_classifier(direction="both", language_model=pair), tiny_classifier()),
+        (both, forward),
+        (tiny_classifier(direction="backward").fit(TEXTS, LABELS).set_params(direction="both"), tiny_classifier()),
     ):
         found, expected = (lr_find(clf, TEXTS, LABELS, n_steps=20) for clf in (one, wanted))
         assert found.losses.tolist() == expected.losses.tolist()
+    assert len(lr_find(forward.set_params(direction="backward"), TEXTS, LABELS, n_steps=20).losses)
+
+
+def test_the_losses_of_both_are_drawn(both):
+    pytest.importorskip("matplotlib").use("Agg")
+    from sk_ulmfit.plotting import TrainingCurvesDisplay
+
+    stages = ["language model", "classifier", "backward language model", "backward classifier"]
+    assert list(TrainingCurvesDisplay.from_estimator(both).histories) == stages
 
 
 # --- what may come in -------------------------------------------------------
@@ -214,8 +268,30 @@ def test_a_fitted_language_model_reads_one_way(direction):
         tiny_classifier(language_model=fitted, direction=direction).fit(TEXTS, LABELS)
 
 
+def test_a_pair_stands_in_order(backward_file):
+    backward, forward = ULMFiTLanguageModel.load(backward_file), tiny_lm().fit(TEXTS)
+    for pair, which in (((backward, forward), "first"), ((tiny_lm(), FrozenEstimator(forward)), "second")):
+        with pytest.raises(ValueError, match=f"The {which} model of language_model reads .* must read forward and"):
+            tiny_classifier(language_model=pair, direction="both").fit(TEXTS, LABELS)
+
+
+def test_files_of_different_words_are_refused_before_anything_is_trained(tmp_path, backward_file, trained):
+    tiny_lm(max_epochs=0).fit(["other words alone"] * 20).save(tmp_path / "other.lm")
+    for first in (tmp_path / "other.lm", "en-small"):
+        with pytest.raises(ValueError, match="know different words; pre-train both on one corpus"):
+            tiny_classifier(language_model=(first, backward_file), direction="both").fit(TEXTS, LABELS)
+    assert trained["language model"] == 1  # of the first file, above
+
+
+@pytest.mark.parametrize("direction", ["backward", "both"])
+def test_a_direction_that_nothing_has_learned_is_pointed_out(tmp_path, direction):
+    tiny_lm(max_epochs=1).fit(TEXTS).save(tmp_path / "lm")
+    with pytest.warns(UserWarning, match="is to read backward, but .*lm has learned the other direction"):
+        tiny_classifier(language_model=tmp_path / "lm", lm_epochs=0, direction=direction).fit(TEXTS, LABELS)
+
+
 def test_both_read_the_same_words(backward_file):
     other = FrozenEstimator(tiny_lm().fit(["other words alone"] * 20))
     pair = (other, FrozenEstimator(ULMFiTLanguageModel.load(backward_file)))
-    with pytest.raises(ValueError, match="have different words; fit both on the same texts"):
+    with pytest.raises(ValueError, match="know different words"):
         tiny_classifier(language_model=pair, direction="both").fit(TEXTS, LABELS)
