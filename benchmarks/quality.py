@@ -80,20 +80,30 @@ NEVER = -30.0  # log-odds of a label that no training document has
 TUNED = ("f1_micro", "f1_macro")
 EMBEDDER_MB = 90.9  # weights of all-MiniLM-L6-v2
 
-COLUMNS = {
-    "map": "mAP",
-    "map_network": "mAP, network alone",
-    "micro_f1": "micro F1",
-    "micro_f1_tuned": "tuned",
-    "macro_f1": "macro F1",
-    "macro_f1_tuned": "tuned",
-    "samples_f1_tuned": "samples F1, tuned",
-    "subset_accuracy_tuned": "subset accuracy, tuned",
-    "lm_seconds": "language model, s",
-    "train_seconds": "training, s",
-    "choice_seconds": "choice of settings, s",
-    "predict_ms": "prediction, ms a text",
-    "megabytes": "MB",
+# Columns of both tables, and the digits shown.
+FIGURES = {
+    "map": ("mAP", 3),
+    "map_network": ("mAP, network alone", 3),
+    "micro_f1": ("micro F1", 3),
+    "micro_f1_tuned": ("micro F1, tuned", 3),
+    "macro_f1": ("macro F1", 3),
+    "macro_f1_tuned": ("macro F1, tuned", 3),
+    "samples_f1_tuned": ("samples F1, tuned", 3),
+    "subset_accuracy_tuned": ("subset accuracy, tuned", 3),
+}
+COSTS = {
+    "choice_seconds": ("choice of settings, s", 0),
+    "lm_seconds": ("language model, s", 0),
+    "train_seconds": ("training, s", 0),
+    "predict_ms": ("prediction, ms a text", 1),
+    "megabytes": ("MB", 0),
+}
+SET_NAMES = {"reuters": "Reuters", "goemotions": "GoEmotions", "arxiv": "arXiv-CS"}
+MODEL_NAMES = {
+    "svm": "TF-IDF + LinearSVC",
+    "logistic": "TF-IDF + logistic regression",
+    "embeddings": "sentence embeddings + logistic regression",
+    "ulmfit": "**ULMFiT**",
 }
 
 
@@ -305,7 +315,7 @@ class Benchmark:
             if find(self.results, unit) is None:
                 row = self.dev_row(unit) if self.options.dev else self.test_row(unit)
                 append(self.results, {"unit": unit, **row, **self.machine()})
-                shown = ", ".join(f"{key} {row[key]:.3f}" for key in COLUMNS if key in row)
+                shown = ", ".join(f"{key} {row[key]:.3f}" for key in FIGURES | COSTS if key in row)
                 print(f"{' '.join(str(value) for value in unit.values())}: {shown}", flush=True)
 
     def machine(self) -> dict[str, Any]:
@@ -439,27 +449,40 @@ def units(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def print_tables(rows: list[dict[str, Any]]) -> None:
-    """Print one table for each set."""
-    for name in SETS:
-        groups: dict[tuple, list[dict[str, Any]]] = {}
-        for row in rows:
-            unit = row["unit"]
-            if unit["set"] == name and unit["kind"] == "score":
-                given = {name: unit[name] for name in ("clf", "lm") if unit.get(name)}
-                given |= {"recipe": unit["recipe"]} if unit.get("recipe", RECIPE) != RECIPE else {}
-                settings = json.dumps(given) if given else ""
-                groups.setdefault((unit["documents"], MODELS.index(unit["model"]), settings), []).append(row)
-        if not groups:
-            continue
-        print(f"{name}\n\n| documents | model | seeds | " + " | ".join(COLUMNS.values()) + " |")
-        print("|---|---|" + "---:|" * (1 + len(COLUMNS)))
-        for (documents, model, settings), found in sorted(groups.items(), key=lambda group: group[0], reverse=True):
-            cells = [
-                cell([row[column] for row in found if column in row], 3 if column.find("seconds") < 0 else 0)
-                for column in COLUMNS
-            ]
-            print(f"| {documents} | {MODELS[model]} {settings} | {len(found)} | " + " | ".join(cells) + " |")
-        print()
+    """Print a table of what was reached, over all seeds, and one of what it cost, with the first seed."""
+    places = [*SETS, *DOCUMENTS, *MODELS]
+    scored = [row for row in rows if row["unit"]["kind"] == "score"]
+    scored.sort(key=lambda row: [places.index(row["unit"][name]) for name in ("set", "documents", "model")])
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in scored:
+        unit = row["unit"]
+        what = f"{SET_NAMES[unit['set']]}, {unit['documents']}", MODEL_NAMES[unit["model"]] + given(row)
+        groups.setdefault(what, []).append(row)
+    print_table(groups, {"seeds": None, **FIGURES})
+    print()
+    print_table({what: found[:1] for what, found in groups.items()}, COSTS)
+
+
+def given(row: dict[str, Any]) -> str:
+    """Name the language model that ULMFiT began from, what parameters were given, and the recipe if it is an old one."""
+    unit = row["unit"]
+    if unit["model"] != "ulmfit":
+        return ""
+    params = {key: unit[key] for key in ("clf", "lm") if unit[key]}
+    params |= {"recipe": unit["recipe"]} if unit["recipe"] != RECIPE else {}
+    start = "en-small" if row["device"] == "cpu" else "en"  # what "auto" stands for
+    return f", `{start}`" * ("pretrained" not in unit["lm"]) + f" {json.dumps(params)}" * bool(params)
+
+
+def print_table(groups: dict[tuple[str, str], list[dict[str, Any]]], columns: dict[str, Any]) -> None:
+    names = [name if column is None else column[0] for name, column in columns.items()]
+    print("| set, documents | model | " + " | ".join(names) + " |\n|---|---|" + "---:|" * len(columns))
+    for what, found in groups.items():
+        cells = [
+            str(len(found)) if column is None else cell([row[name] for row in found if name in row], column[1])
+            for name, column in columns.items()
+        ]
+        print("| " + " | ".join([*what, *cells]) + " |")
 
 
 # Command line
