@@ -231,6 +231,9 @@ def _lr_find(command: argparse.ArgumentParser) -> None:
     command.add_argument("--n-steps", type=int, default=100, metavar="N", help="batches (default: 100)")
     command.add_argument("--batch-size", type=int, metavar="N", help="as in train or finetune")
     command.add_argument(
+        "--direction", choices=DIRECTIONS[:2], help="order in which texts are read, as in train or finetune"
+    )
+    command.add_argument(
         "--precision", choices=PRECISIONS, default="auto", help="arithmetic of the training (default: auto)"
     )
     command.add_argument("--n-jobs", type=int, metavar="N", help="processes that tokenize")

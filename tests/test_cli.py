@@ -648,6 +648,14 @@ def test_lr_find_of_a_classifier_and_of_a_language_model(table, tmp_path, capsys
     assert run("lr-find", table, "--text", "body", *body, "--n-steps", 40) == 0
     suggested = re.search(r"Suggestion for the language model: --lr (\S+)\.", capsys.readouterr().out)
     assert 1e-6 < float(suggested.group(1)) < 10
+    losses = {}
+    for direction in ("forward", "backward"):
+        for which, more in (("classifier", labels), ("language model", [])):
+            told = ["--direction", direction, "--n-steps", 20, "--json"]
+            assert run("lr-find", table, "--text", "body", *more, *body, *told) == 0
+            losses[which, direction] = answer(capsys)["losses"]
+    assert losses["classifier", "forward"] != losses["classifier", "backward"]
+    assert losses["language model", "forward"] != losses["language model", "backward"]
     assert run("lr-find", table, "--text", "body", *body, "--n-steps", 5) == 2
     assert "n_steps must be" in capsys.readouterr().err
     assert run("lr-find", table, "--text", "body", *body, "--out", picture) == 2
