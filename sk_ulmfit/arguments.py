@@ -11,11 +11,11 @@ from sk_ulmfit import commands, training
 from sk_ulmfit.calibration import METHODS
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.datasets import BLANKS
-from sk_ulmfit.directions import DIRECTIONS
 from sk_ulmfit.inspection import METHODS as METHODS_OF_EXPLAINING
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.precision import PRECISIONS
 from sk_ulmfit.thresholds import METRICS
+from sk_ulmfit.weights import DIRECTIONS
 
 
 def add_options(command: argparse.ArgumentParser, name: str) -> None:
@@ -70,7 +70,7 @@ def _train(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--direction",
-        choices=DIRECTIONS,
+        choices=(*DIRECTIONS, "both"),
         default=defaults["direction"],
         help="order in which texts are read; both: two networks, whose probabilities are averaged (default: forward)",
     )
@@ -212,7 +212,7 @@ def _finetune(command: argparse.ArgumentParser) -> None:
         command.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{text} (default: {default:g})")
     command.add_argument(
         "--direction",
-        choices=DIRECTIONS[:2],
+        choices=DIRECTIONS,
         help="order in which texts are read (default: that of the model to start from)",
     )
     command.add_argument("--n-jobs", type=int, metavar="N", help="processes that tokenize")
@@ -231,7 +231,9 @@ def _lr_find(command: argparse.ArgumentParser) -> None:
     command.add_argument("--n-steps", type=int, default=100, metavar="N", help="batches (default: 100)")
     command.add_argument("--batch-size", type=int, metavar="N", help="as in train or finetune")
     command.add_argument(
-        "--direction", choices=DIRECTIONS[:2], help="order in which texts are read, as in train or finetune"
+        "--direction",
+        choices=(*DIRECTIONS, "both"),
+        help="order in which texts are read, as in train or finetune; of both, the forward network is tried",
     )
     command.add_argument(
         "--precision", choices=PRECISIONS, default="auto", help="arithmetic of the training (default: auto)"

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,10 @@ from sk_ulmfit._validation import (
     plain_number,
 )
 from sk_ulmfit.assembly import plain_weights
-from sk_ulmfit.bundled import model_file
 from sk_ulmfit.caching import check_memory, remembered
 from sk_ulmfit.calibration import METHODS, calibrate, fit_calibration
 from sk_ulmfit.device import resolve_device
-from sk_ulmfit.directions import DIRECTIONS, Reader, configs, merge, of_second, read, split
+from sk_ulmfit.directions import Reader, configs, merge, of_second, read, split
 from sk_ulmfit.explanation import Explanations
 from sk_ulmfit.inspection import METHODS as EXPLAIN_METHODS
 from sk_ulmfit.inspection import explain, label_indices, left_as_they_were
@@ -50,7 +50,7 @@ from sk_ulmfit.training import (
     restore_classifier_net,
     train_classifier,
 )
-from sk_ulmfit.weights import ModelFileError, ModelState, encode, load_state, reads_backward, save_state
+from sk_ulmfit.weights import DIRECTIONS, ModelFileError, ModelState, encode, load_state, reads_backward, save_state
 
 
 class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -353,16 +353,23 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         memory = check_memory(self.memory)
         any_seed = self.random_state is None
         bodies = []
-        for given, direction in self._starts():
-            bodies.append(
-                self._fitted_language_model(given, texts, more_texts, None if any_seed else lm_seed, direction)
-            )
-        if len({tuple(model.vocabulary_.words) for model, _ in bodies}) > 1:
+        for model in self._language_models(None if any_seed else lm_seed):
+            is_fitted = hasattr(model, "state_")
+            if is_fitted and more_texts:
+                warnings.warn(
+                    "unlabelled_texts are left out: language_model is fitted and used as it is. "
+                    "Fit it on them before, or pass an unfitted one or a path.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            body = model if is_fitted else model.fit(chained(texts, more_texts))
+            bodies.append((body, is_fitted or body.pretrained_ is not None))
+        if len({tuple(body.vocabulary_.words) for body, _ in bodies}) > 1:
             raise ValueError(
                 "The two models of language_model have different words after they have seen the texts; fit both on the "
                 "same texts, with the same settings."
             )
-        if self.freeze_encoder and any(not pretrained and not model.history_ for model, pretrained in bodies):
+        if self.freeze_encoder and any(not pretrained and not body.history_ for body, pretrained in bodies):
             warnings.warn(
                 "freeze_encoder=True keeps a body with random weights: no language model was trained (lm_epochs=0) and "
                 "none was given. Pass language_model, or let lm_epochs be at least 1.",
@@ -397,26 +404,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
                 stacklevel=2,
             )
             memory = check_memory(None)
-        states: list[ModelState] = []
-        probas: list[NDArray[np.float64]] = []
-        for model, pretrained in bodies:
-            given = {**data, **options, "pretrained": pretrained, "language_model": model.state_}
-
-            def train(
-                given: dict[str, Any] = given, settings: TrainingSettings = settings
-            ) -> tuple[ModelState, HeldOut]:
-                words = split_tfidf(states[0].weights)[1] if states else None
-                return train_classifier(**given, settings=settings, callbacks=self.callbacks, words=words)
-
-            key = {**given, "stage": "classifier", "settings": settings.key(any_seed)}
-            state, held_out = remembered(memory, key, train)
-            settings, any_seed = (
-                replace(settings, seed=held_out.seed),
-                False,
-            )  # a second network holds out the same rows
-            states.append(state)
-            probas.append(held_out.proba)
-        state, rows, proba = merge(states), held_out.rows, np.mean(probas, axis=0)
+        states, rows, proba = self._train_networks({**data, **options}, bodies, settings, memory)
+        state = merge(states)
         config = dict(state.config)  # what was remembered stays as it is
         held_out_weight = None if weight is None else weight[rows]
         if self.calibration is not None:
@@ -432,7 +421,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
                 label_names=names,
             ).tolist()
         names_of_bodies = ("language_model_", "backward_language_model_")
-        of_bodies = {name: model for name, (model, _) in zip(names_of_bodies, bodies, strict=False)}
+        of_bodies = {name: body for name, (body, _) in zip(names_of_bodies, bodies, strict=False)}
         self._set_fitted(replace(state, config=config), settings, **of_bodies)
         return self
 
@@ -718,37 +707,31 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         nets = [self.net_, self.backward_net_] if "backward" in self._config else [self.net_]
         return [Reader(net, config) for net, config in zip(nets, configs(self._config), strict=True)]
 
-    def _starts(self) -> list[tuple[Any, str]]:
-        """Give for each network where its language model comes from, and its direction."""
+    def _language_models(self, seed: int | None) -> list[ULMFiTLanguageModel]:
+        """Give the language model of each network, fitted or to be fitted; refuse what could not be trained."""
         given: Any = self.language_model
         if self.direction != "both":
-            return [(given, self.direction)]
+            return [self._language_model(given, seed, self.direction)]
         if not isinstance(given, (tuple, list)) or len(given) != 2:
-            return [(given, "forward"), (given, "backward")]
-        fitted = [(model.estimator if isinstance(model, FrozenEstimator) else model) for model in given]
-        for which, model, direction in zip(("first", "second"), fitted, ("forward", "backward"), strict=True):
+            return [self._language_model(given, seed, direction) for direction in DIRECTIONS]
+        bare = [model.estimator if isinstance(model, FrozenEstimator) else model for model in given]
+        for which, model, direction in zip(("first", "second"), bare, DIRECTIONS, strict=True):
             if hasattr(model, "state_") and (reads := _reads(model)) != direction:
                 raise ValueError(
                     f"The {which} model of language_model reads {reads}; of the pair the first one must read forward "
                     "and the second one backward."
                 )
-        words = {tuple(found) for model in fitted if (found := _known_words(model)) is not None}
-        if len(words) > 1:
+        first, second = (self._language_model(*one) for one in zip(given, (seed, seed), DIRECTIONS, strict=True))
+        if not _may_know_the_same_words(first, second):
             raise ValueError(
                 "The two models of language_model know different words; pre-train both on one corpus (sk-ulmfit "
-                "pretrain, the second time on the folder 'tokens' of the first run, with --backward)."
+                "pretrain, the second time on the folder 'tokens' of the first run, with --backward), or fit both on "
+                "the same texts."
             )
-        return list(zip(given, ("forward", "backward"), strict=True))
+        return [first, second]
 
-    def _fitted_language_model(
-        self,
-        given: Any,
-        texts: list[str] | StreamedTexts,
-        more_texts: list[str] | StreamedTexts,
-        seed: int | None,
-        direction: str,
-    ) -> tuple[ULMFiTLanguageModel, bool]:
-        """Give a language model for a body, and whether it has learned from more than these texts."""
+    def _language_model(self, given: Any, seed: int | None, direction: str) -> ULMFiTLanguageModel:
+        """Give the language model of a network: a fitted one as it is, or one to fit."""
         if isinstance(given, FrozenEstimator):
             given = given.estimator
             if not isinstance(given, ULMFiTLanguageModel):
@@ -759,14 +742,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         if isinstance(given, ULMFiTLanguageModel):
             if hasattr(given, "state_"):
                 self._check_direction(given, direction)
-                if more_texts:
-                    warnings.warn(
-                        "unlabelled_texts are left out: language_model is fitted and used as it is. "
-                        "Fit it on them before, or pass an unfitted one or a path.",
-                        UserWarning,
-                        stacklevel=3,
-                    )
-                return given, True
+                return given
             model = clone(given)
             if model.random_state is None:
                 model.set_params(random_state=seed)
@@ -799,7 +775,34 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             )
         if self.lm_epochs is not None:
             model.set_params(max_epochs=self.lm_epochs)
-        return model.fit(chained(texts, more_texts)), model.pretrained_ is not None
+        model._check_params()
+        return model
+
+    def _train_networks(
+        self,
+        arguments: dict[str, Any],
+        bodies: list[tuple[ULMFiTLanguageModel, bool]],
+        settings: TrainingSettings,
+        memory: Any,
+    ) -> tuple[list[ModelState], NDArray[np.int64], NDArray[np.float64]]:
+        """Train a network on each body; give them, the rows that they held out, and the mean of what they say of these.
+
+        With each body comes whether it has learned from more than these texts.
+        """
+        states: list[ModelState] = []
+        held_out: list[HeldOut] = []
+        any_seed = self.random_state is None
+        for model, pretrained in bodies:
+            given = {**arguments, "pretrained": pretrained, "language_model": model.state_}
+            words = split_tfidf(states[0].weights)[1] if states else None
+            train = partial(train_classifier, **given, settings=settings, callbacks=self.callbacks, words=words)
+            key = {**given, "stage": "classifier", "settings": settings.key(any_seed)}
+            state, found = remembered(memory, key, train)
+            states.append(state)
+            held_out.append(found)
+            # A second network holds out the same rows, wherever the first one came from.
+            settings, any_seed = replace(settings, seed=found.seed), False
+        return states, held_out[0].rows, np.mean([found.proba for found in held_out], axis=0)
 
     def _check_direction(self, given: ULMFiTLanguageModel, direction: str) -> None:
         """See that a fitted language model reads in a direction that was asked for."""
@@ -812,7 +815,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             )
 
     def _check_params(self) -> None:
-        check_choice("direction", self.direction, DIRECTIONS)
+        check_choice("direction", self.direction, (*DIRECTIONS, "both"))
         check_training_parameters(self, tuple(SCHEDULES), PRECISIONS)
         check_number("lm_epochs", self.lm_epochs, low=0, integer=True, none=True)
         check_number("embedding_lr", self.embedding_lr, low=0, none=True, exclusive=True)
@@ -893,15 +896,17 @@ def _reads(fitted: ULMFiTLanguageModel) -> str:
     return "backward" if reads_backward(fitted.state_.config) else "forward"
 
 
-def _known_words(given: Any) -> list[str] | None:
-    """Give the words that a start of a language model knows; None of one from random weights, or none that is valid."""
-    if isinstance(given, ULMFiTLanguageModel):
-        if hasattr(given, "state_"):
-            return list(given.vocabulary_.words)
-        given = given.pretrained
-    if given == "auto" or not isinstance(given, (str, os.PathLike)):
-        return None
-    return list(load_state(model_file(given), "language_model").vocabulary.words)
+def _may_know_the_same_words(first: ULMFiTLanguageModel, second: ULMFiTLanguageModel) -> bool:
+    """Tell whether two language models can have the same words once both are fitted, as far as that can be told."""
+    known, others = first._known_words(), second._known_words()
+    if known is None or others is None:
+        return True
+    if hasattr(first, "state_") == hasattr(second, "state_"):
+        return known == others
+    if hasattr(second, "state_"):
+        first, second, known, others = second, first, others, known
+    # Only the first one is fitted. What the second one knows it keeps, up to vocab_size.
+    return set(others) <= set(known) or len(known) >= second.vocab_size
 
 
 def _from_plain(value: Any) -> Any:

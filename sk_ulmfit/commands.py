@@ -42,7 +42,7 @@ from sk_ulmfit.tables import (
     write_table,
 )
 from sk_ulmfit.thresholds import decide
-from sk_ulmfit.weights import check_target, load_state
+from sk_ulmfit.weights import DIRECTIONS, check_target, load_state
 
 PREDICTED, PROBABILITY = "predicted_labels", "proba_"
 ROWS_AT_ONCE, CHARACTERS_AT_ONCE = 20_000, 2_000_000  # that `predict` holds in memory
@@ -559,17 +559,24 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _changed(estimator: Any, params: dict[str, Any]) -> dict[str, Any]:
-    """Give the parameters that are not the estimator's own; of a language model too."""
+    """Give the parameters that are not the estimator's own; of language models too."""
     usual = estimator.get_params(deep=False)
     found = {key: value for key, value in params.items() if key in usual and value != usual[key] and value is not None}
-    if isinstance(found.get("language_model"), dict):
-        found["language_model"] = _changed(ULMFiTLanguageModel(), found["language_model"]) or "auto"
+    given = found.get("language_model")
+    if isinstance(given, list):  # forward and backward
+        found["language_model"] = dict(zip(DIRECTIONS, map(_changed_language_model, given), strict=True))
+    elif given is not None:
+        found["language_model"] = _changed_language_model(given)
     return found
+
+
+def _changed_language_model(given: Any) -> Any:
+    return (_changed(ULMFiTLanguageModel(), given) or "auto") if isinstance(given, dict) else given
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}={_shown(item)}" for key, item in value.items())
+        return "(" + ", ".join(f"{key}={_shown(item)}" for key, item in value.items()) + ")"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_shown, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

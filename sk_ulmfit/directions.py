@@ -20,9 +20,7 @@ from sk_ulmfit.weights import ModelState, Weights, reads_backward
 
 Floats = NDArray[np.float64]
 
-DIRECTIONS = ("forward", "backward", "both")
 PREFIX = "backward."  # of the arrays of the second network in a file
-NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
 class Reader(NamedTuple):
@@ -89,31 +87,6 @@ def mean_log_odds(log_odds: Sequence[Floats]) -> Floats:
     absent = np.logaddexp.reduce(-np.logaddexp(0, stacked))
     present = np.logaddexp.reduce(-np.logaddexp(0, -stacked))
     return np.asarray(present - absent)
-
-
-def mean_shares(baselines: Sequence[Floats], log_odds: Sequence[Floats]) -> Floats:
-    """Tell what each network's change of log-odds, from a baseline to a text, counts in that of their mean.
-
-    Parameters
-    ----------
-    baselines, log_odds : sequence of ndarray of float64, shape (K,)
-        Of each network.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_networks, K)
-        Factors: the changes times these add up to that of the mean. They are the mean of its derivative on the straight
-        way from the baselines to the texts, as in integrated gradients.
-    """
-    start, end = np.stack(baselines), np.stack(log_odds)
-    points = start + (NODES[:, None, None] + 1) / 2 * (end - start)
-    mean = mean_log_odds(list(points.swapaxes(0, 1)))
-
-    def log_variance(x: Floats) -> Floats:
-        return -np.logaddexp(0, x) - np.logaddexp(0, -x)
-
-    slopes = np.exp(log_variance(points) - log_variance(mean)[:, None]) / len(start)
-    return np.asarray(np.tensordot(NODE_WEIGHTS / 2, slopes, 1))
 
 
 def merge(states: Sequence[ModelState]) -> ModelState:

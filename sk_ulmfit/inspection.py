@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sk_ulmfit.directions import Reader, mean_log_odds, mean_shares, read
+from sk_ulmfit.directions import Reader, mean_log_odds, read
 from sk_ulmfit.explanation import Explanation, Explanations
 from sk_ulmfit.modules import AWDLSTM
 from sk_ulmfit.pooling import TextClassifier
@@ -30,6 +30,7 @@ METHODS = ("gradient", "occlusion")
 STEPS, MOST_STEPS = 16, 128  # of the way from the baseline to the text: they are halved until the scores add up
 TOLERANCE, RELATIVE_TOLERANCE = 0.1, 0.02  # within this, in log-odds or as a part of the sum of their sizes
 POSITIONS, GRAPH_POSITIONS = 16_384, 4_096  # most that are run at once, and of these most that have a graph at once
+NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(64)  # of the way of a mean, which is a formula
 OCCLUDED_TOKENS = 500_000  # of copies that are predicted at once
 
 
@@ -199,6 +200,31 @@ def gradient_scores(
         return scores[0], log_odds[0], baseline[0]
     mean = np.einsum("rk,ruk->uk", mean_shares(baseline, log_odds), np.stack(scores))
     return mean, mean_log_odds(log_odds), mean_log_odds(baseline)
+
+
+def mean_shares(baselines: Sequence[Floats], log_odds: Sequence[Floats]) -> Floats:
+    """Tell what each network's change of log-odds, from a baseline to a text, counts in that of their mean.
+
+    Parameters
+    ----------
+    baselines, log_odds : sequence of ndarray of float64, shape (K,)
+        Of each network.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_networks, K)
+        Factors: the changes times these add up to that of the mean. They are the mean of its derivative on the straight
+        way from the baselines to the texts, as in integrated gradients.
+    """
+    start, end = np.stack(baselines), np.stack(log_odds)
+    points = start + (NODES[:, None, None] + 1) / 2 * (end - start)
+    mean = mean_log_odds(list(points.swapaxes(0, 1)))
+
+    def log_variance(x: Floats) -> Floats:
+        return -np.logaddexp(0, x) - np.logaddexp(0, -x)
+
+    slopes = np.exp(log_variance(points) - log_variance(mean)[:, None]) / len(start)
+    return np.asarray(np.tensordot(NODE_WEIGHTS / 2, slopes, 1))
 
 
 def _of_reader(reader: Reader, tfidf: Weights, reading: Reading, labels: Labels) -> tuple[Floats, Floats, Floats]:

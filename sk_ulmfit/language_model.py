@@ -25,10 +25,9 @@ from sk_ulmfit.training import (
     TrainingSettings,
     finetune_language_model,
 )
-from sk_ulmfit.weights import ModelState, load_fastai_language_model, load_state, reads_backward, save_state
+from sk_ulmfit.weights import DIRECTIONS, ModelState, load_fastai_language_model, load_state, reads_backward, save_state
 
 SIZES = ("emb_dim", "hidden_dim", "n_layers")
-DIRECTIONS = ("forward", "backward")
 
 
 class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
@@ -243,6 +242,13 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         defaults = signature(type(self)).parameters
         asks_for_sizes = any(getattr(self, name) != defaults[name].default for name in SIZES)
         return None if asks_for_sizes else default_model(self.language or "en", resolve_device(self.device))
+
+    def _known_words(self) -> tuple[str, ...] | None:
+        """Give the words that it knows, or before it is fitted those of its start; None if that is random weights."""
+        if hasattr(self, "state_"):
+            return tuple(self.vocabulary_.words)
+        file = self._start()
+        return None if file is None else tuple(load_state(file, "language_model").vocabulary.words)
 
     @property
     def vocabulary_(self) -> Any:

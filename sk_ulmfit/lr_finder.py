@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
 
 from sk_ulmfit._validation import check_number, check_texts, check_weights
@@ -374,24 +373,20 @@ def _run_classifier(
         verbose=0,
     )
     given: Any = estimator.language_model
-    is_pair = isinstance(given, (tuple, list))
+    bodies = list(given) if isinstance(given, (tuple, list)) else [given]
     found = getattr(estimator, "language_model_", None)
     if estimator.direction == "both":  # fit begins with the forward network, and the test ends there
         second = getattr(estimator, "backward_language_model_", None)
         found = None if second is None else (found, second)
     elif found is not None and estimator.direction == "backward" and not reads_backward(found.state_.config):
         found = None
-    if hasattr(given, "state_"):
-        model.set_params(language_model=given)  # clone has made it forget what it knows; fit only reads it
-    elif found is not None:
+    if found is not None and not all(hasattr(body, "state_") for body in bodies):
         model.set_params(language_model=found)
-        first = given[0] if is_pair else given
-        if not isinstance(first, FrozenEstimator) and estimator.language_model_.pretrained_ is None:
+        if not hasattr(bodies[0], "state_") and estimator.language_model_.pretrained_ is None:
             model.set_params(lr_decay=1.0, embedding_lr=None)  # as fit trains a body from random weights
-    elif is_pair:
-        model.set_params(language_model=given)
-    elif isinstance(given, ULMFiTLanguageModel):
-        model.set_params(language_model__memory=None)
+    else:  # clone has made those that are fitted forget what they know; fit only reads them
+        bodies = [_not_remembered(body) for body in bodies]
+        model.set_params(language_model=tuple(bodies) if isinstance(given, (tuple, list)) else bodies[0])
     with warnings.catch_warnings():  # of a body that this test leaves untrained, and fit would not
         warnings.filterwarnings("ignore", "freeze_encoder=True keeps a body with random weights")
         warnings.filterwarnings("ignore", "This language model is to read")
@@ -405,6 +400,13 @@ def _run_language_model(estimator: ULMFiTLanguageModel, X: Any, test: LearningRa
     arguments = model._arguments(X)[1]
     arguments["settings"] = replace(arguments["settings"], max_epochs=test.n_steps)
     _until_over(finetune_language_model, **arguments, callbacks=[("range_test", test)])
+
+
+def _not_remembered(body: Any) -> Any:
+    """Give where a body comes from; a language model that is to be fitted for the test alone leaves nothing on disk."""
+    if isinstance(body, ULMFiTLanguageModel) and not hasattr(body, "state_"):
+        return clone(body).set_params(memory=None)
+    return body
 
 
 def _until_over(train: Any, *args: Any, **kwargs: Any) -> None:

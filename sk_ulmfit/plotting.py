@@ -868,7 +868,8 @@ def _draw_losses(panel: Any, stage: str, rows: Sequence[Mapping[str, Any]]) -> N
         panel.plot(epochs[best], held_out[best], color=RED, label="best on held-out texts", **ring)
     height = 11 + rise * (len(unfrozen) - 1) if unfrozen else 0
     panel.set_title(stage.capitalize(), fontsize="medium", pad=6 + height)
-    panel.set(xlabel="Epoch", ylabel=f"Loss (nats per {'token' if stage == 'language model' else 'label'})")
+    unit = "token" if stage.endswith("language model") else "label"
+    panel.set(xlabel="Epoch", ylabel=f"Loss (nats per {unit})")
     panel.set_xlim(0.5, len(rows) + 0.5)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panel.grid(alpha=0.25, axis="y")

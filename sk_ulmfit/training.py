@@ -147,7 +147,7 @@ def finetune_language_model(
     vocab_size: int,
     min_frequency: int,
     language: str,
-    direction: str | None = None,
+    direction: str,
     callbacks: Sequence[Any] | None = None,
 ) -> ModelState:
     """Train a language model on texts (stage 2 of ULMFiT; from scratch, also stage 1).
@@ -169,9 +169,8 @@ def finetune_language_model(
         Rarer words become unknown, unless `start` knows them.
     language : str
         Language code of spaCy's tokenizer.
-    direction : {"forward", "backward"} or None, default=None
-        The order in which texts are read; None is that of `start`, or else forward. A start of the other direction
-        learns this one from the texts.
+    direction : {"forward", "backward"}
+        The order in which texts are read. A start of the other direction learns this one from the texts.
     callbacks : sequence of skorch callbacks, default=None
         More callbacks, which come last.
 
@@ -186,12 +185,10 @@ def finetune_language_model(
     def choose(words: Sequence[str], counts: NDArray[np.int64]) -> Vocabulary:
         return Vocabulary.from_counts(words, counts, max_size=vocab_size, min_frequency=min_frequency, known=known)
 
-    config: dict[str, Any] = {**sizes, "language": language, "direction": "forward"}
+    config: dict[str, Any] = {**sizes, "language": language, "direction": direction}
     if start is not None:  # "pretraining" tells where its words came from
-        kept = ("emb_dim", "hidden_dim", "n_layers", "direction", "pretraining")
+        kept = ("emb_dim", "hidden_dim", "n_layers", "pretraining")
         config |= {name: start.config[name] for name in kept if name in start.config}
-    if direction is not None:
-        config["direction"] = direction
     texts = _shown(texts, settings)
     corpus, vocabulary = tokenize_texts(texts, language, settings.n_jobs, choose, backward=reads_backward(config))
     if settings.max_epochs is None:

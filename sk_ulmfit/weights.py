@@ -23,6 +23,7 @@ from sk_ulmfit.text import SPECIAL_TOKENS, TokenIds, Vocabulary
 
 FORMAT = "sk_ulmfit"
 FORMAT_VERSION = 2  # 2: matrices may be compact
+DIRECTIONS = ("forward", "backward")  # in which a network can read
 SCALE = ":scale"  # ends the name of the scales of a compact matrix
 
 Weights = dict[str, NDArray[Any]]

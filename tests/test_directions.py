@@ -14,7 +14,8 @@ from sklearn.frozen import FrozenEstimator
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, classifier, language_model
 from sk_ulmfit.cli import main
-from sk_ulmfit.directions import mean_log_odds, mean_shares
+from sk_ulmfit.directions import mean_log_odds
+from sk_ulmfit.inspection import mean_shares
 from sk_ulmfit.lr_finder import lr_find
 
 TEXTS, LABELS = make_corpus(60)
@@ -60,13 +61,27 @@ def test_a_backward_classifier_reads_from_the_end():
     np.testing.assert_allclose(clf.predict_proba(turned), proba, atol=1e-6)
 
 
-def test_thresholds_and_calibration_see_the_mean():
-    settings = {"threshold": "tune", "calibration": "platt", "validation_fraction": 0.4}
-    clf = tiny_classifier(direction="both", **settings).fit(TEXTS, LABELS)
-    assert clf.thresholds_.shape == (clf.n_labels_,)
-    assert set(np.unique(clf.predict(NEW))) <= {0, 1}
-    plain = tiny_classifier(direction="forward", **settings).fit(TEXTS, LABELS)
-    assert not np.allclose(clf._config["calibration"], plain._config["calibration"])
+def test_thresholds_and_calibration_see_the_mean(monkeypatch):
+    seen = {"fit_calibration": [], "tune_thresholds": []}
+
+    def watched(name):
+        work = getattr(classifier, name)
+
+        def run(y, proba, *args, **kwargs):
+            seen[name].append(proba)
+            return work(y, proba, *args, **kwargs)
+
+        return run
+
+    for name in seen:
+        monkeypatch.setattr(classifier, name, watched(name))
+    for calibration in ("platt", None):
+        settings = {"threshold": "tune", "calibration": calibration, "validation_fraction": 0.4}
+        for direction in ("forward", "backward", "both"):
+            tiny_classifier(direction=direction, **settings).fit(TEXTS, LABELS)
+    for one, other, mean in (seen["fit_calibration"], seen["tune_thresholds"][3:]):
+        assert np.abs(one - other).max() > 1e-3
+        np.testing.assert_allclose(mean, (one + other) / 2)
 
 
 def test_a_text_is_read_by_itself(both):
@@ -222,7 +237,11 @@ def test_a_fit_in_one_direction_forgets_the_other(both):
 def test_a_learning_rate_is_that_of_the_forward_network(both):
     forward = tiny_classifier(tfidf=True).fit(TEXTS, LABELS)
     pair = (tiny_lm(), tiny_lm())
+    bodies = tiny_lm(random_state=0).fit(TEXTS), tiny_lm(random_state=0, direction="backward").fit(TEXTS)
+    of_fitted = tiny_classifier(direction="both", language_model=bodies)
     for one, wanted in (
+        (of_fitted, tiny_classifier(language_model=bodies[0])),
+        (clone(of_fitted).set_params(language_model=bodies).fit(TEXTS, LABELS), of_fitted),
         (tiny_classifier(direction="both", language_model=pair), tiny_classifier()),
         (both, forward),
         (tiny_classifier(direction="backward").fit(TEXTS, LABELS).set_params(direction="both"), tiny_classifier()),
@@ -237,7 +256,10 @@ def test_the_losses_of_both_are_drawn(both):
     from sk_ulmfit.plotting import TrainingCurvesDisplay
 
     stages = ["language model", "classifier", "backward language model", "backward classifier"]
-    assert list(TrainingCurvesDisplay.from_estimator(both).histories) == stages
+    display = TrainingCurvesDisplay.from_estimator(both)
+    assert list(display.histories) == stages
+    units = ["token", "label", "token", "label"]
+    assert [panel.get_ylabel() for panel in display.plot().axes_] == [f"Loss (nats per {unit})" for unit in units]
 
 
 # --- what may come in -------------------------------------------------------
@@ -254,11 +276,18 @@ def test_the_losses_of_both_are_drawn(both):
             {"language_model": tiny_lm(direction="forward"), "direction": "both"},
             "language_model has direction='forward', but that of the classifier is 'both'; leave it None",
         ),
+        ({"language_model": (tiny_lm(), 5), "direction": "both"}, "language_model must be 'auto'.* got 5 of type int"),
+        ({"language_model": (tiny_lm(), tiny_lm(lr=-1)), "direction": "both"}, "lr must be"),
+        (
+            {"language_model": (tiny_lm(), tiny_lm(direction="forward")), "direction": "both"},
+            "language_model has direction='forward'",
+        ),
     ],
 )
-def test_what_is_asked_for_is_checked(settings, message):
+def test_what_is_asked_for_is_checked_before_anything_is_trained(settings, message, trained):
     with pytest.raises(ValueError, match=message):
         tiny_classifier(**settings).fit(TEXTS, LABELS)
+    assert trained == {"classifier": 0, "language model": 0}
 
 
 @pytest.mark.parametrize("direction", ["backward", "both"])
@@ -277,10 +306,22 @@ def test_a_pair_stands_in_order(backward_file):
 
 def test_files_of_different_words_are_refused_before_anything_is_trained(tmp_path, backward_file, trained):
     tiny_lm(max_epochs=0).fit(["other words alone"] * 20).save(tmp_path / "other.lm")
-    for first in (tmp_path / "other.lm", "en-small"):
+    fitted = FrozenEstimator(ULMFiTLanguageModel.load(tmp_path / "other.lm"))
+    for first in (tmp_path / "other.lm", "en-small", "auto", fitted):
         with pytest.raises(ValueError, match="know different words; pre-train both on one corpus"):
             tiny_classifier(language_model=(first, backward_file), direction="both").fit(TEXTS, LABELS)
     assert trained["language model"] == 1  # of the first file, above
+
+
+def test_a_fitted_model_goes_with_one_that_is_to_be_fitted_on_the_same_texts(tmp_path, backward_file):
+    tiny_lm().fit(TEXTS).save(tmp_path / "start.lm")
+    texts = [*TEXTS[:30], "two new words"] * 4
+    labels = [*LABELS[:30], LABELS[0]] * 4
+    fitted = FrozenEstimator(ULMFiTLanguageModel(tmp_path / "start.lm", max_epochs=0, min_frequency=1).fit(texts))
+    other = ULMFiTLanguageModel(backward_file, max_epochs=0, min_frequency=1)
+    clf = tiny_classifier(direction="both", language_model=(fitted, other)).fit(texts, labels)
+    assert "two" in clf.vocabulary_.words
+    assert clf.backward_language_model_.vocabulary_.words == fitted.vocabulary_.words
 
 
 @pytest.mark.parametrize("direction", ["backward", "both"])
