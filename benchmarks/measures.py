@@ -7,6 +7,8 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier
 from sk_ulmfit.batching import DocumentDataset
+from sk_ulmfit.corpus import encode_texts
+from sk_ulmfit.tfidf import tfidf_logits
 
 
 def mean_average_precision(y: np.ndarray, ranking: np.ndarray) -> float:
@@ -47,5 +49,15 @@ def reaching(thresholds: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def network_alone(clf: ULMFiTMultiLabelClassifier, texts: list[str]) -> np.ndarray:
-    """Give the probabilities by the network of a classifier, without those of the linear model beside it."""
-    return clf.net_.predict_proba(DocumentDataset(clf.language_model_.state_.encode(texts)))
+    """Give the probabilities by the network of a classifier, or the mean of both, without the linear model beside it."""
+    networks = [(clf.net_, clf.language_model_)]
+    if clf.direction == "both":
+        networks.append((clf.backward_net_, clf.backward_language_model_))
+    found = [net.predict_proba(DocumentDataset(body.state_.encode(texts))) for net, body in networks]
+    return np.mean(found, axis=0)
+
+
+def words_alone(clf: ULMFiTMultiLabelClassifier, texts: list[str]) -> np.ndarray:
+    """Give the log-odds by the linear model of words and letters of a classifier, without its network."""
+    state = clf.language_model_.state_
+    return tfidf_logits(clf._tfidf, encode_texts(texts, state.vocabulary, state.config["language"]))

@@ -44,7 +44,7 @@ from typing import Any
 import numpy as np
 import torch
 from document_sets import SETS, WITHOUT_DEV, Part, binarized, read, sample
-from measures import macro_f1, mean_average_precision, micro_f1, network_alone
+from measures import macro_f1, mean_average_precision, micro_f1, network_alone, words_alone
 from result_rows import append, carry_on, cell, find, read_rows, results_file
 from scipy.special import expit
 from sklearn.base import clone
@@ -58,6 +58,7 @@ from sklearn.svm import LinearSVC
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, __version__
 from sk_ulmfit.device import resolve_device
 from sk_ulmfit.thresholds import tune_thresholds
+from sk_ulmfit.weights import DIRECTIONS
 
 # Raised when the classifier learns otherwise than before, so that its rows are not taken for those of today.
 RECIPE = 1
@@ -76,6 +77,7 @@ LINEAR = {
         {"C": [0.3, 1, 3, 10, 30], "class_weight": [None, "balanced"]},
     ),
 }
+Bodies = ULMFiTLanguageModel | tuple[ULMFiTLanguageModel, ...]  # one, or one for each direction
 NEVER = -30.0  # log-odds of a label that no training document has
 TUNED = ("f1_micro", "f1_macro")
 EMBEDDER_MB = 90.9  # weights of all-MiniLM-L6-v2
@@ -84,6 +86,7 @@ EMBEDDER_MB = 90.9  # weights of all-MiniLM-L6-v2
 FIGURES = {
     "map": ("mAP", 3),
     "map_network": ("mAP, network alone", 3),
+    "map_words": ("mAP, words alone", 3),
     "micro_f1": ("micro F1", 3),
     "micro_f1_tuned": ("micro F1, tuned", 3),
     "macro_f1": ("macro F1", 3),
@@ -211,8 +214,16 @@ class Linear:
         return margins
 
 
+def parts_alone(clf: ULMFiTMultiLabelClassifier, part: Part) -> dict[str, float]:
+    """Give the mean average precision of each of the two that decide together."""
+    network = mean_average_precision(part.y, network_alone(clf, part.texts))
+    if not clf._tfidf:
+        return {"map_network": network}
+    return {"map_network": network, "map_words": mean_average_precision(part.y, words_alone(clf, part.texts))}
+
+
 def ulmfit(
-    train: Part, language_model: ULMFiTLanguageModel, seed: int, params: dict[str, Any]
+    train: Part, language_model: Bodies, seed: int, params: dict[str, Any]
 ) -> tuple[ULMFiTMultiLabelClassifier, float, dict[str, float]]:
     """Train the classifier; give it, its size as a file and the seconds."""
     start = time.perf_counter()
@@ -332,7 +343,7 @@ class Benchmark:
             clf, size, details = ulmfit(train, self.language_model(unit["set"])[0], unit["seed"], self.options.clf)
             proba = clf.predict_proba(held_out.texts)
             usual, scores = 0.5, {"map": proba, "f1": proba}
-            details["map_network"] = mean_average_precision(held_out.y, network_alone(clf, held_out.texts))
+            details |= parts_alone(clf, held_out)
         else:
             linear = Linear(unit["model"], self.embed)
             usual, scores, size, details = 0.0, linear.choose(train, held_out)["held_out"], 0.0, {}
@@ -386,13 +397,13 @@ class Benchmark:
         else:
             thresholds = self.thresholds(unit, fit_on, held_out, language_model)
         proba, predict_ms = timed_prediction(clf.predict_proba, test.texts)
-        details["map_network"] = mean_average_precision(test.y, network_alone(clf, test.texts))
+        details |= parts_alone(clf, test)
         decided = {"usual": proba >= 0.5} | {metric: proba >= value for metric, value in thresholds.items()}
         row = {**figures_at(test.y, decided, proba), "predict_ms": predict_ms, "megabytes": size, **details}
         return {**row, "lm_seconds": lm_seconds}
 
     def thresholds(
-        self, unit: dict[str, Any], fit_on: Part, held_out: Part, language_model: ULMFiTLanguageModel
+        self, unit: dict[str, Any], fit_on: Part, held_out: Part, language_model: Bodies
     ) -> dict[str, np.ndarray]:
         """Give thresholds chosen by a model trained without the held-out documents; of all documents, by one seed."""
         unit = {**unit, "kind": "thresholds", "seed": 0 if unit["documents"] == "all" else unit["seed"]}
@@ -409,14 +420,23 @@ class Benchmark:
             append(self.results, row)
         return {metric: np.array(value) for metric, value in row["thresholds"].items()}
 
-    def language_model(self, name: str) -> tuple[ULMFiTLanguageModel, float]:
+    def language_model(self, name: str) -> tuple[Bodies, float]:
+        """Give the language model that the classifier asks for, one of each direction for both, and the seconds."""
+        direction = self.options.clf.get("direction", "forward")
+        directions = DIRECTIONS if direction == "both" else (direction,)
+        models, seconds = zip(*(self.language_model_that_reads(name, one) for one in directions), strict=True)
+        return models if direction == "both" else models[0], sum(seconds)
+
+    def language_model_that_reads(self, name: str, direction: str) -> tuple[ULMFiTLanguageModel, float]:
         """Give the language model fine-tuned on all training texts of a set, and the seconds that this took."""
         settings = hashlib.sha256(json.dumps(self.options.lm, sort_keys=True).encode()).hexdigest()[:8]
-        path = self.options.out / f"lm-{name}-{RECIPE}{'-' + settings if self.options.lm else ''}.safetensors"
+        kind = f"-{settings}" * bool(self.options.lm) + f"-{direction}" * (direction != "forward")
+        path = self.options.out / f"lm-{name}-{RECIPE}{kind}.safetensors"
         notes = path.with_suffix(".json")
         if not path.exists() or not notes.exists():
             start = time.perf_counter()
-            model = ULMFiTLanguageModel(random_state=0, **self.options.lm).fit(self.data(name)[0].texts)
+            params = {"random_state": 0, "direction": direction, **self.options.lm}
+            model = ULMFiTLanguageModel(**params).fit(self.data(name)[0].texts)
             seconds = time.perf_counter() - start
             model.save(path)
             kept = {"seconds": seconds, "settings": self.options.lm, "history": model.history_}
@@ -452,7 +472,12 @@ def print_tables(rows: list[dict[str, Any]]) -> None:
     """Print a table of what was reached, over all seeds, and one of what it cost, with the first seed."""
     places = [*SETS, *DOCUMENTS, *MODELS]
     scored = [row for row in rows if row["unit"]["kind"] == "score"]
-    scored.sort(key=lambda row: [places.index(row["unit"][name]) for name in ("set", "documents", "model")])
+    scored.sort(
+        key=lambda row: [
+            *(places.index(row["unit"][name]) for name in ("set", "documents", "model")),
+            row["unit"]["seed"],
+        ]
+    )
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in scored:
         unit = row["unit"]

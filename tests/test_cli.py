@@ -61,14 +61,23 @@ def test_train_predict_evaluate(table, model, tmp_path, capsys):
     assert " 1.000" in capsys.readouterr().out  # every label predicted: recall 1
 
 
-def test_both_directions(table, tmp_path):
+def test_both_directions(table, tmp_path, capsys):
     lm, out = tmp_path / "backward.lm", tmp_path / "mail.model"
     given = ["--emb-dim", 8, "--hidden-dim", 8, "--n-layers", 1, "--max-epochs", 1]
     assert run("finetune", table, "--text", "body", "--direction", "backward", "--out", lm, *given) == 0
     assert ULMFiTLanguageModel.load(lm).direction == "backward"
     args = ["--text", "body", "--labels", "late", "--direction", "both", "--out", out]
     assert run("train", table, *args, *SMALL) == 0
-    assert ULMFiTMultiLabelClassifier.load(out).backward_net_ is not None
+    clf = ULMFiTMultiLabelClassifier.load(out)
+    texts = ["the invoice is late", "a lamp"]
+    both = clf.predict_proba(texts)
+    clf._config.pop("backward")
+    assert np.abs(clf.predict_proba(texts) - both).max() > 1e-6
+    clf = ULMFiTMultiLabelClassifier.load(out).set_params(language_model=(ULMFiTLanguageModel(lr=0.5), str(lm)))
+    clf.save(out)
+    capsys.readouterr()
+    assert run("info", out) == 0
+    assert f"language_model=(forward=(lr=0.5), backward={lm})" in capsys.readouterr().out
 
 
 def test_two_text_columns_are_joined_with_field_marks(model):
@@ -654,7 +663,8 @@ def test_lr_find_of_a_classifier_and_of_a_language_model(table, tmp_path, capsys
             told = ["--direction", direction, "--n-steps", 20, "--json"]
             assert run("lr-find", table, "--text", "body", *more, *body, *told) == 0
             losses[which, direction] = answer(capsys)["losses"]
-    assert losses["classifier", "forward"] != losses["classifier", "backward"]
+    assert run("lr-find", table, "--text", "body", *labels, *body, *told, "--direction", "both") == 0
+    assert answer(capsys)["losses"] == losses["classifier", "forward"] != losses["classifier", "backward"]
     assert losses["language model", "forward"] != losses["language model", "backward"]
     assert run("lr-find", table, "--text", "body", *body, "--n-steps", 5) == 2
     assert "n_steps must be" in capsys.readouterr().err
