@@ -234,6 +234,36 @@ def test_a_fit_in_one_direction_forgets_the_other(both):
     np.testing.assert_array_equal(clf.predict_proba(NEW), alone.predict_proba(NEW))
 
 
+def test_an_interrupt_in_the_second_network_leaves_what_was_there(both, monkeypatch):
+    clf = tiny_classifier(direction="both", tfidf=True).fit(TEXTS, LABELS)
+    before, train = clf.predict_proba(NEW), classifier.train_classifier
+
+    def interrupted(**given):
+        if given["language_model"].config["direction"] == "backward":
+            raise KeyboardInterrupt
+        return train(**given)
+
+    monkeypatch.setattr(classifier, "train_classifier", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(TEXTS[:30], LABELS[:30])
+    np.testing.assert_array_equal(clf.predict_proba(NEW), before)
+
+
+def test_what_was_trained_is_saved_whatever_direction_says_now(both, tmp_path):
+    pickle.loads(pickle.dumps(both)).set_params(direction="forward").save(tmp_path / "model")
+    loaded = ULMFiTMultiLabelClassifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(NEW), both.predict_proba(NEW))
+
+
+def test_the_two_may_differ_in_size(tmp_path):
+    pair = (tiny_lm(), tiny_lm(hidden_dim=20, n_layers=3))
+    clf = tiny_classifier(direction="both", language_model=pair).fit(TEXTS, LABELS)
+    clf.save(tmp_path / "model")
+    assert [len(net.module_.encoder.rnns) for net in (clf.net_, clf.backward_net_)] == [2, 3]
+    for other in (ULMFiTMultiLabelClassifier.load(tmp_path / "model"), pickle.loads(pickle.dumps(clf))):
+        np.testing.assert_array_equal(other.predict_proba(NEW), clf.predict_proba(NEW))
+
+
 def test_a_learning_rate_is_that_of_the_forward_network(both):
     forward = tiny_classifier(tfidf=True).fit(TEXTS, LABELS)
     pair = (tiny_lm(), tiny_lm())
