@@ -58,8 +58,8 @@ def classifier_batch_size(n_texts: int) -> int:
 def unfreezes_gradually(n_texts: int) -> bool:
     """Tell whether a pre-trained body is unfrozen layer by layer for a classifier that is trained on `n_texts`.
 
-    A few texts could spoil what the body knows before the head makes sense (Howard & Ruder 2018, section 3.3). On 43,000
-    all layers at once were as good, in fewer epochs.
+    A few texts could spoil what the body knows before the head makes sense (Howard & Ruder 2018, section 3.3). Of many,
+    all layers at once are as good, in fewer epochs.
 
     Examples
     --------
