@@ -101,11 +101,11 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         as the paper does; else all layers from the first epoch on. None: gradually for up to 5,000 texts.
     tfidf : bool, default=True
         Let a linear model of the texts' words, and of runs of three and four letters in them, decide beside the
-        network: TF-IDF and one linear SVM per label, its margins scaled to log-odds on held-out texts. The log-odds of
-        both are averaged; the network's share is c / (2 c + 60) on a label that c texts have (or lack, if these are
-        fewer), since a rare label is decided by its words, and 1 on a label about which words say nothing. Six SVMs per
-        label are trained (four for more than 20,000 texts); each word or run of letters adds two bytes per label to a
-        saved model. Read by ``fit``.
+        network: TF-IDF, weighed by what each term says of a label by itself, and one linear SVM per label, its margins
+        scaled to log-odds on held-out texts. The log-odds of both are averaged; the network's share is c / (2 c + 60)
+        on a label that c texts have (or lack, if these are fewer), since a rare label is decided by its words, and 1 on
+        a label about which words say nothing. Seven SVMs per label are trained (five for more than 20,000 texts); each
+        word or run of letters adds two bytes per label to a saved model. Read by ``fit``.
     direction : {"forward", "backward", "both"}, default="forward"
         The order in which texts are read. "both": two language models and two networks are trained, one for each
         direction, and their probabilities averaged, for twice the time, memory and size. "backward" and "both" begin

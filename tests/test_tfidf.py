@@ -5,7 +5,9 @@ import pytest
 from conftest import make_corpus, tiny_classifier
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 from scipy.special import expit, logit
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import KFold
@@ -53,6 +55,26 @@ def both():
     return tiny_classifier(tfidf=True, max_epochs=2).fit(*make_corpus(60))
 
 
+class WeighedSVM(ClassifierMixin, BaseEstimator):
+    """A linear SVM on features times how much more or less often the documents of its class have them."""
+
+    def __init__(self, c):
+        self.c = c
+
+    def fit(self, x, y):
+        self.classes_ = np.array([0, 1])
+        has, rates = x.toarray() > 0, []
+        for documents in (has[y == 1], has[y == 0]):
+            rates.append((documents.sum(0) + 0.5) / (len(documents) + 1))
+        evidence = np.abs(np.log(rates[0] / rates[1])) ** (1 / 3)
+        self.factor = evidence / np.sqrt(np.square(x.toarray() * evidence).sum(1).mean())
+        self.svm = LinearSVC(C=self.c, tol=0.1, random_state=0).fit(sparse.csr_matrix(x.multiply(self.factor)), y)
+        return self
+
+    def decision_function(self, x):
+        return self.svm.decision_function(sparse.csr_matrix(x.multiply(self.factor)))
+
+
 def test_margins_are_those_of_the_best_svm_of_scikit_learn_on_one_scale():
     documents, y = random_documents(80, 0)
     y = np.where(np.random.default_rng(0).random(y.shape) < 0.1, 1 - y, y)
@@ -64,20 +86,29 @@ def test_margins_are_those_of_the_best_svm_of_scikit_learn_on_one_scale():
     def svm(c):
         words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\S+")
         ngrams = TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(3, 4))
-        model = OneVsRestClassifier(LinearSVC(C=c, tol=0.1, random_state=0))
-        return make_pipeline(make_union(words, ngrams), Normalizer(), model)
+        return make_pipeline(make_union(words, ngrams), Normalizer(), OneVsRestClassifier(WeighedSVM(c)))
 
     fold, rest = next(KFold(3, shuffle=True, random_state=0).split(texts))[::-1]
     first, others = ([texts[row] for row in rows] for rows in (fold, rest))
-    margins = {c: svm(c).fit(others, y[rest]).decision_function(first) for c in (1.0, 0.3, 0.1)}
+    margins = {c: svm(c).fit(others, y[rest]).decision_function(first) for c in (1.0, 0.3, 0.1, 0.03)}
     precision = {c: average_precision_score(y[fold], of_fold) for c, of_fold in margins.items()}
-    assert len(set(precision.values())) == 3
+    assert len(set(precision.values())) == 4
     margins = svm(max(precision, key=precision.get)).fit(texts, y).decision_function(new_texts)
     logits = tfidf_logits(train(documents, y), token_ids(new))
     for margin, logit_ in zip(margins.T, logits.T, strict=True):
         slope, offset = np.polyfit(margin, logit_, 1)
         assert slope > 1
         assert np.allclose(logit_, slope * margin + offset, atol=0.02)  # stored in 16 bits
+
+
+@given(st.integers(0, 10_000), st.integers(1, 3))
+def test_a_document_that_counts_k_times_is_k_documents_for_what_a_term_says(seed, times):
+    rng = np.random.default_rng(seed)
+    features = sparse.csr_matrix(rng.random((8, 5)) * (rng.random((8, 5)) < 0.5))
+    has_label, weight = rng.random(8) < 0.5, rng.integers(1, times + 1, 8)
+    repeated = np.repeat(np.arange(8), weight)
+    found = tfidf._evidence(features, has_label, weight.astype(np.float32))
+    assert np.allclose(found, tfidf._evidence(features[repeated], has_label[repeated], None))
 
 
 def test_log_odds_are_learned_from_held_out_documents_for_each_label():
