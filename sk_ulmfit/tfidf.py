@@ -64,11 +64,12 @@ def fit_tfidf(
 
     Words and the character n-grams within them are counted, those of three documents or more. A count n becomes
     (1 + log n) times the inverse document frequency; the words of a document are of length one together, and so are its
-    n-grams. Before an SVM sees them they are multiplied by what each says of its label by itself: the cube root of |r|,
-    r being the logarithm of how much more often documents with the label have the term than those without it (Wang &
-    Manning 2012, sections 2.1 and 2.3, who take r itself). The strength of all SVMs is that of the largest mean average
-    precision on held-out documents. What a margin says of the odds is learned from these as well (Platt 1999, section
-    2), for labels with few of them together.
+    n-grams. Before an SVM sees them each is multiplied by what it says of the label by itself, the cube root of |r|, r
+    being the logarithm of how much more often documents with the label have the term than those without it, and all by
+    one number that makes their mean squared length one (after Wang & Manning 2012, sections 2.1 and 2.3, who take r
+    itself, of the shares of all counts). The strength of all SVMs is that of the largest mean average precision on
+    held-out documents. What a margin says of the odds is learned from these as well (Platt 1999, section 2), for labels
+    with few of them together.
 
     Parameters
     ----------
@@ -391,11 +392,13 @@ def _fit_label(
         features, y = features[known], y[known]
         document_weight = None if document_weight is None else document_weight[known]
     evidence = _evidence(features, y == 1, document_weight)
-    weighed = sparse.csr_matrix((features.data * evidence[features.indices], features.indices, features.indptr))
-    weighed.resize(features.shape)
+    data = evidence[features.indices]
+    data *= features.data
+    weighed = sparse.csr_matrix((data, features.indices, features.indptr), shape=features.shape)
     # Margins would be of another size for each label otherwise, and one strength could not suit all.
-    unit = np.sqrt(max(np.square(weighed.data).sum() / len(y), np.finfo(float).tiny))
-    weighed.data /= unit
+    squares = np.asarray(weighed.power(2).sum(axis=1))[:, 0]
+    unit = np.sqrt(max(np.average(squares, weights=document_weight), np.finfo(np.float64).tiny))
+    data /= unit
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # far enough after 1,000 iterations
         svm = LinearSVC(C=strength, tol=TOLERANCE, random_state=seed).fit(weighed, y == 1, document_weight)
@@ -405,7 +408,7 @@ def _fit_label(
 def _evidence(
     features: sparse.csr_matrix, has_label: NDArray[np.bool_], document_weight: NDArray[np.float32] | None
 ) -> NDArray[np.float64]:
-    """Give what each term says about a label: the cube root of the log-ratio of its frequencies with and without it."""
+    """Give how much each term says about a label: the cube root of the size of its log-ratio, with and without it."""
     weight = np.ones(len(has_label)) if document_weight is None else document_weight.astype(np.float64)
     columns, n_terms = features.indices, features.shape[1]
     counts = []
