@@ -76,8 +76,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         language model.
     max_epochs : int or None, default=None
         Epochs of classifier training, those of gradual unfreezing included. None: 20 for up to 500 texts, 12 for up to
-        1,000, 8 for up to 5,000, 6 for up to 10,000, 4 for up to 50,000 and 3 for more, but never so few that a layer
-        stays frozen; with `freeze_encoder` at least 10.
+        1,000, 8 for up to 10,000, 4 for up to 50,000 and 3 for more, but never so few that a layer stays frozen; with
+        `freeze_encoder` at least 10.
     lr : float, default=0.01
         Largest learning rate, that of the head.
     lr_decay : float, default=2.6

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 # Most texts, epochs, texts of a batch.
-CLASSIFIER = ((500, 20, 16), (1_000, 12, 32), (5_000, 8, 32), (10_000, 6, 32), (50_000, 4, 64), (math.inf, 3, 64))
+CLASSIFIER = ((500, 20, 16), (1_000, 12, 32), (10_000, 8, 32), (50_000, 4, 64), (math.inf, 3, 64))
 MOST_TEXTS_GRADUALLY = 5_000  # unfrozen layer by layer; of more, all layers learn from the first epoch on
 FEWEST_EPOCHS_OF_A_HEAD = 10  # trained alone, on features, when an epoch takes seconds
 LANGUAGE_MODEL_TOKENS = 4_000_000  # to read, a text counted as often as it is read
@@ -37,7 +37,7 @@ def classifier_epochs(n_texts: int, *, n_groups: int = 1, freeze_encoder: bool =
     --------
     >>> from sk_ulmfit.recipe import classifier_epochs
     >>> [classifier_epochs(n) for n in (100, 1_000, 10_000, 1_000_000)]
-    [20, 12, 6, 3]
+    [20, 12, 8, 3]
     """
     epochs = next(epochs for most, epochs, _ in CLASSIFIER if n_texts <= most)
     return max(epochs, FEWEST_EPOCHS_OF_A_HEAD if freeze_encoder else n_groups)
