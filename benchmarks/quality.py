@@ -469,10 +469,7 @@ def units(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def print_tables(rows: list[dict[str, Any]]) -> None:
-    """Print a table of what was reached, over all seeds, and one of what it cost, with the first seed.
-
-    Rows of an earlier recipe are left out where there are newer ones.
-    """
+    """Print a table of what was reached, over all seeds, and one of what it cost, with the first seed."""
     places = [*SETS, *DOCUMENTS, *MODELS]
     scored = [row for row in rows if row["unit"]["kind"] == "score"]
     scored.sort(
@@ -481,24 +478,14 @@ def print_tables(rows: list[dict[str, Any]]) -> None:
             row["unit"]["seed"],
         ]
     )
-    newest: dict[str, int] = {}
-    for row in scored:
-        newest[work(row)] = max(row["unit"].get("recipe", 0), newest.get(work(row), 0))
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in scored:
         unit = row["unit"]
-        if unit.get("recipe", 0) < newest[work(row)]:
-            continue
         what = f"{SET_NAMES[unit['set']]}, {unit['documents']}", MODEL_NAMES[unit["model"]] + given(row)
         groups.setdefault(what, []).append(row)
     print_table(groups, {"seeds": None, **FIGURES})
     print()
     print_table({what: found[:1] for what, found in groups.items()}, COSTS)
-
-
-def work(row: dict[str, Any]) -> str:
-    """Name what was trained on what, whatever the recipe and the seed."""
-    return json.dumps({name: value for name, value in row["unit"].items() if name not in ("recipe", "seed")})
 
 
 def given(row: dict[str, Any]) -> str:
