@@ -411,12 +411,12 @@ def _evidence(
     """Give how much each term says about a label: the cube root of the size of its log-ratio, with and without it."""
     weight = np.ones(len(has_label)) if document_weight is None else document_weight.astype(np.float64)
     columns, n_terms = features.indices, features.shape[1]
-    counts = []
+    log_rates = []
     for documents in (has_label, ~has_label):
         of_each = weight * documents
         n_with_term = np.bincount(columns, np.repeat(of_each, np.diff(features.indptr)), minlength=n_terms)
-        counts.append(np.log((n_with_term + SMOOTHING) / (of_each.sum() + 2 * SMOOTHING)))
-    return np.cbrt(np.abs(counts[0] - counts[1]))
+        log_rates.append(np.log((n_with_term + SMOOTHING) / (of_each.sum() + 2 * SMOOTHING)))
+    return np.cbrt(np.abs(log_rates[0] - log_rates[1]))
 
 
 def _choose(
