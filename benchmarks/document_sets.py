@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from sk_ulmfit.text import join_fields
+from sk_ulmfit.text.tokenizer import join_fields
 
 # Folder and text fields of each set.
 SETS = {

@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.metrics import average_precision_score, f1_score
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier
-from sk_ulmfit.batching import DocumentDataset
-from sk_ulmfit.corpus import encode_texts
-from sk_ulmfit.tfidf import tfidf_logits
+from sk_ulmfit.text.corpus import encode_texts
+from sk_ulmfit.training.batching import DocumentDataset
+from sk_ulmfit.training.linear import tfidf_logits
 
 
 def mean_average_precision(y: np.ndarray, ranking: np.ndarray) -> float:

@@ -22,11 +22,11 @@ import numpy as np
 def measure(what: str, length: int, max_length: int | None, sizes: dict[str, int], precision: str) -> dict[str, float]:
     import torch
 
-    from sk_ulmfit.batching import DocumentDataset
-    from sk_ulmfit.modules import AWDLSTM, ConcatPoolingHead
-    from sk_ulmfit.net import MultiLabelNet
-    from sk_ulmfit.pooling import TextClassifier
-    from sk_ulmfit.text import TokenIds
+    from sk_ulmfit.nn.modules import AWDLSTM, ConcatPoolingHead
+    from sk_ulmfit.nn.pooling import TextClassifier
+    from sk_ulmfit.text.tokenizer import TokenIds
+    from sk_ulmfit.training.batching import DocumentDataset
+    from sk_ulmfit.training.net import MultiLabelNet
 
     def peak() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -27,8 +27,8 @@ from pathlib import Path
 import torch
 
 from sk_ulmfit import ULMFiTLanguageModel
-from sk_ulmfit.device import resolve_device
-from sk_ulmfit.likelihood import negative_log_likelihood
+from sk_ulmfit.nn.device import resolve_device
+from sk_ulmfit.training.likelihood import negative_log_likelihood
 
 TITLE = re.compile(r"^ = [^=].*[^=] = $")
 

@@ -9,7 +9,7 @@
     python benchmarks/pretrain_gpu.py join PARTS MODEL              # and back
     python benchmarks/pretrain_gpu.py check TOKENS MODEL [MODEL...] # loss on held-out documents
 
-TOKENS is a folder that `sk_ulmfit.corpus.pack_corpus` or ``sk-ulmfit pretrain`` wrote. The steps in their order, and
+TOKENS is a folder that `sk_ulmfit.text.corpus.pack_corpus` or ``sk-ulmfit pretrain`` wrote. The steps in their order, and
 what to do when something breaks off: pretrain_gpu.md.
 """
 
@@ -32,17 +32,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from sk_ulmfit.assembly import build_language_model
-from sk_ulmfit.batching import StreamBatches, StreamDataset
-from sk_ulmfit.corpus import IDS, INFO, OFFSETS, VOCABULARY, CorpusError, is_packed, open_packed
-from sk_ulmfit.device import resolve_device
-from sk_ulmfit.likelihood import negative_log_likelihood
-from sk_ulmfit.modules import detach
-from sk_ulmfit.optimizer import RowAdamW
-from sk_ulmfit.precision import training_precision, widest_layer
+from sk_ulmfit.models.assembly import build_language_model
+from sk_ulmfit.models.state import ModelFileError, ModelState, load_state, save_state
+from sk_ulmfit.nn.device import resolve_device
+from sk_ulmfit.nn.modules import detach
+from sk_ulmfit.nn.optimizer import RowAdamW
+from sk_ulmfit.nn.precision import training_precision, widest_layer
 from sk_ulmfit.pretraining import CHECKPOINT, MODEL, PretrainingError, hold_out, model_config, pretrain
-from sk_ulmfit.text import TokenIds
-from sk_ulmfit.weights import ModelFileError, ModelState, load_state, save_state
+from sk_ulmfit.text.corpus import IDS, INFO, OFFSETS, VOCABULARY, CorpusError, is_packed, open_packed
+from sk_ulmfit.text.tokenizer import TokenIds
+from sk_ulmfit.training.batching import StreamBatches, StreamDataset
+from sk_ulmfit.training.likelihood import negative_log_likelihood
 
 SIZES = {"emb_dim": 400, "hidden_dim": 1152, "n_layers": 3}
 SETTINGS = {

@@ -56,9 +56,9 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, __version__
-from sk_ulmfit.device import resolve_device
+from sk_ulmfit.models.state import DIRECTIONS
+from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.thresholds import tune_thresholds
-from sk_ulmfit.weights import DIRECTIONS
 
 # Raised when the classifier learns otherwise than before, so that its rows are not taken for those of today.
 RECIPE = 2

@@ -25,7 +25,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.svm import LinearSVC
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
-from sk_ulmfit.text import join_fields
+from sk_ulmfit.text.tokenizer import join_fields
 
 # A model that 2 CPU cores train from scratch in a few minutes, and the full one of the paper.
 QUICK = {

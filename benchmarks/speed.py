@@ -223,7 +223,7 @@ def synchronize() -> None:
 
 def our_settings(estimator: Any, precision: str, data: Data, batch_size: int) -> Any:
     """`TrainingSettings` of an estimator class with the benchmark's parameters."""
-    from sk_ulmfit.training import TrainingSettings
+    from sk_ulmfit.training.stages import TrainingSettings
 
     params = {"lr": LR, "dropout_multiplier": DROPOUT_MULTIPLIER, "alpha": ALPHA, "beta": BETA, "gradient_clip": None}
     model = estimator(**params, bptt=data.sizes.window, batch_size=batch_size)
@@ -242,9 +242,9 @@ def lm_training(data: Data, vocab: int, precision: str, tiny_step: bool = False)
     import torch
 
     from sk_ulmfit import ULMFiTLanguageModel
-    from sk_ulmfit.assembly import build_language_model
-    from sk_ulmfit.net import LanguageModelNet
-    from sk_ulmfit.training import _net_settings
+    from sk_ulmfit.models.assembly import build_language_model
+    from sk_ulmfit.training.net import LanguageModelNet
+    from sk_ulmfit.training.stages import _net_settings
 
     settings = our_settings(ULMFiTLanguageModel, precision, data, data.sizes.lm_rows)
     module = build_language_model(our_config(data), vocab, DROPOUT_MULTIPLIER)
@@ -268,9 +268,9 @@ def lm_training(data: Data, vocab: int, precision: str, tiny_step: bool = False)
 def our_classifier_net(data: Data, precision: str, **more: Any) -> Any:
     """Make a classifier's net, ready to train."""
     from sk_ulmfit import ULMFiTMultiLabelClassifier
-    from sk_ulmfit.assembly import build_classifier
-    from sk_ulmfit.text import Vocabulary
-    from sk_ulmfit.training import _net_settings, classifier_net
+    from sk_ulmfit.models.assembly import build_classifier
+    from sk_ulmfit.text.tokenizer import Vocabulary
+    from sk_ulmfit.training.stages import _net_settings, classifier_net
 
     settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
     vocabulary, config = Vocabulary(data.strings("words")), our_config(data)
@@ -280,7 +280,7 @@ def our_classifier_net(data: Data, precision: str, **more: Any) -> Any:
 
 
 def token_ids(documents: list[np.ndarray]) -> Any:
-    from sk_ulmfit.text import TokenIds
+    from sk_ulmfit.text.tokenizer import TokenIds
 
     return TokenIds(np.concatenate(documents), np.concatenate([[0], np.cumsum([len(d) for d in documents])]))
 
@@ -289,7 +289,7 @@ def classifier_training(data: Data, precision: str, tiny_step: bool = False) -> 
     """Classifier training steps with every layer unfrozen, and their tokens; for `tiny_step` see `lm_training`."""
     import torch
 
-    from sk_ulmfit.batching import pad
+    from sk_ulmfit.training.batching import pad
 
     net = our_classifier_net(data, precision).initialize()
     batches = [
@@ -317,11 +317,11 @@ def head_only_epoch(data: Data, precision: str) -> Callable[[], dict[str, float]
     from skorch.callbacks import Callback
 
     from sk_ulmfit import ULMFiTMultiLabelClassifier
-    from sk_ulmfit.assembly import build_classifier
-    from sk_ulmfit.batching import FeatureDataset
-    from sk_ulmfit.net import HeadNet, fit_net
-    from sk_ulmfit.text import Vocabulary
-    from sk_ulmfit.training import _features, _net_settings
+    from sk_ulmfit.models.assembly import build_classifier
+    from sk_ulmfit.text.tokenizer import Vocabulary
+    from sk_ulmfit.training.batching import FeatureDataset
+    from sk_ulmfit.training.net import HeadNet, fit_net
+    from sk_ulmfit.training.stages import _features, _net_settings
 
     class Clock(Callback):
         def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
@@ -351,9 +351,9 @@ def head_only_epoch(data: Data, precision: str) -> Callable[[], dict[str, float]
 
 
 def fitted_state(data: Data) -> Any:
-    from sk_ulmfit.assembly import build_classifier, plain_weights
-    from sk_ulmfit.text import Vocabulary
-    from sk_ulmfit.weights import ModelState
+    from sk_ulmfit.models.assembly import build_classifier, plain_weights
+    from sk_ulmfit.models.state import ModelState
+    from sk_ulmfit.text.tokenizer import Vocabulary
 
     vocabulary, config = Vocabulary(data.strings("words")), our_config(data)
     weights = plain_weights(build_classifier(config, len(vocabulary), 0.0))
@@ -363,7 +363,7 @@ def fitted_state(data: Data) -> Any:
 def prediction(data: Data, documents: list[np.ndarray], precision: str) -> tuple[Callable[[], Any], int, int]:
     """Prediction from token ids; the number of documents and of tokens."""
     from sk_ulmfit import ULMFiTMultiLabelClassifier
-    from sk_ulmfit.training import predict_proba, restore_classifier_net
+    from sk_ulmfit.training.stages import predict_proba, restore_classifier_net
 
     settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
     net, corpus = restore_classifier_net(fitted_state(data), settings), token_ids(documents)
@@ -376,7 +376,7 @@ def model_path(data: Data, precision: str) -> Path:
 
 def write_model(data: Data, precision: str) -> Callable[[], dict[str, float]]:
     from sk_ulmfit import ULMFiTMultiLabelClassifier
-    from sk_ulmfit.training import TrainingSettings
+    from sk_ulmfit.training.stages import TrainingSettings
 
     model = ULMFiTMultiLabelClassifier(device="cpu", precision=precision)
     model._set_fitted(fitted_state(data), TrainingSettings.of(model, 0, "cpu"))
@@ -404,7 +404,7 @@ def first_prediction(data: Data, precision: str) -> Callable[[], dict[str, float
 
 def tokenize_round(data: Data, warm: bool) -> Callable[[], dict[str, float]]:
     """Texts to ids; cold is the first pass over them in this process, warm a later one."""
-    from sk_ulmfit.text import Vocabulary, numericalize
+    from sk_ulmfit.text.tokenizer import Vocabulary, numericalize
 
     texts, vocabulary = data.strings("corpus"), Vocabulary(data.strings("words"))
     numericalize([""], vocabulary)  # spaCy's rules are loaded
@@ -645,7 +645,7 @@ def collect(options: argparse.Namespace, sizes: Sizes, folder: str) -> None:
     """Read the texts, make the vocabularies, and write what `Data` reads."""
     from reuters import read
 
-    from sk_ulmfit.text import Vocabulary, tokenize_corpus
+    from sk_ulmfit.text.tokenizer import Vocabulary, tokenize_corpus
 
     def write(name: str, value: Any) -> None:
         if isinstance(value, np.ndarray):

@@ -44,8 +44,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, __version__
-from sk_ulmfit.device import resolve_device
-from sk_ulmfit.weights import ModelFileError
+from sk_ulmfit.models.state import ModelFileError
+from sk_ulmfit.nn.device import resolve_device
 
 # Raised when the classifier learns otherwise than before, so that its rows are not taken for those of today.
 RECIPE = 3

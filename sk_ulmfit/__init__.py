@@ -8,7 +8,7 @@ from sk_ulmfit._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
-    from sk_ulmfit.fields import TextFieldJoiner
+    from sk_ulmfit.datasets import TextFieldJoiner
     from sk_ulmfit.language_model import ULMFiTLanguageModel
     from sk_ulmfit.splitting import MultiLabelStratifiedKFold, MultiLabelStratifiedShuffleSplit
     from sk_ulmfit.tuner import MultiLabelThresholdTuner
@@ -26,7 +26,7 @@ _HOMES = {
     "MultiLabelStratifiedKFold": "splitting",
     "MultiLabelStratifiedShuffleSplit": "splitting",
     "MultiLabelThresholdTuner": "tuner",
-    "TextFieldJoiner": "fields",
+    "TextFieldJoiner": "datasets",
     "ULMFiTLanguageModel": "language_model",
     "ULMFiTMultiLabelClassifier": "classifier",
 }

@@ -2,6 +2,6 @@
 
 import sys
 
-from sk_ulmfit.cli import main
+from sk_ulmfit.cli.main import main
 
 sys.exit(main())

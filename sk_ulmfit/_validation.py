@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_ulmfit.streams import StreamedTexts
+from sk_ulmfit.text.streams import StreamedTexts
 
 
 def check_texts(X: Any, name: str = "X") -> Any:

@@ -27,22 +27,31 @@ from sk_ulmfit._validation import (
     check_weights,
     plain_number,
 )
-from sk_ulmfit.assembly import plain_weights
-from sk_ulmfit.caching import check_memory, remembered
 from sk_ulmfit.calibration import METHODS, calibrate, fit_calibration
-from sk_ulmfit.device import resolve_device
-from sk_ulmfit.directions import Reader, configs, merge, of_second, read, split
-from sk_ulmfit.explanation import Explanations
-from sk_ulmfit.inspection import METHODS as EXPLAIN_METHODS
-from sk_ulmfit.inspection import explain, label_indices, left_as_they_were
+from sk_ulmfit.explain.attribution import METHODS as EXPLAIN_METHODS
+from sk_ulmfit.explain.attribution import explain, label_indices, left_as_they_were
+from sk_ulmfit.explain.explanation import Explanations
 from sk_ulmfit.labels import check_labels, check_pos_weight, warn_constant
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.metrics import exact_match
-from sk_ulmfit.precision import PRECISIONS, prediction_precision
-from sk_ulmfit.streams import StreamedTexts, chained
-from sk_ulmfit.tfidf import split_tfidf
+from sk_ulmfit.models.assembly import plain_weights
+from sk_ulmfit.models.state import (
+    DIRECTIONS,
+    ModelFileError,
+    ModelState,
+    encode,
+    load_state,
+    reads_backward,
+    save_state,
+)
+from sk_ulmfit.nn.device import resolve_device
+from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision
+from sk_ulmfit.text.streams import StreamedTexts, chained
 from sk_ulmfit.thresholds import check_metric, check_thresholds, decide, tune_thresholds
-from sk_ulmfit.training import (
+from sk_ulmfit.training.caching import check_memory, remembered
+from sk_ulmfit.training.directions import Reader, configs, merge, of_second, read, split
+from sk_ulmfit.training.linear import split_tfidf
+from sk_ulmfit.training.stages import (
     SCHEDULES,
     HeldOut,
     TrainingSettings,
@@ -50,7 +59,6 @@ from sk_ulmfit.training import (
     restore_classifier_net,
     train_classifier,
 )
-from sk_ulmfit.weights import DIRECTIONS, ModelFileError, ModelState, encode, load_state, reads_backward, save_state
 
 
 class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

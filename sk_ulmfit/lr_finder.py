@@ -15,9 +15,9 @@ from skorch.callbacks import Callback
 from sk_ulmfit._validation import check_number, check_texts, check_weights
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.language_model import ULMFiTLanguageModel
-from sk_ulmfit.recipe import classifier_batch_size
-from sk_ulmfit.training import finetune_language_model
-from sk_ulmfit.weights import reads_backward
+from sk_ulmfit.models.state import reads_backward
+from sk_ulmfit.training.recipe import classifier_batch_size
+from sk_ulmfit.training.stages import finetune_language_model
 
 __all__ = ["LearningRateCurve", "lr_find", "smooth", "suggest_learning_rate"]
 

@@ -26,9 +26,13 @@ import torch
 from numpy.typing import NDArray
 
 from sk_ulmfit._validation import check_choice, check_number, plain_number
-from sk_ulmfit.assembly import build_language_model, plain_weights
-from sk_ulmfit.batching import StreamBatches, StreamDataset
-from sk_ulmfit.corpus import (
+from sk_ulmfit.models.assembly import build_language_model, plain_weights
+from sk_ulmfit.models.state import ModelState, load_state, save_state
+from sk_ulmfit.nn.device import resolve_device, seeded
+from sk_ulmfit.nn.modules import State, detach
+from sk_ulmfit.nn.optimizer import RowAdamW
+from sk_ulmfit.nn.precision import PRECISIONS, training_precision, widest_layer
+from sk_ulmfit.text.corpus import (
     RUN_MARK,
     PackedCorpus,
     describe,
@@ -38,14 +42,10 @@ from sk_ulmfit.corpus import (
     packed_info,
     read_documents,
 )
-from sk_ulmfit.device import resolve_device, seeded
-from sk_ulmfit.likelihood import negative_log_likelihood
-from sk_ulmfit.modules import State, detach
-from sk_ulmfit.optimizer import RowAdamW
-from sk_ulmfit.precision import PRECISIONS, training_precision, widest_layer
-from sk_ulmfit.schedules import one_cycle
-from sk_ulmfit.text import TokenIds
-from sk_ulmfit.weights import ModelState, load_state, save_state
+from sk_ulmfit.text.tokenizer import TokenIds
+from sk_ulmfit.training.batching import StreamBatches, StreamDataset
+from sk_ulmfit.training.likelihood import negative_log_likelihood
+from sk_ulmfit.training.schedules import one_cycle
 
 MODEL, CHECKPOINT, LOG, TOKENS = "model.safetensors", "checkpoint.pt", "log.jsonl", "tokens"
 
@@ -196,7 +196,7 @@ def pretrain(
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from sk_ulmfit.training import pretrain
+    >>> from sk_ulmfit.pretraining import pretrain
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = (folder / "corpus.txt").write_text("The lamp is on.\n\nThe hub is off.\n\n" * 100)
     >>> state = pretrain(folder / "corpus.txt", folder / "run", epochs=1, emb_dim=8, hidden_dim=12, n_layers=2)

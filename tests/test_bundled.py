@@ -5,10 +5,10 @@ import pytest
 from conftest import make_corpus, tiny_classifier, tiny_lm
 from skorch.callbacks import Callback
 
-import sk_ulmfit.bundled
+import sk_ulmfit.models.bundled
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
-from sk_ulmfit.bundled import bundled_models, default_model, model_file
-from sk_ulmfit.weights import ModelFileError
+from sk_ulmfit.models.bundled import bundled_models, default_model, model_file
+from sk_ulmfit.models.state import ModelFileError
 
 TEXTS, LABELS = make_corpus(30)
 
@@ -16,7 +16,7 @@ TEXTS, LABELS = make_corpus(30)
 @pytest.fixture
 def stand_ins(tmp_path, monkeypatch):
     """Tiny models in place of the bundled ones, of different width."""
-    monkeypatch.setattr(sk_ulmfit.bundled, "FOLDER", tmp_path)
+    monkeypatch.setattr(sk_ulmfit.models.bundled, "FOLDER", tmp_path)
     for name, width in (("en", 12), ("en-small", 6)):
         lm = tiny_lm(pretrained=None, emb_dim=width, max_epochs=15, lr=0.03, random_state=0)
         lm.fit(TEXTS).save(tmp_path / f"{name}.safetensors")

@@ -171,7 +171,7 @@ def test_other_data_train_anew(trained, tmp_path):
     assert fit(sample_weight=np.arange(1, 25)) == ["train_classifier"]
     assert fit(sample_weight=2 * np.arange(1, 25)) == []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sk_ulmfit.caching.__version__", "9.9")
+        patch.setattr("sk_ulmfit.training.caching.__version__", "9.9")
         assert fit() == both
 
 
@@ -241,7 +241,7 @@ def test_an_interrupted_fit_is_not_kept(trained, tmp_path):
 
     whole = tiny_classifier(memory=tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sk_ulmfit.training, "ClipGradient", lambda largest: Interrupt())
+        patch.setattr(sk_ulmfit.training.stages, "ClipGradient", lambda largest: Interrupt())
         with pytest.raises(KeyboardInterrupt):
             clone(whole).fit(TEXTS, Y)
     assert not list(tmp_path.rglob("output.pkl"))

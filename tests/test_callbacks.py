@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_classifier, tiny_lm
 from skorch.callbacks import Callback
 
-from sk_ulmfit.schedules import one_cycle, slanted_triangular
+from sk_ulmfit.training.schedules import one_cycle, slanted_triangular
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_progress_bar_for_each_stage(corpus, capsys):
 
 
 def test_language_model_rates(corpus, tmp_path, monkeypatch):
-    from sk_ulmfit import training
-    from sk_ulmfit.training import LanguageModelNet
+    from sk_ulmfit.training import stages as training
+    from sk_ulmfit.training.stages import LanguageModelNet
 
     nets = []
     monkeypatch.setattr(training, "fit_net", lambda net, data: nets.append(net.initialize()))

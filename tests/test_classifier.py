@@ -18,9 +18,9 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from skorch.callbacks import Callback, EpochScoring
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier
-from sk_ulmfit.features import pooled_features
-from sk_ulmfit.net import LanguageModelNet, MultiLabelNet
-from sk_ulmfit.text import numericalize
+from sk_ulmfit.nn.features import pooled_features
+from sk_ulmfit.text.tokenizer import numericalize
+from sk_ulmfit.training.net import LanguageModelNet, MultiLabelNet
 
 
 def test_learns_labels_that_follow_from_words(fitted):
@@ -74,7 +74,7 @@ def test_order_of_the_texts_is_kept(fitted):
     order = np.random.default_rng(1).permutation(30)
     shuffled = fitted.predict_proba([texts[i] for i in order])
     assert np.allclose(shuffled, fitted.predict_proba(texts)[order], atol=1e-5)
-    from sk_ulmfit.batching import DocumentDataset
+    from sk_ulmfit.training.batching import DocumentDataset
 
     through_skorch = fitted.net_.predict_proba(DocumentDataset(numericalize(texts, fitted.vocabulary_)))
     assert np.allclose(through_skorch, fitted.predict_proba(texts), atol=1e-6)
@@ -532,7 +532,7 @@ def test_a_frozen_encoder_is_run_once_and_kept_as_it_is(monkeypatch, early_stopp
         runs.append(len(offsets) - 1)
         return pooled_features(encoder, ids, offsets, max_length, head)
 
-    monkeypatch.setattr("sk_ulmfit.net.pooled_features", counted)
+    monkeypatch.setattr("sk_ulmfit.training.net.pooled_features", counted)
     clf = tiny_classifier(language_model=lm, freeze_encoder=True, max_epochs=30, early_stopping=early_stopping)
     clf.fit(texts, labels)
     assert runs == [len(texts)]

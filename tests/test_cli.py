@@ -199,7 +199,7 @@ def test_help(command, capsys):
 
 
 def test_help_comes_at_once():
-    code = "import sys; from sk_ulmfit import cli\ntry: cli.main(['--help'])\nfinally: print([*sys.modules])"
+    code = "import sys; from sk_ulmfit.cli import main\ntry: main.main(['--help'])\nfinally: print([*sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "sk-ulmfit" in shown
     assert "'torch'" not in shown
@@ -281,7 +281,8 @@ def test_support_messages_are_what_the_readme_says():
 
 
 def test_demo_prints_the_gain_of_pre_training_and_what_to_do_next(monkeypatch, tmp_path):
-    from sk_ulmfit import demo, recipe
+    from sk_ulmfit.cli import demo
+    from sk_ulmfit.training import recipe
 
     tiny_lm().fit(make_corpus(60)[0]).save(tmp_path / "model")
     monkeypatch.setattr(demo, "LANGUAGE_MODEL", tmp_path / "model")

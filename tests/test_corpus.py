@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import sk_ulmfit.corpus
-from sk_ulmfit.corpus import RUN_MARK, CorpusError, corpus_files, is_packed, open_packed, pack_corpus, read_documents
-from sk_ulmfit.text import Vocabulary, tokenize
+import sk_ulmfit.text.corpus
+from sk_ulmfit.text.corpus import (
+    RUN_MARK,
+    CorpusError,
+    corpus_files,
+    is_packed,
+    open_packed,
+    pack_corpus,
+    read_documents,
+)
+from sk_ulmfit.text.tokenizer import Vocabulary, tokenize
 
 DOCUMENTS = ["The lamp is on.\nIt is bright.", "The hub is off.", "A parcel is late again."]
 
@@ -47,7 +55,7 @@ def test_blank_lines_also_with_spaces_separate_and_empty_documents_are_left_out(
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_very_long_document_is_cut_between_words_and_nothing_is_lost(tmp_path, monkeypatch, form):
-    monkeypatch.setattr(sk_ulmfit.corpus, "_LONGEST_DOCUMENT", 100)
+    monkeypatch.setattr(sk_ulmfit.text.corpus, "_LONGEST_DOCUMENT", 100)
     lines = [f"line {i} of one long document" for i in range(50)]
     content = "\n".join(lines) if form == "text" else json.dumps({"text": " ".join(lines)})
     (tmp_path / "c").write_text(content)
@@ -63,7 +71,7 @@ def test_a_text_that_begins_with_a_brace_is_a_text(tmp_path):
 
 
 def test_a_huge_line_is_cut_without_breaking_letters(tmp_path, monkeypatch):
-    monkeypatch.setattr(sk_ulmfit.corpus, "_LONGEST_DOCUMENT", 101)
+    monkeypatch.setattr(sk_ulmfit.text.corpus, "_LONGEST_DOCUMENT", 101)
     text = "große Lampe äöü " * 200
     (tmp_path / "c").write_text(text, encoding="utf-8")
     found = list(read_documents(tmp_path / "c"))
@@ -93,7 +101,7 @@ def test_unreadable_files_are_not_taken_for_an_unwritable_place(tmp_path, monkey
     def refuse(file):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(sk_ulmfit.corpus, "_open", refuse)
+    monkeypatch.setattr(sk_ulmfit.text.corpus, "_open", refuse)
     with pytest.raises(CorpusError, match=r"c\.txt cannot be read \(Permission denied\)"):
         pack_corpus(read_documents(tmp_path / "c.txt"), tmp_path / "tokens")
 
@@ -133,8 +141,8 @@ def words_of(packed, index):
 def test_packed_ids_are_those_of_the_tokenizer_whatever_the_blocks(tmp_path, monkeypatch):
     texts = [f"{text} Number {i}!" for i, text in enumerate(DOCUMENTS * 4)]
     pack_corpus(texts, tmp_path / "whole", min_frequency=1)
-    monkeypatch.setattr(sk_ulmfit.corpus, "_CHARACTERS_AT_ONCE", 50)
-    monkeypatch.setattr(sk_ulmfit.corpus, "_TOKENS_AT_ONCE", 7)
+    monkeypatch.setattr(sk_ulmfit.text.corpus, "_CHARACTERS_AT_ONCE", 50)
+    monkeypatch.setattr(sk_ulmfit.text.corpus, "_TOKENS_AT_ONCE", 7)
     reports = []
     pack_corpus(texts, tmp_path / "parts", min_frequency=1, report=lambda *numbers: reports.append(numbers))
     whole, parts = open_packed(tmp_path / "whole"), open_packed(tmp_path / "parts")
@@ -163,8 +171,8 @@ def test_the_vocabulary_keeps_the_frequent_words_and_unknown_ones_are_counted(tm
 
 
 def test_forgetting_rare_words_bounds_memory_and_spares_frequent_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr(sk_ulmfit.corpus, "_CHARACTERS_AT_ONCE", 100)
-    monkeypatch.setattr(sk_ulmfit.corpus, "_MOST_WORDS", 40)
+    monkeypatch.setattr(sk_ulmfit.text.corpus, "_CHARACTERS_AT_ONCE", 100)
+    monkeypatch.setattr(sk_ulmfit.text.corpus, "_MOST_WORDS", 40)
     texts = [f"common frequent usual w{i}a w{i}b w{i}c" for i in range(60)]
     pack_corpus(texts, tmp_path / "tokens", min_frequency=3)
     packed = open_packed(tmp_path / "tokens")
@@ -216,7 +224,7 @@ def test_backward_turns_every_document_but_its_first_token(tmp_path_factory, len
     texts = [" ".join(f"k{chr(97 + i)}{chr(97 + j)}z" for j in range(n)) for i, n in enumerate(lengths)]
     pack_corpus(texts, folder / "tokens", min_frequency=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sk_ulmfit.corpus, "_TOKENS_AT_ONCE", step)
+        patch.setattr(sk_ulmfit.text.corpus, "_TOKENS_AT_ONCE", step)
         packed = open_packed(folder / "tokens", backward=True)
     for index, text in enumerate(texts):
         assert words_of(packed, index) == ["xxbos", *reversed(text.split())]

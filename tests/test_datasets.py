@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from sk_ulmfit.datasets import load_folders, load_table
-from sk_ulmfit.tables import open_table, write_table
+from sk_ulmfit.datasets.tables import open_table, write_table
 
 SUBJECTS = ["Late", "Zwei, drei", ""]
 BODIES = ['My "hub" is late,\nhelp', "grün", "hello"]

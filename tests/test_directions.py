@@ -13,10 +13,10 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, classifier, language_model
-from sk_ulmfit.cli import main
-from sk_ulmfit.directions import mean_log_odds
-from sk_ulmfit.inspection import mean_shares
+from sk_ulmfit.cli.main import main
+from sk_ulmfit.explain.attribution import mean_shares
 from sk_ulmfit.lr_finder import lr_find
+from sk_ulmfit.training.directions import mean_log_odds
 
 TEXTS, LABELS = make_corpus(60)
 NEW = [*make_corpus(20, seed=3)[0], "", "unheardof"]

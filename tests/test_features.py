@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sk_ulmfit import features
-from sk_ulmfit.features import pooled_features
-from sk_ulmfit.modules import AWDLSTM
+from sk_ulmfit.nn import features
+from sk_ulmfit.nn.features import pooled_features
+from sk_ulmfit.nn.modules import AWDLSTM
 
 
 def make_encoder(precision="float32"):

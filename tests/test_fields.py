@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MultiLabelBinarizer
 
 from sk_ulmfit import TextFieldJoiner
-from sk_ulmfit.text import join_fields, tokenize
+from sk_ulmfit.text.tokenizer import join_fields, tokenize
 
 TEXTS, LABELS = make_corpus(24)
 Y = MultiLabelBinarizer().fit_transform(LABELS)

@@ -8,10 +8,11 @@ import torch
 from conftest import make_corpus, tiny_classifier, tiny_lm
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, pooling
-from sk_ulmfit.assembly import build_language_model
-from sk_ulmfit.modules import AWDLSTM
-from sk_ulmfit.net import LanguageModelNet
-from sk_ulmfit.training import TrainingSettings, _net_settings, pretrain
+from sk_ulmfit.models.assembly import build_language_model
+from sk_ulmfit.nn.modules import AWDLSTM
+from sk_ulmfit.pretraining import pretrain
+from sk_ulmfit.training.net import LanguageModelNet
+from sk_ulmfit.training.stages import TrainingSettings, _net_settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_lstm import NAMES, distance, problem
 
-from sk_ulmfit import kernels
-from sk_ulmfit.int8 import Layer8, evaluate_layer_8bit
-from sk_ulmfit.modules import AWDLSTM
+from sk_ulmfit.nn import kernels
+from sk_ulmfit.nn.int8 import Layer8, evaluate_layer_8bit
+from sk_ulmfit.nn.modules import AWDLSTM
 
 shapes = st.tuples(st.lists(st.integers(1, 20), min_size=1, max_size=7), st.integers(1, 40), st.integers(1, 40))
 

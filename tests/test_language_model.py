@@ -7,9 +7,9 @@ from conftest import make_corpus, tiny_lm
 from sklearn.base import clone
 
 from sk_ulmfit import ULMFiTLanguageModel
-from sk_ulmfit.assembly import build_language_model
-from sk_ulmfit.text import Vocabulary, numericalize
-from sk_ulmfit.weights import ModelFileError, fit_vocabulary, load_state
+from sk_ulmfit.models.assembly import build_language_model
+from sk_ulmfit.models.state import ModelFileError, fit_vocabulary, load_state
+from sk_ulmfit.text.tokenizer import Vocabulary, numericalize
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_unfitted_and_clone(texts, trained):
 
 
 def test_interrupt_leaves_it_as_it_was(monkeypatch, texts):
-    from sk_ulmfit.net import LanguageModelNet
+    from sk_ulmfit.training.net import LanguageModelNet
 
     lm = tiny_lm(random_state=0).fit(texts)
     before = lm.state_

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sk_ulmfit import losses
-from sk_ulmfit.losses import MultiLabelLoss, linear_cross_entropy, squared_activations
+from sk_ulmfit.nn import losses
+from sk_ulmfit.nn.losses import MultiLabelLoss, linear_cross_entropy, squared_activations
 
 
 def problem(n, n_words, seed=0):

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sk_ulmfit import kernels
-from sk_ulmfit.lstm import Layer16, Packing, draw_kept, evaluate_layer, train_layer
-from sk_ulmfit.modules import AWDLSTM
-from sk_ulmfit.optimizer import RowAdamW
+from sk_ulmfit.nn import kernels
+from sk_ulmfit.nn.lstm import Layer16, Packing, draw_kept, evaluate_layer, train_layer
+from sk_ulmfit.nn.modules import AWDLSTM
+from sk_ulmfit.nn.optimizer import RowAdamW
 
 NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 

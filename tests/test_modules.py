@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sk_ulmfit.modules import AWDLSTM, BatchNorm, ConcatPoolingHead, LanguageModel, dropout_mask
+from sk_ulmfit.nn.modules import AWDLSTM, BatchNorm, ConcatPoolingHead, LanguageModel, dropout_mask
 
 
 def make(n_layers=3, **dropout):

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sk_ulmfit.callbacks import ClipGradient
-from sk_ulmfit.optimizer import RowAdamW
+from sk_ulmfit.nn.optimizer import RowAdamW
+from sk_ulmfit.training.callbacks import ClipGradient
 
 
 def train(optimizer_class, sparse, steps):

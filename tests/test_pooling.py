@@ -4,10 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sk_ulmfit import pooling
-from sk_ulmfit.losses import MultiLabelLoss
-from sk_ulmfit.modules import AWDLSTM, ConcatPoolingHead
-from sk_ulmfit.pooling import TextClassifier
+from sk_ulmfit.nn import pooling
+from sk_ulmfit.nn.losses import MultiLabelLoss
+from sk_ulmfit.nn.modules import AWDLSTM, ConcatPoolingHead
+from sk_ulmfit.nn.pooling import TextClassifier
 
 
 def make(bptt=4, max_length=None, n_labels=2, **dropout):

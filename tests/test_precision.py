@@ -5,7 +5,7 @@ import pytest
 from conftest import make_corpus, tiny_classifier, tiny_lm
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier, kernels, precision
-from sk_ulmfit.precision import prediction_precision, training_precision, widest_layer
+from sk_ulmfit.nn.precision import prediction_precision, training_precision, widest_layer
 
 
 @pytest.fixture

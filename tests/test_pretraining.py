@@ -13,9 +13,8 @@ import torch
 from conftest import tiny_lm
 
 from sk_ulmfit import ULMFiTLanguageModel
-from sk_ulmfit.pretraining import CHECKPOINT, LOG, MODEL, PretrainingError
-from sk_ulmfit.training import pretrain
-from sk_ulmfit.weights import load_state
+from sk_ulmfit.models.state import load_state
+from sk_ulmfit.pretraining import CHECKPOINT, LOG, MODEL, PretrainingError, pretrain
 
 TINY = {"emb_dim": 8, "hidden_dim": 12, "n_layers": 2, "batch_size": 4, "bptt": 10, "min_frequency": 1}
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sk_ulmfit import public_datasets
 from sk_ulmfit.datasets import fetch_goemotions, fetch_reuters21578
+from sk_ulmfit.datasets import public as public_datasets
 
 
 def story(

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from conftest import make_corpus, tiny_classifier, tiny_lm
 
-import sk_ulmfit.corpus
-import sk_ulmfit.tfidf
-from sk_ulmfit.corpus import CorpusError, encode_texts, tokenize_texts
+import sk_ulmfit.text.corpus
+import sk_ulmfit.training.linear
 from sk_ulmfit.datasets import load_table
-from sk_ulmfit.streams import StreamedTexts, chained
-from sk_ulmfit.text import Vocabulary, tokenize_corpus
+from sk_ulmfit.text.corpus import CorpusError, encode_texts, tokenize_texts
+from sk_ulmfit.text.streams import StreamedTexts, chained
+from sk_ulmfit.text.tokenizer import Vocabulary, tokenize_corpus
 
 TEXTS, LABELS = make_corpus(60)
 
@@ -33,8 +33,8 @@ def write_csv(path, texts=TEXTS, labels=LABELS):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """A few texts and tokens at a time, so that borders of blocks are met."""
-    monkeypatch.setattr(sk_ulmfit.corpus, "_CHARACTERS_AT_ONCE", 500)
-    monkeypatch.setattr(sk_ulmfit.corpus, "_TOKENS_AT_ONCE", 37)
+    monkeypatch.setattr(sk_ulmfit.text.corpus, "_CHARACTERS_AT_ONCE", 500)
+    monkeypatch.setattr(sk_ulmfit.text.corpus, "_TOKENS_AT_ONCE", 37)
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -146,7 +146,7 @@ def test_a_disk_without_room_is_said_in_one_line(monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sk_ulmfit.corpus.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(sk_ulmfit.text.corpus.tempfile, "TemporaryFile", full)
     with pytest.raises(CorpusError, match=r"No space left on device\); set TMPDIR to a folder with room"):
         tiny_lm().fit(streamed(TEXTS))
 
@@ -154,10 +154,10 @@ def test_a_disk_without_room_is_said_in_one_line(monkeypatch):
 def test_of_a_very_large_corpus_a_part_teaches_the_linear_model(monkeypatch):
     whole = tiny_classifier(tfidf=True).fit(TEXTS, LABELS)
     n_tokens = sum(map(len, whole.language_model_.state_.encode(TEXTS)))
-    monkeypatch.setattr(sk_ulmfit.tfidf, "MOST_TOKENS", n_tokens)
+    monkeypatch.setattr(sk_ulmfit.training.linear, "MOST_TOKENS", n_tokens)
     same = tiny_classifier(tfidf=True).fit(TEXTS, LABELS)
     assert np.array_equal(same.predict_proba(TEXTS), whole.predict_proba(TEXTS))
-    monkeypatch.setattr(sk_ulmfit.tfidf, "MOST_TOKENS", n_tokens // 2)
+    monkeypatch.setattr(sk_ulmfit.training.linear, "MOST_TOKENS", n_tokens // 2)
     part = tiny_classifier(tfidf=True).fit(TEXTS, LABELS)
     assert not np.array_equal(part.predict_proba(TEXTS), whole.predict_proba(TEXTS))
     assert ((part.predict_proba(TEXTS) > 0.5) == (whole.predict_proba(TEXTS) > 0.5)).mean() > 0.8

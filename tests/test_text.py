@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sk_ulmfit import text as text_module
-from sk_ulmfit.text import (
+from sk_ulmfit.text import tokenizer as text_module
+from sk_ulmfit.text.tokenizer import (
     SPECIAL_TOKENS,
     TokenIds,
     Vocabulary,

@@ -10,9 +10,9 @@ from conftest import tiny_lm
 from torch import nn
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
-from sk_ulmfit.modules import AWDLSTM
-from sk_ulmfit.text import Vocabulary
-from sk_ulmfit.weights import ModelFileError, ModelState, load_fastai, load_state, save_state
+from sk_ulmfit.models.state import ModelFileError, ModelState, load_fastai, load_state, save_state
+from sk_ulmfit.nn.modules import AWDLSTM
+from sk_ulmfit.text.tokenizer import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_places_that_cannot_be_written(state, tmp_path):
 
 
 def test_later_formats_are_refused(state, tmp_path, monkeypatch):
-    monkeypatch.setattr("sk_ulmfit.weights.FORMAT_VERSION", 3)
+    monkeypatch.setattr("sk_ulmfit.models.state.FORMAT_VERSION", 3)
     save_state(state, tmp_path / "model", compact=True)
     monkeypatch.undo()
     with pytest.raises(ModelFileError, match="later version"):

@@ -1,0 +1,412 @@
+"""Rows of tables, from files and data frames, one by one."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import lzma
+import math
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import TextIOWrapper
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+
+from sk_ulmfit.text.tokenizer import join_fields
+
+Row = dict[str, Any]
+
+DELIMITED = {".csv": ",", ".tsv": "\t"}
+JSON_LINES = (".jsonl", ".ndjson", ".json")
+PARQUET = (".parquet", ".pq")
+COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
+FOREIGN = {".xlsx", ".xls", ".ods", ".zip", ".bz2", ".zst", ".7z", ".rar", ".pkl", ".feather", ".docx", ".pdf"}
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how files of Excel and its like begin, whatever their names
+_BATCH = 1_000  # rows of a Parquet file that are read at once
+_FIRST_ROWS = 1_000  # of JSON lines, whose keys are the columns
+_LONGEST_CELL = 2**26  # characters
+
+
+@dataclass
+class RowReader:
+    """The rows of a table, read when they are asked for.
+
+    Parameters
+    ----------
+    name : str
+        What to call the table in messages.
+    columns : list of str
+        Names of its columns.
+    rows : iterator of (str, dict)
+        Where each row stands, for messages, and its cells by column. A column that a row lacks is None.
+    separator : str, default=""
+        What separates the cells, where something does.
+    """
+
+    name: str
+    columns: list[str]
+    rows: Iterator[tuple[str, Row]]
+    separator: str = ""
+
+    def check_columns(self, names: Sequence[str]) -> None:
+        """Raise ValueError if a column is missing, or named twice."""
+        if len(set(names)) < len(names):
+            raise ValueError(f"Columns {', '.join(map(repr, names))}: each may be named only once.")
+        for name in names:
+            if name not in self.columns:
+                shown = ", ".join(map(repr, self.columns))
+                alone = self.separator and len(self.columns) == 1
+                hint = " Cells are to be separated by commas, semicolons or tabs." if alone else ""
+                raise ValueError(f"{self.name} has no column {name!r}. Its columns are {shown}.{hint}")
+
+
+def open_table(source: Any) -> RowReader:
+    """Open a table.
+
+    Parameters
+    ----------
+    source : path-like or DataFrame
+        A file of comma- (``.csv``) or tab-separated cells (``.tsv``) with a header line, JSON lines (``.jsonl``,
+        ``.ndjson``, ``.json``: one object a line), each UTF-8 and plain or compressed (``.gz``, ``.xz``), or Parquet
+        (``.parquet``); any other name is read as comma-separated. Where the header line has semicolons or tabs and no
+        comma, these separate the cells. A folder: one row for each text file (``*.txt``) in
+        it and its subfolders, with the columns "file" (the path in the folder) and "text". Or a DataFrame of pandas or
+        polars.
+
+    Returns
+    -------
+    RowReader
+        Its columns and rows. Of JSON lines, the columns are the keys of the first thousand.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, is empty, or has columns of the same name. What is wrong with a row is raised when
+        that row is read.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        reader = _data_frame(source)
+    else:
+        path = Path(source)
+        if not path.is_file() and not path.is_dir():
+            raise ValueError(f"There is no file {path}.")
+        suffix = file_type(path)
+        if suffix in FOREIGN or path.suffix.lower() in FOREIGN or _is_workbook(path):
+            raise ValueError(
+                f"{path} is no table that can be read; save it as .csv (of the kind UTF-8), .tsv, .jsonl or .parquet."
+            )
+        if path.is_dir():
+            reader = RowReader(str(path), ["file", "text"], _text_files(path))
+        elif suffix in PARQUET:
+            reader = _parquet(path)
+        elif suffix in JSON_LINES:
+            reader = _json_lines(path)
+        else:
+            reader = _delimited(path, DELIMITED.get(suffix, ","))
+    twice = sorted({column for column in reader.columns if reader.columns.count(column) > 1})
+    if twice:
+        raise ValueError(f"{reader.name} has columns of the same name: {twice[0]!r}. Rename them.")
+    if not reader.columns or not any(reader.columns):
+        raise ValueError(f"{reader.name} has no rows; a header line and at least one row were expected.")
+    return reader
+
+
+def is_blank(cell: Any) -> bool:
+    """Tell whether a cell is empty: None, NaN, ``pandas.NA``, or nothing but white space."""
+    if isinstance(cell, str):
+        return not cell.strip()
+    is_nan = isinstance(cell, (float, np.floating)) and cell != cell
+    return bool(cell is None or type(cell).__name__ in ("NAType", "NaTType") or is_nan)
+
+
+def text_of_row(row: Row, columns: Sequence[str], where: str) -> str:
+    """Give the text of a row of a table; several columns are joined with field marks.
+
+    Parameters
+    ----------
+    row : dict
+        Cells by column; an empty one is an empty text.
+    columns : sequence of str
+        Columns with text.
+    where : str
+        What to call the row in errors.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Raises
+    ------
+    ValueError
+        If a cell is neither text nor empty.
+    """
+    fields: list[str] = []
+    for column in columns:
+        cell = row.get(column)
+        if not isinstance(cell, str) and not is_blank(cell):
+            raise ValueError(f"{where}: column {column!r} holds {cell!r} of type {type(cell).__name__}, not text.")
+        fields.append(cell if isinstance(cell, str) else "")
+    return fields[0] if len(fields) == 1 else join_fields(fields)
+
+
+def read_text(file: Path) -> str:
+    """Give the content of a UTF-8 file.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+
+    Returns
+    -------
+    str
+        Its content, without a byte order mark.
+
+    Raises
+    ------
+    ValueError
+        If it is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is not UTF-8 text; save it as UTF-8.") from None
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError if `write_table` writes no such files."""
+    suffixes = {file_type(Path(path)), Path(path).suffix.lower()}
+    if suffixes & {*PARQUET, *FOREIGN}:
+        raise ValueError(
+            f"{path}: such files are not written; write .csv, .tsv or .jsonl, also with .gz or .xz behind."
+        )
+
+
+def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write a CSV, TSV or JSON-lines file, completely or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write; tab-separated if it ends in ``.tsv``, JSON lines if in ``.jsonl``, compressed if in ``.gz`` or
+        ``.xz`` behind that.
+    columns : sequence of str
+        Header.
+    rows : iterable of dict
+        Cells by column, taken one by one. Lists become JSON; what no text file can hold (half of a surrogate pair)
+        becomes a question mark.
+
+    Raises
+    ------
+    ValueError
+        If the name is that of a Parquet file, or a row has a cell in no column.
+    """
+    check_writable(path)
+    path = Path(path)
+    suffix = file_type(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    opener: Any = COMPRESSED.get(path.suffix.lower(), open)
+    try:
+        with opener(temporary, "wt", encoding="utf-8", errors="replace", newline="") as file:
+            if suffix in JSON_LINES:
+                for row in rows:
+                    known = dict.fromkeys(columns) | row
+                    cells = {column: _json_cell(cell) for column, cell in known.items()}
+                    file.write(json.dumps(cells, ensure_ascii=False, default=str) + "\n")
+            else:
+                separator = DELIMITED.get(suffix, ",")
+                dialect: Any = {"delimiter": separator, "lineterminator": "\n"}
+                writer = csv.DictWriter(file, columns, **dialect)
+                quoting_writer = csv.DictWriter(file, columns, **dialect, quoting=csv.QUOTE_ALL)
+                writer.writeheader()
+                for row in rows:
+                    if more := row.keys() - set(columns):
+                        raise ValueError(
+                            f"{path}: a row has {min(more)!r}, which is no column of the first one; write to a .jsonl "
+                            "file, or give all rows the same columns."
+                        )
+                    cells = {column: _text_cell(cell) for column, cell in row.items()}
+                    holds_return = any(isinstance(cell, str) and "\r" in cell for cell in cells.values())
+                    (quoting_writer if holds_return else writer).writerow(cells)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def file_type(path: Path) -> str:
+    """Give the suffix that says what a file is, whatever compresses it."""
+    name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    return name.suffix.lower()
+
+
+def _lines(path: Path) -> IO[str]:
+    opener: Any = COMPRESSED.get(path.suffix.lower(), open)
+    return TextIOWrapper(cast(Any, opener(path, "rb")), encoding="utf-8-sig", newline="")
+
+
+def _explained(path: Path, rows: Iterator[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
+    """Pass rows on, and say in one line what is wrong with the file."""
+    try:
+        yield from rows
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8 (Excel calls that CSV UTF-8).") from None
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read ({error}); it may be damaged or cut off.") from None
+
+
+def _is_workbook(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) in _WORKBOOKS
+
+
+def _separator(path: Path) -> str:
+    """Give what separates the cells: what the header line has if it has no comma."""
+
+    def header() -> Iterator[tuple[str, Row]]:
+        with _lines(path) as file:
+            yield "", {"line": file.readline(_LONGEST_CELL)}
+
+    line = next(_explained(path, header()))[1]["line"]
+    return next((mark for mark in ",;\t" if mark in line), ",")
+
+
+def _delimited(path: Path, separator: str) -> RowReader:
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
+    separator = separator if separator != "," else _separator(path)
+    file = _lines(path)
+    reader = csv.reader(file, delimiter=separator, strict=True)
+
+    def header() -> Iterator[tuple[str, Row]]:
+        yield "", {"columns": next(filter(None, reader), [])}
+
+    try:
+        columns = next(_explained(path, header()))[1]["columns"]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}.") from None
+
+    def rows() -> Iterator[tuple[str, Row]]:
+        begin = reader.line_num + 1
+        with file:
+            try:
+                for cells in reader:
+                    begin = reader.line_num + 1
+                    if not cells:
+                        continue
+                    if len(cells) != len(columns):
+                        raise ValueError(
+                            f"{path}, line {reader.line_num}: {len(cells)} cells where the header has {len(columns)}; "
+                            "put texts that hold commas into double quotes."
+                        )
+                    yield f"line {reader.line_num}", dict(zip(columns, cells, strict=True))
+            except csv.Error as error:
+                raise ValueError(
+                    f"{path}, the row that begins in line {begin}: {error}; is a double quote never closed?"
+                ) from None
+
+    return RowReader(str(path), columns, _explained(path, rows()), separator)
+
+
+def _json_lines(path: Path) -> RowReader:
+    def rows() -> Iterator[tuple[str, Row]]:
+        with _lines(path) as file:
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_CELL), ""), 1):
+                if not line.strip():
+                    continue
+                if len(line) == _LONGEST_CELL:
+                    raise ValueError(
+                        f"{path}, line {number}: longer than {_LONGEST_CELL} characters; one object a line."
+                    )
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise ValueError(
+                        f"{path}, line {number}: not JSON ({error}); one object a line is expected."
+                    ) from None
+                if not isinstance(row, dict):
+                    raise ValueError(
+                        f"{path}, line {number}: a {type(row).__name__}, where one object a line is expected."
+                    )
+                yield f"line {number}", row
+
+    found = _explained(path, rows())
+    first = list(islice(found, _FIRST_ROWS))
+    columns = list(dict.fromkeys(key for _, row in first for key in row))
+    return RowReader(str(path), columns, chain(first, found))
+
+
+def _parquet(path: Path) -> RowReader:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError(
+            f"{path} is Parquet, for which pyarrow is needed; install it, or save the table as CSV."
+        ) from None
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is not a Parquet file, or a damaged one ({error}).") from None
+
+    def rows() -> Iterator[tuple[str, Row]]:
+        number = 0
+        for batch in file.iter_batches(_BATCH):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"row {number}", row
+
+    return RowReader(str(path), list(file.schema_arrow.names), _explained(path, rows()))
+
+
+def _data_frame(frame: Any) -> RowReader:
+    is_polars = hasattr(frame, "iter_rows")
+    if not is_polars and not hasattr(frame, "itertuples"):
+        raise ValueError(
+            f"A {type(frame).__name__} is neither a path nor a DataFrame of pandas or polars; turn it into one (a "
+            "LazyFrame with collect())."
+        )
+    columns = [str(column) for column in frame.columns]
+
+    def rows() -> Iterator[tuple[str, Row]]:
+        cells = frame.iter_rows() if is_polars else frame.itertuples(index=False, name=None)
+        for number, row in enumerate(cells, 1):
+            yield f"row {number}", dict(zip(columns, row, strict=True))
+
+    return RowReader("The DataFrame", columns, rows())
+
+
+def text_files(folder: Path) -> list[Path]:
+    """List the text files (``*.txt``) of a folder and its subfolders by their paths, hidden ones left out."""
+    files = (file for file in folder.rglob("*.txt") if file.is_file())
+    return sorted(file for file in files if not any(map(is_hidden, file.relative_to(folder).parts)))
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder is none that a user put there, by its name."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _text_files(folder: Path) -> Iterator[tuple[str, Row]]:
+    for file in text_files(folder):
+        name = file.relative_to(folder).as_posix()
+        yield name, {"file": name, "text": read_text(file)}
+
+
+def _text_cell(cell: Any) -> Any:
+    cell = _json_cell(cell)
+    return json.dumps(cell, ensure_ascii=False, default=str) if isinstance(cell, (list, dict)) else cell
+
+
+def _json_cell(cell: Any) -> Any:
+    if isinstance(cell, (np.ndarray, np.generic)):
+        cell = cell.tolist()
+    if isinstance(cell, (list, tuple)):
+        return [_json_cell(item) for item in cell]
+    return None if isinstance(cell, float) and not math.isfinite(cell) else cell

@@ -1,0 +1,1 @@
+"""The network in torch; no file here knows scikit-learn, skorch or spaCy."""

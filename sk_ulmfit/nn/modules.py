@@ -1,0 +1,445 @@
+"""The network: AWD-LSTM, the tied language-model decoder, and the head of the classifier.
+
+Nothing here keeps state between calls: recurrent state and dropout masks are passed and returned.
+Lengths are respected everywhere, so that a row's result never depends on the rows beside it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sk_ulmfit.nn.int8 import Layer8, evaluate_layer_8bit
+from sk_ulmfit.nn.losses import IGNORED, linear_cross_entropy, squared_activations
+from sk_ulmfit.nn.lstm import Layer16, Packing, evaluate_layer, train_layer
+
+State = list[tuple[Tensor, Tensor]]
+
+# Dropout rates of fastai 2, each to be multiplied by `dropout_multiplier`.
+LANGUAGE_MODEL_DROPOUT = {"input_p": 0.25, "hidden_p": 0.15, "weight_p": 0.2, "embed_p": 0.02, "output_p": 0.1}
+CLASSIFIER_DROPOUT = {"input_p": 0.4, "hidden_p": 0.3, "weight_p": 0.5, "embed_p": 0.05, "output_p": 0.4}
+
+
+class DropoutMasks(NamedTuple):
+    """What one batch drops, over all of its windows; None where nothing is dropped.
+
+    Attributes
+    ----------
+    embed : Tensor of shape (vocab_size, 1) or None
+        Factor of each word's embedding: whole words are dropped.
+    input : Tensor of shape (batch, 1, emb_dim) or None
+        Variational mask on the embedded input.
+    hidden : list of Tensor of shape (batch, 1, hidden_dim) or None
+        Variational masks between layers.
+    recurrent : list of Tensor or None
+        Hidden-to-hidden matrix of each layer with entries dropped (not a mask).
+    layers16 : list of Layer16 or None
+        In place of `recurrent` where the layers run in 16 bits on the CPU.
+    """
+
+    embed: Tensor | None
+    input: Tensor | None
+    hidden: list[Tensor | None]
+    recurrent: list[Tensor | None]
+    layers16: list[Layer16] | None = None
+
+    def first_rows(self, n: int) -> DropoutMasks:
+        """Give the masks of the first `n` documents of the batch."""
+        return self._replace(
+            input=None if self.input is None else self.input[:n],
+            hidden=[None if mask is None else mask[:n] for mask in self.hidden],
+        )
+
+
+def dropout_mask(like: Tensor, shape: Sequence[int], p: float) -> Tensor | None:
+    """Draw a mask of 0 and 1 / (1 - p); None when p is 0."""
+    if not p:
+        return None
+    return torch.empty(*shape, dtype=like.dtype, device=like.device).bernoulli_(1 - p).div_(max(1 - p, 1e-6))
+
+
+class AWDLSTM(nn.Module):
+    """AWD-LSTM encoder: embedding and stacked LSTMs with four kinds of dropout.
+
+    Merity et al. 2017, "Regularizing and Optimizing LSTM Language Models", sections 3 and 4; sizes of
+    Howard & Ruder 2018. The last layer is as wide as the embedding, so that a decoder can be tied to it.
+
+    Parameters
+    ----------
+    vocab_size : int
+        Number of token ids.
+    emb_dim : int, default=400
+        Width of the embedding and of the output.
+    hidden_dim : int, default=1152
+        Width of the inner LSTM layers.
+    n_layers : int, default=3
+        Number of LSTM layers.
+    input_p, hidden_p, weight_p, embed_p : float, default=0
+        Dropout on the embedded input, between layers, on hidden-to-hidden weights, and of whole words.
+
+    Attributes
+    ----------
+    precision : {"float32", "bfloat16", "int8"}
+        Arithmetic of the LSTM layers; weights, outputs and gradients are float32 either way. 8 bits are for the CPU
+        and without a graph; elsewhere they count as float32.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_ulmfit.nn.modules import AWDLSTM
+    >>> encoder = AWDLSTM(vocab_size=24, emb_dim=6, hidden_dim=10, n_layers=2).eval()
+    >>> outputs, state = encoder(torch.tensor([[2, 9, 8], [2, 7, 1]]), torch.tensor([3, 2]))
+    >>> outputs.shape, len(state)
+    (torch.Size([2, 3, 6]), 2)
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        emb_dim: int = 400,
+        hidden_dim: int = 1152,
+        n_layers: int = 3,
+        *,
+        input_p: float = 0.0,
+        hidden_p: float = 0.0,
+        weight_p: float = 0.0,
+        embed_p: float = 0.0,
+    ):
+        super().__init__()
+        self.input_p, self.hidden_p, self.weight_p, self.embed_p = input_p, hidden_p, weight_p, embed_p
+        sizes = [emb_dim, *[hidden_dim] * (n_layers - 1), emb_dim]
+        self.embedding = nn.Embedding(vocab_size, emb_dim)
+        self.rnns = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in itertools.pairwise(sizes))
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.precision = "float32"
+        self._evaluated: tuple[list[Any], Any] | None = None
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Parameters of the embedding and of each LSTM layer, from the embedding up."""
+        return [list(module.parameters()) for module in (self.embedding, *self.rnns)]
+
+    def draw_masks(self, batch_size: int) -> DropoutMasks | None:
+        """Draw what one training batch drops; None in evaluation mode."""
+        if not self.training:
+            return None
+        weight = self.embedding.weight
+        layers: list[Any] = list(self.rnns)
+        in_16_bits = self._runs_in_16_bits_on_cpu()
+        drops = self.weight_p and not in_16_bits
+        return DropoutMasks(
+            embed=dropout_mask(weight, (weight.shape[0], 1), self.embed_p),
+            input=dropout_mask(weight, (batch_size, 1, weight.shape[1]), self.input_p),
+            hidden=[dropout_mask(weight, (batch_size, 1, r.hidden_size), self.hidden_p) for r in layers[:-1]],
+            recurrent=[F.dropout(r.weight_hh_l0, self.weight_p) if drops else None for r in layers],
+            layers16=self._layers16(self.weight_p) if in_16_bits else None,
+        )
+
+    def _runs_in_16_bits_on_cpu(self) -> bool:
+        return self.precision == "bfloat16" and self.embedding.weight.device.type == "cpu"
+
+    def _runs_in_8_bits(self, x: Tensor, masks: DropoutMasks | None) -> bool:
+        wants_graph = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters()))
+        return self.precision == "int8" and not x.is_cuda and masks is None and not wants_graph
+
+    def _layers16(self, weight_p: float) -> list[Layer16]:
+        return [Layer16(*_parameters(rnn), weight_p=weight_p) for rnn in self.rnns]
+
+    def forward(
+        self, ids: Tensor, lengths: Tensor, state: State | None = None, masks: DropoutMasks | None = None
+    ) -> tuple[Tensor, State]:
+        """Run the network over one window of a batch.
+
+        Parameters
+        ----------
+        ids : Tensor of int64, shape (batch, time)
+            Token ids, longest row first; what stands at or after a row's length is not looked at.
+        lengths : Tensor of int64, shape (batch,)
+            Tokens of each row, from 1 to time, none longer than the one before.
+        state : list of (h, c), each of shape (1, batch, width), default=None
+            State to go on from, one pair per layer; None starts from zeros.
+        masks : DropoutMasks, default=None
+            What to drop; None draws anew in training mode.
+
+        Returns
+        -------
+        outputs : Tensor, shape (batch, time, emb_dim)
+            Output of the last layer; zero at and after a row's length.
+        state : list of (h, c), each of shape (1, n_whole, width)
+            State of each layer after the window, of the rows as long as the first; the others have ended.
+        """
+        if masks is None:
+            masks = self.draw_masks(len(ids))
+        return self.run_layers(self.embed(ids, masks), lengths, state, masks)
+
+    def embed(self, ids: Tensor, masks: DropoutMasks | None) -> Tensor:
+        """Look up the embedding of each id and scale the rows looked up by the word mask.
+
+        The gradient of the embedding is sparse: it holds the rows looked up.
+        """
+        embedded = F.embedding(ids, self.embedding.weight, sparse=True)
+        if masks is not None and masks.embed is not None:
+            embedded = embedded * F.embedding(ids, masks.embed)
+        return embedded
+
+    def run_layers(
+        self, x: Tensor, lengths: Tensor, state: State | None, masks: DropoutMasks | None
+    ) -> tuple[Tensor, State]:
+        """Run the LSTM layers over embedded input, shape (batch, time, emb_dim)."""
+        batch, time = x.shape[:2]
+        lengths = lengths.cpu()
+        if len(lengths) != batch or int(lengths.min()) < 1 or int(lengths.max()) > time:
+            raise ValueError(f"lengths must be {batch} numbers from 1 to {time}, got {lengths.tolist()}.")
+        if (lengths[1:] > lengths[:-1]).any():
+            raise ValueError(f"lengths must fall: put the longest row first. Got {lengths.tolist()}.")
+        if state is None:
+            state = [(z := x.new_zeros(1, batch, cast(Any, rnn).hidden_size), z) for rnn in self.rnns]
+        if masks is not None and masks.input is not None:
+            x = x * masks.input
+        ours = self._runs_in_16_bits_on_cpu() or self._runs_in_8_bits(x, masks)
+        return (self._run_packed if ours else self._run_padded)(x, lengths, state, masks)
+
+    def _run_padded(self, x: Tensor, lengths: Tensor, state: State, masks: DropoutMasks | None) -> tuple[Tensor, State]:
+        """Run torch's own layers: oneDNN in 32 bits on the CPU, cuDNN in 32 or 16 bits on the GPU.
+
+        Short rows run on over their padding: nothing flows back from there into a row, and the fused kernels, which
+        take no packed rows on the CPU, gain more than that costs.
+        """
+        time, longest = x.shape[1], int(lengths[0])
+        dtype = torch.bfloat16 if self.precision == "bfloat16" else x.dtype
+        n_whole = int((lengths == longest).sum())
+        new_state: State = []
+        x = x[:, :longest]
+        for layer, rnn in enumerate(self.rnns):
+            if layer and masks is not None and (mask := masks.hidden[layer - 1]) is not None:
+                x = x * mask
+            weight = None if masks is None else masks.recurrent[layer]
+            weights = {} if weight is None else {"weight_hh_l0": weight}
+            if x.is_cuda and (weights or dtype != torch.float32):
+                weights = _in_one_buffer(rnn, weight, dtype)
+            args = (x.to(dtype), tuple(part.to(dtype) for part in state[layer]))
+            x, (h, c) = torch.func.functional_call(rnn, weights, args) if weights else rnn(*args)
+            new_state.append((h[:, :n_whole], c[:, :n_whole]))
+        x = x.to(self.embedding.weight.dtype)
+        if n_whole < len(x):
+            real = torch.arange(longest) < lengths[:, None]
+            x = x * real[:, :, None].to(x.device, non_blocking=True)
+        return _pad_to(x, time), new_state
+
+    def _run_packed(self, x: Tensor, lengths: Tensor, state: State, masks: DropoutMasks | None) -> tuple[Tensor, State]:
+        """Run our own layers: 16 or 8 bits on the CPU."""
+        packing = Packing(lengths)
+        layers = self._evaluation_layers() if masks is None else masks.layers16
+        packed = packing.pack(x)
+        new_state: State = []
+        for depth, (layer, rnn) in enumerate(zip(cast(Any, layers), self.rnns, strict=True)):
+            if depth and masks is not None and (mask := masks.hidden[depth - 1]) is not None:
+                packed = packing.scale(packed, mask)
+            before = (state[depth][0][0], state[depth][1][0])
+            parameters = _parameters(rnn)
+            if isinstance(layer, Layer8):
+                packed, (h, c) = evaluate_layer_8bit(layer, packed, before, packing)
+            elif torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (packed, *parameters)):
+                packed, (h, c) = train_layer(layer, packed, before, packing, parameters)
+            else:
+                packed, (h, c) = evaluate_layer(layer, packed, before, packing)
+            new_state.append((h[None], c[None]))
+        return _pad_to(packing.unpack(packed.to(x.dtype)), x.shape[1]), new_state
+
+    def _evaluation_layers(self) -> list[Layer16] | list[Layer8]:
+        """Give the weights in 16 or 8 bits; made once, until they are trained further or loaded anew."""
+        tensors = list(self.parameters())
+        key = [self.precision, *((t.data_ptr(), None if t.is_inference() else t._version) for t in tensors)]
+        kept = self._evaluated
+        if self.training or kept is None or kept[0] != key:
+            kept = (key, self._layers16(0.0) if self.precision == "bfloat16" else self._layers8())
+            self._evaluated = kept
+        return kept[1]
+
+    def train(self, mode: bool = True) -> AWDLSTM:
+        """Set the mode, and drop what was kept for evaluation: fused optimisers change weights without a trace."""
+        self._evaluated = None
+        return super().train(mode)
+
+    def _layers8(self) -> list[Layer8]:
+        largest = [self.embedding.weight.detach().abs().max().item(), *[1.0] * (len(self.rnns) - 1)]
+        return [
+            Layer8(*_parameters(rnn), largest_input=above, largest_hidden=1.0)
+            for rnn, above in zip(self.rnns, largest, strict=True)
+        ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_evaluated": None}
+
+
+def _pad_to(x: Tensor, time: int) -> Tensor:
+    return x if x.shape[1] == time else F.pad(x, (0, 0, 0, time - x.shape[1]))
+
+
+def _parameters(rnn: Any, recurrent: Tensor | None = None) -> list[Tensor]:
+    """Give a layer's weights in torch's order, the hidden-to-hidden matrix replaced where one is given."""
+    w_hh = rnn.weight_hh_l0 if recurrent is None else recurrent
+    return [rnn.weight_ih_l0, w_hh, rnn.bias_ih_l0, rnn.bias_hh_l0]
+
+
+def _in_one_buffer(rnn: Any, recurrent: Tensor | None, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Give a layer's weights one behind the other in memory, as cuDNN wants them; else it copies them at every call."""
+    weights = _parameters(rnn, recurrent)
+    flat = torch.cat([weight.reshape(-1) for weight in weights]).to(dtype)
+    parts = flat.split([weight.numel() for weight in weights])
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    return {name: part.view(weight.shape) for name, part, weight in zip(names, parts, weights, strict=True)}
+
+
+def detach(state: State) -> State:
+    """Cut a state off the graph that computed it."""
+    return [(h.detach(), c.detach()) for h, c in state]
+
+
+class LanguageModel(nn.Module):
+    """An AWD-LSTM whose softmax is tied to its embedding, with a bias.
+
+    Parameters
+    ----------
+    encoder : AWDLSTM
+        The body.
+    output_p : float, default=0
+        Variational dropout before the decoder.
+    """
+
+    def __init__(self, encoder: AWDLSTM, output_p: float = 0.0):
+        super().__init__()
+        self.encoder = encoder
+        self.output_p = output_p
+        self.decoder_bias = nn.Parameter(torch.zeros(encoder.embedding.num_embeddings))
+
+    @property
+    def decoder_weight(self) -> Tensor:
+        """The embedding matrix, shape (vocab_size, emb_dim), which is the decoder's too."""
+        return self.encoder.embedding.weight
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """LSTM layers from the first up; then embedding and decoder, the group next to the loss."""
+        embedding, *rnns = self.encoder.layer_groups()
+        return [*rnns, [*embedding, self.decoder_bias]]
+
+    def forward(self, ids: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
+        """Give decoder input with and without dropout, each (batch, time, emb_dim), and the new state."""
+        raw, state = self.encoder(ids, lengths, state)
+        dropped = raw
+        if self.training and (mask := dropout_mask(raw, (len(raw), 1, raw.shape[2]), self.output_p)) is not None:
+            dropped = raw * mask
+        return dropped, raw, state
+
+    def cross_entropy(self, dropped: Tensor, targets: Tensor) -> Tensor:
+        """Give the cross-entropy in nats per token.
+
+        Parameters
+        ----------
+        dropped : Tensor, shape (batch, time, emb_dim)
+            Decoder input.
+        targets : Tensor of int64, shape (batch, time)
+            The word that follows each position; -100 leaves a position out.
+
+        Returns
+        -------
+        Tensor, shape ()
+            Mean over all positions that count.
+        """
+        return linear_cross_entropy(
+            dropped.flatten(0, 1), self.decoder_weight, self.decoder_bias, targets.flatten(), self.encoder.precision
+        )
+
+    def penalties(self, dropped: Tensor, raw: Tensor, targets: Tensor, alpha: float, beta: float) -> Tensor | float:
+        """Give `alpha` times AR and `beta` times TAR (Merity et al. 2017, section 4.6) of what `forward` gave."""
+        if not (alpha or beta):
+            return 0.0
+        counted = targets != IGNORED
+        squares, steps = squared_activations(dropped, raw, counted)
+        width = raw.shape[2]
+        n_pairs = (counted[:, 1:] & counted[:, :-1]).sum().clamp(min=1)
+        return alpha * squares / (counted.sum().clamp(min=1) * width) + beta * steps / (n_pairs * width)
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation that stands a batch of one and short trainings.
+
+    A batch of one has no variance, so it is normalised by the running statistics. These are the plain mean of
+    their starting values (0 and 1) and the first batches, before they become a moving average, so that a
+    handful of batches is enough.
+    """
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Normalise x of shape (batch, features); rows count by `weight`, shape (batch,), if it is given."""
+        if not self.training or len(x) < 2:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        part = None if weight is None else (weight / weight.sum())[:, None]
+        counter, mean, variance = (
+            cast(Tensor, b) for b in (self.num_batches_tracked, self.running_mean, self.running_var)
+        )
+        with torch.no_grad():  # the share stays on the device: reading it would make a GPU wait
+            counter += 1
+            share = (1 / (counter + 1)).clamp(min=0.1).to(x.dtype)
+            if part is None:
+                found_variance, found_mean = torch.var_mean(x, 0)
+            else:  # unbiased for weights that say how sure a row is
+                found_mean = (part * x).sum(0)
+                found_variance = (part * (x - found_mean).square()).sum(0) / (1 - part.square().sum()).clamp(min=0.1)
+            mean.lerp_(found_mean, share)
+            variance.lerp_(found_variance, share)
+        if part is None:
+            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        centred = x - (part * x).sum(0)
+        return centred * ((part * centred.square()).sum(0) + self.eps).rsqrt() * self.weight + self.bias
+
+
+class ConcatPoolingHead(nn.Sequential):
+    """Pooled features [last; max; mean] to one logit per label (Howard & Ruder 2018, section 3.3).
+
+    BatchNorm, Dropout, Linear to 50, ReLU, BatchNorm, Dropout, Linear to `n_labels`; no sigmoid.
+
+    Parameters
+    ----------
+    n_features : int
+        Width of the pooled features, three times that of the encoder's output.
+    n_labels : int
+        Number of labels.
+    output_p : float, default=0
+        First dropout.
+    hidden_p : float, default=0.1
+        Second dropout.
+    hidden_dim : int, default=50
+        Width between the two linear layers.
+    """
+
+    def __init__(
+        self, n_features: int, n_labels: int, output_p: float = 0.0, hidden_p: float = 0.1, hidden_dim: int = 50
+    ):
+        super().__init__(
+            BatchNorm(n_features),
+            nn.Dropout(output_p),
+            nn.Linear(n_features, hidden_dim),
+            nn.ReLU(),
+            BatchNorm(hidden_dim),
+            nn.Dropout(hidden_p),
+            nn.Linear(hidden_dim, n_labels),
+        )
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Give logits, (batch, n_labels); in a batch's statistics rows count by `weight`, shape (batch,)."""
+        for layer in self:
+            x = layer(x, weight) if isinstance(layer, BatchNorm) else layer(x)
+        return x
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """All parameters as one group."""
+        return [list(self.parameters())]
+
+    def start_at(self, base_rate: Any) -> None:
+        """Let every text begin near the share of texts that have each label, shape (n_labels,), each in (0, 1)."""
+        last: Any = self[-1]
+        last.bias.data.copy_(torch.logit(torch.as_tensor(base_rate)))

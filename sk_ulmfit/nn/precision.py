@@ -1,0 +1,131 @@
+"""Which arithmetic "auto" stands for on this machine."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from sk_ulmfit.nn.kernels import has_packed_8bit
+
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+
+LARGEST_SHIFT = 1e-2  # "auto" never moves a probability by more than this
+# Width of the widest layer from which reduced precision pays on the CPU: in training, and in prediction.
+NARROWEST_TRAINED = 384
+NARROWEST_PREDICTED = {"bfloat16": 128, "int8": 512}
+
+
+@functools.cache
+def _cpu_capabilities() -> dict[str, Any]:
+    """Give what torch knows about the processor; empty where it does not say."""
+    probe = getattr(torch.cpu, "get_capabilities", dict)
+    return dict(probe())
+
+
+def has_fast_bfloat16(device: str) -> bool:
+    """Tell whether a device multiplies bfloat16 numbers faster than float32.
+
+    Parameters
+    ----------
+    device : str
+        Device of torch.
+
+    Returns
+    -------
+    bool
+        True for GPUs since Ampere and for x86 processors with AVX512-BF16 or AMX.
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    found = _cpu_capabilities()
+    return device == "cpu" and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def has_fast_int8() -> bool:
+    """Tell whether the processor multiplies 8-bit integers faster than float32 numbers (VNNI), and torch lets it."""
+    found = _cpu_capabilities()
+    return bool(found.get("avx512_vnni") or found.get("avx_vnni")) and has_packed_8bit()
+
+
+def widest_layer(config: Mapping[str, Any]) -> int:
+    """Give the width of the widest LSTM layer of a model: the last one is as wide as the embedding."""
+    return int(max(config["emb_dim"], config["hidden_dim"] if config["n_layers"] > 1 else 0))
+
+
+def _check_device(precision: str, device: str) -> None:
+    if precision == "bfloat16" and not device.startswith(("cpu", "cuda")):
+        raise ValueError(
+            f"precision='bfloat16' is for the CPU and for CUDA devices, got device {device!r}. "
+            "Pass precision='auto' or 'float32'."
+        )
+
+
+def training_precision(precision: str, device: str, width: int) -> str:
+    """Give the arithmetic of training.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16", "int8"}
+        What the user asked for; "int8" concerns prediction only and trains as "auto" does.
+    device : str
+        Device of torch.
+    width : int
+        Width of the widest LSTM layer.
+
+    Returns
+    -------
+    {"float32", "bfloat16"}
+        Arithmetic of the matrix products; weights are float32 either way.
+
+    Raises
+    ------
+    ValueError
+        If the device cannot do what was asked for.
+    """
+    _check_device(precision, device)
+    if precision in ("float32", "bfloat16"):
+        return precision
+    pays = device.startswith("cuda") or width >= NARROWEST_TRAINED
+    return "bfloat16" if pays and has_fast_bfloat16(device) else "float32"
+
+
+def prediction_precision(precision: str, device: str, width: int, shifts: Mapping[str, float]) -> str:
+    """Give the arithmetic of prediction.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16", "int8"}
+        What the user asked for.
+    device : str
+        Device of torch.
+    width : int
+        Width of the widest LSTM layer.
+    shifts : mapping of str to float
+        How far each arithmetic moved a probability of this model at most, as measured when it was trained.
+
+    Returns
+    -------
+    {"float32", "bfloat16", "int8"}
+        Arithmetic of the matrix products. "auto" gives the fastest that stays within half of `LARGEST_SHIFT`, since
+        other texts may move a little further than those measured.
+
+    Raises
+    ------
+    ValueError
+        If the device cannot do what was asked for.
+    """
+    _check_device(precision, device)
+    if precision == "int8" and device != "cpu":
+        raise ValueError(
+            f"precision='int8' predicts on the CPU only, got device {device!r}. Pass precision='auto', or device='cpu'."
+        )
+    if precision != "auto":
+        return precision
+    fastest = "bfloat16" if has_fast_bfloat16(device) else "int8" if device == "cpu" and has_fast_int8() else "float32"
+    if device == "cpu" and width < NARROWEST_PREDICTED.get(fastest, 0):
+        return "float32"
+    return fastest if shifts.get(fastest, math.inf) <= LARGEST_SHIFT / 2 else "float32"

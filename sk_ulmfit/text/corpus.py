@@ -1,0 +1,686 @@
+"""Large corpora: documents read one by one from files, and their token ids in memory-mapped files."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+import itertools
+import json
+import lzma
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.text.tokenizer import TokenIds, Vocabulary, numericalize, tokenize_corpus
+
+Choose = Callable[[list[str], NDArray[np.int64]], Vocabulary]
+
+IDS, OFFSETS, VOCABULARY, INFO = "ids.npy", "offsets.npy", "vocabulary.json", "corpus.json"
+BACKWARD_IDS = "ids-backward.npy"
+RUN_MARK = ".sk_ulmfit-run"  # a file in every folder of a pre-training run
+
+_XZ, _GZIP, _BOM = b"\xfd7zXZ\x00", b"\x1f\x8b", b"\xef\xbb\xbf"
+_LONGEST_DOCUMENT = 1_000_000  # characters; a longer one is cut at the end of a line
+_CHARACTERS_AT_ONCE, _TEXTS_AT_ONCE = 16_000_000, 100_000
+_MOST_WORDS = 3_000_000  # distinct words counted side by side; beyond, the rarest are forgotten
+_TOKENS_AT_ONCE = 10_000_000
+
+
+class CorpusError(ValueError):
+    """A corpus cannot be read, or its token ids are not usable."""
+
+
+def corpus_files(path: str | os.PathLike[str], exclude: str | os.PathLike[str] | None = None) -> list[Path]:
+    """List the files of a corpus.
+
+    Parameters
+    ----------
+    path : path-like
+        A file, or a folder whose files, also in its subfolders, are taken in the order of their names. Hidden files,
+        folders of token ids and folders of pre-training runs are left out.
+    exclude : path-like, default=None
+        A folder to leave out too.
+
+    Returns
+    -------
+    list of Path
+        The files, at least one.
+
+    Raises
+    ------
+    CorpusError
+        If there is none, or a folder cannot be read.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise CorpusError(f"There is no file or folder {path}; give a text file, a JSON lines file, or a folder.")
+    found: list[Path] = []
+    seen = set() if exclude is None else {_identity(Path(exclude))}
+    for folder, subfolders, names in os.walk(path, followlinks=True, onerror=_unreadable):
+        here = Path(folder)
+        if _identity(here) in seen or (here != path and ((here / RUN_MARK).exists() or is_packed(here))):
+            subfolders.clear()
+            continue
+        seen.add(_identity(here))
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        found += [here / name for name in names if not name.startswith(".") and (here / name).is_file()]
+    if not found:
+        raise CorpusError(f"The folder {path} holds no files; give one with text or JSON lines files.")
+    return sorted(found)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _unreadable(error: OSError) -> None:
+    raise CorpusError(f"The folder {error.filename} cannot be read ({error.strerror}).") from None
+
+
+def describe(path: str | os.PathLike[str], exclude: str | os.PathLike[str] | None = None) -> str:
+    """Name a corpus and its size, which tells it from another of the same name."""
+    n_bytes = sum(file.stat().st_size for file in corpus_files(path, exclude))
+    return f"{Path(path).resolve().name} ({n_bytes:,} bytes)"
+
+
+def read_documents(
+    path: str | os.PathLike[str], field: str = "text", exclude: str | os.PathLike[str] | None = None
+) -> Iterator[str]:
+    """Read the documents of a corpus one by one.
+
+    What a file holds is seen from its contents. JSON lines (the first line is a JSON object): one document a line,
+    in one field of the object. Anything else is plain UTF-8 text, whose documents are separated by blank lines. Both
+    may be compressed with xz or gzip. Empty documents are left out.
+
+    Parameters
+    ----------
+    path : path-like
+        A file, or a folder of files (`corpus_files`).
+    field : str, default="text"
+        Field of a JSON line that holds the text.
+    exclude : path-like, default=None
+        A folder to leave out.
+
+    Yields
+    ------
+    str
+        A document of at most a million characters; longer ones are cut.
+
+    Raises
+    ------
+    CorpusError
+        If a file cannot be read, is not UTF-8 text, or damaged, or a line is not JSON, or has no such field.
+    """
+    for file in corpus_files(path, exclude):
+        try:
+            with _open(file) as stream:
+                lines = _lines(file, stream)
+                first = next((line for line in lines if line[1].strip()), (1, ""))
+                lines = itertools.chain([first], lines)
+                if _is_json_lines(file, first[1]):
+                    for text in _json_documents(file, lines, field):
+                        yield from _pieces(text)
+                else:
+                    yield from _plain_documents(lines)
+        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+            raise CorpusError(f"{file} is damaged or cut off ({error}); fetch or compress it again.") from None
+        except OSError as error:
+            raise CorpusError(f"{file} cannot be read ({error.strerror or error}).") from None
+
+
+def _open(file: Path) -> IO[bytes]:
+    with file.open("rb") as raw:
+        start = raw.read(len(_XZ))
+    if start == _XZ:
+        return lzma.open(file)
+    if start.startswith(_GZIP):
+        return gzip.open(file)  # type: ignore[return-value]
+    return file.open("rb")
+
+
+def _lines(file: Path, stream: IO[bytes]) -> Iterator[tuple[int, str]]:
+    """Give the numbers of lines and the lines; a very long one, unless it may be JSON, in pieces."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    start: bytes = stream.peek(2**16)  # type: ignore[attr-defined]
+    limit = -1 if start.removeprefix(_BOM).lstrip()[:1] == b"{" else _LONGEST_DOCUMENT
+    number = 1
+    while True:
+        line = stream.readline(limit)
+        try:
+            text = decoder.decode(line, final=not line or line.endswith(b"\n"))
+        except UnicodeDecodeError as error:
+            raise CorpusError(
+                f"{file}, line {number}, is not UTF-8 text (byte {error.start + 1}); convert the file to UTF-8."
+            ) from None
+        if not line:
+            return
+        yield number, text.removeprefix("\ufeff") if number == 1 else text
+        number += line.endswith(b"\n")
+
+
+def _is_json_lines(file: Path, line: str) -> bool:
+    line = line.strip()
+    try:
+        if line.startswith("{") and isinstance(json.loads(line), dict):
+            return True
+    except ValueError:
+        pass
+    if line in ("{", "[") or line.startswith(('{"', '[{"')):
+        raise CorpusError(
+            f"{file} looks like JSON, but its first line is not a whole object; write it as JSON lines: one object a "
+            "line, nothing around them."
+        )
+    return False
+
+
+def _json_documents(file: Path, lines: Iterable[tuple[int, str]], field: str) -> Iterator[str]:
+    for number, text in lines:
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise CorpusError(
+                f"{file}, line {number}, is not a JSON object, as the first line is; mend or leave out the line."
+            )
+        if not isinstance(row.get(field), str):
+            fields = ", ".join(name for name, value in row.items() if isinstance(value, str)) or "none"
+            raise CorpusError(
+                f"{file}, line {number}, has no text in field {field!r}, but in: {fields}. Name the right one."
+            )
+        yield row[field]
+
+
+def _plain_documents(lines: Iterable[tuple[int, str]]) -> Iterator[str]:
+    block: list[str] = []
+    size = 0
+    for _, text in lines:
+        if text.strip():
+            block.append(text)
+            size += len(text)
+            if size > _LONGEST_DOCUMENT:
+                *whole, rest = _pieces("".join(block), keep_end=True)
+                yield from whole
+                block, size = [rest], len(rest)
+        elif text.endswith("\n") or not text:
+            yield from _pieces("".join(block))
+            block, size = [], 0
+    yield from _pieces("".join(block))
+
+
+def _pieces(text: str, keep_end: bool = False) -> Iterator[str]:
+    """Cut a text that is too long, at ends of lines if possible; with `keep_end` the last piece may be empty."""
+    start = 0
+    while len(text) - start > _LONGEST_DOCUMENT:
+        most = start + _LONGEST_DOCUMENT
+        end = text.rfind("\n", start, most) + 1 or text.rfind(" ", start, most) + 1 or most
+        yield text[start:end]
+        start = end
+    rest = text[start:]
+    if keep_end or rest.strip():
+        yield rest
+
+
+@dataclass(frozen=True)
+class PackedCorpus:
+    """A corpus as token ids on disk.
+
+    Parameters
+    ----------
+    tokens : TokenIds
+        The documents; the ids are memory-mapped, and 16 bits wide where the vocabulary allows.
+    vocabulary : Vocabulary
+        Words of the ids.
+    info : dict
+        ``language``, ``source``, ``n_documents``, ``n_tokens``, ``n_unknown``, ``digest``, and what was asked for.
+    """
+
+    tokens: TokenIds
+    vocabulary: Vocabulary
+    info: dict[str, Any]
+
+
+def is_packed(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether a folder holds what `pack_corpus` wrote."""
+    return (Path(folder) / INFO).is_file() and (Path(folder) / IDS).is_file()
+
+
+def pack_corpus(
+    documents: Iterable[str],
+    folder: str | os.PathLike[str],
+    *,
+    language: str = "en",
+    vocab_size: int = 30_000,
+    min_frequency: int = 3,
+    n_jobs: int | None = None,
+    source: str = "",
+    field: str = "",
+    report: Callable[[int, int, int], None] | None = None,
+) -> None:
+    """Tokenize documents into a folder of memory-mapped files, completely or not at all.
+
+    Memory stays bounded, but for some bytes per distinct word: the text is read in blocks, and of more than three
+    million distinct words the rarest are forgotten.
+
+    Parameters
+    ----------
+    documents : iterable of str
+        Raw texts.
+    folder : path-like
+        Folder to make; the one above it must exist.
+    language : str, default="en"
+        Language code of spaCy's tokenizer.
+    vocab_size : int, default=30000
+        Most words.
+    min_frequency : int, default=3
+        Rarer words become unknown.
+    n_jobs : int or None, default=None
+        Worker processes that tokenize.
+    source, field : str, default=""
+        Where the documents come from, and in which field they stood, to be kept with them.
+    report : callable, default=None
+        Called after every block with the numbers of documents, characters and tokens so far.
+
+    Raises
+    ------
+    CorpusError
+        If the folder exists or cannot be written, or there are no documents.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise CorpusError(f"{folder} exists and is left alone; choose another name.")
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir()
+        info = _write(documents, part, language, vocab_size, min_frequency, n_jobs, report)
+        info |= {"language": language, "vocab_size": vocab_size, "min_frequency": min_frequency}
+        info |= {"source": source, "field": field}
+        (part / INFO).write_text(json.dumps(info, indent=1), encoding="utf-8")
+        for file in part.iterdir():
+            _sync(file)
+        os.replace(part, folder)
+    except OSError as error:
+        raise CorpusError(f"{folder} could not be written ({error}); choose another place.") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write(
+    documents: Iterable[str],
+    folder: Path,
+    language: str,
+    vocab_size: int,
+    min_frequency: int,
+    n_jobs: int | None,
+    report: Callable[[int, int, int], None] | None,
+) -> dict[str, Any]:
+    def choose(words: list[str], counts: NDArray[np.int64]) -> Vocabulary:
+        return Vocabulary.from_counts(words, counts, max_size=vocab_size, min_frequency=min_frequency)
+
+    with tempfile.TemporaryFile(dir=folder) as file:
+        numbered = _Numbered.of(documents, file, language, n_jobs, choose, report)
+        if not len(numbered.lengths):
+            raise CorpusError("The corpus holds no text; give files with at least one document that is not empty.")
+        vocabulary = numbered.vocabulary
+        n_unknown = 0
+
+        def blocks() -> Iterator[NDArray[Any]]:
+            nonlocal n_unknown
+            for ids in numbered.blocks():
+                n_unknown += int((ids == vocabulary.unk).sum())
+                yield ids
+
+        _write_array(folder / IDS, blocks(), numbered.lookup.dtype, numbered.n_tokens)
+    np.save(folder / OFFSETS, _offsets(numbered.lengths))
+    (folder / VOCABULARY).write_text(vocabulary.to_json(), encoding="utf-8")
+    return {
+        "n_documents": len(numbered.lengths),
+        "n_characters": numbered.n_characters,
+        "n_tokens": numbered.n_tokens,
+        "n_unknown": n_unknown,
+        "digest": digest(vocabulary, np.load(folder / IDS, mmap_mode="r")),
+    }
+
+
+@dataclass
+class _Numbered:
+    """Documents as numbers of their words in a file, and what has become of each number."""
+
+    file: IO[bytes]
+    lengths: NDArray[np.int64]
+    n_characters: int
+    vocabulary: Vocabulary
+    lookup: NDArray[Any]
+
+    @classmethod
+    def of(
+        cls,
+        documents: Iterable[str],
+        file: IO[bytes],
+        language: str,
+        n_jobs: int | None,
+        choose: Choose,
+        report: Callable[[int, int, int], None] | None = None,
+    ) -> _Numbered:
+        """Give each word the next number, and in the end choose a vocabulary by the counts."""
+        index: dict[str, int] = {}
+        counts = np.zeros(0, np.int64)
+        n_numbers = n_characters = n_documents = n_tokens = 0
+        lengths: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        for texts in _blocks(documents):
+            block, words = tokenize_corpus(texts, language, n_jobs)
+            new = itertools.count(n_numbers)
+            table = np.array([index[word] if word in index else next(new) for word in words], np.int64)
+            n_numbers = next(new)
+            index.update(zip(words, table.tolist(), strict=True))
+            if n_numbers > len(counts):
+                counts = np.concatenate([counts, np.zeros(2 * n_numbers - len(counts), np.int64)])
+            counts[table] += np.bincount(block.ids, minlength=len(words))
+            _put(file, table.astype(np.int32)[block.ids])
+            lengths.append(block.lengths)
+            n_characters += sum(map(len, texts))
+            n_documents += len(texts)
+            n_tokens += len(block.ids)
+            if len(index) > _MOST_WORDS:
+                fewest = np.sort(counts[list(index.values())])[len(index) // 2]
+                index = {word: number for word, number in index.items() if counts[number] > fewest}
+            if report is not None:
+                report(n_documents, n_characters, n_tokens)
+        words = list(index)
+        numbers = np.fromiter(index.values(), np.int64, len(index))
+        vocabulary = choose(words, counts[numbers])
+        lookup = np.full(n_numbers, vocabulary.unk, np.int64)
+        lookup[numbers] = vocabulary.lookup(words)
+        return cls(file, np.concatenate(lengths), n_characters, vocabulary, lookup.astype(_narrowest(vocabulary)))
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all documents."""
+        return int(self.lengths.sum())
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Give the ids of the vocabulary, some tokens at a time."""
+        self.file.seek(0)
+        while data := self.file.read(4 * _TOKENS_AT_ONCE):
+            yield self.lookup[np.frombuffer(data, np.int32)]
+
+
+def _narrowest(vocabulary: Vocabulary) -> Any:
+    return np.uint16 if len(vocabulary) <= 2**16 else np.int32
+
+
+def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def tokenize_texts(
+    texts: Sequence[str] | StreamedTexts,
+    language: str,
+    n_jobs: int | None,
+    choose: Choose,
+    *,
+    backward: bool = False,
+) -> tuple[TokenIds, Vocabulary]:
+    """Turn texts into ids of a vocabulary that is chosen by the counts of their words.
+
+    Parameters
+    ----------
+    texts : sequence of str or StreamedTexts
+        Raw texts. The ids of streamed ones are kept in a temporary file.
+    language : str
+        Language code of spaCy's tokenizer.
+    n_jobs : int or None
+        Worker processes that tokenize.
+    choose : callable
+        Takes distinct words and the count of each, and gives a `Vocabulary`.
+    backward : bool, default=False
+        Whether every document is to be read from its end.
+
+    Returns
+    -------
+    corpus : TokenIds
+        The documents.
+    vocabulary : Vocabulary
+        What the ids mean.
+
+    Raises
+    ------
+    CorpusError
+        If no temporary file can be written.
+    """
+    if not isinstance(texts, StreamedTexts):
+        corpus, words = tokenize_corpus(texts, language, n_jobs)
+        vocabulary = choose(words, np.bincount(corpus.ids, minlength=len(words)))
+        corpus = corpus.map_ids(vocabulary.lookup(words))
+        return corpus.reversed() if backward else corpus, vocabulary
+    with _temporary_file() as file:
+        numbered = _Numbered.of(texts, file, language, n_jobs, choose)
+        ids = _on_disk(numbered.blocks(), numbered.lookup.dtype)
+    offsets = _offsets(numbered.lengths)
+    if backward:
+        ids = _on_disk(_reversed_blocks(ids, offsets), ids.dtype)
+    return TokenIds(ids, offsets), numbered.vocabulary
+
+
+def encode_texts(
+    texts: Sequence[str] | StreamedTexts,
+    vocabulary: Vocabulary,
+    language: str,
+    n_jobs: int | None = None,
+    *,
+    backward: bool = False,
+) -> TokenIds:
+    """Turn texts into ids of a vocabulary.
+
+    Parameters
+    ----------
+    texts : sequence of str or StreamedTexts
+        Raw texts. The ids of streamed ones are kept in a temporary file.
+    vocabulary : Vocabulary
+        Words that are not in it become ``xxunk``.
+    language : str
+        Language code of spaCy's tokenizer.
+    n_jobs : int or None, default=None
+        Worker processes that tokenize.
+    backward : bool, default=False
+        Whether every document is to be read from its end.
+
+    Returns
+    -------
+    TokenIds
+        One document per text, at least one token long.
+
+    Raises
+    ------
+    CorpusError
+        If no temporary file can be written.
+    """
+    if not isinstance(texts, StreamedTexts):
+        corpus = numericalize(texts, vocabulary, language, n_jobs)
+        return corpus.reversed() if backward else corpus
+    lengths: list[NDArray[np.int64]] = []
+
+    def blocks() -> Iterator[NDArray[Any]]:
+        for block in _blocks(texts):
+            corpus = numericalize(block, vocabulary, language, n_jobs)
+            lengths.append(corpus.lengths)
+            yield (corpus.reversed() if backward else corpus).ids.astype(_narrowest(vocabulary))
+
+    ids = _on_disk(blocks(), _narrowest(vocabulary))
+    return TokenIds(ids, _offsets(np.concatenate(lengths)))
+
+
+class _NoRoomError(OSError):
+    """Token ids cannot be written."""
+
+
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    where = tempfile.gettempdir()
+    try:
+        try:
+            opened = tempfile.TemporaryFile(prefix="sk_ulmfit-")  # noqa: SIM115
+        except OSError as error:
+            raise _NoRoomError(str(error)) from None
+        with opened as file:
+            yield file
+    except _NoRoomError as error:
+        raise CorpusError(f"Token ids cannot be kept in {where} ({error}); set TMPDIR to a folder with room.") from None
+
+
+def _put(file: IO[bytes], block: NDArray[Any]) -> None:
+    try:
+        file.write(block.tobytes())
+        file.flush()
+    except OSError as error:
+        raise _NoRoomError(str(error)) from None
+
+
+def _on_disk(blocks: Iterable[NDArray[Any]], dtype: Any) -> NDArray[Any]:
+    """Give an array of which only those parts are in memory that are looked at; its file is gone when it is."""
+    with _temporary_file() as file:
+        for block in blocks:
+            _put(file, block)
+        return np.asarray(np.memmap(file, dtype, "r"))
+
+
+def _write_array(path: Path, blocks: Iterable[NDArray[Any]], dtype: np.dtype[Any], n: int) -> None:
+    """Write an array to a .npy file block by block; a full disk is then an error, and no crash as through a map."""
+    with path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (n,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(block.tobytes())
+
+
+def _sync(file: Path) -> None:
+    with file.open("r+b") as opened:
+        os.fsync(opened.fileno())
+
+
+def digest(vocabulary: Vocabulary, ids: NDArray[Any]) -> str:
+    """Give a checksum of a vocabulary and the ids of a corpus."""
+    result = hashlib.blake2b(vocabulary.to_json().encode(), digest_size=16)
+    for start in range(0, len(ids), _TOKENS_AT_ONCE):
+        result.update(ids[start : start + _TOKENS_AT_ONCE].tobytes())
+    return result.hexdigest()
+
+
+def _blocks(documents: Iterable[str]) -> Iterator[list[str]]:
+    block: list[str] = []
+    size = 0
+    for text in documents:
+        block.append(text)
+        size += len(text)
+        if size >= _CHARACTERS_AT_ONCE or len(block) >= _TEXTS_AT_ONCE:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def packed_info(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Give `PackedCorpus.info` of a folder without opening its ids.
+
+    Parameters
+    ----------
+    folder : path-like
+        What `pack_corpus` wrote.
+
+    Returns
+    -------
+    dict
+        As `PackedCorpus.info`.
+
+    Raises
+    ------
+    CorpusError
+        If it cannot be read.
+    """
+    try:
+        info: dict[str, Any] = json.loads((Path(folder) / INFO).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorpusError(
+            f"{folder} holds no token ids that can be read ({error}); remove it and begin anew."
+        ) from None
+    return info
+
+
+def open_packed(folder: str | os.PathLike[str], backward: bool = False) -> PackedCorpus:
+    """Open what `pack_corpus` wrote; the ids stay on disk.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+    backward : bool, default=False
+        Whether every document is to be read from its end; a second file of ids is then made beside the first.
+
+    Returns
+    -------
+    PackedCorpus
+        The corpus.
+
+    Raises
+    ------
+    CorpusError
+        If the folder holds no such thing, or only a part of it.
+    """
+    folder = Path(folder)
+    info = packed_info(folder)
+    try:
+        vocabulary = Vocabulary.from_json((folder / VOCABULARY).read_text(encoding="utf-8"))
+        offsets = np.load(folder / OFFSETS)
+        ids = np.load(folder / IDS, mmap_mode="r")
+        whole = len(ids) == offsets[-1] == info["n_tokens"] and info["digest"] == digest(vocabulary, ids)
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise CorpusError(
+            f"{folder} holds no token ids that can be read ({error}); remove it and begin anew."
+        ) from None
+    if not whole:
+        raise CorpusError(f"The token ids in {folder} are damaged; remove the folder and begin anew.")
+    return PackedCorpus(TokenIds(_backward(folder, ids, offsets) if backward else ids, offsets), vocabulary, info)
+
+
+def _backward(folder: Path, ids: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[Any]:
+    if not (folder / BACKWARD_IDS).is_file():
+        part = folder / f".{BACKWARD_IDS}.{os.getpid()}.part"
+        try:
+            _write_array(part, _reversed_blocks(ids, offsets), ids.dtype, len(ids))
+            _sync(part)
+            os.replace(part, folder / BACKWARD_IDS)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise CorpusError(f"The ids for reading backwards could not be written to {folder} ({error}).") from None
+    return np.load(folder / BACKWARD_IDS, mmap_mode="r")
+
+
+def _reversed_blocks(ids: NDArray[Any], offsets: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+    """Give the documents turned round, some at a time."""
+    begin = 0
+    while begin < len(offsets) - 1:
+        end = int(np.searchsorted(offsets, offsets[begin] + _TOKENS_AT_ONCE, side="right")) - 1
+        end = max(end, begin + 1)
+        block = ids[offsets[begin] : offsets[end]]
+        yield TokenIds(block, offsets[begin : end + 1] - offsets[begin]).reversed().ids
+        begin = end

@@ -1,0 +1,1 @@
+"""Training and prediction as functions from plain data to plain data."""

@@ -1,0 +1,299 @@
+"""Batches: the language-model stream and length-bucketed documents under a token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sk_ulmfit.nn.losses import IGNORED
+from sk_ulmfit.text.tokenizer import TokenIds
+
+Batch = tuple[dict[str, Tensor], Tensor]
+
+BUCKETS_PER_POOL = 50  # training sorts by length within pools of this many batches
+
+# A batch holds at most this many windows per document, on average; a longer document gets a smaller batch.
+WINDOWS_PER_DOCUMENT = 20
+
+
+class DocumentDataset(Dataset[Any]):
+    """Documents as token ids, with their labels.
+
+    Parameters
+    ----------
+    corpus : TokenIds
+        The documents; may be memory-mapped, since a batch reads its own tokens only.
+    y : ndarray of float32, shape (n, n_labels), default=None
+        Indicator matrix; None where only predictions are wanted.
+    weight : ndarray of float32, shape (n,), default=None
+        How much each document counts; batches hold it if it is given.
+    documents : ndarray of int64, shape (n,), default=None
+        Indices of the documents that `y` is about; None takes all.
+    """
+
+    def __init__(
+        self,
+        corpus: TokenIds,
+        y: NDArray[np.float32] | None = None,
+        weight: NDArray[np.float32] | None = None,
+        documents: NDArray[np.int64] | None = None,
+    ):
+        self.corpus, self.weight = corpus, weight
+        self.documents = np.arange(len(corpus)) if documents is None else documents
+        self.y = np.zeros((len(self.documents), 0), np.float32) if y is None else y
+        self.is_whole = documents is None
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Any], NDArray[np.float32]]:
+        ids = self.corpus[int(self.documents[index])].astype(np.int64)
+        return {"ids": ids, "lengths": len(ids)}, self.y[index]
+
+    def chosen(self) -> TokenIds:
+        """Give its documents, in its order; a copy unless they are the whole corpus."""
+        return self.corpus if self.is_whole else self.corpus.take(self.documents)
+
+
+def bucket_batches(
+    lengths: NDArray[np.int64],
+    batch_size: int,
+    max_tokens: int,
+    rng: np.random.Generator | None = None,
+) -> list[NDArray[np.int64]]:
+    """Group documents of similar length.
+
+    Parameters
+    ----------
+    lengths : ndarray of int64, shape (n_documents,)
+        Tokens of each document.
+    batch_size : int
+        Most documents of a batch.
+    max_tokens : int
+        Most positions of a batch, padding included; a longer document is a batch of its own.
+    rng : numpy.random.Generator, default=None
+        Shuffles documents and batches; the batch with the longest document then comes first, so that
+        memory that does not suffice shows at once. None sorts everything by falling length.
+
+    Returns
+    -------
+    list of ndarray of int64
+        Indices of each batch, longest document first; every document once.
+    """
+    n = len(lengths)
+    if rng is None:
+        return _cut(np.argsort(-lengths, kind="stable"), lengths, batch_size, max_tokens)
+    shuffled = rng.permutation(n)
+    pool = BUCKETS_PER_POOL * batch_size
+    batches = []
+    for start in range(0, n, pool):
+        part = shuffled[start : start + pool]
+        batches += _cut(part[np.argsort(-lengths[part], kind="stable")], lengths, batch_size, max_tokens)
+    longest = max(range(len(batches)), key=lambda i: int(lengths[batches[i][0]]))
+    order = [longest, *(int(i) for i in rng.permutation(len(batches)) if i != longest)]
+    return [batches[i] for i in order]
+
+
+def _cut(
+    order: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int, max_tokens: int
+) -> list[NDArray[np.int64]]:
+    batches = []
+    start = 0
+    while start < len(order):
+        rows = max(1, max_tokens // int(lengths[order[start]]))
+        rows -= rows % 8 if rows > 8 else 0  # few shapes: oneDNN keeps kernels and buffers for each
+        rows = min(batch_size, rows)
+        batches.append(order[start : start + rows])
+        start += rows
+    return batches
+
+
+def pad(corpus: TokenIds, indices: NDArray[np.int64], pad_id: int) -> dict[str, Tensor]:
+    """Right-pad some documents to one matrix: ``{"ids": (batch, time) int64, "lengths": (batch,) int64}``."""
+    lengths = corpus.lengths_of(indices)
+    ids = np.full((len(indices), int(lengths.max())), pad_id, np.int64)
+    ids[np.arange(ids.shape[1]) < lengths[:, None]] = corpus.take(indices).ids
+    return {"ids": torch.from_numpy(ids), "lengths": torch.from_numpy(lengths)}
+
+
+class DocumentBatches:
+    """Iterate over a dataset of documents in length-bucketed batches.
+
+    Parameters
+    ----------
+    dataset : DocumentDataset
+        Documents and labels.
+    batch_size : int
+        Most documents of a batch.
+    max_tokens : int
+        Most positions of a batch, padding included.
+    pad_id : int
+        Id that fills up rows.
+    seed : int or None
+        Shuffles, differently in each epoch; None keeps the order by length.
+    """
+
+    def __init__(self, dataset: DocumentDataset, batch_size: int, max_tokens: int, pad_id: int, seed: int | None):
+        self.dataset, self.batch_size, self.max_tokens = dataset, batch_size, max_tokens
+        self.pad_id, self.seed = pad_id, seed
+        self.epoch = 0
+
+    def plan(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Give the indices of each batch of an epoch."""
+        rng = None if self.seed is None else np.random.default_rng([self.seed, epoch])
+        lengths = self.dataset.corpus.lengths_of(self.dataset.documents)
+        return bucket_batches(lengths, self.batch_size, self.max_tokens, rng)
+
+    def n_batches(self, n_epochs: int) -> int:
+        """Count the batches of the first `n_epochs` epochs together."""
+        return sum(len(self.plan(epoch)) for epoch in range(n_epochs))
+
+    def __iter__(self) -> Iterator[Batch]:
+        plan = self.plan(self.epoch)
+        self.epoch += 1
+        for indices in plan:
+            x = pad(self.dataset.corpus, self.dataset.documents[indices], self.pad_id)
+            if self.dataset.weight is not None:
+                x["weight"] = torch.from_numpy(self.dataset.weight[indices])
+            yield x, torch.from_numpy(self.dataset.y[indices])
+
+
+class FeatureDataset(Dataset[Any]):
+    """Pooled features of documents, with their labels.
+
+    Parameters
+    ----------
+    features : Tensor, shape (n_documents, n_features)
+        Features.
+    y : ndarray of float32, shape (n_documents, n_labels)
+        Indicator matrix.
+    weight : ndarray of float32, shape (n_documents,), default=None
+        How much each document counts; batches hold it if it is given.
+    """
+
+    def __init__(self, features: Tensor, y: NDArray[np.float32], weight: NDArray[np.float32] | None = None):
+        self.features, self.y, self.weight = features, y, weight
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, NDArray[np.float32]]:
+        return self.features[index], self.y[index]
+
+
+class FeatureBatches:
+    """Iterate over a dataset of features in batches of one size.
+
+    Parameters
+    ----------
+    dataset : FeatureDataset
+        Features and labels.
+    batch_size : int
+        Rows of a batch; the last may have fewer.
+    seed : int or None
+        Shuffles, differently in each epoch; None keeps the order.
+    """
+
+    def __init__(self, dataset: FeatureDataset, batch_size: int, seed: int | None):
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        self.epoch = 0
+
+    def n_batches(self, n_epochs: int) -> int:
+        """Count the batches of `n_epochs` epochs."""
+        return n_epochs * -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        n = len(self.dataset)
+        order = np.arange(n) if self.seed is None else np.random.default_rng([self.seed, self.epoch]).permutation(n)
+        self.epoch += 1
+        for start in range(0, n, self.batch_size):
+            rows = order[start : start + self.batch_size]
+            x = {"features": self.dataset.features[rows]}
+            if self.dataset.weight is not None:
+                x["weight"] = torch.from_numpy(self.dataset.weight[rows])
+            yield x, torch.from_numpy(self.dataset.y[rows])
+
+
+class StreamDataset(Dataset[Any]):
+    """Documents to be read one behind the other by a language model.
+
+    Parameters
+    ----------
+    corpus : TokenIds
+        The documents; may be memory-mapped, since a batch reads its own tokens only.
+    documents : ndarray of int64, default=None
+        Indices of those to read; None reads all.
+    """
+
+    def __init__(self, corpus: TokenIds, documents: NDArray[np.int64] | None = None):
+        self.corpus = corpus
+        self.documents = np.arange(len(corpus)) if documents is None else documents
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __getitem__(self, index: int) -> NDArray[np.int32]:
+        return self.corpus[self.documents[index]]
+
+
+class StreamBatches:
+    """Iterate over windows of parallel text streams.
+
+    All documents, in an order drawn anew for each epoch, form one stream; it is cut into `n_rows` rows that
+    are read side by side, `bptt` tokens at a time, so that the state after a window is the one before the next.
+
+    Parameters
+    ----------
+    dataset : StreamDataset
+        The documents, two tokens or more in all.
+    batch_size : int
+        Most rows. A small corpus gets fewer, so that an epoch has at least `MIN_STEPS` windows or one row.
+    bptt : int
+        Tokens per window.
+    pad_id : int
+        Id that fills the last row; its targets are left out of the loss.
+    seed : int or None
+        Shuffles the documents; None keeps their order.
+    """
+
+    MIN_STEPS = 16
+
+    def __init__(self, dataset: StreamDataset, batch_size: int, bptt: int, pad_id: int, seed: int | None):
+        self.dataset, self.bptt, self.pad_id, self.seed = dataset, bptt, pad_id, seed
+        self.n_targets = int(dataset.corpus.lengths_of(dataset.documents).sum()) - 1
+        self.n_rows = max(1, min(batch_size, self.n_targets // (self.MIN_STEPS * bptt)))
+        self.row_length = -(-self.n_targets // self.n_rows)
+        self.epoch = 0
+
+    def n_batches(self, n_epochs: int) -> int:
+        """Count the windows of `n_epochs` epochs."""
+        return n_epochs * -(-self.row_length // self.bptt)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.epoch += 1
+        yield from self.windows(self.epoch - 1)
+
+    def windows(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Give the windows of an epoch, from the one numbered `first` on."""
+        corpus, order = self.dataset.corpus, self.dataset.documents
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, epoch]).permutation(order)
+        ends = np.cumsum(corpus.lengths_of(order))
+        shifts = corpus.offsets[order + 1] - ends  # from the place in the stream to the place in the corpus
+        row_starts = self.row_length * np.arange(self.n_rows)[:, None]
+        for start in range(first * self.bptt, self.row_length, self.bptt):
+            stop = min(start + self.bptt, self.row_length)
+            places = row_starts + np.arange(start, stop + 1)
+            real = np.minimum(places, self.n_targets)
+            tokens = corpus.ids[real + shifts[np.searchsorted(ends, real, side="right")]].astype(np.int64)
+            tokens[places > self.n_targets] = self.pad_id
+            ids, wanted = tokens[:, :-1].copy(), tokens[:, 1:].copy()
+            wanted[places[:, 1:] > self.n_targets] = IGNORED
+            lengths = torch.full((self.n_rows,), stop - start, dtype=torch.int64)
+            yield {"ids": torch.from_numpy(ids), "lengths": lengths}, torch.from_numpy(wanted)

@@ -1,0 +1,66 @@
+"""How likely texts are under a language model."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from sk_ulmfit.models.assembly import build_language_model, load_weights
+from sk_ulmfit.models.state import ModelState
+from sk_ulmfit.nn.losses import linear_cross_entropy
+from sk_ulmfit.nn.pooling import Documents, next_state
+from sk_ulmfit.text.tokenizer import TokenIds
+from sk_ulmfit.training.batching import WINDOWS_PER_DOCUMENT, bucket_batches, pad
+
+
+def negative_log_likelihood(
+    state: ModelState, corpus: TokenIds, *, bptt: int, batch_size: int, device: str, precision: str = "float32"
+) -> tuple[float, int]:
+    """Sum the negative log-likelihood of documents, each read by itself from an empty state.
+
+    Parameters
+    ----------
+    state : ModelState
+        A language model.
+    corpus : TokenIds
+        Documents in its vocabulary.
+    bptt : int
+        Tokens per window.
+    batch_size : int
+        Most documents side by side.
+    device : str
+        Device of torch.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Arithmetic of the matrix products.
+
+    Returns
+    -------
+    total : float
+        Nats over all predicted tokens.
+    n_tokens : int
+        Tokens predicted: all but the first of each document.
+    """
+    with torch.device("meta"):
+        module = build_language_model(state.config, len(state.vocabulary), 0.0)
+    load_weights(module, state.weights, assign=True)
+    module.to(device).eval()
+    module.encoder.precision = precision
+    lengths = corpus.lengths
+    whole = np.flatnonzero(lengths > 1)
+    total = 0.0
+    with torch.no_grad():
+        for batch in bucket_batches(lengths[whole], batch_size, batch_size * WINDOWS_PER_DOCUMENT * bptt):
+            padded = pad(corpus, whole[batch], state.vocabulary.pad)
+            targets = padded["ids"][:, 1:].to(device)
+            documents = Documents(padded["ids"][:, :-1].to(device), padded["lengths"] - 1, bptt, None)
+            hidden_state = None
+            for window in documents.windows():
+                n, time = window.ids.shape
+                outputs, hidden_state = module.encoder(window.ids, window.lengths, hidden_state)
+                hidden_state = next_state(hidden_state, window)
+                wanted = targets[:n, window.begin : window.begin + time][window.pooled]
+                loss = linear_cross_entropy(
+                    outputs[window.pooled], module.decoder_weight, module.decoder_bias, wanted, precision
+                )
+                total += float(loss) * len(wanted)
+    return total, int((lengths[whole] - 1).sum())

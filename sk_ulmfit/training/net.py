@@ -1,0 +1,279 @@
+"""The two skorch nets: what is optimised, group by group, and in which batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EarlyStopping
+from skorch.dataset import get_len
+from skorch.utils import to_tensor
+from torch import Tensor, nn
+
+from sk_ulmfit.nn.features import pooled_features
+from sk_ulmfit.nn.losses import MultiLabelLoss
+from sk_ulmfit.nn.modules import State, detach
+from sk_ulmfit.training.batching import DocumentBatches, FeatureBatches, StreamBatches
+from sk_ulmfit.training.callbacks import Progress
+
+
+class _LayeredNet(NeuralNet):  # type: ignore[misc]
+    """A net with one optimiser group per layer; lower groups learn more slowly.
+
+    Discriminative learning rates, Howard & Ruder 2018, section 3.2: each group's rate is that of the group
+    above divided by `lr_decay`. The module names its groups (``layer_groups()``).
+    """
+
+    def __init__(self, module: Any, criterion: Any, *, lr_decay: float, seed: int, pad_id: int, **kwargs: Any):
+        super().__init__(module, criterion, **kwargs)
+        self.lr_decay = lr_decay
+        self.seed = seed
+        self.pad_id = pad_id
+
+    def initialize_optimizer(self, triggered_directly: Any = None) -> _LayeredNet:
+        groups = self.module_.layer_groups()
+        groups = [
+            {"params": group, "lr": self.lr / self.lr_decay ** (len(groups) - 1 - depth)}
+            for depth, group in enumerate(groups)
+        ]
+        _, kwargs = self.get_params_for_optimizer("optimizer", [])
+        kwargs.pop("lr", None)
+        self.optimizer_ = self.optimizer(groups, **kwargs)
+        return self
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        iterator = self.make_batches(dataset, self.seed if training else None)
+        if training:
+            self.n_steps_ = iterator.n_batches(self.max_epochs)
+        return iterator
+
+    def make_batches(self, dataset: Any, seed: int | None) -> Any:
+        raise NotImplementedError
+
+    def run_single_epoch(self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any) -> None:
+        """Run over all batches; on a GPU the losses are read when the epoch is over, so that no step waits for one."""
+        if iterator is None or not str(self.device).startswith("cuda"):
+            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+            return
+        losses = []
+        for batch in _one_ahead(iterator, self.device):
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            losses.append(step["loss"].detach())
+            self.history.record_batch(f"{prefix}_loss", losses[-1])
+            self.history.record_batch(f"{prefix}_batch_size", get_len(batch[0]))
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        rows = self.history[-1]["batches"][-len(losses) :]
+        for row, loss in zip(rows, torch.stack(losses).tolist(), strict=True):
+            row[f"{prefix}_loss"] = loss
+        self.history.record(f"{prefix}_batch_count", len(losses))
+
+
+def _one_ahead(batches: Any, device: str) -> Iterator[Any]:
+    """Copy each batch to the GPU while the one before is computed; lengths stay on the CPU."""
+
+    def copy(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: item if name == "lengths" else copy(item) for name, item in value.items()}
+        return value.pin_memory().to(device, non_blocking=True)
+
+    waiting = None
+    for batch in batches:
+        ready, waiting = waiting, tuple(copy(part) for part in batch)
+        if ready is not None:
+            yield ready
+    if waiting is not None:
+        yield waiting
+
+
+class _WeightedNet(_LayeredNet):
+    """A net whose batches may say how much each document counts."""
+
+    def __init__(self, module: Any, **kwargs: Any):
+        kwargs.setdefault("criterion", MultiLabelLoss)
+        kwargs.setdefault("predict_nonlinearity", torch.sigmoid)
+        super().__init__(module, **kwargs)
+
+    def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
+        """Give the binary cross-entropy of logits; without weights every entry of `y_true` is known."""
+        return self.criterion_(y_pred, to_tensor(y_true, device=self.device), self.weight_of(X))
+
+    def weight_of(self, x: Any) -> Tensor | None:
+        """Give how much each document of a batch counts, None for equally much."""
+        weight = x.get("weight") if isinstance(x, dict) else None
+        return None if weight is None else to_tensor(weight, device=self.device)
+
+
+class MultiLabelNet(_WeightedNet):
+    """Net of the classifier: BCE on logits plus the AR and TAR penalties.
+
+    Parameters
+    ----------
+    module : TextClassifier
+        The network.
+    max_tokens : int
+        Most positions of a batch, padding included.
+    alpha, beta : float
+        Weights of the AR and TAR penalties (Merity et al. 2017, section 4.6).
+    embedding_lr : float or None, default=None
+        Learning rate of the embedding, the lowest group; None leaves it to `lr_decay`.
+    **kwargs : dict
+        What skorch's ``NeuralNet`` takes.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        *,
+        max_tokens: int,
+        alpha: float,
+        beta: float,
+        embedding_lr: float | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(module, **kwargs)
+        self.max_tokens = max_tokens
+        self.alpha = alpha
+        self.beta = beta
+        self.embedding_lr = embedding_lr
+
+    def initialize_optimizer(self, triggered_directly: Any = None) -> MultiLabelNet:
+        """Make the optimiser; the embedding may have a rate of its own."""
+        super().initialize_optimizer(triggered_directly)
+        if self.embedding_lr is not None:
+            self.optimizer_.param_groups[0]["lr"] = self.embedding_lr
+        return self
+
+    def make_batches(self, dataset: Any, seed: int | None) -> DocumentBatches:
+        """Give length-bucketed batches."""
+        return DocumentBatches(dataset, self.batch_size, self.max_tokens, self.pad_id, seed)
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Run the network; lengths stay on the CPU, where they steer the loop over windows."""
+        return self.module_(to_tensor(x["ids"], device=self.device), x["lengths"], self.weight_of(x))
+
+    def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
+        """BCE, and in training the penalties.
+
+        BCE is the mean over labels, the penalties were made for a loss per document: dividing them by the number of
+        labels keeps their strength the same whatever that number is.
+        """
+        if not isinstance(y_pred, tuple):
+            return super().get_loss(y_pred, y_true, X, training)
+        logits, activation, change = y_pred
+        loss = super().get_loss(logits, y_true, X, training)
+        return loss + (self.alpha * activation + self.beta * change) / logits.shape[1]
+
+    def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Tensor]:
+        """Give the logits of all documents at once, without dropout; `training` is not looked at."""
+        corpus, module = self.get_dataset(X).chosen(), self.module_
+        module.eval()
+        yield pooled_features(module.encoder, corpus.ids, corpus.offsets, module.max_length, module.head).to(device)
+
+
+class HeadNet(_WeightedNet):
+    """Net of a classifier's head alone: BCE on the logits that it gives for pooled features.
+
+    Parameters
+    ----------
+    module : ConcatPoolingHead
+        The head.
+    **kwargs : dict
+        What skorch's ``NeuralNet`` takes; weights of penalties on the body are left aside.
+    """
+
+    def __init__(self, module: Any, *, alpha: float = 0.0, beta: float = 0.0, **kwargs: Any):
+        super().__init__(module, **kwargs)
+        self.alpha, self.beta = alpha, beta
+
+    def make_batches(self, dataset: Any, seed: int | None) -> FeatureBatches:
+        """Give batches of one size."""
+        return FeatureBatches(dataset, self.batch_size, seed)
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Run the head."""
+        return self.module_(to_tensor(x["features"], device=self.device), self.weight_of(x))
+
+
+class LanguageModelNet(_LayeredNet):
+    """Net of the language model: cross-entropy over a stream, state carried from batch to batch.
+
+    Parameters
+    ----------
+    module : LanguageModel
+        The network.
+    bptt : int
+        Tokens per window.
+    alpha, beta : float
+        Weights of the AR and TAR penalties (Merity et al. 2017, section 4.6).
+    **kwargs : dict
+        What skorch's ``NeuralNet`` takes.
+    """
+
+    def __init__(self, module: Any, *, bptt: int, alpha: float, beta: float, **kwargs: Any):
+        kwargs.setdefault("criterion", nn.CrossEntropyLoss)
+        super().__init__(module, **kwargs)
+        self.bptt = bptt
+        self.alpha = alpha
+        self.beta = beta
+
+    def make_batches(self, dataset: Any, seed: int | None) -> StreamBatches:
+        """Give windows of parallel streams."""
+        return StreamBatches(dataset, self.batch_size, self.bptt, self.pad_id, seed)
+
+    def run_single_epoch(self, iterator: Any, *args: Any, **kwargs: Any) -> None:
+        """Begin every pass over a stream with an empty state."""
+        self.state_: State | None = None
+        super().run_single_epoch(iterator, *args, **kwargs)
+        self.state_ = None
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Run a window from the state that the one before left."""
+        dropped, raw, state = self.module_(to_tensor(x["ids"], device=self.device), x["lengths"], self.state_)
+        self.state_ = detach(state)
+        return dropped, raw
+
+    def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
+        """Cross-entropy per token, and in training the penalties."""
+        targets = to_tensor(y_true, device=self.device)
+        loss = self.module_.cross_entropy(y_pred[0], targets)
+        return loss + self.module_.penalties(*y_pred, targets, self.alpha, self.beta) if training else loss
+
+
+def fit_net(net: Any, dataset: Any) -> Any:
+    """Train a net like ``net.fit``, but let an interrupt by the user out.
+
+    skorch ends quietly on KeyboardInterrupt, because its EarlyStopping raises one; a half-trained net would
+    then look finished.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        The net; it is initialised here.
+    dataset : Dataset
+        What to train on.
+
+    Returns
+    -------
+    NeuralNet
+        The trained net.
+    """
+    net.initialize()
+    net.notify("on_train_begin", X=dataset, y=None)
+    try:
+        net.fit_loop(dataset)
+    except KeyboardInterrupt:
+        if not _stopped_early(net):
+            raise
+    finally:
+        for _, callback in net.callbacks_:
+            if isinstance(callback, Progress):
+                callback.close()
+    net.notify("on_train_end", X=dataset, y=None)
+    return net
+
+
+def _stopped_early(net: Any) -> bool:
+    return any(isinstance(cb, EarlyStopping) and cb.misses_ == cb.patience for _, cb in net.callbacks_)

@@ -1,0 +1,593 @@
+"""The stages of ULMFiT as functions: plain data in, plain data out.
+
+Texts, numbers and arrays come in; a `ModelState` of numpy arrays goes out. The estimators are shells over these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+from skorch.callbacks import EarlyStopping
+from skorch.helper import predefined_split
+
+from sk_ulmfit._validation import plain_number
+from sk_ulmfit.models.assembly import (
+    build_classifier,
+    build_language_model,
+    encoder_weights,
+    load_weights,
+    plain_weights,
+)
+from sk_ulmfit.models.state import ModelState, Weights, fit_vocabulary, reads_backward
+from sk_ulmfit.nn.device import seeded
+from sk_ulmfit.nn.kernels import has_packed_8bit, has_packed_16bit
+from sk_ulmfit.nn.modules import ConcatPoolingHead
+from sk_ulmfit.nn.optimizer import RowAdamW
+from sk_ulmfit.nn.pooling import TextClassifier
+from sk_ulmfit.nn.precision import NARROWEST_PREDICTED, prediction_precision, training_precision, widest_layer
+from sk_ulmfit.splitting import hold_out
+from sk_ulmfit.text.corpus import tokenize_texts
+from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.text.tokenizer import TokenIds, Vocabulary
+from sk_ulmfit.training.batching import WINDOWS_PER_DOCUMENT, DocumentDataset, FeatureDataset, StreamDataset
+from sk_ulmfit.training.callbacks import (
+    ClipGradient,
+    GradualUnfreezing,
+    OneCycleLR,
+    Progress,
+    SlantedTriangularLR,
+    StopWhenDiverged,
+)
+from sk_ulmfit.training.linear import base_rates, blend, enough_documents, fit_tfidf, split_tfidf
+from sk_ulmfit.training.net import HeadNet, LanguageModelNet, MultiLabelNet, fit_net
+from sk_ulmfit.training.recipe import (
+    classifier_batch_size,
+    classifier_epochs,
+    language_model_epochs,
+    unfreezes_gradually,
+)
+
+SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
+
+# `measure_shifts` compares the predictions for the ends of so many training texts.
+PROBE_TEXTS, PROBE_LENGTH = 64, 150
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train; shared by both stages, and named as the parameters of the estimators.
+
+    Parameters
+    ----------
+    max_epochs : int or None
+        Passes over the data; None goes by the amount of data, as in `recipe`.
+    lr : float
+        Largest learning rate, that of the top group.
+    lr_decay : float
+        Ratio of each group's rate to that of the group below.
+    schedule : {"slanted_triangular", "one_cycle"}
+        How the rate moves.
+    batch_size : int or None
+        Most rows of a batch; None, of a classifier, goes by the amount of data, as in `recipe`.
+    bptt : int
+        Tokens per window.
+    dropout_multiplier : float
+        Factor on the dropout rates.
+    alpha, beta : float
+        Weights of the AR and TAR penalties.
+    gradient_clip : float or None
+        Largest norm of the gradient.
+    seed : int
+        Source of all randomness.
+    device : str
+        Device of torch.
+    precision : {"auto", "float32", "bfloat16", "int8"}
+        Arithmetic of the matrix products.
+    n_jobs : int or None
+        Worker processes that tokenize and train SVMs.
+    verbose : int
+        1 shows a progress bar.
+    """
+
+    max_epochs: int | None
+    lr: float
+    lr_decay: float
+    schedule: str
+    batch_size: int | None
+    bptt: int
+    dropout_multiplier: float
+    alpha: float
+    beta: float
+    gradient_clip: float | None
+    seed: int
+    device: str
+    precision: str
+    n_jobs: int | None
+    verbose: int
+
+    @classmethod
+    def of(cls, estimator: Any, seed: int, device: str) -> TrainingSettings:
+        """Take the settings from an estimator's parameters."""
+        names = [field.name for field in fields(cls) if field.name not in ("seed", "device")]
+        return cls(seed=seed, device=device, **{name: plain_number(getattr(estimator, name)) for name in names})
+
+    def key(self, any_seed: bool) -> dict[str, Any]:
+        """Give what the result depends on; without the seed if any would do."""
+        left_out = {"n_jobs", "verbose"} | ({"seed"} if any_seed else set())
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
+
+
+class HeldOut(NamedTuple):
+    """Rows that a classifier did not learn from, and its probabilities for them.
+
+    Attributes
+    ----------
+    rows : ndarray of int64
+        Their numbers.
+    proba : ndarray of float64, shape (len(rows), L), or (0, L) if it was not asked for
+        Probabilities.
+    seed : int
+        What chose the rows.
+    """
+
+    rows: NDArray[np.int64]
+    proba: NDArray[np.float64]
+    seed: int
+
+
+def finetune_language_model(
+    texts: Sequence[str] | StreamedTexts,
+    start: ModelState | None,
+    settings: TrainingSettings,
+    *,
+    sizes: dict[str, int],
+    vocab_size: int,
+    min_frequency: int,
+    language: str,
+    direction: str,
+    callbacks: Sequence[Any] | None = None,
+) -> ModelState:
+    """Train a language model on texts (stage 2 of ULMFiT; from scratch, also stage 1).
+
+    Parameters
+    ----------
+    texts : sequence of str or StreamedTexts
+        Raw texts.
+    start : ModelState or None
+        Language model to start from; its sizes are kept and its vocabulary is fitted to the texts. None starts
+        from random weights.
+    settings : TrainingSettings
+        How to train; `lr_decay` counts only with `start`.
+    sizes : dict
+        ``emb_dim``, ``hidden_dim`` and ``n_layers`` of a model made from scratch.
+    vocab_size : int
+        Most words.
+    min_frequency : int
+        Rarer words become unknown, unless `start` knows them.
+    language : str
+        Language code of spaCy's tokenizer.
+    direction : {"forward", "backward"}
+        The order in which texts are read. A start of the other direction learns this one from the texts.
+    callbacks : sequence of skorch callbacks, default=None
+        More callbacks, which come last.
+
+    Returns
+    -------
+    ModelState
+        The language model.
+    """
+    settings = replace(settings, lr_decay=1.0) if start is None else settings
+    known = () if start is None else start.vocabulary.words
+
+    def choose(words: Sequence[str], counts: NDArray[np.int64]) -> Vocabulary:
+        return Vocabulary.from_counts(words, counts, max_size=vocab_size, min_frequency=min_frequency, known=known)
+
+    config: dict[str, Any] = {**sizes, "language": language, "direction": direction}
+    if start is not None:  # "pretraining" tells where its words came from
+        kept = ("emb_dim", "hidden_dim", "n_layers", "pretraining")
+        config |= {name: start.config[name] for name in kept if name in start.config}
+    texts = _shown(texts, settings)
+    corpus, vocabulary = tokenize_texts(texts, language, settings.n_jobs, choose, backward=reads_backward(config))
+    if settings.max_epochs is None:
+        settings = replace(settings, max_epochs=language_model_epochs(len(corpus.ids)))
+    with seeded(settings.seed, settings.device):
+        module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
+        module.encoder.precision = training_precision(settings.precision, settings.device, widest_layer(config))
+        if start is not None:
+            load_weights(module, fit_vocabulary(start.weights, start.vocabulary, vocabulary))
+        history: list[dict[str, Any]] = []
+        if settings.max_epochs:
+            if len(corpus.ids) < 3:
+                raise ValueError(
+                    f"The texts hold only {len(corpus.ids)} tokens, too few for a language model; give more text, or "
+                    "train none (max_epochs=0 of the language model, lm_epochs=0 of the classifier)."
+                )
+            net = LanguageModelNet(
+                module,
+                bptt=settings.bptt,
+                batch_size=settings.batch_size,
+                pad_id=vocabulary.pad,
+                callbacks=[*_callbacks(_stage("language model", config), settings), *(callbacks or [])],
+                **_net_settings(settings),
+            )
+            fit_net(net, StreamDataset(corpus))
+            history = plain_history(net.history)
+    return ModelState("language_model", config, vocabulary, plain_weights(module), history)
+
+
+def train_classifier(
+    texts: Sequence[str] | StreamedTexts,
+    indicator: NDArray[np.float32],
+    label_names: Sequence[Any],
+    language_model: ModelState,
+    settings: TrainingSettings,
+    *,
+    pretrained: bool,
+    freeze_encoder: bool,
+    gradual_unfreezing: bool | None,
+    embedding_lr: float | None,
+    tfidf: bool,
+    max_length: int | None,
+    early_stopping: bool,
+    held_out_fraction: float,
+    predict_held_out: bool,
+    n_iter_no_change: int,
+    callbacks: Sequence[Any] | None,
+    document_weight: NDArray[np.float64] | None = None,
+    pos_weight: NDArray[np.float64] | None = None,
+    words: Weights | None = None,
+) -> tuple[ModelState, HeldOut]:
+    """Train a classifier on the body of a language model (stage 3 of ULMFiT).
+
+    A pre-trained body learns at lower rates in lower groups, and with few texts it is unfrozen gradually, from the top;
+    an embedding that has a rate of its own learns from the first epoch. Any other body is trained whole from the first
+    epoch at one rate, since there is nothing in it to preserve. A frozen one is run over the texts once, without
+    dropout; the head then learns from the pooled features.
+
+    Parameters
+    ----------
+    texts : sequence of str or StreamedTexts
+        Raw texts.
+    indicator : ndarray of float32, shape (n, L)
+        0 and 1, NaN where unknown.
+    label_names : sequence of length L
+        Names to keep with the model.
+    language_model : ModelState
+        Where the body and the vocabulary come from.
+    settings : TrainingSettings
+        How to train.
+    pretrained : bool
+        Whether the body was trained on more than these texts.
+    freeze_encoder : bool
+        Whether to train the head alone.
+    gradual_unfreezing : bool or None
+        Whether a pre-trained body is unfrozen layer by layer; None goes by the amount of data, as in `recipe`.
+    embedding_lr : float or None
+        Largest learning rate of a pre-trained embedding; None gives it that of a layer group.
+    tfidf : bool
+        Whether to train a linear model of the words beside the network.
+    max_length : int or None
+        How many tokens, from the end, of a document are pooled.
+    early_stopping : bool
+        Whether to stop when the loss on held-out rows no longer falls.
+    held_out_fraction : float
+        Share of the rows that nothing but this is learned from; 0 holds out none.
+    predict_held_out : bool
+        Whether the probabilities for them are wanted.
+    n_iter_no_change : int
+        Epochs without improvement after which to stop.
+    callbacks : sequence of skorch callbacks, or None
+        The user's own.
+    document_weight : ndarray of shape (n,), default=None
+        How much each text counts, above 0; None counts all equally.
+    pos_weight : ndarray of shape (L,), default=None
+        Factor on the loss of the entries that are 1.
+    words : dict of str to ndarray, default=None
+        The linear model, where it was trained before, on the same texts in the same vocabulary.
+
+    Returns
+    -------
+    state : ModelState
+        The classifier.
+    held_out : HeldOut
+        What it says of the rows held out.
+    """
+    corpus = language_model.encode(_shown(texts, settings), settings.n_jobs)
+    train, held_out = hold_out(indicator, held_out_fraction, settings.seed)
+    gradual = unfreezes_gradually(len(train)) if gradual_unfreezing is None else gradual_unfreezing
+    gradual = gradual and pretrained and not freeze_encoder
+    if settings.max_epochs is None:
+        n_groups = language_model.config["n_layers"] + 1 + (embedding_lr is None) if gradual else 1
+        epochs = classifier_epochs(len(train), n_groups=n_groups, freeze_encoder=freeze_encoder)
+        settings = replace(settings, max_epochs=epochs)
+    if settings.batch_size is None:
+        settings = replace(settings, batch_size=classifier_batch_size(len(train)))
+    config = {
+        **language_model.config,
+        "label_names": list(label_names),
+        "bptt": settings.bptt,
+        "max_length": max_length,
+        "batch_size": settings.batch_size,
+    }
+    vocabulary = language_model.vocabulary
+    mean_one = None if document_weight is None else to_mean_one(document_weight[train])
+    if words is None:
+        words = {}
+    if tfidf and not words:
+        enough = enough_documents(corpus.lengths_of(train), settings.seed)
+        words = fit_tfidf(
+            corpus.take(train[enough]),
+            vocabulary,
+            indicator[train[enough]],
+            settings.seed,
+            settings.n_jobs,
+            document_weight=None if document_weight is None else to_mean_one(document_weight[train[enough]]),
+            pos_weight=pos_weight,
+        )
+    settings = settings if pretrained else replace(settings, lr_decay=1.0)
+    all_callbacks = _callbacks(_stage("classifier", config), settings)
+    if gradual:
+        all_callbacks.append(("sk_ulmfit_unfreezing", GradualUnfreezing(embedding_lr is not None)))
+    all_callbacks += callbacks or []
+    if early_stopping:  # the last: callbacks behind it miss the epoch in which it stops
+        stopping = EarlyStopping(patience=n_iter_no_change, threshold=0.0, load_best=True, sink=_say_nothing)
+        all_callbacks.append(("sk_ulmfit_early_stopping", stopping))
+    with seeded(settings.seed, settings.device):
+        module = build_classifier(config, len(vocabulary), settings.dropout_multiplier)
+        module.encoder.precision = training_precision(settings.precision, settings.device, widest_layer(config))
+        load_weights(module.encoder, encoder_weights(language_model.weights))
+        odds = 1.0 if pos_weight is None else pos_weight
+        rates = base_rates(indicator[train], mean_one)
+        cast(ConcatPoolingHead, module.head).start_at(odds * rates / (1 - rates + odds * rates))
+        parts = [(rows, _loss_weight(indicator, document_weight, rows)) for rows in (train, held_out) if len(rows)]
+        sets: list[Any]
+        if freeze_encoder:
+            features = _features(module, corpus, config, vocabulary, settings)
+            if len(held_out):
+                sets = [FeatureDataset(features[rows], indicator[rows], weight) for rows, weight in parts]
+            else:  # no second copy of the features
+                sets = [FeatureDataset(features, indicator, parts[0][1])]
+            del features
+        else:
+            if len(held_out):
+                sets = [DocumentDataset(corpus, indicator[rows], weight, rows) for rows, weight in parts]
+            else:
+                sets = [DocumentDataset(corpus, indicator, parts[0][1])]
+        options = {
+            **_net_settings(settings),
+            "callbacks": all_callbacks,
+            "train_split": predefined_split(sets[-1]) if early_stopping else None,
+            "criterion__pos_weight": None if pos_weight is None else torch.tensor(pos_weight, dtype=torch.float32),
+        }
+        if freeze_encoder:
+            net = HeadNet(module.head, batch_size=settings.batch_size, pad_id=vocabulary.pad, **options)
+        else:
+            options["embedding_lr"] = embedding_lr if pretrained else None
+            net = classifier_net(module, config, vocabulary, **options)
+        fit_net(net, sets[0])
+    weights = plain_weights(module) | words
+    state = ModelState("classifier", config, vocabulary, weights, plain_history(net.history))
+    state.config["shifts"] = measure_shifts(state, corpus, train, settings)
+    proba = np.empty((0, indicator.shape[1]))
+    if predict_held_out:
+        device, width = settings.device, widest_layer(config)
+        precision = prediction_precision(settings.precision, device, width, state.config["shifts"])
+        proba = predict_proba(restore_classifier_net(state, settings), words, corpus.take(held_out), precision)
+    return state, HeldOut(held_out, proba, settings.seed)
+
+
+def _features(
+    module: TextClassifier, corpus: TokenIds, config: dict[str, Any], vocabulary: Vocabulary, settings: TrainingSettings
+) -> torch.Tensor:
+    """Give the pooled features of each document, shape (n, 3 * emb_dim)."""
+    body = TextClassifier(module.encoder, torch.nn.Identity(), config["bptt"], config["max_length"])
+    net = classifier_net(body, config, vocabulary, **_net_settings(settings))
+    return net.initialize().forward(DocumentDataset(corpus))
+
+
+def measure_shifts(
+    state: ModelState, corpus: TokenIds, documents: NDArray[np.int64], settings: TrainingSettings
+) -> dict[str, float]:
+    """Measure how far reduced precision moves the probabilities by the network of a classifier.
+
+    Parameters
+    ----------
+    state : ModelState
+        A classifier.
+    corpus : TokenIds
+        Documents in its vocabulary.
+    documents : ndarray of int64
+        Indices of those of which some are taken.
+    settings : TrainingSettings
+        How it was trained.
+
+    Returns
+    -------
+    dict
+        Largest absolute difference to float32 for "bfloat16" and "int8"; without those that would not be faster on
+        so narrow a body, and those for which this machine has no kernels.
+    """
+    kernels = {"bfloat16": has_packed_16bit(), "int8": has_packed_8bit()}
+    width = widest_layer(state.config)
+    reduced = [name for name, narrowest in NARROWEST_PREDICTED.items() if width >= narrowest and kernels[name]]
+    if not reduced:
+        return {}
+    chosen = documents[np.random.default_rng(settings.seed).permutation(len(documents))[:PROBE_TEXTS]]
+    ends = [corpus[index][-PROBE_LENGTH:] for index in chosen]
+    sample = TokenIds(np.concatenate(ends).astype(np.int32), np.cumsum([0, *map(len, ends)]))
+    net = restore_classifier_net(state, replace(settings, device="cpu"))
+    exact = predict_proba(net, {}, sample)
+    return {name: float(np.abs(predict_proba(net, {}, sample, name) - exact).max()) for name in reduced}
+
+
+def classifier_net(
+    module: TextClassifier, config: dict[str, Any], vocabulary: Vocabulary, **options: Any
+) -> MultiLabelNet:
+    """Wrap a classifier module in its skorch net.
+
+    Parameters
+    ----------
+    module : TextClassifier
+        The network.
+    config : dict
+        Configuration of the classifier.
+    vocabulary : Vocabulary
+        Its vocabulary.
+    **options : dict
+        What else `MultiLabelNet` takes.
+
+    Returns
+    -------
+    MultiLabelNet
+        The net, not initialised.
+    """
+    max_tokens = config["batch_size"] * WINDOWS_PER_DOCUMENT * config["bptt"]
+    return MultiLabelNet(
+        module, batch_size=config["batch_size"], max_tokens=max_tokens, pad_id=vocabulary.pad, **options
+    )
+
+
+def restore_classifier_net(state: ModelState, settings: TrainingSettings) -> MultiLabelNet:
+    """Make the net of a trained classifier, ready to predict.
+
+    Parameters
+    ----------
+    state : ModelState
+        A classifier.
+    settings : TrainingSettings
+        Where it runs, and how it was trained.
+
+    Returns
+    -------
+    MultiLabelNet
+        The net, initialised, with its history.
+    """
+    with torch.device("meta"):
+        module = build_classifier(state.config, len(state.vocabulary), 0.0)
+    if settings.max_epochs is None:
+        settings = replace(settings, max_epochs=len(state.history))
+    load_weights(module, split_tfidf(state.weights)[0], assign=True)
+    net = classifier_net(module, state.config, state.vocabulary, **_net_settings(settings))
+    net.initialize()
+    for row in state.history:
+        net.history.new_epoch()
+        for key, value in row.items():
+            net.history.record(key, value)
+    module.eval()
+    return net
+
+
+def predict_proba(
+    net: MultiLabelNet, tfidf: Weights, corpus: TokenIds, precision: str = "float32"
+) -> NDArray[np.float64]:
+    """Give the probability of each label for each document.
+
+    Parameters
+    ----------
+    net : MultiLabelNet
+        A trained net.
+    tfidf : dict of str to ndarray
+        The linear model beside it, empty if there is none.
+    corpus : TokenIds
+        Documents in its vocabulary.
+    precision : {"float32", "bfloat16", "int8"}, default="float32"
+        Arithmetic of the LSTM layers.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, L)
+        Probabilities strictly between 0 and 1.
+    """
+    return probabilities(predict_logits(net, tfidf, corpus, precision))
+
+
+def probabilities(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn log-odds into probabilities strictly between 0 and 1."""
+    return np.clip(expit(log_odds), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
+
+
+def predict_logits(
+    net: MultiLabelNet, tfidf: Weights, corpus: TokenIds, precision: str = "float32"
+) -> NDArray[np.float64]:
+    """Give the log-odds of each label for each document, shape (n, L); parameters as of `predict_proba`."""
+    net.module_.encoder.precision = precision
+    return blend(net.forward(DocumentDataset(corpus)).numpy().astype(np.float64), tfidf, corpus)
+
+
+def to_mean_one(weight: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Scale weights to a mean of one: only their ratios count."""
+    return (weight / weight.mean()).astype(np.float32)
+
+
+def _loss_weight(
+    indicator: NDArray[np.float32], document_weight: NDArray[np.float64] | None, rows: NDArray[np.int64]
+) -> NDArray[np.float32] | None:
+    """Give the factor on the loss of each row that makes the mean factor of all entries one, those unknown included.
+
+    So the loss of some rows is that of the known entries, and a label that is annotated nowhere changes nothing for the
+    others. None if every factor is one.
+    """
+    n_known = (~np.isnan(indicator[rows])).sum(axis=1)
+    n_labels = indicator.shape[1]
+    if document_weight is None and (n_known == n_labels).all():
+        return None
+    weight = np.ones(len(rows)) if document_weight is None else document_weight[rows]
+    total = (weight * n_known).sum()
+    return (weight * (len(rows) * n_labels / total if total else 0.0)).astype(np.float32)
+
+
+def plain_history(history: Any) -> list[dict[str, Any]]:
+    """Give a skorch history without its batches, as plain dicts of JSON types."""
+    return [
+        {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in row.items()
+            if isinstance(value, (bool, int, float, str, np.generic))
+        }
+        for row in history
+    ]
+
+
+def _stage(name: str, config: dict[str, Any]) -> str:
+    return f"backward {name}" if reads_backward(config) else name
+
+
+def _callbacks(stage: str, settings: TrainingSettings) -> list[Any]:
+    callbacks: list[Any] = [SCHEDULES[settings.schedule](), StopWhenDiverged()]
+    if settings.gradient_clip is not None:
+        callbacks.append(ClipGradient(settings.gradient_clip))
+    if settings.verbose:
+        callbacks.append(Progress(stage))
+    return [(f"sk_ulmfit_{type(callback).__name__}", callback) for callback in callbacks]
+
+
+def _net_settings(settings: TrainingSettings) -> dict[str, Any]:
+    """Collect what both nets are given."""
+    return {
+        **{
+            name: getattr(settings, name)
+            for name in ("alpha", "beta", "lr", "lr_decay", "max_epochs", "seed", "device")
+        },
+        "optimizer": RowAdamW,
+        "optimizer__betas": (0.7, 0.99),
+        "optimizer__weight_decay": 0.01,
+        "optimizer__fused": True,
+        "train_split": None,
+        "callbacks__print_log": None,
+        "verbose": 0,
+    }
+
+
+def _shown(texts: Sequence[str] | StreamedTexts, settings: TrainingSettings) -> Sequence[str] | StreamedTexts:
+    """Show how far streamed texts have been read, where progress is wanted."""
+    return texts.with_progress("reading") if isinstance(texts, StreamedTexts) and settings.verbose else texts
+
+
+def _say_nothing(message: str) -> None:
+    pass
