@@ -24,7 +24,7 @@ def measure(what: str, length: int, max_length: int | None, sizes: dict[str, int
 
     from sk_ulmfit.nn.modules import AWDLSTM, ConcatPoolingHead
     from sk_ulmfit.nn.pooling import TextClassifier
-    from sk_ulmfit.text.tokenizer import TokenIds
+    from sk_ulmfit.text.vocabulary import TokenIds
     from sk_ulmfit.training.batching import DocumentDataset
     from sk_ulmfit.training.net import MultiLabelNet
 

@@ -39,8 +39,9 @@ from sk_ulmfit.nn.modules import detach
 from sk_ulmfit.nn.optimizer import RowAdamW
 from sk_ulmfit.nn.precision import training_precision, widest_layer
 from sk_ulmfit.pretraining import CHECKPOINT, MODEL, PretrainingError, hold_out, model_config, pretrain
-from sk_ulmfit.text.corpus import IDS, INFO, OFFSETS, VOCABULARY, CorpusError, is_packed, open_packed
-from sk_ulmfit.text.tokenizer import TokenIds
+from sk_ulmfit.text.corpus import open_packed
+from sk_ulmfit.text.documents import IDS, INFO, OFFSETS, VOCABULARY, CorpusError, is_packed
+from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.batching import StreamBatches, StreamDataset
 from sk_ulmfit.training.likelihood import negative_log_likelihood
 

@@ -223,7 +223,7 @@ def synchronize() -> None:
 
 def our_settings(estimator: Any, precision: str, data: Data, batch_size: int) -> Any:
     """`TrainingSettings` of an estimator class with the benchmark's parameters."""
-    from sk_ulmfit.training.stages import TrainingSettings
+    from sk_ulmfit.training.settings import TrainingSettings
 
     params = {"lr": LR, "dropout_multiplier": DROPOUT_MULTIPLIER, "alpha": ALPHA, "beta": BETA, "gradient_clip": None}
     model = estimator(**params, bptt=data.sizes.window, batch_size=batch_size)
@@ -244,7 +244,7 @@ def lm_training(data: Data, vocab: int, precision: str, tiny_step: bool = False)
     from sk_ulmfit import ULMFiTLanguageModel
     from sk_ulmfit.models.assembly import build_language_model
     from sk_ulmfit.training.net import LanguageModelNet
-    from sk_ulmfit.training.stages import _net_settings
+    from sk_ulmfit.training.settings import _net_settings
 
     settings = our_settings(ULMFiTLanguageModel, precision, data, data.sizes.lm_rows)
     module = build_language_model(our_config(data), vocab, DROPOUT_MULTIPLIER)
@@ -269,8 +269,9 @@ def our_classifier_net(data: Data, precision: str, **more: Any) -> Any:
     """Make a classifier's net, ready to train."""
     from sk_ulmfit import ULMFiTMultiLabelClassifier
     from sk_ulmfit.models.assembly import build_classifier
-    from sk_ulmfit.text.tokenizer import Vocabulary
-    from sk_ulmfit.training.stages import _net_settings, classifier_net
+    from sk_ulmfit.text.vocabulary import Vocabulary
+    from sk_ulmfit.training.prediction import classifier_net
+    from sk_ulmfit.training.settings import _net_settings
 
     settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
     vocabulary, config = Vocabulary(data.strings("words")), our_config(data)
@@ -280,7 +281,7 @@ def our_classifier_net(data: Data, precision: str, **more: Any) -> Any:
 
 
 def token_ids(documents: list[np.ndarray]) -> Any:
-    from sk_ulmfit.text.tokenizer import TokenIds
+    from sk_ulmfit.text.vocabulary import TokenIds
 
     return TokenIds(np.concatenate(documents), np.concatenate([[0], np.cumsum([len(d) for d in documents])]))
 
@@ -318,10 +319,11 @@ def head_only_epoch(data: Data, precision: str) -> Callable[[], dict[str, float]
 
     from sk_ulmfit import ULMFiTMultiLabelClassifier
     from sk_ulmfit.models.assembly import build_classifier
-    from sk_ulmfit.text.tokenizer import Vocabulary
+    from sk_ulmfit.text.vocabulary import Vocabulary
     from sk_ulmfit.training.batching import FeatureDataset
     from sk_ulmfit.training.net import HeadNet, fit_net
-    from sk_ulmfit.training.stages import _features, _net_settings
+    from sk_ulmfit.training.settings import _net_settings
+    from sk_ulmfit.training.stages import _features
 
     class Clock(Callback):
         def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
@@ -353,7 +355,7 @@ def head_only_epoch(data: Data, precision: str) -> Callable[[], dict[str, float]
 def fitted_state(data: Data) -> Any:
     from sk_ulmfit.models.assembly import build_classifier, plain_weights
     from sk_ulmfit.models.state import ModelState
-    from sk_ulmfit.text.tokenizer import Vocabulary
+    from sk_ulmfit.text.vocabulary import Vocabulary
 
     vocabulary, config = Vocabulary(data.strings("words")), our_config(data)
     weights = plain_weights(build_classifier(config, len(vocabulary), 0.0))
@@ -363,7 +365,7 @@ def fitted_state(data: Data) -> Any:
 def prediction(data: Data, documents: list[np.ndarray], precision: str) -> tuple[Callable[[], Any], int, int]:
     """Prediction from token ids; the number of documents and of tokens."""
     from sk_ulmfit import ULMFiTMultiLabelClassifier
-    from sk_ulmfit.training.stages import predict_proba, restore_classifier_net
+    from sk_ulmfit.training.prediction import predict_proba, restore_classifier_net
 
     settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
     net, corpus = restore_classifier_net(fitted_state(data), settings), token_ids(documents)
@@ -376,7 +378,7 @@ def model_path(data: Data, precision: str) -> Path:
 
 def write_model(data: Data, precision: str) -> Callable[[], dict[str, float]]:
     from sk_ulmfit import ULMFiTMultiLabelClassifier
-    from sk_ulmfit.training.stages import TrainingSettings
+    from sk_ulmfit.training.settings import TrainingSettings
 
     model = ULMFiTMultiLabelClassifier(device="cpu", precision=precision)
     model._set_fitted(fitted_state(data), TrainingSettings.of(model, 0, "cpu"))
@@ -404,7 +406,8 @@ def first_prediction(data: Data, precision: str) -> Callable[[], dict[str, float
 
 def tokenize_round(data: Data, warm: bool) -> Callable[[], dict[str, float]]:
     """Texts to ids; cold is the first pass over them in this process, warm a later one."""
-    from sk_ulmfit.text.tokenizer import Vocabulary, numericalize
+    from sk_ulmfit.text.tokenizer import numericalize
+    from sk_ulmfit.text.vocabulary import Vocabulary
 
     texts, vocabulary = data.strings("corpus"), Vocabulary(data.strings("words"))
     numericalize([""], vocabulary)  # spaCy's rules are loaded
@@ -645,7 +648,8 @@ def collect(options: argparse.Namespace, sizes: Sizes, folder: str) -> None:
     """Read the texts, make the vocabularies, and write what `Data` reads."""
     from reuters import read
 
-    from sk_ulmfit.text.tokenizer import Vocabulary, tokenize_corpus
+    from sk_ulmfit.text.tokenizer import tokenize_corpus
+    from sk_ulmfit.text.vocabulary import Vocabulary
 
     def write(name: str, value: Any) -> None:
         if isinstance(value, np.ndarray):

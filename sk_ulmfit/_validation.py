@@ -4,70 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sized
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_ulmfit.text.streams import StreamedTexts
-
-
-def check_texts(X: Any, name: str = "X") -> Any:
-    """Check raw texts and give them as a list.
-
-    Parameters
-    ----------
-    X : sequence of str or StreamedTexts
-        List, tuple, 1-D array, or pandas or polars Series; or texts that stay where they are.
-    name : str, default="X"
-        What to call it in errors.
-
-    Returns
-    -------
-    list of str, or StreamedTexts
-        The texts.
-
-    Raises
-    ------
-    ValueError
-        If `X` is a single string, not one-dimensional, empty, or holds anything but strings.
-    """
-    if isinstance(X, StreamedTexts) and len(X):
-        return X
-    if isinstance(X, (str, bytes)):
-        raise ValueError(
-            f"{name} must be a sequence of raw texts, got a single {type(X).__name__}. Wrap it in a list: [{name}]."
-        )
-    if hasattr(X, "columns") or (hasattr(X, "ndim") and X.ndim != 1):
-        shape = getattr(X, "shape", "unknown")
-        raise ValueError(
-            f"{name} must be a 1-D sequence of raw texts, got a {type(X).__name__} of shape {shape}. "
-            "Pass one text column, for example X['text']; several columns become one with "
-            "sk_ulmfit.TextFieldJoiner().fit_transform(X). Reshape your data either way to one text per document."
-        )
-    if isinstance(X, (dict, set, frozenset)) or not isinstance(X, Sized) or not hasattr(X, "__getitem__"):
-        raise ValueError(f"{name} must be a 1-D sequence of raw texts, got a {type(X).__name__}. Pass a list of str.")
-    texts: list[str] = []
-    for index, item in enumerate(cast(Any, X)):
-        if not isinstance(item, str):
-            raise ValueError(
-                f"{name}[{index}] is {_describe(item)}; every text must be a str. "
-                "Replace missing texts by '', turn numbers into text with str, or drop such rows with their labels."
-            )
-        texts.append(str(item))
-    if not texts:
-        raise ValueError(f"{name} has 0 texts (0 sample(s)), while a minimum of 1 is required.")
-    return texts
-
-
-def _describe(item: Any) -> str:
-    if item is None:
-        return "None"
-    if isinstance(item, float) and math.isnan(item):
-        return "nan (a missing value)"
-    text = repr(item)
-    return f"{text if len(text) <= 40 else text[:37] + '...'} of type {type(item).__name__}"
+from sk_ulmfit.text.streams import describe_value
 
 
 def check_number(
@@ -191,7 +133,9 @@ def check_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
     try:
         weight = np.asarray(sample_weight, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"sample_weight must be {n} numbers, one per text; got {_describe(sample_weight)}.") from None
+        raise ValueError(
+            f"sample_weight must be {n} numbers, one per text; got {describe_value(sample_weight)}."
+        ) from None
     if weight.ndim != 1 or len(weight) != n:
         raise ValueError(
             f"sample_weight must be 1-D with {n} numbers, one per text; got an array of shape {weight.shape}."

@@ -19,14 +19,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sk_ulmfit._validation import (
-    check_choice,
-    check_number,
-    check_texts,
-    check_training_parameters,
-    check_weights,
-    plain_number,
-)
+from sk_ulmfit._validation import check_choice, check_number, check_training_parameters, check_weights, plain_number
 from sk_ulmfit.calibration import METHODS, calibrate, fit_calibration
 from sk_ulmfit.explain.attribution import METHODS as EXPLAIN_METHODS
 from sk_ulmfit.explain.attribution import explain, label_indices, left_as_they_were
@@ -46,19 +39,14 @@ from sk_ulmfit.models.state import (
 )
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision
-from sk_ulmfit.text.streams import StreamedTexts, chained
+from sk_ulmfit.text.streams import StreamedTexts, chained, check_texts
 from sk_ulmfit.thresholds import check_metric, check_thresholds, decide, tune_thresholds
 from sk_ulmfit.training.caching import check_memory, remembered
-from sk_ulmfit.training.directions import Reader, configs, merge, of_second, read, split
+from sk_ulmfit.training.directions import configs, merge, of_second, split
 from sk_ulmfit.training.linear import split_tfidf
-from sk_ulmfit.training.stages import (
-    SCHEDULES,
-    HeldOut,
-    TrainingSettings,
-    probabilities,
-    restore_classifier_net,
-    train_classifier,
-)
+from sk_ulmfit.training.prediction import Reader, probabilities, read, restore_classifier_net
+from sk_ulmfit.training.settings import SCHEDULES, TrainingSettings
+from sk_ulmfit.training.stages import HeldOut, train_classifier
 
 
 class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

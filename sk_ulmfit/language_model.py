@@ -13,26 +13,18 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sk_ulmfit._validation import check_choice, check_number, check_texts, check_training_parameters
+from sk_ulmfit._validation import check_choice, check_number, check_training_parameters
 from sk_ulmfit.models.bundled import default_model, model_file
-from sk_ulmfit.models.state import (
-    DIRECTIONS,
-    ModelState,
-    load_fastai_language_model,
-    load_state,
-    reads_backward,
-    save_state,
-)
+from sk_ulmfit.models.fastai import load_fastai_language_model
+from sk_ulmfit.models.state import DIRECTIONS, ModelState, load_state, reads_backward, save_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS
+from sk_ulmfit.text.streams import check_texts
 from sk_ulmfit.text.tokenizer import get_tokenizer
 from sk_ulmfit.training.caching import check_memory, remembered
 from sk_ulmfit.training.likelihood import negative_log_likelihood
-from sk_ulmfit.training.stages import (
-    SCHEDULES,
-    TrainingSettings,
-    finetune_language_model,
-)
+from sk_ulmfit.training.settings import SCHEDULES, TrainingSettings
+from sk_ulmfit.training.stages import finetune_language_model
 
 SIZES = ("emb_dim", "hidden_dim", "n_layers")
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from skorch.callbacks import Callback
 
-from sk_ulmfit._validation import check_number, check_texts, check_weights
+from sk_ulmfit._validation import check_number, check_weights
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.models.state import reads_backward
+from sk_ulmfit.text.streams import check_texts
 from sk_ulmfit.training.recipe import classifier_batch_size
 from sk_ulmfit.training.stages import finetune_language_model
 

@@ -32,17 +32,9 @@ from sk_ulmfit.nn.device import resolve_device, seeded
 from sk_ulmfit.nn.modules import State, detach
 from sk_ulmfit.nn.optimizer import RowAdamW
 from sk_ulmfit.nn.precision import PRECISIONS, training_precision, widest_layer
-from sk_ulmfit.text.corpus import (
-    RUN_MARK,
-    PackedCorpus,
-    describe,
-    is_packed,
-    open_packed,
-    pack_corpus,
-    packed_info,
-    read_documents,
-)
-from sk_ulmfit.text.tokenizer import TokenIds
+from sk_ulmfit.text.corpus import PackedCorpus, open_packed, pack_corpus, packed_info
+from sk_ulmfit.text.documents import RUN_MARK, describe, is_packed, read_documents
+from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.batching import StreamBatches, StreamDataset
 from sk_ulmfit.training.likelihood import negative_log_likelihood
 from sk_ulmfit.training.schedules import one_cycle

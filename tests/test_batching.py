@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sk_ulmfit.text.tokenizer import TokenIds
+from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.batching import DocumentBatches, DocumentDataset, StreamBatches, StreamDataset, bucket_batches
 
 lengths_lists = st.lists(st.integers(1, 300), min_size=1, max_size=120)

@@ -8,16 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sk_ulmfit.text.corpus
-from sk_ulmfit.text.corpus import (
-    RUN_MARK,
-    CorpusError,
-    corpus_files,
-    is_packed,
-    open_packed,
-    pack_corpus,
-    read_documents,
-)
-from sk_ulmfit.text.tokenizer import Vocabulary, tokenize
+import sk_ulmfit.text.documents
+from sk_ulmfit.text.corpus import open_packed, pack_corpus
+from sk_ulmfit.text.documents import RUN_MARK, CorpusError, corpus_files, is_packed, read_documents
+from sk_ulmfit.text.tokenizer import tokenize
+from sk_ulmfit.text.vocabulary import Vocabulary
 
 DOCUMENTS = ["The lamp is on.\nIt is bright.", "The hub is off.", "A parcel is late again."]
 
@@ -55,7 +50,7 @@ def test_blank_lines_also_with_spaces_separate_and_empty_documents_are_left_out(
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_very_long_document_is_cut_between_words_and_nothing_is_lost(tmp_path, monkeypatch, form):
-    monkeypatch.setattr(sk_ulmfit.text.corpus, "_LONGEST_DOCUMENT", 100)
+    monkeypatch.setattr(sk_ulmfit.text.documents, "_LONGEST_DOCUMENT", 100)
     lines = [f"line {i} of one long document" for i in range(50)]
     content = "\n".join(lines) if form == "text" else json.dumps({"text": " ".join(lines)})
     (tmp_path / "c").write_text(content)
@@ -71,7 +66,7 @@ def test_a_text_that_begins_with_a_brace_is_a_text(tmp_path):
 
 
 def test_a_huge_line_is_cut_without_breaking_letters(tmp_path, monkeypatch):
-    monkeypatch.setattr(sk_ulmfit.text.corpus, "_LONGEST_DOCUMENT", 101)
+    monkeypatch.setattr(sk_ulmfit.text.documents, "_LONGEST_DOCUMENT", 101)
     text = "große Lampe äöü " * 200
     (tmp_path / "c").write_text(text, encoding="utf-8")
     found = list(read_documents(tmp_path / "c"))
@@ -101,7 +96,7 @@ def test_unreadable_files_are_not_taken_for_an_unwritable_place(tmp_path, monkey
     def refuse(file):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(sk_ulmfit.text.corpus, "_open", refuse)
+    monkeypatch.setattr(sk_ulmfit.text.documents, "_open", refuse)
     with pytest.raises(CorpusError, match=r"c\.txt cannot be read \(Permission denied\)"):
         pack_corpus(read_documents(tmp_path / "c.txt"), tmp_path / "tokens")
 

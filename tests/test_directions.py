@@ -16,7 +16,7 @@ from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, classifie
 from sk_ulmfit.cli.main import main
 from sk_ulmfit.explain.attribution import mean_shares
 from sk_ulmfit.lr_finder import lr_find
-from sk_ulmfit.training.directions import mean_log_odds
+from sk_ulmfit.training.prediction import mean_log_odds
 
 TEXTS, LABELS = make_corpus(60)
 NEW = [*make_corpus(20, seed=3)[0], "", "unheardof"]

@@ -12,7 +12,7 @@ from sk_ulmfit.models.assembly import build_language_model
 from sk_ulmfit.nn.modules import AWDLSTM
 from sk_ulmfit.pretraining import pretrain
 from sk_ulmfit.training.net import LanguageModelNet
-from sk_ulmfit.training.stages import TrainingSettings, _net_settings
+from sk_ulmfit.training.settings import TrainingSettings, _net_settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

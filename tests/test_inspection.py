@@ -12,7 +12,8 @@ from scipy.stats import spearmanr
 from sk_ulmfit import ULMFiTMultiLabelClassifier, inspection, markup
 from sk_ulmfit.explain.attribution import METHODS, Reading
 from sk_ulmfit.explain.explanation import Explanation, Explanations
-from sk_ulmfit.text.tokenizer import TokenIds, join_fields
+from sk_ulmfit.text.tokenizer import join_fields
+from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.linear import tfidf_logits, token_logits
 
 PLANTED = {"zubble": "red", "florp": "green", "quixa": "blue", "wimtor": "grey"}

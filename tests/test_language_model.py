@@ -9,7 +9,8 @@ from sklearn.base import clone
 from sk_ulmfit import ULMFiTLanguageModel
 from sk_ulmfit.models.assembly import build_language_model
 from sk_ulmfit.models.state import ModelFileError, fit_vocabulary, load_state
-from sk_ulmfit.text.tokenizer import Vocabulary, numericalize
+from sk_ulmfit.text.tokenizer import numericalize
+from sk_ulmfit.text.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")

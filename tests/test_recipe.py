@@ -4,7 +4,8 @@ from conftest import make_corpus, tiny_classifier, tiny_lm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sk_ulmfit import ULMFiTMultiLabelClassifier, recipe
+from sk_ulmfit import ULMFiTMultiLabelClassifier
+from sk_ulmfit.training import recipe
 
 BY_SIZE = {"max_epochs": None, "batch_size": None}
 FEW = ((10, 3, 2), (30, 2, 8), (float("inf"), 1, 16))

@@ -11,9 +11,11 @@ from conftest import make_corpus, tiny_classifier, tiny_lm
 import sk_ulmfit.text.corpus
 import sk_ulmfit.training.linear
 from sk_ulmfit.datasets import load_table
-from sk_ulmfit.text.corpus import CorpusError, encode_texts, tokenize_texts
+from sk_ulmfit.text.corpus import encode_texts, tokenize_texts
+from sk_ulmfit.text.documents import CorpusError
 from sk_ulmfit.text.streams import StreamedTexts, chained
-from sk_ulmfit.text.tokenizer import Vocabulary, tokenize_corpus
+from sk_ulmfit.text.tokenizer import tokenize_corpus
+from sk_ulmfit.text.vocabulary import Vocabulary
 
 TEXTS, LABELS = make_corpus(60)
 

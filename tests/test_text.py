@@ -10,16 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sk_ulmfit.text import tokenizer as text_module
-from sk_ulmfit.text.tokenizer import (
-    SPECIAL_TOKENS,
-    TokenIds,
-    Vocabulary,
-    align,
-    join_fields,
-    numericalize,
-    tokenize,
-    tokenize_corpus,
-)
+from sk_ulmfit.text import vocabulary
+from sk_ulmfit.text.tokenizer import align, join_fields, numericalize, tokenize, tokenize_corpus
+from sk_ulmfit.text.vocabulary import SPECIAL_TOKENS, TokenIds, Vocabulary
 
 
 def words(text, language="en"):
@@ -325,7 +318,7 @@ def test_take_gives_the_documents_asked_for(documents, data):
     corpus = TokenIds(np.array(functools.reduce(operator.iadd, documents, []), np.int32), offsets)
     chosen = data.draw(st.lists(st.integers(0, len(documents) - 1), max_size=8))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_module, "_DOCUMENTS_AT_ONCE", data.draw(st.integers(1, 9)))
+        patch.setattr(vocabulary, "_DOCUMENTS_AT_ONCE", data.draw(st.integers(1, 9)))
         taken = corpus.take(np.array(chosen, int))
     assert [taken[i].tolist() for i in range(len(taken))] == [documents[i] for i in chosen]
     assert corpus.lengths.tolist() == list(map(len, documents))

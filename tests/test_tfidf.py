@@ -18,7 +18,7 @@ from sklearn.svm import LinearSVC
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier, tfidf, training
 from sk_ulmfit.models.state import ModelFileError, load_state, save_state
-from sk_ulmfit.text.tokenizer import SPECIAL_TOKENS, UNK, TokenIds, Vocabulary
+from sk_ulmfit.text.vocabulary import SPECIAL_TOKENS, UNK, TokenIds, Vocabulary
 from sk_ulmfit.training.batching import DocumentDataset
 from sk_ulmfit.training.linear import blend, fit_tfidf, tfidf_logits
 

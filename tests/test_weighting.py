@@ -10,7 +10,8 @@ from scipy.special import logit
 from sklearn.model_selection import GridSearchCV, KFold
 
 from sk_ulmfit.labels import check_pos_weight
-from sk_ulmfit.text.tokenizer import Vocabulary, tokenize_corpus
+from sk_ulmfit.text.tokenizer import tokenize_corpus
+from sk_ulmfit.text.vocabulary import Vocabulary
 from sk_ulmfit.training.linear import base_rates, fit_tfidf, tfidf_logits
 from sk_ulmfit.training.stages import _loss_weight
 

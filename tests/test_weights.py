@@ -10,9 +10,10 @@ from conftest import tiny_lm
 from torch import nn
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
-from sk_ulmfit.models.state import ModelFileError, ModelState, load_fastai, load_state, save_state
+from sk_ulmfit.models.fastai import load_fastai
+from sk_ulmfit.models.state import ModelFileError, ModelState, load_state, save_state
 from sk_ulmfit.nn.modules import AWDLSTM
-from sk_ulmfit.text.tokenizer import Vocabulary
+from sk_ulmfit.text.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ from sk_ulmfit.models.state import DIRECTIONS, check_target, load_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.plotting import LearningRateDisplay
 from sk_ulmfit.pretraining import MODEL
-from sk_ulmfit.text.corpus import read_documents
+from sk_ulmfit.text.documents import read_documents
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.thresholds import decide
 

@@ -19,9 +19,10 @@ from sk_ulmfit.explain.explanation import Explanation, Explanations
 from sk_ulmfit.models.state import Weights
 from sk_ulmfit.nn.modules import AWDLSTM
 from sk_ulmfit.nn.pooling import TextClassifier
-from sk_ulmfit.text.tokenizer import Alignment, TokenIds, Vocabulary, align
-from sk_ulmfit.training.directions import Reader, mean_log_odds, read
+from sk_ulmfit.text.tokenizer import Alignment, align
+from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.linear import PREFIX, tfidf_logits, token_logits
+from sk_ulmfit.training.prediction import Reader, mean_log_odds, read
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sk_ulmfit.models.state import ModelFileError
 
-FOLDER = Path(__file__).parent / "pretrained"
+FOLDER = Path(__file__).parent.parent / "pretrained"
 LANGUAGES = {"en": "en", "en-small": "en"}  # language of each model, the larger ones first
 SUFFIX = ".safetensors"
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sk_ulmfit.nn.losses import IGNORED
-from sk_ulmfit.text.tokenizer import TokenIds
+from sk_ulmfit.text.vocabulary import TokenIds
 
 Batch = tuple[dict[str, Tensor], Tensor]
 

@@ -26,7 +26,7 @@ from sklearn.model_selection import KFold
 from sklearn.svm import LinearSVC
 
 from sk_ulmfit.models.state import Weights
-from sk_ulmfit.text.tokenizer import BOS, PAD, SPECIAL_TOKENS, UNK, TokenIds, Vocabulary
+from sk_ulmfit.text.vocabulary import BOS, PAD, SPECIAL_TOKENS, UNK, TokenIds, Vocabulary
 
 PREFIX = "tfidf."  # of the names of its arrays among those of a classifier
 NGRAM_ARRAYS = (PREFIX + "ngram_offsets", PREFIX + "ngrams", PREFIX + "ngram_counts")  # in each word of the vocabulary

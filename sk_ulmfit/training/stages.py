@@ -6,17 +6,15 @@ Texts, numbers and arrays come in; a `ModelState` of numpy arrays goes out. The 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 
-from sk_ulmfit._validation import plain_number
 from sk_ulmfit.models.assembly import (
     build_classifier,
     build_language_model,
@@ -26,101 +24,30 @@ from sk_ulmfit.models.assembly import (
 )
 from sk_ulmfit.models.state import ModelState, Weights, fit_vocabulary, reads_backward
 from sk_ulmfit.nn.device import seeded
-from sk_ulmfit.nn.kernels import has_packed_8bit, has_packed_16bit
 from sk_ulmfit.nn.modules import ConcatPoolingHead
-from sk_ulmfit.nn.optimizer import RowAdamW
 from sk_ulmfit.nn.pooling import TextClassifier
-from sk_ulmfit.nn.precision import NARROWEST_PREDICTED, prediction_precision, training_precision, widest_layer
+from sk_ulmfit.nn.precision import prediction_precision, training_precision, widest_layer
 from sk_ulmfit.splitting import hold_out
 from sk_ulmfit.text.corpus import tokenize_texts
 from sk_ulmfit.text.streams import StreamedTexts
-from sk_ulmfit.text.tokenizer import TokenIds, Vocabulary
-from sk_ulmfit.training.batching import WINDOWS_PER_DOCUMENT, DocumentDataset, FeatureDataset, StreamDataset
+from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
+from sk_ulmfit.training.batching import DocumentDataset, FeatureDataset, StreamDataset
 from sk_ulmfit.training.callbacks import (
     ClipGradient,
     GradualUnfreezing,
-    OneCycleLR,
     Progress,
-    SlantedTriangularLR,
     StopWhenDiverged,
 )
-from sk_ulmfit.training.linear import base_rates, blend, enough_documents, fit_tfidf, split_tfidf
-from sk_ulmfit.training.net import HeadNet, LanguageModelNet, MultiLabelNet, fit_net
+from sk_ulmfit.training.linear import base_rates, enough_documents, fit_tfidf
+from sk_ulmfit.training.net import HeadNet, LanguageModelNet, fit_net
+from sk_ulmfit.training.prediction import classifier_net, measure_shifts, predict_proba, restore_classifier_net
 from sk_ulmfit.training.recipe import (
     classifier_batch_size,
     classifier_epochs,
     language_model_epochs,
     unfreezes_gradually,
 )
-
-SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
-
-# `measure_shifts` compares the predictions for the ends of so many training texts.
-PROBE_TEXTS, PROBE_LENGTH = 64, 150
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How to train; shared by both stages, and named as the parameters of the estimators.
-
-    Parameters
-    ----------
-    max_epochs : int or None
-        Passes over the data; None goes by the amount of data, as in `recipe`.
-    lr : float
-        Largest learning rate, that of the top group.
-    lr_decay : float
-        Ratio of each group's rate to that of the group below.
-    schedule : {"slanted_triangular", "one_cycle"}
-        How the rate moves.
-    batch_size : int or None
-        Most rows of a batch; None, of a classifier, goes by the amount of data, as in `recipe`.
-    bptt : int
-        Tokens per window.
-    dropout_multiplier : float
-        Factor on the dropout rates.
-    alpha, beta : float
-        Weights of the AR and TAR penalties.
-    gradient_clip : float or None
-        Largest norm of the gradient.
-    seed : int
-        Source of all randomness.
-    device : str
-        Device of torch.
-    precision : {"auto", "float32", "bfloat16", "int8"}
-        Arithmetic of the matrix products.
-    n_jobs : int or None
-        Worker processes that tokenize and train SVMs.
-    verbose : int
-        1 shows a progress bar.
-    """
-
-    max_epochs: int | None
-    lr: float
-    lr_decay: float
-    schedule: str
-    batch_size: int | None
-    bptt: int
-    dropout_multiplier: float
-    alpha: float
-    beta: float
-    gradient_clip: float | None
-    seed: int
-    device: str
-    precision: str
-    n_jobs: int | None
-    verbose: int
-
-    @classmethod
-    def of(cls, estimator: Any, seed: int, device: str) -> TrainingSettings:
-        """Take the settings from an estimator's parameters."""
-        names = [field.name for field in fields(cls) if field.name not in ("seed", "device")]
-        return cls(seed=seed, device=device, **{name: plain_number(getattr(estimator, name)) for name in names})
-
-    def key(self, any_seed: bool) -> dict[str, Any]:
-        """Give what the result depends on; without the seed if any would do."""
-        left_out = {"n_jobs", "verbose"} | ({"seed"} if any_seed else set())
-        return {name: value for name, value in asdict(self).items() if name not in left_out}
+from sk_ulmfit.training.settings import SCHEDULES, TrainingSettings, _net_settings
 
 
 class HeldOut(NamedTuple):
@@ -391,135 +318,6 @@ def _features(
     return net.initialize().forward(DocumentDataset(corpus))
 
 
-def measure_shifts(
-    state: ModelState, corpus: TokenIds, documents: NDArray[np.int64], settings: TrainingSettings
-) -> dict[str, float]:
-    """Measure how far reduced precision moves the probabilities by the network of a classifier.
-
-    Parameters
-    ----------
-    state : ModelState
-        A classifier.
-    corpus : TokenIds
-        Documents in its vocabulary.
-    documents : ndarray of int64
-        Indices of those of which some are taken.
-    settings : TrainingSettings
-        How it was trained.
-
-    Returns
-    -------
-    dict
-        Largest absolute difference to float32 for "bfloat16" and "int8"; without those that would not be faster on
-        so narrow a body, and those for which this machine has no kernels.
-    """
-    kernels = {"bfloat16": has_packed_16bit(), "int8": has_packed_8bit()}
-    width = widest_layer(state.config)
-    reduced = [name for name, narrowest in NARROWEST_PREDICTED.items() if width >= narrowest and kernels[name]]
-    if not reduced:
-        return {}
-    chosen = documents[np.random.default_rng(settings.seed).permutation(len(documents))[:PROBE_TEXTS]]
-    ends = [corpus[index][-PROBE_LENGTH:] for index in chosen]
-    sample = TokenIds(np.concatenate(ends).astype(np.int32), np.cumsum([0, *map(len, ends)]))
-    net = restore_classifier_net(state, replace(settings, device="cpu"))
-    exact = predict_proba(net, {}, sample)
-    return {name: float(np.abs(predict_proba(net, {}, sample, name) - exact).max()) for name in reduced}
-
-
-def classifier_net(
-    module: TextClassifier, config: dict[str, Any], vocabulary: Vocabulary, **options: Any
-) -> MultiLabelNet:
-    """Wrap a classifier module in its skorch net.
-
-    Parameters
-    ----------
-    module : TextClassifier
-        The network.
-    config : dict
-        Configuration of the classifier.
-    vocabulary : Vocabulary
-        Its vocabulary.
-    **options : dict
-        What else `MultiLabelNet` takes.
-
-    Returns
-    -------
-    MultiLabelNet
-        The net, not initialised.
-    """
-    max_tokens = config["batch_size"] * WINDOWS_PER_DOCUMENT * config["bptt"]
-    return MultiLabelNet(
-        module, batch_size=config["batch_size"], max_tokens=max_tokens, pad_id=vocabulary.pad, **options
-    )
-
-
-def restore_classifier_net(state: ModelState, settings: TrainingSettings) -> MultiLabelNet:
-    """Make the net of a trained classifier, ready to predict.
-
-    Parameters
-    ----------
-    state : ModelState
-        A classifier.
-    settings : TrainingSettings
-        Where it runs, and how it was trained.
-
-    Returns
-    -------
-    MultiLabelNet
-        The net, initialised, with its history.
-    """
-    with torch.device("meta"):
-        module = build_classifier(state.config, len(state.vocabulary), 0.0)
-    if settings.max_epochs is None:
-        settings = replace(settings, max_epochs=len(state.history))
-    load_weights(module, split_tfidf(state.weights)[0], assign=True)
-    net = classifier_net(module, state.config, state.vocabulary, **_net_settings(settings))
-    net.initialize()
-    for row in state.history:
-        net.history.new_epoch()
-        for key, value in row.items():
-            net.history.record(key, value)
-    module.eval()
-    return net
-
-
-def predict_proba(
-    net: MultiLabelNet, tfidf: Weights, corpus: TokenIds, precision: str = "float32"
-) -> NDArray[np.float64]:
-    """Give the probability of each label for each document.
-
-    Parameters
-    ----------
-    net : MultiLabelNet
-        A trained net.
-    tfidf : dict of str to ndarray
-        The linear model beside it, empty if there is none.
-    corpus : TokenIds
-        Documents in its vocabulary.
-    precision : {"float32", "bfloat16", "int8"}, default="float32"
-        Arithmetic of the LSTM layers.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, L)
-        Probabilities strictly between 0 and 1.
-    """
-    return probabilities(predict_logits(net, tfidf, corpus, precision))
-
-
-def probabilities(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn log-odds into probabilities strictly between 0 and 1."""
-    return np.clip(expit(log_odds), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
-
-
-def predict_logits(
-    net: MultiLabelNet, tfidf: Weights, corpus: TokenIds, precision: str = "float32"
-) -> NDArray[np.float64]:
-    """Give the log-odds of each label for each document, shape (n, L); parameters as of `predict_proba`."""
-    net.module_.encoder.precision = precision
-    return blend(net.forward(DocumentDataset(corpus)).numpy().astype(np.float64), tfidf, corpus)
-
-
 def to_mean_one(weight: NDArray[np.float64]) -> NDArray[np.float32]:
     """Scale weights to a mean of one: only their ratios count."""
     return (weight / weight.mean()).astype(np.float32)
@@ -565,23 +363,6 @@ def _callbacks(stage: str, settings: TrainingSettings) -> list[Any]:
     if settings.verbose:
         callbacks.append(Progress(stage))
     return [(f"sk_ulmfit_{type(callback).__name__}", callback) for callback in callbacks]
-
-
-def _net_settings(settings: TrainingSettings) -> dict[str, Any]:
-    """Collect what both nets are given."""
-    return {
-        **{
-            name: getattr(settings, name)
-            for name in ("alpha", "beta", "lr", "lr_decay", "max_epochs", "seed", "device")
-        },
-        "optimizer": RowAdamW,
-        "optimizer__betas": (0.7, 0.99),
-        "optimizer__weight_decay": 0.01,
-        "optimizer__fused": True,
-        "train_split": None,
-        "callbacks__print_log": None,
-        "verbose": 0,
-    }
 
 
 def _shown(texts: Sequence[str] | StreamedTexts, settings: TrainingSettings) -> Sequence[str] | StreamedTexts:

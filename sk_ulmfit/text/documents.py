@@ -1,0 +1,227 @@
+"""Documents of a corpus, read one by one from text and JSON lines files."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import itertools
+import json
+import lzma
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+IDS, OFFSETS, VOCABULARY, INFO = "ids.npy", "offsets.npy", "vocabulary.json", "corpus.json"
+RUN_MARK = ".sk_ulmfit-run"  # a file in every folder of a pre-training run
+_XZ, _GZIP, _BOM = b"\xfd7zXZ\x00", b"\x1f\x8b", b"\xef\xbb\xbf"
+_LONGEST_DOCUMENT = 1_000_000  # characters; a longer one is cut at the end of a line
+
+
+class CorpusError(ValueError):
+    """A corpus cannot be read, or its token ids are not usable."""
+
+
+def corpus_files(path: str | os.PathLike[str], exclude: str | os.PathLike[str] | None = None) -> list[Path]:
+    """List the files of a corpus.
+
+    Parameters
+    ----------
+    path : path-like
+        A file, or a folder whose files, also in its subfolders, are taken in the order of their names. Hidden files,
+        folders of token ids and folders of pre-training runs are left out.
+    exclude : path-like, default=None
+        A folder to leave out too.
+
+    Returns
+    -------
+    list of Path
+        The files, at least one.
+
+    Raises
+    ------
+    CorpusError
+        If there is none, or a folder cannot be read.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise CorpusError(f"There is no file or folder {path}; give a text file, a JSON lines file, or a folder.")
+    found: list[Path] = []
+    seen = set() if exclude is None else {_identity(Path(exclude))}
+    for folder, subfolders, names in os.walk(path, followlinks=True, onerror=_unreadable):
+        here = Path(folder)
+        if _identity(here) in seen or (here != path and ((here / RUN_MARK).exists() or is_packed(here))):
+            subfolders.clear()
+            continue
+        seen.add(_identity(here))
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        found += [here / name for name in names if not name.startswith(".") and (here / name).is_file()]
+    if not found:
+        raise CorpusError(f"The folder {path} holds no files; give one with text or JSON lines files.")
+    return sorted(found)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _unreadable(error: OSError) -> None:
+    raise CorpusError(f"The folder {error.filename} cannot be read ({error.strerror}).") from None
+
+
+def describe(path: str | os.PathLike[str], exclude: str | os.PathLike[str] | None = None) -> str:
+    """Name a corpus and its size, which tells it from another of the same name."""
+    n_bytes = sum(file.stat().st_size for file in corpus_files(path, exclude))
+    return f"{Path(path).resolve().name} ({n_bytes:,} bytes)"
+
+
+def read_documents(
+    path: str | os.PathLike[str], field: str = "text", exclude: str | os.PathLike[str] | None = None
+) -> Iterator[str]:
+    """Read the documents of a corpus one by one.
+
+    What a file holds is seen from its contents. JSON lines (the first line is a JSON object): one document a line,
+    in one field of the object. Anything else is plain UTF-8 text, whose documents are separated by blank lines. Both
+    may be compressed with xz or gzip. Empty documents are left out.
+
+    Parameters
+    ----------
+    path : path-like
+        A file, or a folder of files (`corpus_files`).
+    field : str, default="text"
+        Field of a JSON line that holds the text.
+    exclude : path-like, default=None
+        A folder to leave out.
+
+    Yields
+    ------
+    str
+        A document of at most a million characters; longer ones are cut.
+
+    Raises
+    ------
+    CorpusError
+        If a file cannot be read, is not UTF-8 text, or damaged, or a line is not JSON, or has no such field.
+    """
+    for file in corpus_files(path, exclude):
+        try:
+            with _open(file) as stream:
+                lines = _lines(file, stream)
+                first = next((line for line in lines if line[1].strip()), (1, ""))
+                lines = itertools.chain([first], lines)
+                if _is_json_lines(file, first[1]):
+                    for text in _json_documents(file, lines, field):
+                        yield from _pieces(text)
+                else:
+                    yield from _plain_documents(lines)
+        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+            raise CorpusError(f"{file} is damaged or cut off ({error}); fetch or compress it again.") from None
+        except OSError as error:
+            raise CorpusError(f"{file} cannot be read ({error.strerror or error}).") from None
+
+
+def _open(file: Path) -> IO[bytes]:
+    with file.open("rb") as raw:
+        start = raw.read(len(_XZ))
+    if start == _XZ:
+        return lzma.open(file)
+    if start.startswith(_GZIP):
+        return gzip.open(file)  # type: ignore[return-value]
+    return file.open("rb")
+
+
+def _lines(file: Path, stream: IO[bytes]) -> Iterator[tuple[int, str]]:
+    """Give the numbers of lines and the lines; a very long one, unless it may be JSON, in pieces."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    start: bytes = stream.peek(2**16)  # type: ignore[attr-defined]
+    limit = -1 if start.removeprefix(_BOM).lstrip()[:1] == b"{" else _LONGEST_DOCUMENT
+    number = 1
+    while True:
+        line = stream.readline(limit)
+        try:
+            text = decoder.decode(line, final=not line or line.endswith(b"\n"))
+        except UnicodeDecodeError as error:
+            raise CorpusError(
+                f"{file}, line {number}, is not UTF-8 text (byte {error.start + 1}); convert the file to UTF-8."
+            ) from None
+        if not line:
+            return
+        yield number, text.removeprefix("\ufeff") if number == 1 else text
+        number += line.endswith(b"\n")
+
+
+def _is_json_lines(file: Path, line: str) -> bool:
+    line = line.strip()
+    try:
+        if line.startswith("{") and isinstance(json.loads(line), dict):
+            return True
+    except ValueError:
+        pass
+    if line in ("{", "[") or line.startswith(('{"', '[{"')):
+        raise CorpusError(
+            f"{file} looks like JSON, but its first line is not a whole object; write it as JSON lines: one object a "
+            "line, nothing around them."
+        )
+    return False
+
+
+def _json_documents(file: Path, lines: Iterable[tuple[int, str]], field: str) -> Iterator[str]:
+    for number, text in lines:
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise CorpusError(
+                f"{file}, line {number}, is not a JSON object, as the first line is; mend or leave out the line."
+            )
+        if not isinstance(row.get(field), str):
+            fields = ", ".join(name for name, value in row.items() if isinstance(value, str)) or "none"
+            raise CorpusError(
+                f"{file}, line {number}, has no text in field {field!r}, but in: {fields}. Name the right one."
+            )
+        yield row[field]
+
+
+def _plain_documents(lines: Iterable[tuple[int, str]]) -> Iterator[str]:
+    block: list[str] = []
+    size = 0
+    for _, text in lines:
+        if text.strip():
+            block.append(text)
+            size += len(text)
+            if size > _LONGEST_DOCUMENT:
+                *whole, rest = _pieces("".join(block), keep_end=True)
+                yield from whole
+                block, size = [rest], len(rest)
+        elif text.endswith("\n") or not text:
+            yield from _pieces("".join(block))
+            block, size = [], 0
+    yield from _pieces("".join(block))
+
+
+def _pieces(text: str, keep_end: bool = False) -> Iterator[str]:
+    """Cut a text that is too long, at ends of lines if possible; with `keep_end` the last piece may be empty."""
+    start = 0
+    while len(text) - start > _LONGEST_DOCUMENT:
+        most = start + _LONGEST_DOCUMENT
+        end = text.rfind("\n", start, most) + 1 or text.rfind(" ", start, most) + 1 or most
+        yield text[start:end]
+        start = end
+    rest = text[start:]
+    if keep_end or rest.strip():
+        yield rest
+
+
+def is_packed(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether a folder holds what `pack_corpus` wrote."""
+    return (Path(folder) / INFO).is_file() and (Path(folder) / IDS).is_file()

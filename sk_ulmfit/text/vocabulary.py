@@ -1,0 +1,241 @@
+"""The vocabulary of a model, and documents as ids of its words."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNK, PAD, BOS, FLD, REP, WREP, UP, MAJ = (
+    "xxunk",
+    "xxpad",
+    "xxbos",
+    "xxfld",
+    "xxrep",
+    "xxwrep",
+    "xxup",
+    "xxmaj",
+)
+
+
+SPECIAL_TOKENS = (UNK, PAD, BOS, FLD, REP, WREP, UP, MAJ)
+_RESERVED = re.compile(rf"(?:{'|'.join(SPECIAL_TOKENS)}|xxfake\d+)")
+_DOCUMENTS_AT_ONCE = 50_000
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """Token ids of many documents in one flat array.
+
+    Parameters
+    ----------
+    ids : ndarray of int32, shape (n_tokens,)
+        All documents, one behind the other.
+    offsets : ndarray of int64, shape (n_documents + 1,)
+        Document i is ``ids[offsets[i]:offsets[i + 1]]``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_ulmfit.text import TokenIds
+    >>> corpus = TokenIds(np.array([2, 9, 2], np.int32), np.array([0, 2, 3]))
+    >>> len(corpus), corpus.lengths.tolist(), corpus[0].tolist()
+    (2, [2, 1], [2, 9])
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> NDArray[np.int32]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"document {index} of a corpus of {len(self)}")
+        index %= len(self)
+        return self.ids[self.offsets[index] : self.offsets[index + 1]]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens per document, shape (n_documents,)."""
+        return np.diff(self.offsets)
+
+    def lengths_of(self, indices: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Tokens of the documents at `indices`."""
+        return self.offsets[indices + 1] - self.offsets[indices]
+
+    def take(self, indices: NDArray[np.integer[Any]]) -> TokenIds:
+        """Copy the documents at `indices`, in that order."""
+        lengths = self.lengths_of(indices)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        ids = np.empty(offsets[-1], np.int32)
+        for start in range(0, len(indices), _DOCUMENTS_AT_ONCE):  # index arrays of bounded size
+            part = slice(start, start + _DOCUMENTS_AT_ONCE)
+            begin, end = offsets[start], offsets[min(start + _DOCUMENTS_AT_ONCE, len(indices))]
+            shifts = self.offsets[indices[part]] - offsets[:-1][part]
+            ids[begin:end] = self.ids[np.arange(begin, end) + np.repeat(shifts, lengths[part])]
+        return TokenIds(ids, offsets)
+
+    def reversed(self) -> TokenIds:
+        """Turn every document round, for a model that reads backwards; the first token, ``xxbos``, stays first."""
+        ids = np.empty_like(self.ids)
+        for start in range(0, len(self), _DOCUMENTS_AT_ONCE):  # index arrays of bounded size
+            offsets = self.offsets[start : start + _DOCUMENTS_AT_ONCE + 1]
+            place = np.arange(offsets[0], offsets[-1])
+            first, end = (np.repeat(edge, np.diff(offsets)) for edge in (offsets[:-1], offsets[1:]))
+            ids[place] = self.ids[np.where(place == first, place, first + end - place)]
+        return TokenIds(ids, self.offsets)
+
+    def map_ids(self, table: NDArray[np.integer[Any]]) -> TokenIds:
+        """Replace every id i by ``table[i]``."""
+        return TokenIds(table.astype(np.int32)[self.ids], self.offsets)
+
+
+class Vocabulary:
+    """The words a model knows, with their ids.
+
+    The special tokens are always present and are looked up by name, never by position, so that
+    vocabularies published with other tools work as they are. The size is a multiple of 8
+    (faster matrix kernels), filled up with distinct names.
+
+    Parameters
+    ----------
+    words : iterable of str
+        Words in id order. Missing special tokens are appended; a repeated name, such as the equal
+        'xxfake' entries in vocabularies of fastai, is replaced by a distinct filler.
+
+    Attributes
+    ----------
+    words : list of str
+        Word of each id.
+
+    Examples
+    --------
+    >>> from sk_ulmfit.text import Vocabulary
+    >>> vocabulary = Vocabulary(["lamp", "hub"])
+    >>> len(vocabulary), vocabulary.index("lamp"), vocabulary.index("never seen") == vocabulary.unk
+    (16, 0, True)
+    >>> Vocabulary.from_json(vocabulary.to_json()) == vocabulary
+    True
+    """
+
+    def __init__(self, words: Iterable[str]):
+        names: list[str | None] = list(words)
+        for word in names:
+            if not isinstance(word, str):
+                raise ValueError(f"A vocabulary is made of str, got {word!r} of type {type(word).__name__}.")
+        taken = set(names)
+        names += [token for token in SPECIAL_TOKENS if token not in taken]
+        names += [None] * (-len(names) % 8)
+        fillers = (name for i in itertools.count() if (name := f"xxfake{i}") not in taken)
+        self._index: dict[str, int] = {}
+        for position, word in enumerate(names):
+            self._index[next(fillers) if word is None or word in self._index else word] = position
+        self.words = list(self._index)
+
+    @classmethod
+    def from_counts(
+        cls,
+        words: Sequence[str],
+        counts: NDArray[np.integer[Any]],
+        *,
+        max_size: int = 30_000,
+        min_frequency: int = 2,
+        known: Sequence[str] = (),
+    ) -> Vocabulary:
+        """Choose the words of a corpus by frequency.
+
+        Parameters
+        ----------
+        words : sequence of str
+            Distinct words.
+        counts : ndarray of int, shape (len(words),)
+            How often each occurs.
+        max_size : int, default=30000
+            Largest size, special tokens included; at least 16.
+        min_frequency : int, default=2
+            Words that occur less often become ``xxunk``.
+        known : sequence of str, default=()
+            Words of a pre-trained model. They count as frequent enough, and fill the places that the
+            corpus leaves free, so that a word which occurs only at prediction time is still known.
+
+        Returns
+        -------
+        Vocabulary
+            Special tokens first, then words by falling count, ties in alphabetical order.
+        """
+        if max_size < 16:
+            raise ValueError(f"max_size must be at least 16, got {max_size}.")
+        if min_frequency < 1:
+            raise ValueError(f"min_frequency must be at least 1, got {min_frequency}.")
+        is_known = set(known)
+        reserved = {word for word in words if _RESERVED.fullmatch(word)}
+        chosen = [
+            word
+            for _, word in sorted(
+                (-int(count), word)
+                for word, count in zip(words, counts, strict=True)
+                if word not in reserved and count > 0 and (count >= min_frequency or word in is_known)
+            )
+        ]
+        seen = set(chosen)
+        chosen += [word for word in known if word not in seen and not _RESERVED.fullmatch(word)]
+        room = max_size // 8 * 8 - len(SPECIAL_TOKENS)
+        return cls([*SPECIAL_TOKENS, *chosen[:room]])
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.words == other.words
+
+    def __repr__(self) -> str:
+        return f"Vocabulary of {len(self)} words"
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def unk(self) -> int:
+        """Id of ``xxunk``, which stands for every unknown word."""
+        return self._index[UNK]
+
+    @property
+    def pad(self) -> int:
+        """Id of ``xxpad``; no text ever contains it."""
+        return self._index[PAD]
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._index
+
+    def index(self, word: str) -> int:
+        """Id of a word, that of ``xxunk`` if it is unknown."""
+        return self._index.get(word, self._index[UNK])
+
+    def lookup(self, words: Sequence[str]) -> NDArray[np.int32]:
+        """Ids of many words, shape (len(words),)."""
+        return np.fromiter(map(self.index, words), np.int32, len(words))
+
+    def to_json(self) -> str:
+        """Give the words as a JSON list."""
+        return json.dumps(self.words)
+
+    @classmethod
+    def from_json(cls, text: str) -> Vocabulary:
+        """Read what `to_json` wrote."""
+        words = json.loads(text)
+        if not isinstance(words, list):
+            raise ValueError(f"A vocabulary is a JSON list of words, got a {type(words).__name__}.")
+        return cls(words)
+
+
+def concatenate(parts: Sequence[TokenIds]) -> TokenIds:
+    """Put corpora that share one numbering behind each other."""
+    lengths = np.concatenate([part.lengths for part in parts])
+    ids = np.concatenate([part.ids for part in parts])
+    return TokenIds(ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
