@@ -1,0 +1,100 @@
+"""Loss against learning rate in a range test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sk_ulmfit.lr_finder import LearningRateCurve, lr_find
+from sk_ulmfit.plotting._shared import BLUE, RED, SKY, _axes, _finish
+
+
+class LearningRateDisplay:
+    """Loss against learning rate in a range test, with the rate that it suggests.
+
+    Parameters
+    ----------
+    curve : LearningRateCurve
+        What `lr_find` gives.
+
+    Attributes
+    ----------
+    ax_ : Axes
+        The panel.
+    figure_ : Figure
+        Where it stands.
+
+    See Also
+    --------
+    sk_ulmfit.lr_finder.lr_find : Runs the test.
+
+    References
+    ----------
+    L. N. Smith (2017), "Cyclical Learning Rates for Training Neural Networks", section 3.3.
+
+    Examples
+    --------
+    >>> from sk_ulmfit import ULMFiTLanguageModel
+    >>> from sk_ulmfit.plotting import LearningRateDisplay
+    >>> texts = ["the lamp is on", "the lamp is off", "the hub is off"] * 10
+    >>> lm = ULMFiTLanguageModel(emb_dim=8, hidden_dim=12, n_layers=2, random_state=0)
+    >>> display = LearningRateDisplay.from_estimator(lm, texts, n_steps=40)
+    >>> display.ax_.get_xscale()
+    'log'
+    """
+
+    def __init__(self, curve: LearningRateCurve):
+        self.curve = curve
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any = None, *, ax: Any = None, **options: Any
+    ) -> LearningRateDisplay:
+        """Run a range test on a copy of an estimator, and draw it.
+
+        Parameters
+        ----------
+        estimator : ULMFiTMultiLabelClassifier or ULMFiTLanguageModel
+            Whose rate is looked for; it stays as it is.
+        X : sequence of str of length n
+            Raw texts.
+        y : array-like of shape (n, n_labels), DataFrame, sparse matrix, or n label lists, default=None
+            Labels; a language model needs none.
+        ax : Axes, default=None
+            Where to draw; None makes a figure.
+        **options : dict
+            What else `lr_find` takes: `start_lr`, `end_lr`, `n_steps`, `sample_weight`.
+
+        Returns
+        -------
+        LearningRateDisplay
+            The display, drawn; ``display.curve`` is the result.
+        """
+        return cls(lr_find(estimator, X, y, **options)).plot(ax)
+
+    def plot(self, ax: Any = None) -> LearningRateDisplay:
+        """Draw; where the loss explodes, it leaves the panel.
+
+        Parameters
+        ----------
+        ax : Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        LearningRateDisplay
+            This display.
+        """
+        axes, is_own = _axes(ax, 1, 1, (6.0, 4.2))
+        panel, curve = axes[0], self.curve
+        rates, raw, smoothed = curve.learning_rates, curve.losses, curve.smoothed_losses
+        panel.plot(rates, raw, color=SKY, linewidth=0.8, label="of each batch")
+        panel.plot(rates, smoothed, color=BLUE, linewidth=2, label="smoothed")
+        if curve.suggestion is not None:
+            panel.axvline(curve.suggestion, color=RED, linestyle="--", label=f"suggestion: {curve.suggestion:.2g}")
+        low, high = raw.min(), raw[: int(smoothed.argmin()) + 1].max()
+        margin = 0.1 * (high - low) or 0.1
+        panel.set(xscale="log", xlabel="Learning rate of the top layer group", ylabel="Training loss (nats)")
+        panel.set_ylim(low - margin, high + 3 * margin)
+        panel.grid(alpha=0.25)
+        self.ax_ = panel
+        return _finish(self, axes, is_own)
