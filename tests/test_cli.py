@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 from conftest import make_corpus, tiny_lm
 
-from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, cli, commands, pretraining
+from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, pretraining
+from sk_ulmfit.cli import commands, main
 from sk_ulmfit.datasets import load_support_messages, load_table, write_table
 
 SMALL = ["--emb-dim", "8", "--hidden-dim", "8", "--n-layers", "2", "--lm-epochs", "1", "--max-epochs", "2"]
 
 
 def run(*args):
-    return cli.main([str(arg) for arg in args])
+    return main.main([str(arg) for arg in args])
 
 
 @pytest.fixture

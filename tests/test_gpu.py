@@ -7,8 +7,9 @@ import pytest
 import torch
 from conftest import make_corpus, tiny_classifier, tiny_lm
 
-from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, pooling
+from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
 from sk_ulmfit.models.assembly import build_language_model
+from sk_ulmfit.nn import pooling
 from sk_ulmfit.nn.modules import AWDLSTM
 from sk_ulmfit.pretraining import pretrain
 from sk_ulmfit.training.net import LanguageModelNet

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from conftest import make_corpus, tiny_classifier, tiny_lm
 
-from sk_ulmfit import ULMFiTMultiLabelClassifier, kernels, precision
+from sk_ulmfit import ULMFiTMultiLabelClassifier
+from sk_ulmfit.nn import kernels, precision
 from sk_ulmfit.nn.precision import prediction_precision, training_precision, widest_layer
 
 

@@ -16,9 +16,10 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import MultiLabelBinarizer, Normalizer
 from sklearn.svm import LinearSVC
 
-from sk_ulmfit import ULMFiTMultiLabelClassifier, tfidf, training
+from sk_ulmfit import ULMFiTMultiLabelClassifier
 from sk_ulmfit.models.state import ModelFileError, load_state, save_state
 from sk_ulmfit.text.vocabulary import SPECIAL_TOKENS, UNK, TokenIds, Vocabulary
+from sk_ulmfit.training import linear, stages
 from sk_ulmfit.training.batching import DocumentDataset
 from sk_ulmfit.training.linear import blend, fit_tfidf, tfidf_logits
 
@@ -109,9 +110,9 @@ def test_a_document_that_counts_k_times_is_k_documents(seed):
     y, weight = np.arange(12) % 2, rng.integers(1, 4, 12)
     repeated = np.repeat(np.arange(12), weight)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tfidf, "TOLERANCE", 1e-6)
-        found = tfidf._fit_label(features, y, weight.astype(np.float32), 1.0, 0)
-        wanted = tfidf._fit_label(features[repeated], y[repeated], None, 1.0, 0)
+        patch.setattr(linear, "TOLERANCE", 1e-6)
+        found = linear._fit_label(features, y, weight.astype(np.float32), 1.0, 0)
+        wanted = linear._fit_label(features[repeated], y[repeated], None, 1.0, 0)
     assert np.allclose(found[0], wanted[0], atol=1e-3)
     assert np.isclose(found[1], wanted[1], atol=1e-3)
 
@@ -155,7 +156,7 @@ def test_a_document_does_not_depend_on_the_others(trained, documents, tokens_at_
     alone = [tfidf_logits(trained, token_ids([document]))[0] for document in documents]
     assert np.array_equal(together, alone)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tfidf, "TOKENS_AT_ONCE", tokens_at_once)
+        patch.setattr(linear, "TOKENS_AT_ONCE", tokens_at_once)
         assert np.array_equal(together, tfidf_logits(trained, token_ids(documents)))
 
 
@@ -212,8 +213,8 @@ def test_markers_of_the_begin_and_of_unknown_words_are_no_words():
 def test_workers_and_parts_change_nothing(trained):
     documents, y = random_documents(80, 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tfidf, "TOKENS_AT_ONCE", 50)
-        patch.setattr(tfidf, "WORTH_WORKERS", 0)
+        patch.setattr(linear, "TOKENS_AT_ONCE", 50)
+        patch.setattr(linear, "WORTH_WORKERS", 0)
         again = train(documents, y, n_jobs=2)
     assert trained.keys() == again.keys()
     assert all(np.array_equal(trained[name], again[name]) for name in trained)
@@ -222,7 +223,7 @@ def test_workers_and_parts_change_nothing(trained):
 def test_of_many_documents_one_fold_is_held_out(trained):
     documents, y = random_documents(80, 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tfidf, "MOST_FOLDED", 20)
+        patch.setattr(linear, "MOST_FOLDED", 20)
         once = train(documents, y)
     logits, wanted = (tfidf_logits(weights, token_ids(documents)) for weights in (once, trained))
     assert np.array_equal(logits > 0, wanted > 0)
@@ -261,7 +262,7 @@ def test_saved_classifiers_keep_it(both, tmp_path):
 def test_held_out_texts_are_not_learned(monkeypatch):
     """The labels of held-out texts change nothing but the loss on them; those of all others do."""
     texts, labels = make_corpus(12)
-    monkeypatch.setattr(training, "hold_out", lambda y, fraction, seed: (np.arange(6), np.arange(6, 12)))
+    monkeypatch.setattr(stages, "hold_out", lambda y, fraction, seed: (np.arange(6), np.arange(6, 12)))
     settings = {"tfidf": True, "max_epochs": 1, "early_stopping": True, "validation_fraction": 0.5}
     first = tiny_classifier(**settings).fit(texts, labels)
     new = make_corpus(10, seed=5)[0]
@@ -280,7 +281,7 @@ def test_files_from_before_it_counted_letters_can_be_read(both, tmp_path):
     n_words = len(state.weights["tfidf.words"])
     for name in ("tfidf.idf", "tfidf.weight"):
         state.weights[name] = state.weights[name][:n_words]
-    for name in tfidf.NGRAM_ARRAYS:
+    for name in linear.NGRAM_ARRAYS:
         del state.weights[name]
     save_state(state, tmp_path / "model")
     loaded = ULMFiTMultiLabelClassifier.load(tmp_path / "model")
@@ -316,7 +317,7 @@ def test_ngrams_in_fewer_than_three_texts_and_of_markers_are_not_counted():
 def test_with_very_many_labels_the_rarest_ngrams_are_left_out(monkeypatch, trained):
     documents, y = random_documents(80, 0)
     n_all = len(trained["tfidf.idf"]) - len(trained["tfidf.words"])
-    monkeypatch.setattr(tfidf, "MOST_NGRAM_WEIGHTS", 3 * (n_all - 5))
+    monkeypatch.setattr(linear, "MOST_NGRAM_WEIGHTS", 3 * (n_all - 5))
     fewer = train(documents, y)
     assert len(fewer["tfidf.idf"]) - len(fewer["tfidf.words"]) == n_all - 5
 

@@ -10,8 +10,9 @@ from scipy.special import expit, logit
 from sklearn.metrics import f1_score
 from sklearn.model_selection import GridSearchCV
 
-from sk_ulmfit import MultiLabelStratifiedKFold, ULMFiTMultiLabelClassifier, thresholds, training
+from sk_ulmfit import MultiLabelStratifiedKFold, ULMFiTMultiLabelClassifier, thresholds
 from sk_ulmfit.thresholds import CANDIDATES, Curves, decide, tune_thresholds
+from sk_ulmfit.training import stages
 
 
 def problem(n, shifts, seed=0, rate=0.3):
@@ -185,7 +186,7 @@ def tuned():
 def test_thresholds_are_tuned_on_texts_that_were_not_learned(monkeypatch, freeze_encoder):
     texts, labels = make_corpus(40)
     held_out = np.arange(30, 40)
-    monkeypatch.setattr(training, "hold_out", lambda y, fraction, seed: (np.arange(30), held_out))
+    monkeypatch.setattr(stages, "hold_out", lambda y, fraction, seed: (np.arange(30), held_out))
     clf = tiny_classifier(max_epochs=4, freeze_encoder=freeze_encoder, threshold="tune").fit(texts, labels)
     y = np.array([[name in row for name in clf.label_names_] for row in labels])
     wanted = tune_thresholds(y[held_out], clf.predict_proba(texts)[held_out])
