@@ -274,7 +274,6 @@ def _time_steps(
     tokens = TokenIds(ids, DOCUMENT * np.arange(n_documents + 1))
     batches = StreamBatches(StreamDataset(tokens), batch_size, bptt, pad_id=1, seed=0).windows(0)
     module = build_language_model(settings, n_words, settings["dropout_multiplier"])
-    module.encoder.precision = precision
     module.to(device).train()
     optimizer = RowAdamW(module.parameters(), lr=1e-3, betas=(0.8, 0.99), weight_decay=0.01, fused=True)
     state = None
@@ -286,10 +285,10 @@ def _time_steps(
             begin = time.perf_counter()
         x, targets = next(batches)
         ids_there, targets = (part.to(device, non_blocking=True) for part in (x["ids"], targets))
-        dropped, _, state = module(ids_there, x["lengths"], state)
+        dropped, _, state = module(ids_there, x["lengths"], state, precision)
         state = detach(state)
         optimizer.zero_grad()
-        module.cross_entropy(dropped, targets).backward()
+        module.cross_entropy(dropped, targets, precision).backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 0.3)
         optimizer.step()
     _wait(device)

@@ -248,8 +248,7 @@ def lm_training(data: Data, vocab: int, precision: str, tiny_step: bool = False)
 
     settings = our_settings(ULMFiTLanguageModel, precision, data, data.sizes.lm_rows)
     module = build_language_model(our_config(data), vocab, DROPOUT_MULTIPLIER)
-    module.encoder.precision = precision
-    options = _net_settings(settings)
+    options = {**_net_settings(settings), "precision": precision}
     net = LanguageModelNet(module, bptt=settings.bptt, batch_size=settings.batch_size, pad_id=1, **options).initialize()
     windows = [(torch.from_numpy(x.copy()), torch.from_numpy(y.copy())) for x, y in data.lm_windows(vocab)]
 
@@ -276,8 +275,8 @@ def our_classifier_net(data: Data, precision: str, **more: Any) -> Any:
     settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
     vocabulary, config = Vocabulary(data.strings("words")), our_config(data)
     module = build_classifier(config, len(vocabulary), DROPOUT_MULTIPLIER)
-    module.encoder.precision = precision
-    return classifier_net(module, config, vocabulary, **{**_net_settings(settings), **more})
+    options = {**_net_settings(settings), "precision": precision}
+    return classifier_net(module, config, vocabulary, **{**options, **more})
 
 
 def token_ids(documents: list[np.ndarray]) -> Any:
@@ -337,8 +336,7 @@ def head_only_epoch(data: Data, precision: str) -> Callable[[], dict[str, float]
     settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
     vocabulary = Vocabulary(data.strings("words"))
     module = build_classifier(config, len(vocabulary), DROPOUT_MULTIPLIER)
-    module.encoder.precision = precision
-    features = _features(module, corpus, config, vocabulary, settings)
+    features = _features(module, corpus, config, vocabulary, settings, precision)
     dataset = FeatureDataset(features, np.concatenate([y for _, y in batches]))
     clock = Clock()
     options = {**_net_settings(settings), "max_epochs": 2, "callbacks": [("clock", clock)]}

@@ -426,7 +426,6 @@ class _Run:
             options: dict[str, Any] = {"weight_decay": self.settings.weight_decay, "fused": True}
             self.optimizer = RowAdamW(self.module.parameters(), lr=self.settings.lr, betas=(0.8, 0.99), **options)
             self._restore()
-            self.module.encoder.precision = self.precision
             with _postponed_interrupt() as interrupted:
                 self._train(checkpoint_seconds, interrupted)
         state = ModelState("language_model", self.config, self.packed.vocabulary, plain_weights(self.module))
@@ -498,9 +497,9 @@ class _Run:
         if self.device.startswith("cuda"):  # from pinned memory the copy runs beside the step before
             ids, targets = ids.pin_memory(), targets.pin_memory()
         ids, targets = (part.to(self.device, non_blocking=True) for part in (ids, targets))
-        dropped, raw, state = module(ids, lengths, self.state)
+        dropped, raw, state = module(ids, lengths, self.state, self.precision)
         self.state = detach(state)
-        loss = module.cross_entropy(dropped, targets)
+        loss = module.cross_entropy(dropped, targets, self.precision)
         self.optimizer.zero_grad()
         (loss + module.penalties(dropped, raw, targets, settings.alpha, settings.beta)).backward()
         if settings.gradient_clip is not None:

@@ -528,9 +528,9 @@ def test_a_frozen_encoder_is_run_once_and_kept_as_it_is(monkeypatch, early_stopp
     lm = tiny_lm(max_epochs=20, emb_dim=24, hidden_dim=32, random_state=0).fit(texts)
     runs = []
 
-    def counted(encoder, ids, offsets, max_length, head=None):
+    def counted(encoder, ids, offsets, max_length, head=None, precision="float32"):
         runs.append(len(offsets) - 1)
-        return pooled_features(encoder, ids, offsets, max_length, head)
+        return pooled_features(encoder, ids, offsets, max_length, head, precision)
 
     monkeypatch.setattr("sk_ulmfit.training.net.pooled_features", counted)
     clf = tiny_classifier(language_model=lm, freeze_encoder=True, max_epochs=30, early_stopping=early_stopping)

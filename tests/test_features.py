@@ -11,11 +11,9 @@ from sk_ulmfit.nn.features import pooled_features
 from sk_ulmfit.nn.modules import AWDLSTM
 
 
-def make_encoder(precision="float32"):
+def make_encoder():
     torch.manual_seed(0)
-    encoder = AWDLSTM(20, emb_dim=5, hidden_dim=7, n_layers=2).eval()
-    encoder.precision = precision
-    return encoder
+    return AWDLSTM(20, emb_dim=5, hidden_dim=7, n_layers=2).eval()
 
 
 def make_documents(lengths):
@@ -53,12 +51,12 @@ def test_features_equal_the_formula_whatever_stands_beside(lengths, max_length, 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-6), ("bfloat16", 1e-3), ("int8", 1e-5)])
 def test_a_document_alone_has_the_same_features(precision, tolerance):
-    encoder = make_encoder(precision)
+    encoder = make_encoder()
     lengths = [40, 3, 33, 64, 1, 90, 32, 31, 2, 65, 8, 8, 8]
     ids, offsets = make_documents(lengths)
-    together = pooled_features(encoder, ids, offsets, 50)
+    together = pooled_features(encoder, ids, offsets, 50, precision=precision)
     for row, (a, b) in enumerate(itertools.pairwise(offsets)):
-        alone = pooled_features(encoder, ids[a:b], np.array([0, b - a]), 50)
+        alone = pooled_features(encoder, ids[a:b], np.array([0, b - a]), 50, precision=precision)
         assert torch.allclose(together[row], alone[0], atol=tolerance)
 
 

@@ -63,9 +63,8 @@ def test_layers_compute_the_function_of_the_cpu(precision, monkeypatch):
     tolerance = 1e-4 if precision == "float32" else 3e-2
     results = []
     for device in ("cpu", "cuda"):
-        encoder.to(device).precision = "float32" if device == "cpu" else precision
-        encoder.zero_grad()
-        outputs, state = encoder(ids.to(device), lengths)
+        encoder.to(device).zero_grad()
+        outputs, state = encoder(ids.to(device), lengths, precision="float32" if device == "cpu" else precision)
         outputs.square().sum().backward()
         gradients = {name: p.grad.to_dense().cpu() for name, p in encoder.named_parameters()}
         results.append((outputs.detach().cpu(), state[1][1].detach().float().cpu(), gradients))
@@ -78,8 +77,9 @@ def test_layers_compute_the_function_of_the_cpu(precision, monkeypatch):
 
 def test_weights_lie_in_one_piece(recwarn):
     encoder = AWDLSTM(50, 24, 32, 2, weight_p=0.5).cuda()
-    for encoder.precision in ("float32", "bfloat16"):
-        outputs, _ = encoder(torch.randint(0, 50, (4, 9)).cuda(), torch.tensor([9, 9, 9, 9]))
+    ids, lengths = torch.randint(0, 50, (4, 9)).cuda(), torch.tensor([9, 9, 9, 9])
+    for precision in ("float32", "bfloat16"):
+        outputs, _ = encoder(ids, lengths, precision=precision)
         outputs.sum().backward()
     assert not [w for w in recwarn if "contiguous" in str(w.message)]
 

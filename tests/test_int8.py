@@ -68,11 +68,10 @@ def test_8_bits_are_for_prediction_only():
     ids, lengths = torch.randint(0, 50, (2, 9)), torch.tensor([9, 9])
     with torch.no_grad():
         exact, _ = encoder(ids, lengths)
-        encoder.precision = "int8"
-        rounded, _ = encoder(ids, lengths)
+        rounded, _ = encoder(ids, lengths, precision="int8")
     assert not torch.equal(exact, rounded)
     assert np.abs((exact - rounded).numpy()).max() < 0.02
-    outputs, _ = encoder(ids, lengths)  # with a graph: float32
+    outputs, _ = encoder(ids, lengths, precision="int8")  # with a graph: float32
     assert torch.allclose(outputs, exact, atol=1e-6)
     outputs.sum().backward()
     assert encoder.rnns[0].weight_hh_l0.grad.abs().sum() > 0

@@ -104,33 +104,30 @@ def test_a_graph_that_was_used_up_says_so():
 
 def test_frozen_layers_get_no_gradient_and_no_graph():
     encoder = AWDLSTM(20, 6, 10, 3)
-    encoder.precision = "bfloat16"
     for parameter in [*encoder.embedding.parameters(), *encoder.rnns[0].parameters()]:
         parameter.requires_grad_(False)
-    outputs, _ = encoder(torch.randint(0, 20, (3, 5)), torch.tensor([5, 5, 2]))
+    outputs, _ = encoder(torch.randint(0, 20, (3, 5)), torch.tensor([5, 5, 2]), precision="bfloat16")
     outputs.sum().backward()
     assert encoder.rnns[0].weight_hh_l0.grad is None
     assert encoder.rnns[1].weight_hh_l0.grad.abs().sum() > 0
     with torch.no_grad():
-        assert not encoder(torch.randint(0, 20, (3, 5)), torch.tensor([5, 5, 2]))[0].requires_grad
+        assert not encoder(torch.randint(0, 20, (3, 5)), torch.tensor([5, 5, 2]), precision="bfloat16")[0].requires_grad
 
 
 def test_weights_in_16_bits_follow_the_weights():
     encoder = AWDLSTM(20, 6, 10, 2).eval()
-    encoder.precision = "bfloat16"
     ids, lengths = torch.randint(0, 20, (2, 5)), torch.tensor([5, 5])
     with torch.no_grad():
-        before, _ = encoder(ids, lengths)
+        before, _ = encoder(ids, lengths, precision="bfloat16")
         copied = pickle.loads(pickle.dumps(encoder))
-        assert torch.equal(copied(ids, lengths)[0], before)
+        assert torch.equal(copied(ids, lengths, precision="bfloat16")[0], before)
         encoder.rnns[0].weight_ih_l0.mul_(3)
-        after, _ = encoder(ids, lengths)
+        after, _ = encoder(ids, lengths, precision="bfloat16")
     assert not torch.allclose(before, after)
 
 
 def test_an_optimiser_step_reaches_evaluation():
     encoder = AWDLSTM(20, 6, 10, 2)
-    encoder.precision = "bfloat16"
     encoder.embedding.weight.requires_grad_(False)
     optimizer = RowAdamW(encoder.rnns.parameters(), lr=0.5, fused=True)
     ids, lengths = torch.randint(0, 20, (2, 5)), torch.tensor([5, 5])
@@ -138,11 +135,11 @@ def test_an_optimiser_step_reaches_evaluation():
     def evaluated():
         encoder.eval()
         with torch.no_grad():
-            return encoder(ids, lengths)[0]
+            return encoder(ids, lengths, precision="bfloat16")[0]
 
     before = evaluated()
     encoder.train()
-    encoder(ids, lengths)[0].sum().backward()
+    encoder(ids, lengths, precision="bfloat16")[0].sum().backward()
     optimizer.step()
     assert not torch.allclose(evaluated(), before, atol=0.01)
 

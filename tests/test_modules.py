@@ -52,12 +52,11 @@ def test_layer_sizes_follow_the_paper():
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.sampled_from(["float32", "bfloat16"]))
 def test_padding_touches_neither_outputs_nor_state(lengths, precision):
     encoder = make().eval()
-    encoder.precision = precision
     lengths = sorted(lengths, reverse=True)
     ids = torch.randint(0, 24, (len(lengths), 9), generator=torch.Generator().manual_seed(1))
-    outputs, state = encoder(ids, torch.tensor(lengths))
+    outputs, state = encoder(ids, torch.tensor(lengths), precision=precision)
     for i, n in enumerate(lengths):
-        alone, state_alone = encoder(ids[i : i + 1, :n], torch.tensor([n]))
+        alone, state_alone = encoder(ids[i : i + 1, :n], torch.tensor([n]), precision=precision)
         assert torch.allclose(outputs[i, :n], alone[0], atol=1e-6)
         assert not outputs[i, n:].any()
         for (h, c), (h1, c1) in zip(state, state_alone, strict=True):
@@ -71,13 +70,12 @@ def test_padding_touches_neither_outputs_nor_state(lengths, precision):
 def test_neighbours_change_nothing_in_reduced_precision(precision, tolerance):
     torch.manual_seed(0)
     encoder = AWDLSTM(50, 40, 64, 3).eval()
-    encoder.precision = precision
     lengths = list(range(24, 0, -1))
     ids = torch.randint(0, 50, (24, 24))
     with torch.no_grad():
-        together, _ = encoder(ids, torch.tensor(lengths))
+        together, _ = encoder(ids, torch.tensor(lengths), precision=precision)
         for row, n in enumerate(lengths):
-            alone, _ = encoder(ids[row : row + 1, :n], torch.tensor([n]))
+            alone, _ = encoder(ids[row : row + 1, :n], torch.tensor([n]), precision=precision)
             assert torch.allclose(together[row, :n], alone[0], atol=tolerance)
 
 

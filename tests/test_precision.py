@@ -1,4 +1,6 @@
 import copy
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -81,6 +83,33 @@ def test_a_classifier_learns_and_predicts_in_16_and_8_bits(fitted, tmp_path):
     loaded = ULMFiTMultiLabelClassifier.load(tmp_path / "model")
     assert loaded.precision == "int8"
     assert np.array_equal(loaded.predict_proba(texts), found)
+
+
+@pytest.mark.parametrize("pair", [("float32", "bfloat16"), ("float32", "int8"), ("bfloat16", "int8")])
+def test_threads_predict_in_different_precisions_at_once(fitted, pair, monkeypatch):
+    texts = [" ".join(make_corpus(12, seed=seed)[0]) for seed in range(4)]  # each several windows long
+    models = [copy.copy(fitted).set_params(precision=name) for name in pair]  # one network
+    assert models[0].net_ is models[1].net_
+    alone = [model.predict_proba(texts) for model in models]
+    assert not np.array_equal(*alone)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            together = list(pool.map(lambda model: [model.predict_proba(texts) for _ in range(25)], models))
+    finally:
+        sys.setswitchinterval(interval)
+    for expected, results in zip(alone, together, strict=True):
+        assert all(np.array_equal(expected, result) for result in results)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_copies_predict_in_their_own_precision(fitted, duplicate):
+    texts = make_corpus(20, seed=3)[0]
+    exact = fitted.predict_proba(texts)
+    rounded = duplicate(fitted).set_params(precision="int8").predict_proba(texts)
+    assert np.array_equal(fitted.predict_proba(texts), exact)
+    assert not np.array_equal(rounded, exact)
 
 
 def test_a_language_model_scores_alike_in_16_bits():

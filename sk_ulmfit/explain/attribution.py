@@ -406,15 +406,12 @@ def _run_layers(weights: list[list[Tensor]], x: Tensor, *state: Tensor) -> tuple
 
 @contextmanager
 def left_as_they_were(modules: Sequence[TextClassifier]) -> Iterator[None]:
-    """Put networks into evaluation mode; afterwards their modes and arithmetic are those that they had before."""
+    """Put networks into evaluation mode; afterwards their modes are those that they had before."""
     modes = [(part, part.training) for module in modules for part in module.modules()]
-    precisions = [module.encoder.precision for module in modules]
     for module in modules:
         module.eval()
     try:
         yield
     finally:
-        for module, precision in zip(modules, precisions, strict=True):
-            module.encoder.precision = precision
         for part, mode in modes:
             part.training = mode

@@ -28,6 +28,7 @@ def pooled_features(
     offsets: NDArray[np.int64],
     max_length: int | None,
     head: Callable[[Tensor], Tensor] | None = None,
+    precision: str = "float32",
 ) -> Tensor:
     """Give the [last; max; mean] features of documents (Howard & Ruder 2018, section 3.3), or a head's logits for them.
 
@@ -43,6 +44,8 @@ def pooled_features(
         Only the last `max_length` tokens of a document are pooled; None pools all.
     head : callable, default=None
         Applied to the features of documents that have ended, `HEAD_ROWS` or more at once; None gives the features.
+    precision : {"float32", "bfloat16", "int8"}, default="float32"
+        Arithmetic of the LSTM layers.
 
     Returns
     -------
@@ -62,7 +65,7 @@ def pooled_features(
             steps = np.arange(time)
             place = np.minimum(offsets[document][:, None] + position[:, None] + steps, len(ids) - 1)
             window = torch.from_numpy(ids[place].astype(np.int64)).to(weight.device)
-            outputs, state = encoder(window, torch.from_numpy(n_now), rows.state)
+            outputs, state = encoder(window, torch.from_numpy(n_now), rows.state, precision=precision)
             first = first_pooled[document] - position
             pooled = (steps < n_now[:, None]) & (steps >= first[:, None])
             mask = torch.from_numpy(pooled).to(weight.device)[:, :, None]

@@ -82,12 +82,6 @@ class AWDLSTM(nn.Module):
     input_p, hidden_p, weight_p, embed_p : float, default=0
         Dropout on the embedded input, between layers, on hidden-to-hidden weights, and of whole words.
 
-    Attributes
-    ----------
-    precision : {"float32", "bfloat16", "int8"}
-        Arithmetic of the LSTM layers; weights, outputs and gradients are float32 either way. 8 bits are for the CPU
-        and without a graph; elsewhere they count as float32.
-
     Examples
     --------
     >>> import torch
@@ -116,20 +110,19 @@ class AWDLSTM(nn.Module):
         self.embedding = nn.Embedding(vocab_size, emb_dim)
         self.rnns = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in itertools.pairwise(sizes))
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        self.precision = "float32"
-        self._evaluated: tuple[list[Any], Any] | None = None
+        self._evaluated: dict[str, tuple[list[Any], Any]] = {}  # of each precision: what it was made of, the layers
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Parameters of the embedding and of each LSTM layer, from the embedding up."""
         return [list(module.parameters()) for module in (self.embedding, *self.rnns)]
 
-    def draw_masks(self, batch_size: int) -> DropoutMasks | None:
-        """Draw what one training batch drops; None in evaluation mode."""
+    def draw_masks(self, batch_size: int, precision: str = "float32") -> DropoutMasks | None:
+        """Draw what one training batch drops, for layers that run in `precision`; None in evaluation mode."""
         if not self.training:
             return None
         weight = self.embedding.weight
         layers: list[Any] = list(self.rnns)
-        in_16_bits = self._runs_in_16_bits_on_cpu()
+        in_16_bits = self._runs_in_16_bits_on_cpu(precision)
         drops = self.weight_p and not in_16_bits
         return DropoutMasks(
             embed=dropout_mask(weight, (weight.shape[0], 1), self.embed_p),
@@ -139,18 +132,23 @@ class AWDLSTM(nn.Module):
             layers16=self._layers16(self.weight_p) if in_16_bits else None,
         )
 
-    def _runs_in_16_bits_on_cpu(self) -> bool:
-        return self.precision == "bfloat16" and self.embedding.weight.device.type == "cpu"
+    def _runs_in_16_bits_on_cpu(self, precision: str) -> bool:
+        return precision == "bfloat16" and self.embedding.weight.device.type == "cpu"
 
-    def _runs_in_8_bits(self, x: Tensor, masks: DropoutMasks | None) -> bool:
+    def _runs_in_8_bits(self, x: Tensor, masks: DropoutMasks | None, precision: str) -> bool:
         wants_graph = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters()))
-        return self.precision == "int8" and not x.is_cuda and masks is None and not wants_graph
+        return precision == "int8" and not x.is_cuda and masks is None and not wants_graph
 
     def _layers16(self, weight_p: float) -> list[Layer16]:
         return [Layer16(*_parameters(rnn), weight_p=weight_p) for rnn in self.rnns]
 
     def forward(
-        self, ids: Tensor, lengths: Tensor, state: State | None = None, masks: DropoutMasks | None = None
+        self,
+        ids: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        masks: DropoutMasks | None = None,
+        precision: str = "float32",
     ) -> tuple[Tensor, State]:
         """Run the network over one window of a batch.
 
@@ -163,7 +161,10 @@ class AWDLSTM(nn.Module):
         state : list of (h, c), each of shape (1, batch, width), default=None
             State to go on from, one pair per layer; None starts from zeros.
         masks : DropoutMasks, default=None
-            What to drop; None draws anew in training mode.
+            What to drop, drawn for the same `precision`; None draws anew in training mode.
+        precision : {"float32", "bfloat16", "int8"}, default="float32"
+            Arithmetic of the LSTM layers; weights, outputs and gradients are float32 in any case. 8 bits work on the
+            CPU and without a graph; elsewhere "int8" means float32.
 
         Returns
         -------
@@ -173,8 +174,8 @@ class AWDLSTM(nn.Module):
             State of each layer after the window, of the rows as long as the first; the others have ended.
         """
         if masks is None:
-            masks = self.draw_masks(len(ids))
-        return self.run_layers(self.embed(ids, masks), lengths, state, masks)
+            masks = self.draw_masks(len(ids), precision)
+        return self.run_layers(self.embed(ids, masks), lengths, state, masks, precision)
 
     def embed(self, ids: Tensor, masks: DropoutMasks | None) -> Tensor:
         """Look up the embedding of each id and scale the rows looked up by the word mask.
@@ -187,7 +188,12 @@ class AWDLSTM(nn.Module):
         return embedded
 
     def run_layers(
-        self, x: Tensor, lengths: Tensor, state: State | None, masks: DropoutMasks | None
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None,
+        masks: DropoutMasks | None,
+        precision: str = "float32",
     ) -> tuple[Tensor, State]:
         """Run the LSTM layers over embedded input, shape (batch, time, emb_dim)."""
         batch, time = x.shape[:2]
@@ -200,17 +206,19 @@ class AWDLSTM(nn.Module):
             state = [(z := x.new_zeros(1, batch, cast(Any, rnn).hidden_size), z) for rnn in self.rnns]
         if masks is not None and masks.input is not None:
             x = x * masks.input
-        ours = self._runs_in_16_bits_on_cpu() or self._runs_in_8_bits(x, masks)
-        return (self._run_packed if ours else self._run_padded)(x, lengths, state, masks)
+        ours = self._runs_in_16_bits_on_cpu(precision) or self._runs_in_8_bits(x, masks, precision)
+        return (self._run_packed if ours else self._run_padded)(x, lengths, state, masks, precision)
 
-    def _run_padded(self, x: Tensor, lengths: Tensor, state: State, masks: DropoutMasks | None) -> tuple[Tensor, State]:
+    def _run_padded(
+        self, x: Tensor, lengths: Tensor, state: State, masks: DropoutMasks | None, precision: str
+    ) -> tuple[Tensor, State]:
         """Run torch's own layers: oneDNN in 32 bits on the CPU, cuDNN in 32 or 16 bits on the GPU.
 
         Short rows run on over their padding: nothing flows back from there into a row, and the fused kernels, which
         take no packed rows on the CPU, gain more than that costs.
         """
         time, longest = x.shape[1], int(lengths[0])
-        dtype = torch.bfloat16 if self.precision == "bfloat16" else x.dtype
+        dtype = torch.bfloat16 if precision == "bfloat16" else x.dtype
         n_whole = int((lengths == longest).sum())
         new_state: State = []
         x = x[:, :longest]
@@ -230,10 +238,12 @@ class AWDLSTM(nn.Module):
             x = x * real[:, :, None].to(x.device, non_blocking=True)
         return _pad_to(x, time), new_state
 
-    def _run_packed(self, x: Tensor, lengths: Tensor, state: State, masks: DropoutMasks | None) -> tuple[Tensor, State]:
+    def _run_packed(
+        self, x: Tensor, lengths: Tensor, state: State, masks: DropoutMasks | None, precision: str
+    ) -> tuple[Tensor, State]:
         """Run our own layers: 16 or 8 bits on the CPU."""
         packing = Packing(lengths)
-        layers = self._evaluation_layers() if masks is None else masks.layers16
+        layers = self._evaluation_layers(precision) if masks is None else masks.layers16
         packed = packing.pack(x)
         new_state: State = []
         for depth, (layer, rnn) in enumerate(zip(cast(Any, layers), self.rnns, strict=True)):
@@ -250,19 +260,21 @@ class AWDLSTM(nn.Module):
             new_state.append((h[None], c[None]))
         return _pad_to(packing.unpack(packed.to(x.dtype)), x.shape[1]), new_state
 
-    def _evaluation_layers(self) -> list[Layer16] | list[Layer8]:
-        """Give the weights in 16 or 8 bits; made once, until they are trained further or loaded anew."""
-        tensors = list(self.parameters())
-        key = [self.precision, *((t.data_ptr(), None if t.is_inference() else t._version) for t in tensors)]
-        kept = self._evaluated
+    def _evaluation_layers(self, precision: str) -> list[Layer16] | list[Layer8]:
+        """Return the weights in 16 or 8 bits, made once until the weights change.
+
+        Threads may ask for different precisions at once: each has an entry of its own, which is replaced as a whole.
+        """
+        key = [(t.data_ptr(), None if t.is_inference() else t._version) for t in self.parameters()]
+        kept = self._evaluated.get(precision)
         if self.training or kept is None or kept[0] != key:
-            kept = (key, self._layers16(0.0) if self.precision == "bfloat16" else self._layers8())
-            self._evaluated = kept
+            kept = (key, self._layers16(0.0) if precision == "bfloat16" else self._layers8())
+            self._evaluated[precision] = kept
         return kept[1]
 
     def train(self, mode: bool = True) -> AWDLSTM:
         """Set the mode, and drop what was kept for evaluation: fused optimisers change weights without a trace."""
-        self._evaluated = None
+        self._evaluated = {}
         return super().train(mode)
 
     def _layers8(self) -> list[Layer8]:
@@ -273,7 +285,7 @@ class AWDLSTM(nn.Module):
         ]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_evaluated": None}
+        return {**self.__dict__, "_evaluated": {}}
 
 
 def _pad_to(x: Tensor, time: int) -> Tensor:
@@ -327,15 +339,17 @@ class LanguageModel(nn.Module):
         embedding, *rnns = self.encoder.layer_groups()
         return [*rnns, [*embedding, self.decoder_bias]]
 
-    def forward(self, ids: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
+    def forward(
+        self, ids: Tensor, lengths: Tensor, state: State | None = None, precision: str = "float32"
+    ) -> tuple[Tensor, Tensor, State]:
         """Give decoder input with and without dropout, each (batch, time, emb_dim), and the new state."""
-        raw, state = self.encoder(ids, lengths, state)
+        raw, state = self.encoder(ids, lengths, state, precision=precision)
         dropped = raw
         if self.training and (mask := dropout_mask(raw, (len(raw), 1, raw.shape[2]), self.output_p)) is not None:
             dropped = raw * mask
         return dropped, raw, state
 
-    def cross_entropy(self, dropped: Tensor, targets: Tensor) -> Tensor:
+    def cross_entropy(self, dropped: Tensor, targets: Tensor, precision: str = "float32") -> Tensor:
         """Give the cross-entropy in nats per token.
 
         Parameters
@@ -344,6 +358,8 @@ class LanguageModel(nn.Module):
             Decoder input.
         targets : Tensor of int64, shape (batch, time)
             The word that follows each position; -100 leaves a position out.
+        precision : {"float32", "bfloat16"}, default="float32"
+            Arithmetic of the products.
 
         Returns
         -------
@@ -351,7 +367,7 @@ class LanguageModel(nn.Module):
             Mean over all positions that count.
         """
         return linear_cross_entropy(
-            dropped.flatten(0, 1), self.decoder_weight, self.decoder_bias, targets.flatten(), self.encoder.precision
+            dropped.flatten(0, 1), self.decoder_weight, self.decoder_bias, targets.flatten(), precision
         )
 
     def penalties(self, dropped: Tensor, raw: Tensor, targets: Tensor, alpha: float, beta: float) -> Tensor | float:

@@ -74,7 +74,7 @@ class TextClassifier(nn.Module):
         """Embedding, each LSTM layer, and the head, in that order."""
         return [*self.encoder.layer_groups(), list(self.head.parameters())]
 
-    def forward(self, ids: Tensor, lengths: Tensor, weight: Tensor | None = None) -> Any:
+    def forward(self, ids: Tensor, lengths: Tensor, weight: Tensor | None = None, precision: str = "float32") -> Any:
         """Give the logits of whole documents.
 
         Parameters
@@ -85,30 +85,32 @@ class TextClassifier(nn.Module):
             Tokens of each document, from 1 to time.
         weight : Tensor of shape (batch,), default=None
             How much each document counts in the penalties and in what the head learns of a batch.
+        precision : {"float32", "bfloat16", "int8"}, default="float32"
+            Arithmetic of the LSTM layers.
 
         Returns
         -------
         Tensor of shape (batch, n_labels), or in training mode (logits, activation, change)
             Logits; in training also the two penalties of `Pooled`.
         """
-        pooled = self.pool(ids, lengths, weight)
+        pooled = self.pool(ids, lengths, weight, precision)
         logits = self.head(pooled.features) if weight is None else self.head(pooled.features, weight)
         return (logits, pooled.activation, pooled.change) if self.training else logits
 
-    def pool(self, ids: Tensor, lengths: Tensor, weight: Tensor | None = None) -> Pooled:
+    def pool(self, ids: Tensor, lengths: Tensor, weight: Tensor | None = None, precision: str = "float32") -> Pooled:
         """Encode and pool whole documents."""
         order = torch.argsort(lengths.cpu(), descending=True, stable=True)
         sorted_weight = None if weight is None else weight[order.to(weight.device)]
         documents = Documents(
             ids[order.to(ids.device)], lengths.cpu()[order], self.bptt, self.max_length, sorted_weight
         )
-        masks = self.encoder.draw_masks(len(ids))
+        masks = self.encoder.draw_masks(len(ids), precision)
         trained = [p for p in self.encoder.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
-        in_16_bits = self.encoder.precision == "bfloat16"
+        in_16_bits = precision == "bfloat16"
         if trained and documents.n_pooled > GRAPH_TOKENS * (1 + in_16_bits):
-            features, activation, change = _pool_in_two_passes(self.encoder, documents, masks)
+            features, activation, change = _pool_in_two_passes(self.encoder, documents, masks, precision)
         else:
-            features, activation, change, _ = _pool_windows(self.encoder, documents, masks, self.training)
+            features, activation, change, _ = _pool_windows(self.encoder, documents, masks, precision, self.training)
         back = torch.argsort(order).to(features.device)
         return Pooled(features[back], activation, change)
 
@@ -175,7 +177,7 @@ class Window(NamedTuple):
 
 
 def _pool_windows(
-    encoder: AWDLSTM, documents: Documents, masks: DropoutMasks | None, penalties: bool = True
+    encoder: AWDLSTM, documents: Documents, masks: DropoutMasks | None, precision: str, penalties: bool = True
 ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, State | None]]:
     """Pool window by window; also gives, for a second pass, where each maximum stands and the state to resume from.
 
@@ -203,7 +205,7 @@ def _pool_windows(
                 inputs = encoder.embed(window.ids, rows)
             else:
                 inputs = embedded[window.number - documents.first_window][:n, : window.ids.shape[1]]
-            outputs, state = encoder.run_layers(inputs, window.lengths, state, rows)
+            outputs, state = encoder.run_layers(inputs, window.lengths, state, rows, precision)
             state = next_state(state, window)
             last = _put_rows(last, last[:n] + (outputs * window.is_last[:, :, None]).sum(1))
             if window.number >= documents.first_window:
@@ -240,12 +242,12 @@ def _put_rows(whole: Tensor, first: Tensor) -> Tensor:
 
 
 def _pool_in_two_passes(
-    encoder: AWDLSTM, documents: Documents, masks: DropoutMasks | None
+    encoder: AWDLSTM, documents: Documents, masks: DropoutMasks | None, precision: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Like `_pool_windows`, holding the graph of one window at a time."""
     dropped = [] if masks is None else [w for w in masks.recurrent if w is not None and w.requires_grad]
     parameters = [p for p in encoder.parameters() if p.requires_grad]
-    features, activation, change = _TwoPassPooling.apply(encoder, documents, masks, *parameters, *dropped)
+    features, activation, change = _TwoPassPooling.apply(encoder, documents, masks, precision, *parameters, *dropped)
     return features, activation, change
 
 
@@ -257,8 +259,9 @@ class _TwoPassPooling(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, encoder: AWDLSTM, documents: Documents, masks: Any, *tensors: Tensor) -> Any:
-        features, activation, change, (where, resume) = _pool_windows(encoder, documents, masks)
+    def forward(ctx: Any, encoder: AWDLSTM, documents: Documents, masks: Any, precision: str, *tensors: Tensor) -> Any:
+        features, activation, change, (where, resume) = _pool_windows(encoder, documents, masks, precision)
+        ctx.precision = precision
         ctx.encoder, ctx.documents, ctx.masks, ctx.where, ctx.resume = encoder, documents, masks, where, resume
         return features, activation, change
 
@@ -286,7 +289,7 @@ class _TwoPassPooling(torch.autograd.Function):
             embedded = encoder.embed(window.ids, rows).detach()
             with torch.enable_grad():
                 embedded.requires_grad_(embedding.requires_grad)
-                outputs, state = encoder.run_layers(embedded, window.lengths, state, rows)
+                outputs, state = encoder.run_layers(embedded, window.lengths, state, rows, ctx.precision)
                 squares, steps = squared_activations(outputs, outputs, window.pooled, window.weight)
             state = next_state(state, window)
             position = torch.arange(window.begin, window.begin + time, device=where.device)
@@ -314,7 +317,7 @@ class _TwoPassPooling(torch.autograd.Function):
             gradients[id(embedding)] = torch.sparse_coo_tensor(
                 words[None], d_words, embedding.shape, is_coalesced=True, check_invariants=False
             )
-        return None, None, None, *(gradients[id(tensor)] for tensor in [*parameters, *leaves])
+        return None, None, None, None, *(gradients[id(tensor)] for tensor in [*parameters, *leaves])
 
 
 def _with_leaf_weights(masks: DropoutMasks | None) -> tuple[DropoutMasks | None, list[Tensor]]:

@@ -44,7 +44,6 @@ def negative_log_likelihood(
         module = build_language_model(state.config, len(state.vocabulary), 0.0)
     load_weights(module, state.weights, assign=True)
     module.to(device).eval()
-    module.encoder.precision = precision
     lengths = corpus.lengths
     whole = np.flatnonzero(lengths > 1)
     total = 0.0
@@ -56,7 +55,7 @@ def negative_log_likelihood(
             hidden_state = None
             for window in documents.windows():
                 n, time = window.ids.shape
-                outputs, hidden_state = module.encoder(window.ids, window.lengths, hidden_state)
+                outputs, hidden_state = module.encoder(window.ids, window.lengths, hidden_state, precision=precision)
                 hidden_state = next_state(hidden_state, window)
                 wanted = targets[:n, window.begin : window.begin + time][window.pooled]
                 loss = linear_cross_entropy(

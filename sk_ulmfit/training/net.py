@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sk_ulmfit.nn.features import pooled_features
 from sk_ulmfit.nn.losses import MultiLabelLoss
 from sk_ulmfit.nn.modules import State, detach
+from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.batching import DocumentBatches, FeatureBatches, StreamBatches
 from sk_ulmfit.training.callbacks import Progress
 
@@ -119,6 +120,8 @@ class MultiLabelNet(_WeightedNet):
         Weights of the AR and TAR penalties (Merity et al. 2017, section 4.6).
     embedding_lr : float or None, default=None
         Learning rate of the embedding, the lowest group; None leaves it to `lr_decay`.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Arithmetic of the LSTM layers in training and validation; ``forward`` and ``predict_proba`` take float32.
     **kwargs : dict
         What skorch's ``NeuralNet`` takes.
     """
@@ -131,6 +134,7 @@ class MultiLabelNet(_WeightedNet):
         alpha: float,
         beta: float,
         embedding_lr: float | None = None,
+        precision: str = "float32",
         **kwargs: Any,
     ):
         super().__init__(module, **kwargs)
@@ -138,6 +142,7 @@ class MultiLabelNet(_WeightedNet):
         self.alpha = alpha
         self.beta = beta
         self.embedding_lr = embedding_lr
+        self.precision = precision
 
     def initialize_optimizer(self, triggered_directly: Any = None) -> MultiLabelNet:
         """Make the optimiser; the embedding may have a rate of its own."""
@@ -152,7 +157,8 @@ class MultiLabelNet(_WeightedNet):
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Run the network; lengths stay on the CPU, where they steer the loop over windows."""
-        return self.module_(to_tensor(x["ids"], device=self.device), x["lengths"], self.weight_of(x))
+        ids = to_tensor(x["ids"], device=self.device)
+        return self.module_(ids, x["lengths"], self.weight_of(x), self.precision)
 
     def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
         """BCE, and in training the penalties.
@@ -168,9 +174,14 @@ class MultiLabelNet(_WeightedNet):
 
     def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Tensor]:
         """Give the logits of all documents at once, without dropout; `training` is not looked at."""
-        corpus, module = self.get_dataset(X).chosen(), self.module_
-        module.eval()
-        yield pooled_features(module.encoder, corpus.ids, corpus.offsets, module.max_length, module.head).to(device)
+        yield self.logits(self.get_dataset(X).chosen()).to(device)
+
+    def logits(self, corpus: TokenIds, precision: str = "float32") -> Tensor:
+        """Return the logits of all documents, shape (n_documents, n_labels), computed without dropout."""
+        module = self.module_.eval()
+        return pooled_features(
+            module.encoder, corpus.ids, corpus.offsets, module.max_length, module.head, precision=precision
+        )
 
 
 class HeadNet(_WeightedNet):
@@ -208,16 +219,19 @@ class LanguageModelNet(_LayeredNet):
         Tokens per window.
     alpha, beta : float
         Weights of the AR and TAR penalties (Merity et al. 2017, section 4.6).
+    precision : {"float32", "bfloat16"}, default="float32"
+        Arithmetic of the LSTM layers and of the decoder.
     **kwargs : dict
         What skorch's ``NeuralNet`` takes.
     """
 
-    def __init__(self, module: Any, *, bptt: int, alpha: float, beta: float, **kwargs: Any):
+    def __init__(self, module: Any, *, bptt: int, alpha: float, beta: float, precision: str = "float32", **kwargs: Any):
         kwargs.setdefault("criterion", nn.CrossEntropyLoss)
         super().__init__(module, **kwargs)
         self.bptt = bptt
         self.alpha = alpha
         self.beta = beta
+        self.precision = precision
 
     def make_batches(self, dataset: Any, seed: int | None) -> StreamBatches:
         """Give windows of parallel streams."""
@@ -231,14 +245,15 @@ class LanguageModelNet(_LayeredNet):
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Run a window from the state that the one before left."""
-        dropped, raw, state = self.module_(to_tensor(x["ids"], device=self.device), x["lengths"], self.state_)
+        ids = to_tensor(x["ids"], device=self.device)
+        dropped, raw, state = self.module_(ids, x["lengths"], self.state_, self.precision)
         self.state_ = detach(state)
         return dropped, raw
 
     def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
         """Cross-entropy per token, and in training the penalties."""
         targets = to_tensor(y_true, device=self.device)
-        loss = self.module_.cross_entropy(y_pred[0], targets)
+        loss = self.module_.cross_entropy(y_pred[0], targets, self.precision)
         return loss + self.module_.penalties(*y_pred, targets, self.alpha, self.beta) if training else loss
 
 

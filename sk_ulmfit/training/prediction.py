@@ -20,7 +20,7 @@ from sk_ulmfit.nn.kernels import has_packed_8bit, has_packed_16bit
 from sk_ulmfit.nn.pooling import TextClassifier
 from sk_ulmfit.nn.precision import NARROWEST_PREDICTED, prediction_precision, widest_layer
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
-from sk_ulmfit.training.batching import WINDOWS_PER_DOCUMENT, DocumentDataset
+from sk_ulmfit.training.batching import WINDOWS_PER_DOCUMENT
 from sk_ulmfit.training.linear import blend, split_tfidf
 from sk_ulmfit.training.net import MultiLabelNet
 from sk_ulmfit.training.settings import TrainingSettings, _net_settings
@@ -156,8 +156,7 @@ def predict_logits(
     net: MultiLabelNet, tfidf: Weights, corpus: TokenIds, precision: str = "float32"
 ) -> NDArray[np.float64]:
     """Give the log-odds of each label for each document, shape (n, L); parameters as of `predict_proba`."""
-    net.module_.encoder.precision = precision
-    return blend(net.forward(DocumentDataset(corpus)).numpy().astype(np.float64), tfidf, corpus)
+    return blend(net.logits(corpus, precision).numpy().astype(np.float64), tfidf, corpus)
 
 
 class Reader(NamedTuple):

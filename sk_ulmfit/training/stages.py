@@ -125,7 +125,6 @@ def finetune_language_model(
         settings = replace(settings, max_epochs=language_model_epochs(len(corpus.ids)))
     with seeded(settings.seed, settings.device):
         module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
-        module.encoder.precision = training_precision(settings.precision, settings.device, widest_layer(config))
         if start is not None:
             load_weights(module, fit_vocabulary(start.weights, start.vocabulary, vocabulary))
         history: list[dict[str, Any]] = []
@@ -140,6 +139,7 @@ def finetune_language_model(
                 bptt=settings.bptt,
                 batch_size=settings.batch_size,
                 pad_id=vocabulary.pad,
+                precision=training_precision(settings.precision, settings.device, widest_layer(config)),
                 callbacks=[*_callbacks(_stage("language model", config), settings), *(callbacks or [])],
                 **_net_settings(settings),
             )
@@ -267,7 +267,7 @@ def train_classifier(
         all_callbacks.append(("sk_ulmfit_early_stopping", stopping))
     with seeded(settings.seed, settings.device):
         module = build_classifier(config, len(vocabulary), settings.dropout_multiplier)
-        module.encoder.precision = training_precision(settings.precision, settings.device, widest_layer(config))
+        precision = training_precision(settings.precision, settings.device, widest_layer(config))
         load_weights(module.encoder, encoder_weights(language_model.weights))
         odds = 1.0 if pos_weight is None else pos_weight
         rates = base_rates(indicator[train], mean_one)
@@ -275,7 +275,7 @@ def train_classifier(
         parts = [(rows, _loss_weight(indicator, document_weight, rows)) for rows in (train, held_out) if len(rows)]
         sets: list[Any]
         if freeze_encoder:
-            features = _features(module, corpus, config, vocabulary, settings)
+            features = _features(module, corpus, config, vocabulary, settings, precision)
             if len(held_out):
                 sets = [FeatureDataset(features[rows], indicator[rows], weight) for rows, weight in parts]
             else:  # no second copy of the features
@@ -295,7 +295,7 @@ def train_classifier(
         if freeze_encoder:
             net = HeadNet(module.head, batch_size=settings.batch_size, pad_id=vocabulary.pad, **options)
         else:
-            options["embedding_lr"] = embedding_lr if pretrained else None
+            options |= {"embedding_lr": embedding_lr if pretrained else None, "precision": precision}
             net = classifier_net(module, config, vocabulary, **options)
         fit_net(net, sets[0])
     weights = plain_weights(module) | words
@@ -310,12 +310,17 @@ def train_classifier(
 
 
 def _features(
-    module: TextClassifier, corpus: TokenIds, config: dict[str, Any], vocabulary: Vocabulary, settings: TrainingSettings
+    module: TextClassifier,
+    corpus: TokenIds,
+    config: dict[str, Any],
+    vocabulary: Vocabulary,
+    settings: TrainingSettings,
+    precision: str,
 ) -> torch.Tensor:
     """Give the pooled features of each document, shape (n, 3 * emb_dim)."""
     body = TextClassifier(module.encoder, torch.nn.Identity(), config["bptt"], config["max_length"])
     net = classifier_net(body, config, vocabulary, **_net_settings(settings))
-    return net.initialize().forward(DocumentDataset(corpus))
+    return net.initialize().logits(corpus, precision)
 
 
 def to_mean_one(weight: NDArray[np.float64]) -> NDArray[np.float32]:
