@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sk_ulmfit._files import atomic_write
 from sk_ulmfit._validation import check_choice, check_number, plain_number
 from sk_ulmfit.models.assembly import build_language_model, plain_weights
 from sk_ulmfit.models.state import ModelState, load_state, save_state
@@ -552,7 +553,6 @@ class _Run:
             file.write(line)
 
     def _save(self) -> None:
-        part = self.out / f".{CHECKPOINT}.part"
         content = {
             "pretraining": self.config["pretraining"],
             "module": self.module.state_dict(),
@@ -565,13 +565,9 @@ class _Run:
             "precision": self.precision,
         }
         try:
-            with part.open("wb") as file:
+            with atomic_write(self.out / CHECKPOINT) as file:
                 torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, self.out / CHECKPOINT)
         except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
             raise PretrainingError(
                 f"The checkpoint could not be written to {self.out} ({' '.join(str(error).split())}); mend that "
                 "and start again: the run goes on from the checkpoint before."

@@ -598,7 +598,7 @@ def test_no_file_that_is_read_is_written(table, model, tmp_path, fitted, capsys)
     assert capsys.readouterr().err.count("is an input file; give another name to --out") == 4
     os.mkfifo(tmp_path / "fifo")
     assert run("predict", model, table, "--out", tmp_path / "fifo", "--force") == 2
-    assert "is no ordinary file" in capsys.readouterr().err
+    assert "is a named pipe; give the name of a file to write" in capsys.readouterr().err
     link.symlink_to(tmp_path / "target.csv")
     assert run("predict", model, table, "--out", link) == 0
     assert link.is_symlink()

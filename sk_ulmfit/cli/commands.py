@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from sk_ulmfit import lr_finder, pretraining
+from sk_ulmfit._files import atomic_write, writable_target
 from sk_ulmfit._validation import check_number
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli.demo import run_demo
@@ -271,7 +272,8 @@ def lr_find(options: argparse.Namespace) -> Answer:
         text = f"Suggestion for the {name}: {flags}."
     if options.out:
         drawn: Any = LearningRateDisplay(curve).plot()
-        drawn.figure_.savefig(out, dpi=150, bbox_inches="tight")
+        with atomic_write(out) as file:
+            drawn.figure_.savefig(file, format=out.suffix[1:].lower(), dpi=150, bbox_inches="tight")
         text += f" The curve is in {options.out}."
     return Answer(
         text,
@@ -355,12 +357,9 @@ def check_output(options: argparse.Namespace, *sources: Path | None) -> Path:
     out: Path = options.out
     if out.exists() and any(source is not None and source.exists() and out.samefile(source) for source in sources):
         raise ValueError(f"{out} is an input file; give another name to --out.")
-    out = out.resolve()
-    if out.is_dir() or not out.parent.is_dir():
-        why = "it is a folder" if out.is_dir() else "its folder does not exist"
-        raise ValueError(f"{options.out} cannot be written: {why}.")
-    if out.exists() and not out.is_file():
-        raise ValueError(f"{options.out} cannot be written: it is no ordinary file.")
+    out = writable_target(out)
+    if not out.parent.is_dir():
+        raise ValueError(f"{options.out} cannot be written: its folder does not exist.")
     if not os.access(out.parent, os.W_OK):
         raise ValueError(f"{options.out} cannot be written: its folder is read-only.")
     if out.exists() and not options.force:

@@ -19,6 +19,7 @@ import numpy as np
 from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
 
+from sk_ulmfit._files import atomic_write
 from sk_ulmfit._validation import check_choice
 
 _TIMEOUT = 60  # seconds without a byte
@@ -237,23 +238,20 @@ def _local(remote: _Remote, data_home: str | os.PathLike[str] | None, download: 
     if not download:
         raise FileNotFoundError(f"{file} is not there, and download_if_missing is False; get {remote.url}.")
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{remote.name}.{os.getpid()}.part"
     try:
-        with urllib.request.urlopen(remote.url, timeout=_TIMEOUT) as answer, part.open("wb") as out:
+        with urllib.request.urlopen(remote.url, timeout=_TIMEOUT) as answer, atomic_write(file) as out:
             shutil.copyfileobj(answer, out)
-        if _sha256(part) != remote.sha256:
-            raise ValueError(
-                f"What {remote.url} gave is not the file expected (its checksum differs); get it elsewhere, and pass "
-                "path."
-            )
-        os.replace(part, file)
+            out.seek(0)
+            if hashlib.file_digest(out, "sha256").hexdigest() != remote.sha256:
+                raise ValueError(
+                    f"What {remote.url} gave is not the file expected (its checksum differs); get it elsewhere, and "
+                    "pass path."
+                )
     except urllib.error.URLError as error:
         raise OSError(
             f"{remote.url} could not be downloaded ({error.reason}); download it where there is a network, and pass "
             "path."
         ) from None
-    finally:
-        part.unlink(missing_ok=True)
     return file
 
 

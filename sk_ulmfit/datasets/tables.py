@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import json
@@ -10,6 +11,7 @@ import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import chain, islice
@@ -18,9 +20,11 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from sk_ulmfit._files import atomic_write
 from sk_ulmfit.text.tokenizer import join_fields
 
 Row = dict[str, Any]
+TextOut = codecs.StreamWriter
 
 DELIMITED = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson", ".json")
@@ -211,33 +215,48 @@ def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
     check_writable(path)
     path = Path(path)
     suffix = file_type(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    opener: Any = COMPRESSED.get(path.suffix.lower(), open)
-    try:
-        with opener(temporary, "wt", encoding="utf-8", errors="replace", newline="") as file:
-            if suffix in JSON_LINES:
-                for row in rows:
-                    known = dict.fromkeys(columns) | row
-                    cells = {column: _json_cell(cell) for column, cell in known.items()}
-                    file.write(json.dumps(cells, ensure_ascii=False, default=str) + "\n")
-            else:
-                separator = DELIMITED.get(suffix, ",")
-                dialect: Any = {"delimiter": separator, "lineterminator": "\n"}
-                writer = csv.DictWriter(file, columns, **dialect)
-                quoting_writer = csv.DictWriter(file, columns, **dialect, quoting=csv.QUOTE_ALL)
-                writer.writeheader()
-                for row in rows:
-                    if more := row.keys() - set(columns):
-                        raise ValueError(
-                            f"{path}: a row has {min(more)!r}, which is no column of the first one; write to a .jsonl "
-                            "file, or give all rows the same columns."
-                        )
-                    cells = {column: _text_cell(cell) for column, cell in row.items()}
-                    holds_return = any(isinstance(cell, str) and "\r" in cell for cell in cells.values())
-                    (quoting_writer if holds_return else writer).writerow(cells)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(path) as file, _compressing(file, path) as stream:
+        out = codecs.getwriter("utf-8")(stream, "replace")
+        if suffix in JSON_LINES:
+            _write_json_lines(out, columns, rows)
+        else:
+            _write_delimited(out, columns, rows, DELIMITED.get(suffix, ","), path)
+
+
+@contextmanager
+def _compressing(file: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
+    """Compress what is written to `file` if the name of `path` says so."""
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        with gzip.GzipFile(path.stem, "wb", fileobj=file) as stream:
+            yield cast(IO[bytes], stream)
+    elif suffix == ".xz":
+        with lzma.LZMAFile(file, "wb") as stream:
+            yield stream
+    else:
+        yield file
+
+
+def _write_json_lines(out: TextOut, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    for row in rows:
+        cells = {column: _json_cell(cell) for column, cell in (dict.fromkeys(columns) | row).items()}
+        out.write(json.dumps(cells, ensure_ascii=False, default=str) + "\n")
+
+
+def _write_delimited(out: TextOut, columns: Sequence[str], rows: Iterable[Row], separator: str, path: Path) -> None:
+    dialect: Any = {"delimiter": separator, "lineterminator": "\n"}
+    writer = csv.DictWriter(out, columns, **dialect)
+    quoting_writer = csv.DictWriter(out, columns, **dialect, quoting=csv.QUOTE_ALL)
+    writer.writeheader()
+    for row in rows:
+        if more := row.keys() - set(columns):
+            raise ValueError(
+                f"{path}: a row has {min(more)!r}, which is no column of the first one; write to a .jsonl "
+                "file, or give all rows the same columns."
+            )
+        cells = {column: _text_cell(cell) for column, cell in row.items()}
+        holds_return = any(isinstance(cell, str) and "\r" in cell for cell in cells.values())
+        (quoting_writer if holds_return else writer).writerow(cells)
 
 
 def file_type(path: Path) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit._files import atomic_write
 from sk_ulmfit.explain import markup
 
 Floats = NDArray[np.float64]
@@ -231,16 +231,12 @@ class Explanations(Sequence[Explanation]):
         ValueError
             If the file cannot be written there.
         """
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        html = self.to_html()
+        content = self.to_html().encode()
         try:
-            temporary.write_text(html, encoding="utf-8", newline="\n")
-            os.replace(temporary, path)
+            with atomic_write(path) as file:
+                file.write(content)
         except OSError as error:
             raise ValueError(f"{path} could not be written ({error.strerror}); choose another place.") from None
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _and_more(n: int, before: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit._files import NotAFileError, atomic_write, check_writable_folder, writable_target
 from sk_ulmfit.text.corpus import encode_texts
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
@@ -117,10 +118,8 @@ def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool
     ModelFileError
         If `path` is a folder, or a file that is not a model of this package.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    path = Path(path)
     check_target(path)
     weights = _compact(state.weights) if compact else state.weights
     header = {
@@ -132,19 +131,12 @@ def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool
         "history": json.dumps(state.history),
     }
     header["digest"] = _digest(header, weights)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    content = save({name: np.ascontiguousarray(array) for name, array in weights.items()}, metadata=header)
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_file({name: np.ascontiguousarray(a) for name, a in weights.items()}, temporary, metadata=header)
-        temporary.chmod(mode)  # safetensors lets only the owner read
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (SafetensorError, OSError) as error:
+        with atomic_write(path) as file:
+            file.write(content)
+    except OSError as error:
         raise ModelFileError(f"{path} could not be written ({error}); choose another place.") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
@@ -165,10 +157,10 @@ def check_target(path: str | os.PathLike[str]) -> None:
         raise ModelFileError(f"{path} is a folder; give the name of a file to write, for example {path / 'model'}.")
     if not path.parent.is_dir():
         raise ModelFileError(f"The folder {path.parent} does not exist; create it first.")
-    probe = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        probe.touch()
-        probe.unlink()
+        check_writable_folder(writable_target(path))
+    except NotAFileError as error:
+        raise ModelFileError(str(error)) from None
     except OSError:
         raise ModelFileError(
             f"The folder {path.parent} is not writable; choose another place for {path.name}."

@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit._files import atomic_write
 from sk_ulmfit.text.documents import IDS, INFO, OFFSETS, VOCABULARY, CorpusError
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.text.tokenizer import numericalize, tokenize_corpus
@@ -136,7 +137,8 @@ def _write(
                 n_unknown += int((ids == vocabulary.unk).sum())
                 yield ids
 
-        _write_array(folder / IDS, blocks(), numbered.lookup.dtype, numbered.n_tokens)
+        with (folder / IDS).open("wb") as out:
+            _write_array(out, blocks(), numbered.lookup.dtype, numbered.n_tokens)
     np.save(folder / OFFSETS, _offsets(numbered.lengths))
     (folder / VOCABULARY).write_text(vocabulary.to_json(), encoding="utf-8")
     return {
@@ -350,13 +352,12 @@ def _on_disk(blocks: Iterable[NDArray[Any]], dtype: Any) -> NDArray[Any]:
         return np.asarray(np.memmap(file, dtype, "r"))
 
 
-def _write_array(path: Path, blocks: Iterable[NDArray[Any]], dtype: np.dtype[Any], n: int) -> None:
+def _write_array(file: IO[bytes], blocks: Iterable[NDArray[Any]], dtype: np.dtype[Any], n: int) -> None:
     """Write an array to a .npy file block by block; a full disk is then an error, and no crash as through a map."""
-    with path.open("wb") as file:
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (n,)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for block in blocks:
-            file.write(block.tobytes())
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (n,)}
+    np.lib.format.write_array_header_1_0(file, header)
+    for block in blocks:
+        file.write(block.tobytes())
 
 
 def _sync(file: Path) -> None:
@@ -450,13 +451,10 @@ def open_packed(folder: str | os.PathLike[str], backward: bool = False) -> Packe
 
 def _backward(folder: Path, ids: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[Any]:
     if not (folder / BACKWARD_IDS).is_file():
-        part = folder / f".{BACKWARD_IDS}.{os.getpid()}.part"
         try:
-            _write_array(part, _reversed_blocks(ids, offsets), ids.dtype, len(ids))
-            _sync(part)
-            os.replace(part, folder / BACKWARD_IDS)
+            with atomic_write(folder / BACKWARD_IDS) as file:
+                _write_array(file, _reversed_blocks(ids, offsets), ids.dtype, len(ids))
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise CorpusError(f"The ids for reading backwards could not be written to {folder} ({error}).") from None
     return np.load(folder / BACKWARD_IDS, mmap_mode="r")
 
