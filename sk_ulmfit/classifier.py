@@ -300,8 +300,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             Raw texts; an empty text is a document without words. `StreamedTexts`, which ``load_table(stream=True)``
             gives, need not fit into memory.
         y : array-like of shape (n, n_labels), DataFrame, sparse matrix, or n label lists or sets
-            Indicator of 0 and 1, or the labels of each text. An entry of an indicator that is NaN (None, ``pandas.NA``,
-            masked) is not annotated: it takes no part in anything that is learned from labels.
+            Indicator of 0 and 1, or the labels of each text: a list of str, or a set of str or int. Lists of numbers
+            are always rows of an indicator, whichever rows there are. An entry of an indicator that is NaN (None,
+            ``pandas.NA``, masked) is not annotated: it takes no part in anything that is learned from labels.
         sample_weight : array-like of shape (n,), default=None
             How much each text counts in what is learned from labels; only ratios matter. A text of weight 2 counts like
             one that is there twice, and one of weight 0 like one that is not there. The language model reads every

@@ -1,44 +1,86 @@
-"""Every form in which people have multi-label targets, turned into one indicator matrix."""
+"""Multi-label targets in every form, as one indicator matrix.
+
+How y is read depends on the types in it, never on which rows are there, so any subset of rows is read alike:
+
+* An array, DataFrame or sparse matrix is an indicator matrix. So is a list of lists of numbers, None and NaN included.
+* A list of lists of str, or a list of sets of str or int, holds the labels of each text.
+
+Tuples and arrays count as lists, a Series or 1-D object array as the list of its entries. A y with both kinds of rows
+is refused, and so are lists of numbers of different lengths. Labels whose names are numbers go into sets.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-MOST_BALANCED = 20.0  # largest factor of pos_weight="balanced": larger ones make the loss of a few texts all there is
+from sk_ulmfit._validation import plain_number
+
+MOST_BALANCED = 20.0  # largest factor of pos_weight="balanced": larger ones let a few texts dominate the loss
 _HINT = (
-    "Pass an indicator matrix of 0 and 1 (NaN: not annotated) with one column per label, or one list of labels per "
-    "text; sklearn.preprocessing.MultiLabelBinarizer turns lists of labels into such a matrix, and "
-    "sk_ulmfit.datasets.load_table reads columns with names of labels."
+    "Pass an indicator matrix of 0 and 1 (NaN: not annotated) with one column per label, or for each text a list of "
+    "str or a set of labels; sklearn.preprocessing.MultiLabelBinarizer turns lists of labels into such a matrix, and "
+    "sk_ulmfit.datasets.load_table reads columns with label names."
 )
+_USE_SETS = "If these numbers are names of labels, pass one set per text, such as [{0}, {0, 1}]."
 
 
-def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
-    """Turn targets into an indicator matrix and label names.
+class NamedIndicator(np.ndarray):
+    """Matrix of labels with column names, which ``fit`` takes like a DataFrame.
+
+    Rows can be chosen by ``y[rows]`` without losing the names; anything else gives a matrix without names.
 
     Parameters
     ----------
-    y : array-like of shape (n, L), DataFrame, sparse matrix, or sequence of label lists or sets
-        Integer, bool or float 0/1; or, for each text, the labels it has. A list of equally long lists
-        of 0 and 1 is read as a matrix. An entry of a matrix that is NaN, None, ``pandas.NA`` or masked is not
-        annotated.
+    columns : list of str
+        Label names.
+    values : array-like of shape (n, L)
+        0 and 1, NaN where unknown.
 
-    Returns
-    -------
-    indicator : ndarray of float32, shape (n, L)
-        1 where the label is present, NaN where that is unknown.
-    names : list
-        Column names of a DataFrame, sorted labels of label lists, else 0 to L - 1.
+    Examples
+    --------
+    >>> from sk_ulmfit.datasets import NamedIndicator
+    >>> y = NamedIndicator(["late", "lost"], [[1, 0], [0, 1], [0, 0]])
+    >>> y[1:].columns, y[1:].to_numpy().tolist()
+    (['late', 'lost'], [[0, 1], [0, 0]])
+    """
 
-    Raises
-    ------
-    ValueError
-        If `y` is one-dimensional, holds anything but 0, 1 and unknown entries, or has no label.
+    columns: list[Any]
+
+    def __new__(cls, columns: Sequence[Any], values: Any) -> NamedIndicator:
+        """Name the columns of a matrix, without copying it."""
+        named = np.asarray(values).view(cls)
+        named.columns = list(columns)
+        return named
+
+    def to_numpy(self) -> NDArray[Any]:
+        """Return the matrix without names."""
+        return np.asarray(self)
+
+    def __getitem__(self, key: Any) -> Any:
+        chosen = np.asarray(self)[key]
+        keeps_columns = not isinstance(key, tuple) or key[1:] in ((), (Ellipsis,))
+        if keeps_columns and chosen.ndim == 2 and hasattr(self, "columns"):
+            return NamedIndicator(self.columns, chosen)
+        return chosen
+
+    def __reduce__(self) -> Any:
+        if hasattr(self, "columns"):
+            return NamedIndicator, (self.columns, np.asarray(self))
+        return np.asarray(self).__reduce__()
+
+
+def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
+    """Turn targets of any form into an indicator matrix of float32, shape (n, L), and its L label names.
+
+    An entry that is NaN, None, ``pandas.NA`` or masked becomes NaN: not annotated. The names are the columns of a
+    DataFrame, the sorted labels of label lists, else 0 to L - 1.
 
     Examples
     --------
@@ -52,15 +94,17 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
     if isinstance(y, (str, bytes, dict)):
         raise ValueError(f"y must be a matrix or a sequence of label lists, got a {type(y).__name__}. {_HINT}")
     names: list[Any] | None = None
-    if hasattr(y, "columns") and hasattr(y, "to_numpy"):
+    rows = _nested_rows(y)
+    if rows is not None:
+        if _are_labels(rows):
+            return _binarize(rows)
+        y = _stack(rows)
+    elif hasattr(y, "columns") and hasattr(y, "to_numpy"):
         names = [name if isinstance(name, (str, int)) else str(name) for name in y.columns]
         y = y.to_numpy()
     elif sparse.issparse(y):
         y = y.toarray()
-    elif getattr(getattr(y, "dtype", None), "kind", "O") == "O":
-        rows = label_lists(y)
-        if rows is not None:
-            return _binarize(rows)
+    else:
         y = _as_array(y)
     if isinstance(y, np.ma.MaskedArray) and y.dtype.kind in "biuf":
         y = np.ma.filled(y.astype(np.float64), np.nan)
@@ -72,27 +116,16 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
     return indicator, names
 
 
+def label_lists(y: Any) -> list[Any] | None:
+    """Return the labels of each text, as a list of collections, if y holds label lists; None if y is a matrix."""
+    rows = _nested_rows(y)
+    return rows if rows is not None and _are_labels(rows) else None
+
+
 def indicator_of(y: Any, names: Sequence[Any] | None) -> tuple[NDArray[np.float32], list[Any]]:
-    """Turn targets into an indicator matrix of given labels: those that `y` names itself are put where they belong.
+    """Turn targets into an indicator matrix with columns `names`, shape (n, L); None takes the names of `y`.
 
-    Parameters
-    ----------
-    y : array-like of shape (n, L), DataFrame, sparse matrix, or sequence of label lists or sets
-        As `check_labels` takes it.
-    names : sequence of length L, or None
-        Label names, in the order of the columns wanted; None takes those of `y`.
-
-    Returns
-    -------
-    indicator : ndarray of float32, shape (n, L)
-        1 where the label is present, NaN where that is unknown.
-    names : list of length L
-        The label names.
-
-    Raises
-    ------
-    ValueError
-        If `y` has a label that is not among the names, or a matrix has another number of columns.
+    Labels that `y` names go to their columns; a matrix without names goes by position.
 
     Examples
     --------
@@ -117,27 +150,14 @@ def indicator_of(y: Any, names: Sequence[Any] | None) -> tuple[NDArray[np.float3
         raise ValueError(f"y has the unknown label {unknown[0]!r}. The labels are {known}.")
     if rows is None and len(own) != len(names):
         missing = next(name for name in names if name not in own)
-        raise ValueError(f"y has no column for the label {missing!r}; give one for each of the {len(names)} labels.")
+        raise ValueError(f"y has no column for the label {missing!r}; pass one for each of the {len(names)} labels.")
     placed = np.zeros((len(indicator), len(names)), np.float32)
     placed[:, [names.index(name) for name in own]] = indicator
     return placed, names
 
 
 def warn_constant(indicator: NDArray[np.float32], names: list[Any]) -> None:
-    """Warn about labels of which nothing can be learned: every text has them, none has, or no text is annotated.
-
-    Parameters
-    ----------
-    indicator : ndarray, shape (n, L)
-        0 and 1, NaN where unknown.
-    names : list of length L
-        Label names.
-
-    Raises
-    ------
-    ValueError
-        If no entry at all is known.
-    """
+    """Warn about labels that are the same for all texts or annotated on none; raise ValueError if all are unknown."""
     has, lacks = (indicator == 1).any(0), (indicator == 0).any(0)
     if not (has | lacks).any():
         raise ValueError(f"y has {len(indicator)} rows, and all their entries are unknown (NaN). {_HINT}")
@@ -166,28 +186,7 @@ def check_pos_weight(
     names: list[Any],
     document_weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64] | None:
-    """Give the factor on the loss of the entries that are 1, for each label.
-
-    Parameters
-    ----------
-    pos_weight : None, "balanced", float, array-like of shape (L,), or dict
-        As the classifier takes it.
-    indicator : ndarray, shape (n, L)
-        0 and 1, NaN where unknown.
-    names : list of length L
-        Label names.
-    document_weight : ndarray of shape (n,), default=None
-        How much each text counts.
-
-    Returns
-    -------
-    ndarray of float64, shape (L,), or None
-        Finite and above 0; None where all are 1.
-
-    Raises
-    ------
-    ValueError
-        If a factor is not finite or not above 0, a name is unknown, or the number does not fit.
+    """Return the weight of positive entries in the loss for each label, shape (L,), or None.
 
     Examples
     --------
@@ -210,104 +209,70 @@ def check_pos_weight(
     return values
 
 
-def per_label(name: str, value: Any, names: Sequence[Any], default: float) -> NDArray[np.float64]:
-    """Give one number per label from one for all, one for each, or some by name.
+def per_label(parameter: str, value: Any, names: Sequence[Any], default: float) -> NDArray[np.float64]:
+    """Return one number per label, shape (L,), from one for all, one for each, or some by name (see `named_numbers`).
 
-    Parameters
-    ----------
-    name : str
-        Name of the parameter.
-    value : float, array-like of shape (L,), dict, or Series whose index is label names
-        What the user set.
-    names : sequence of length L
-        Label names.
-    default : float
-        Number of the labels that a dict does not name.
-
-    Returns
-    -------
-    ndarray of float64, shape (L,)
-        The numbers.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or there are not as many numbers as labels.
+    Labels that are not named get `default`.
     """
     n = len(names)
-    if hasattr(value, "to_dict") and list(value.index) != list(range(len(value))):
-        value = value.to_dict()  # a Series of pandas with the names as its index
-    if isinstance(value, Mapping):
-        unknown = [label for label in value if label not in names]
-        if unknown:
-            known = ", ".join(map(repr, names[:10])) + (", ..." if n > 10 else "")
-            raise ValueError(f"{name} names the unknown label {unknown[0]!r}. The labels are {known}.")
-        value = [value.get(label, default) for label in names]
+    wanted = f"{parameter} must be a number, one number per label, or a dict from label name to number"
+    if hasattr(value, "columns"):
+        raise ValueError(f"{wanted}; got a {type(value).__name__}. Pass one of its rows, such as frame.iloc[0].")
     try:
+        by_name = named_numbers(value)
         if isinstance(value, (str, bool, np.bool_)):
             raise TypeError
-        values = np.asarray(value, dtype=np.float64)
+        values = np.asarray(value if by_name is None else [number for _, number in by_name], dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(
-            f"{name} must be a number, one number per label, or a dict from label name to number; got {value!r}."
-        ) from None
+        raise ValueError(f"{wanted}; got {value!r}.") from None
+    if by_name is not None:
+        return _placed(parameter, [name for name, _ in by_name], values, names, default)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
-        raise ValueError(f"{name} must be one number or {n} numbers, one per label; got shape {values.shape}.")
+        raise ValueError(f"{parameter} must be one number or {n} numbers, one per label; got shape {values.shape}.")
+    if _is_series(value) and list(names) != list(value.index) and set(names) == set(value.index):
+        raise ValueError(
+            f"{parameter} is a Series with the index 0 to {n - 1}, and the labels are numbers in another order; pass a "
+            "dict from label name to number, or an array with one number per label."
+        )
     return np.broadcast_to(values, (n,)).copy()
 
 
+def named_numbers(value: Any) -> list[tuple[Any, float]] | None:
+    """Return the (label name, number) pairs of a named form, in its order; None for numbers without names.
+
+    Named forms are a dict, a named tuple, and a Series of pandas unless its index is 0, 1, ..., as it is by default.
+
+    Examples
+    --------
+    >>> from sk_ulmfit.labels import named_numbers
+    >>> named_numbers({"late": 0.3, "broken": 1}), named_numbers([0.3, 1])
+    ([('late', 0.3), ('broken', 1.0)], None)
+    """
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+    elif _is_series(value) and list(value.index) != list(range(len(value))):
+        pairs = list(zip(value.index, value, strict=True))
+    else:
+        return None
+    return [(plain_number(name), float(number)) for name, number in pairs]
+
+
+def _is_series(value: Any) -> bool:
+    return hasattr(value, "to_dict") and hasattr(value, "index")
+
+
 def first_few(names: Sequence[str]) -> str:
-    """Name the first five of some labels, for a message."""
+    """Join the first five names for a message."""
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def label_lists(y: Any) -> list[Any] | None:
-    """Give targets that are one collection of labels per text as a list; None if they are a matrix.
-
-    Parameters
-    ----------
-    y : object
-        Targets.
-
-    Returns
-    -------
-    list of list, tuple, set or ndarray, or None
-        The labels of each text, unless all are equally long rows of numbers.
-    """
-    if hasattr(y, "to_list") and not hasattr(y, "columns"):
-        y = y.to_list()  # a Series of pandas or polars
-    if getattr(y, "ndim", 1) != 1:
-        return None
-    try:
-        rows = list(y)
-    except TypeError:
-        return None
-    if not rows or not all(isinstance(row, (list, tuple, set, frozenset, np.ndarray)) for row in rows):
-        return None
-    if any(isinstance(row, (set, frozenset)) for row in rows):
-        return rows
-    if any(row.ndim != 1 for row in rows if isinstance(row, np.ndarray)):
-        return None
-    is_matrix = len({len(row) for row in rows}) == 1 and all(
-        item is None or isinstance(item, (bool, int, float, np.bool_, np.number)) for row in rows for item in row
-    )
-    return None if is_matrix and len(rows[0]) else rows
-
-
 def label_columns(scores: Any, classes: Any = None) -> NDArray[Any]:
-    """Give the scores of labels as one matrix, whatever form a classifier gives them in.
+    """Return the output of any ``predict_proba`` as one matrix, shape (n, L).
 
-    Parameters
-    ----------
-    scores : array-like of shape (n, L), or list of L arrays of shape (n, 1) or (n, 2)
-        What ``predict_proba`` gave.
-    classes : sequence, default=None
-        ``classes_`` of the classifier, which tells what a label's only column stands for.
-
-    Returns
-    -------
-    ndarray, shape (n, L)
-        Score of each label being 1. Without `classes` a label's only column is read as that of 0.
+    A list of L arrays of shape (n, 2), as a random forest returns it, becomes the matrix of their second columns. An
+    array of shape (n, 1) comes from a label with one class in training: `classes` tells which; without, it was 0.
     """
     if not isinstance(scores, (list, tuple)) or not len(scores) or np.ndim(scores[0]) != 2:
         return np.asarray(scores)
@@ -315,10 +280,75 @@ def label_columns(scores: Any, classes: Any = None) -> NDArray[Any]:
     for label, column in enumerate(scores):
         if np.shape(column)[1] == 2:
             columns.append(np.asarray(column)[:, 1])
-        else:  # one class in training: all have the label, or none does
+        else:
             only = 0 if classes is None else np.ravel(classes[label])[0]
             columns.append(np.full(len(column), float(only)))
     return np.column_stack(columns)
+
+
+def _placed(
+    parameter: str, named: list[Any], values: NDArray[np.float64], names: Sequence[Any], default: float
+) -> NDArray[np.float64]:
+    """Put numbers where their labels are."""
+    unknown = [name for name in named if name not in names]
+    if unknown:
+        known = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+        raise ValueError(f"{parameter} names the unknown label {unknown[0]!r}. The labels are {known}.")
+    if len(set(named)) < len(named):
+        raise ValueError(f"{parameter} names a label more than once; pass one number per label. Its names are {named}.")
+    by_name = dict(zip(named, values, strict=True))
+    return np.array([by_name.get(name, default) for name in names], np.float64)
+
+
+def _nested_rows(y: Any) -> list[Any] | None:
+    """Return the rows of a sequence of lists, tuples, sets or 1-D arrays; None for anything else."""
+    if hasattr(y, "columns") or sparse.issparse(y) or getattr(getattr(y, "dtype", None), "kind", "O") != "O":
+        return None
+    if hasattr(y, "to_list"):  # a Series of pandas or polars
+        y = y.to_list()
+    elif hasattr(y, "to_pylist"):  # an array of pyarrow
+        y = y.to_pylist()
+    if getattr(y, "ndim", 1) != 1 or not hasattr(y, "__iter__") or isinstance(y, (str, bytes, dict)):
+        return None
+    rows = [row if _is_collection(row) or not hasattr(row, "__array__") else np.asarray(row) for row in y]
+    is_nested = rows and all(_is_collection(row) and getattr(row, "ndim", 1) == 1 for row in rows)
+    return rows if is_nested else None
+
+
+def _is_collection(row: Any) -> bool:
+    return isinstance(row, (list, tuple, set, frozenset, np.ndarray))
+
+
+def _are_labels(rows: list[Any]) -> bool:
+    """Tell whether rows are label lists; otherwise they are rows of a matrix."""
+    first_of_kind = {_kind(row): row for row in reversed(rows)}
+    kinds = first_of_kind.keys() - {"empty"}
+    if kinds <= {"labels"}:
+        return True
+    if kinds == {"numbers"}:
+        return False
+    row = first_of_kind["both"] if "both" in kinds else first_of_kind["numbers"]
+    item = next(item for item in row if _is_number(type(item)))
+    raise ValueError(
+        f"Labels in a list must be str, got {item!r} of type {type(item).__name__} in y. {_USE_SETS} {_HINT}"
+    )
+
+
+def _kind(row: Any) -> str:
+    """Tell what one row holds, whatever the other rows hold: "labels", "numbers", "both" or "empty"."""
+    if isinstance(row, (set, frozenset)):
+        return "labels"
+    if not len(row):
+        return "empty"
+    if isinstance(row, np.ndarray) and row.dtype.kind in "biufc":
+        return "numbers"
+    are_numbers = {_is_number(kind) for kind in set(map(type, row))}
+    return "both" if len(are_numbers) == 2 else "numbers" if are_numbers == {True} else "labels"
+
+
+def _is_number(kind: type) -> bool:
+    """Tell whether values of this type are entries of a matrix, those of unknown ones included."""
+    return issubclass(kind, (Number, np.bool_, type(None))) or kind.__name__ == "NAType"
 
 
 def _binarize(rows: list[Any]) -> tuple[NDArray[np.float32], list[Any]]:
@@ -344,11 +374,21 @@ def _binarize(rows: list[Any]) -> tuple[NDArray[np.float32], list[Any]]:
     return indicator, names
 
 
+def _stack(rows: list[Any]) -> NDArray[Any]:
+    """Put rows of numbers into one matrix."""
+    lengths = sorted({len(row) for row in rows})
+    if len(lengths) > 1:
+        raise ValueError(
+            f"y has rows of {lengths[0]} and of {lengths[-1]} numbers, but lists of numbers are rows of an indicator "
+            f"matrix, with one entry per label. {_USE_SETS} {_HINT}"
+        )
+    is_masked = any(isinstance(row, np.ma.MaskedArray) for row in rows)
+    return np.ma.stack([np.ma.asarray(row) for row in rows]) if is_masked else np.asarray(rows)
+
+
 def _as_array(y: Any) -> NDArray[Any]:
     try:
-        rows = y if hasattr(y, "shape") else list(y)
-        array = np.asarray(rows)
-        return np.stack(list(array)) if array.dtype == object and array.ndim == 1 else array
+        return np.asanyarray(y if hasattr(y, "shape") else list(y))
     except TypeError:
         raise ValueError(
             f"y must be a matrix or a sequence of label lists, got a {type(y).__name__}. {_HINT}"
@@ -358,6 +398,7 @@ def _as_array(y: Any) -> NDArray[Any]:
 
 
 def _check_indicator(y: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a matrix of 0, 1 and NaN as float32."""
     if y.ndim != 2:
         kind = "" if y.dtype.kind in "iub" else "Unknown label type: "
         raise ValueError(f"{kind}y should be a 2-D indicator matrix, got an array of shape {y.shape} instead. {_HINT}")
@@ -375,15 +416,20 @@ def _check_indicator(y: NDArray[Any]) -> NDArray[np.float32]:
     wrong = (numeric != 0) & (numeric != 1) & ~np.isnan(numeric)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        value = numeric[row, column]
-        if np.isinf(value):
-            raise ValueError(
-                f"Input y contains infinity, first at row {row}, column {column}; every entry must be 0, 1, or NaN "
-                "where it is not annotated."
-            )
-        raise ValueError(
-            f"Unknown label type: y must hold only 0 and 1, got {value:g} at row {row}, column {column}. "
-            "Graded targets, for which a scaled sigmoid (fastai's y_range) is made, are a regression task and are "
-            "not supported: binarise them first, for example y >= 0.5."
-        )
+        _raise_wrong_entry(numeric[row, column], f"row {row}, column {column}")
     return numeric.astype(np.float32)
+
+
+def _raise_wrong_entry(value: Any, where: str) -> None:
+    if np.isinf(value):
+        raise ValueError(
+            f"Input y contains infinity, first at {where}; every entry must be 0, 1, or NaN where it is not annotated."
+        )
+    if float(value).is_integer():
+        advice = f"{_USE_SETS} Class numbers of a single-label task become a matrix by numpy.eye(n_classes)[y]."
+    else:
+        advice = (
+            "Graded targets, for which fastai has a scaled sigmoid (y_range), are a regression task and are not "
+            "supported: binarise them first, for example y >= 0.5."
+        )
+    raise ValueError(f"Unknown label type: y must hold only 0 and 1, got {value:g} at {where}. {advice}")

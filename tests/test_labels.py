@@ -1,3 +1,6 @@
+import itertools
+import pickle
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -8,7 +11,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from sk_ulmfit.labels import check_labels, warn_constant
+from sk_ulmfit import MultiLabelStratifiedKFold
+from sk_ulmfit.labels import NamedIndicator, check_labels, indicator_of, label_lists, warn_constant
+from sk_ulmfit.metrics import exact_match
 
 
 @settings(max_examples=100, deadline=None)
@@ -40,8 +45,101 @@ def test_lists_of_zero_and_one_are_a_matrix_and_sets_never_are():
     assert (indicator.tolist(), names) == ([[0, 1], [1, 0]], [0, 1])
     indicator, names = check_labels([{0, 1}, {1}])
     assert (indicator.tolist(), names) == ([[1, 1], [0, 1]], [0, 1])
-    assert check_labels([[2, 5], [5]])[1] == [2, 5]
-    assert check_labels([("b", 3), (3,)])[1] == [3, "b"]
+    assert check_labels([{2, 5}, {5}])[1] == [2, 5]
+    assert check_labels([{"b", 3}, {3}])[1] == [3, "b"]
+
+
+NUMBERS = st.sampled_from([0, 1, True, False, 1.0, np.int64(1), np.bool_(False), None, float("nan"), pd.NA])
+WORDS = st.sampled_from(["a", "b", "0", "1", np.str_("c")])
+WRAPPINGS = {
+    "list": list,
+    "tuple": tuple,
+    "pandas": pd.Series,
+    "object array": lambda rows: np.fromiter(rows, object, len(rows)),
+}
+
+
+@st.composite
+def targets(draw):
+    """Rows of every kind, some of them accepted only by chance, and an order and choice of rows."""
+    width = draw(st.integers(1, 3))
+    a_row = draw(
+        st.sampled_from(
+            [
+                st.lists(NUMBERS, min_size=width, max_size=width),
+                st.lists(NUMBERS, max_size=2),
+                st.lists(st.integers(0, 1), max_size=2).map(tuple),
+                st.lists(st.integers(0, 1), min_size=width, max_size=width).map(np.array),
+                st.lists(WORDS, max_size=3),
+                st.lists(WORDS, max_size=3).map(tuple),
+                st.sets(st.integers(0, 2)),
+                st.frozensets(st.one_of(st.integers(0, 1), WORDS)),
+                st.one_of(st.sets(WORDS), st.lists(WORDS, max_size=2), st.sets(st.integers(0, 1))),
+                st.one_of(st.lists(WORDS, max_size=2), st.lists(st.integers(0, 1), max_size=2)),
+                st.lists(st.one_of(WORDS, NUMBERS), max_size=2),
+            ]
+        )
+    )
+    rows = draw(st.lists(a_row, min_size=1, max_size=6))
+    chosen = draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=6))
+    return rows, chosen, WRAPPINGS[draw(st.sampled_from(sorted(WRAPPINGS)))]
+
+
+@settings(max_examples=500, deadline=None)
+@given(targets())
+def test_the_reading_of_y_does_not_depend_on_which_rows_are_there(case):
+    rows, chosen, wrapped = case
+    try:
+        indicator, names = check_labels(wrapped(rows))
+    except ValueError:
+        return  # whoever passes it gets an error, and never another reading
+    some = wrapped([rows[i] for i in chosen])
+    placed, kept = indicator_of(some, names)
+    assert kept == names
+    assert np.array_equal(placed, indicator[chosen], equal_nan=True)
+    assert (label_lists(some) is None) == (label_lists(wrapped(rows)) is None)
+    decided = np.nan_to_num(np.roll(indicator, 1, axis=0))
+    each = [exact_match(wrapped(rows[i : i + 1]), decided[i : i + 1], names) for i in range(len(rows))]
+    assert exact_match(wrapped(rows), decided, names) == pytest.approx(np.mean(each))
+
+
+@pytest.mark.parametrize("y", [[[0, 1], [1, 0], [1, 1]], [{0, 1}, {0}, set()], [["x"], ["x", "y"], []]])
+def test_every_fold_is_read_like_the_whole(y):
+    names, whole = check_labels(y)[1], indicator_of(y, None)[0]
+    for size in (1, 2, 3):
+        for rows in map(list, itertools.combinations(range(3), size)):
+            assert np.array_equal(indicator_of([y[i] for i in rows], names)[0], whole[rows])
+    assert exact_match(y, whole, names) == 1
+    assert sorted(np.concatenate([test for _, test in MultiLabelStratifiedKFold(3).split(y, y)])) == [0, 1, 2]
+
+
+def test_labels_with_integer_names_are_compared_as_sets():
+    both = [[1, 1], [1, 1]]
+    assert exact_match([{0, 1}, {1, 0}], both, [0, 1]) == 1
+    assert exact_match([[0, 1], [1, 0]], both, [0, 1]) == 0  # rows of a matrix
+    with pytest.raises(ValueError, match="pass one set per text"):
+        exact_match([[0, 1], [1]], both, [0, 1])
+
+
+def test_lists_of_arrow_and_masked_rows():
+    pa = pytest.importorskip("pyarrow")
+    for y in (
+        pa.array([["b"], ["a", "b"]]),
+        pd.Series([["b"], ["a", "b"]], dtype=pd.ArrowDtype(pa.list_(pa.string()))),
+    ):
+        assert check_labels(y)[1] == ["a", "b"]
+    masked = np.ma.array([[0, 7], [1, 1]], mask=[[False, True], [False, False]])
+    assert np.array_equal(check_labels(list(masked))[0], check_labels(masked)[0], equal_nan=True)
+
+
+def test_a_named_indicator_keeps_its_names_as_long_as_its_columns():
+    y = NamedIndicator(["late", "lost"], [[1, 0], [0, 1], [0, 0]])
+    for some in (y, y[:2], y[[0, 2]], y[np.array([True, False, True])], y[[1, 0], ...], pickle.loads(pickle.dumps(y))):
+        assert check_labels(some)[1] == ["late", "lost"]
+    for other in (y[:, ::-1], y[:, [1, 0]], y == 1, pickle.loads(pickle.dumps(y == 1))):
+        assert check_labels(other)[1] == [0, 1]
+    assert y[0].tolist() == [1, 0]
+    assert y[1, 1] == 1
 
 
 @pytest.mark.parametrize(
@@ -72,6 +170,14 @@ def test_lists_of_zero_and_one_are_a_matrix_and_sets_never_are():
         (pl.Series([1, 0]), "MultiLabelBinarizer"),
         (torch.tensor([1, 0]), "MultiLabelBinarizer"),
         (np.array([[1 + 1j]]), "Complex data not supported"),
+        ([[0], [1, 0]], "rows of 1 and of 2 numbers.*pass one set per text"),
+        ([[], [1]], "rows of 0 and of 1 numbers"),
+        ([[2, 5], [5, 2]], "got 2 at row 0, column 0.*pass one set per text"),
+        ([("b", 3), (3,)], "Labels in a list must be str, got 3 of type int in y.*pass one set per text"),
+        ([["a"], [1]], "got 1 of type int"),
+        ([["a", 1]], "got 1 of type int"),
+        ([{0, 1}, [1]], "got 1 of type int"),
+        ([{"a"}, np.array([1, 0])], "Labels in a list must be str"),
     ],
 )
 def test_bad_labels_get_one_clear_line(y, message):

@@ -202,9 +202,9 @@ def test_a_label_that_a_fold_lacks():
     assert tuner.predict_proba(X).shape == (400, 2)
 
 
-@pytest.mark.parametrize("form", ["lists", "sparse"])
+@pytest.mark.parametrize("form", ["sets", "sparse"])
 def test_forms_of_labels_that_scikit_learn_does_not_take(form):
-    y = [np.flatnonzero(row).tolist() for row in Y] if form == "lists" else sparse.csr_matrix(Y)
+    y = [set(np.flatnonzero(row)) for row in Y] if form == "sets" else sparse.csr_matrix(Y)
     forest = RandomForestClassifier(10, random_state=0)
     tuner = MultiLabelThresholdTuner(forest, cv=2, random_state=0).fit(X, y)
     expected = MultiLabelThresholdTuner(forest, cv=2, random_state=0).fit(X, Y)

@@ -27,30 +27,11 @@ from sk_ulmfit.datasets.tables import (
     text_files,
     text_of_row,
 )
+from sk_ulmfit.labels import NamedIndicator
 from sk_ulmfit.text.streams import StreamedTexts
 
 BLANKS = ("absent", "unknown")
 _YES, _NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
-
-
-@dataclass
-class NamedIndicator:
-    """A matrix of labels with column names, which `fit` takes like a DataFrame.
-
-    Parameters
-    ----------
-    columns : list of str
-        Label names.
-    values : ndarray, shape (n, L)
-        0 and 1, NaN where unknown.
-    """
-
-    columns: list[str]
-    values: NDArray[Any]
-
-    def to_numpy(self) -> NDArray[Any]:
-        """Give the matrix."""
-        return self.values
 
 
 @dataclass
