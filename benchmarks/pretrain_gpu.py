@@ -38,7 +38,9 @@ from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.modules import detach
 from sk_ulmfit.nn.optimizer import RowAdamW
 from sk_ulmfit.nn.precision import training_precision, widest_layer
-from sk_ulmfit.pretraining import CHECKPOINT, MODEL, PretrainingError, hold_out, model_config, pretrain
+from sk_ulmfit.pretraining import CHECKPOINT, MODEL, PretrainingError, pretrain
+from sk_ulmfit.pretraining.holdout import hold_out
+from sk_ulmfit.pretraining.settings import model_config
 from sk_ulmfit.text.corpus import open_packed
 from sk_ulmfit.text.documents import IDS, INFO, OFFSETS, VOCABULARY, CorpusError, is_packed
 from sk_ulmfit.text.vocabulary import TokenIds

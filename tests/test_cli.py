@@ -10,15 +10,17 @@ import pandas as pd
 import pytest
 from conftest import make_corpus, tiny_lm
 
-from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, pretraining
-from sk_ulmfit.cli import commands, main
+from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
+from sk_ulmfit.cli import commands
+from sk_ulmfit.cli.main import main
 from sk_ulmfit.datasets import load_support_messages, load_table, write_table
+from sk_ulmfit.pretraining.trainer import Trainer
 
 SMALL = ["--emb-dim", "8", "--hidden-dim", "8", "--n-layers", "2", "--lm-epochs", "1", "--max-epochs", "2"]
 
 
 def run(*args):
-    return main.main([str(arg) for arg in args])
+    return main([str(arg) for arg in args])
 
 
 @pytest.fixture
@@ -357,7 +359,7 @@ def test_pretrain_and_train_from_it(table, tmp_path, monkeypatch, capsys):
     [
         (["nowhere.txt"], "There is no file or folder nowhere.txt"),
         (["corpus.txt", "--epochs", "1", "--hours", "1"], "not both"),
-        (["corpus.txt", "--out", "file/run"], "cannot be made"),
+        (["corpus.txt", "--out", "file/run"], "cannot be created"),
     ],
 )
 def test_wrong_input_to_pretrain_is_one_line(args, message, tmp_path, monkeypatch, capsys):
@@ -371,7 +373,7 @@ def test_wrong_input_to_pretrain_is_one_line(args, message, tmp_path, monkeypatc
 
 
 def test_ctrl_c_in_pretrain_says_how_to_go_on(tmp_path, monkeypatch, capsys):
-    step = pretraining._Run._do_step
+    step = Trainer.do_step
 
     def interrupted(*args):
         signal.raise_signal(signal.SIGINT)
@@ -379,12 +381,12 @@ def test_ctrl_c_in_pretrain_says_how_to_go_on(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(commands, "_progress", lambda options: 1)
     (tmp_path / "corpus.txt").write_text("the lamp is on\n\nthe hub is off\n\n" * 50)
-    monkeypatch.setattr(pretraining._Run, "_do_step", interrupted)
+    monkeypatch.setattr(Trainer, "do_step", interrupted)
     assert run("pretrain", tmp_path / "corpus.txt", "--out", tmp_path / "run", *PRETRAIN) == 130
     assert f"goes on from the checkpoint in {tmp_path / 'run'}" in capsys.readouterr().err
-    monkeypatch.setattr(pretraining._Run, "_do_step", step)
+    monkeypatch.setattr(Trainer, "do_step", step)
     assert run("pretrain", tmp_path / "corpus.txt", "--out", tmp_path / "run", *PRETRAIN) == 0
-    assert "going on from step 1" in capsys.readouterr().err
+    assert "resuming from step 1" in capsys.readouterr().err
 
 
 # --- every form of the same data ---------------------------------------------

@@ -1,0 +1,53 @@
+"""The log of a run: JSON lines in a file, and lines of progress for people."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sk_ulmfit.pretraining.trainer import Trainer
+
+Say = Callable[[str], None]
+
+
+class RunLog:
+    """Write to the file of the log, and pass lines of progress to `say`."""
+
+    def __init__(self, file: Path, say: Say):
+        self.file, self.say = file, say
+
+    def write(self, **fields: Any) -> None:
+        """Append one line to the file; an error, such as a full disk, does not stop the training."""
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **fields}) + "\n"
+        with suppress(OSError), self.file.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    def report(self, trainer: Trainer, tokens_per_second: float) -> None:
+        """Log the loss and how far the training has come."""
+        loss, done = trainer.mean_loss(), trainer.share_done
+        perplexity = math.exp(min(loss, 700.0))
+        seconds_left = trainer.elapsed / done * (1 - done)
+        self.write(
+            step=trainer.step,
+            epoch=trainer.step / trainer.steps_per_epoch,
+            tokens=trainer.n_tokens,
+            loss=loss,
+            perplexity=perplexity,
+            lr=trainer.optimizer.param_groups[0]["lr"],
+            tokens_per_second=tokens_per_second,
+            elapsed=trainer.elapsed,
+        )
+        self.say(
+            f"{100 * min(done, 1):5.1f} %  {trainer.n_tokens / 1e6:.2f} M tokens  {tokens_per_second:,.0f} tokens/s  "
+            f"loss {loss:.4f}  perplexity {perplexity:.1f}  {_clock(max(seconds_left, 0))} left"
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}:{minutes % 60:02d} h"

@@ -1,0 +1,235 @@
+"""Pre-training from the corpus to the saved model, as a list of stages."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sk_ulmfit._validation import check_number
+from sk_ulmfit.models.assembly import plain_weights
+from sk_ulmfit.models.state import ModelState, load_state, save_state
+from sk_ulmfit.nn.device import resolve_device, seeded
+from sk_ulmfit.nn.precision import training_precision
+from sk_ulmfit.pretraining.checkpoint import load_checkpoint
+from sk_ulmfit.pretraining.folder import CHECKPOINT, LOG, MODEL, locked, make_folder
+from sk_ulmfit.pretraining.holdout import held_out_loss, hold_out
+from sk_ulmfit.pretraining.interrupt import postponed_interrupt
+from sk_ulmfit.pretraining.log import RunLog, Say
+from sk_ulmfit.pretraining.loop import run_steps
+from sk_ulmfit.pretraining.settings import (
+    CorpusSettings,
+    PretrainingError,
+    PretrainingSettings,
+    check_corpus,
+    check_same_run,
+    check_training,
+    model_config,
+)
+from sk_ulmfit.pretraining.token_ids import prepare_token_ids
+from sk_ulmfit.pretraining.trainer import Trainer
+from sk_ulmfit.text.corpus import PackedCorpus, open_packed
+from sk_ulmfit.training.batching import StreamBatches, StreamDataset
+
+
+def pretrain(
+    corpus: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    epochs: float | None = None,
+    hours: float | None = None,
+    emb_dim: int = 400,
+    hidden_dim: int = 1152,
+    n_layers: int = 3,
+    vocab_size: int | None = None,
+    min_frequency: int | None = None,
+    language: str | None = None,
+    field: str = "text",
+    backward: bool = False,
+    lr: float = 3e-3,
+    batch_size: int = 64,
+    bptt: int = 70,
+    dropout_multiplier: float = 0.1,
+    alpha: float = 0.0,
+    beta: float = 0.0,
+    weight_decay: float = 0.01,
+    gradient_clip: float | None = 0.3,
+    validation_fraction: float = 0.005,
+    checkpoint_minutes: float = 5.0,
+    device: str = "auto",
+    precision: str = "auto",
+    n_jobs: int | None = None,
+    seed: int = 0,
+    say: Say | None = None,
+) -> ModelState:
+    r"""Pre-train a language model on a corpus that may be larger than memory.
+
+    Stage 1 of ULMFiT, with AdamW and one cycle of the learning rate over the whole run (Howard & Ruder 2018,
+    section 3.1). The texts are tokenized once, into memory-mapped files.
+
+    A run can be stopped at any moment. Called again with the same arguments, it resumes from its last checkpoint; while
+    it tokenizes, from the beginning. On a CPU, with `epochs` and the same number of threads, the result is bit for bit
+    that of an uninterrupted run. In the main thread, Ctrl-C and SIGTERM wait for the end of a step, write a checkpoint
+    and raise KeyboardInterrupt, unless the program has handlers of its own.
+
+    Parameters
+    ----------
+    corpus : path-like
+        A text file (documents separated by blank lines), a JSON lines file, either of them also compressed with xz or
+        gzip, or a folder of such files. An earlier run, or its folder ``tokens``, provides its token ids.
+    out : path-like
+        Folder of the run, for token ids, checkpoint, ``log.jsonl`` and finally ``model.safetensors``.
+    epochs : float, default=None
+        Passes over the corpus; 1 if `hours` is None too.
+    hours : float, default=None
+        Hours of training, in place of `epochs`. Tokenization and final evaluation are not included.
+    emb_dim, hidden_dim, n_layers : int, default=400, 1152, 3
+        Sizes of the AWD-LSTM.
+    vocab_size : int, default=None
+        Maximum number of words; None means 30,000.
+    min_frequency : int, default=None
+        Minimum count of a word in the corpus; None means 3.
+    language : str, default=None
+        Language code of spaCy's tokenizer; None means "en".
+    field : str, default="text"
+        Field of the JSON objects that holds the text.
+    backward : bool, default=False
+        Whether to read every document from end to start.
+    lr : float, default=0.003
+        Maximum learning rate.
+    batch_size : int, default=64
+        Text streams per batch; a small corpus uses fewer.
+    bptt : int, default=70
+        Tokens per window of backpropagation through time.
+    dropout_multiplier : float, default=0.1
+        Factor on the dropout rates of the language model.
+    alpha, beta : float, default=0
+        Weights of the AR and TAR penalties.
+    weight_decay : float, default=0.01
+        Decoupled weight decay.
+    gradient_clip : float or None, default=0.3
+        Maximum norm of the gradient.
+    validation_fraction : float, default=0.005
+        Fraction of the tokens, in whole documents and at most 500,000, held out to measure the final perplexity.
+    checkpoint_minutes : float, default=5
+        Minutes between checkpoints; 0 writes one after every step.
+    device : str, default="auto"
+        Torch device; "auto" prefers a GPU.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Arithmetic of the matrix products. A run resumed on another machine keeps its arithmetic.
+    n_jobs : int or None, default=None
+        Worker processes for tokenization.
+    seed : int, default=0
+        Seed of all randomness.
+    say : callable, default=None
+        Called with each line of progress: tokens per second, loss, perplexity and time left.
+
+    Returns
+    -------
+    ModelState
+        The language model, as saved in ``model.safetensors``.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not valid.
+    PretrainingError
+        If the folder belongs to another run or is in use, or the training diverges.
+    CorpusError
+        If the corpus cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sk_ulmfit.pretraining import pretrain
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "corpus.txt").write_text("The lamp is on.\n\nThe hub is off.\n\n" * 100)
+    >>> state = pretrain(folder / "corpus.txt", folder / "run", epochs=1, emb_dim=8, hidden_dim=12, n_layers=2)
+    >>> sorted(path.name for path in (folder / "run").glob("[!.]*.*"))
+    ['log.jsonl', 'model.safetensors']
+    """
+    settings = PretrainingSettings(
+        emb_dim=emb_dim,
+        hidden_dim=hidden_dim,
+        n_layers=n_layers,
+        epochs=epochs,
+        hours=hours,
+        lr=lr,
+        batch_size=batch_size,
+        bptt=bptt,
+        dropout_multiplier=dropout_multiplier,
+        alpha=alpha,
+        beta=beta,
+        weight_decay=weight_decay,
+        gradient_clip=gradient_clip,
+        backward=bool(backward),
+        validation_fraction=validation_fraction,
+        precision=precision,
+        seed=seed,
+    )
+    settings = check_training(settings)
+    corpus_settings = CorpusSettings(field, language, vocab_size, min_frequency, n_jobs)
+    check_corpus(corpus_settings)
+    check_number("checkpoint_minutes", checkpoint_minutes, low=0)
+    device = resolve_device(device)
+    training_precision(precision, device, 0)  # an error now, not after the tokenization
+    import_module("safetensors")  # needed at the end
+    say = say or (lambda line: None)
+    out = Path(out)
+    make_folder(out)
+    with locked(out):
+        token_ids = prepare_token_ids(Path(corpus), out, corpus_settings, say)
+        packed = open_packed(token_ids, settings.backward)
+        log = RunLog(out / LOG, say)
+        if (out / MODEL).exists():
+            return _load_finished(packed, settings, out, log)
+        return _train(packed, settings, device, out, log, checkpoint_minutes * 60)
+
+
+def _load_finished(packed: PackedCorpus, settings: PretrainingSettings, out: Path, log: RunLog) -> ModelState:
+    """Return the model in the folder, if it is the result of this run."""
+    state = load_state(out / MODEL, "language_model")
+    if "pretraining" not in state.config:
+        raise PretrainingError(
+            f"{out / MODEL} was not made by pretrain and will not be replaced; pass another folder to out."
+        )
+    check_same_run(state.config["pretraining"], model_config(asdict(settings), packed.info), out)
+    log.say(f"This run is done; the model is in {out / MODEL}.")
+    return state
+
+
+def _train(
+    packed: PackedCorpus, settings: PretrainingSettings, device: str, out: Path, log: RunLog, checkpoint_seconds: float
+) -> ModelState:
+    """Train from the start or from the checkpoint, evaluate, and save the model."""
+    config = model_config(asdict(settings), packed.info)
+    documents, held_out = hold_out(packed.tokens, settings.validation_fraction, settings.seed)
+    batches = _stream_batches(packed, documents, settings)
+    with seeded(settings.seed, device):
+        trainer = Trainer(config, packed.vocabulary, batches, settings, device)
+        if load_checkpoint(trainer, out):
+            log.write(event="resumed", step=trainer.step)
+            log.say(f"resuming from step {trainer.step:,}")
+        with postponed_interrupt() as interrupted:
+            run_steps(trainer, out, checkpoint_seconds, log, interrupted)
+    state = ModelState("language_model", config, packed.vocabulary, plain_weights(trainer.module))
+    state.history = [{"epoch": trainer.step / trainer.steps_per_epoch, "train_loss": trainer.mean_loss()}]
+    loss = held_out_loss(state, packed.tokens.take(held_out), device, log)
+    if loss is not None:
+        state.history[0]["valid_loss"] = loss
+    save_state(state, out / MODEL)
+    (out / CHECKPOINT).unlink(missing_ok=True)
+    return state
+
+
+def _stream_batches(packed: PackedCorpus, documents: NDArray[np.int64], settings: PretrainingSettings) -> StreamBatches:
+    dataset = StreamDataset(packed.tokens, documents)
+    batches = StreamBatches(dataset, settings.batch_size, settings.bptt, packed.vocabulary.pad, settings.seed)
+    if batches.n_targets < 2:
+        raise PretrainingError("The corpus has too few words to train on; add more text.")
+    return batches
