@@ -1,16 +1,21 @@
-"""Files that are written completely or not at all."""
+"""Files: written completely or not at all, and read by what they contain, compressed or not."""
 
 from __future__ import annotations
 
+import codecs
+import gzip
+import json
+import lzma
 import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from io import BufferedRandom
+from io import BufferedRandom, TextIOWrapper
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 fcntl: Any
 try:
@@ -20,6 +25,7 @@ except ImportError:  # Windows
 
 _PREFIX, _SUFFIX = ".sk_ulmfit-", ".part"  # names of temporary files, whatever the target is called
 _ABANDONED_AFTER = 24 * 60 * 60  # seconds without a change, on file systems without locks
+_XZ, _GZIP = b"\xfd7zXZ\x00", b"\x1f\x8b"  # how compressed files begin
 _KINDS = {
     stat.S_IFDIR: "folder",
     stat.S_IFIFO: "named pipe",
@@ -31,6 +37,10 @@ _KINDS = {
 
 class NotAFileError(ValueError):
     """A file was to be written to a folder, a named pipe or a device."""
+
+
+class UnreadableFileError(ValueError):
+    """A file cannot be read, or is not what its reader expects; the message names the file and the line."""
 
 
 @contextmanager
@@ -148,3 +158,94 @@ def _remove_if_abandoned(path: Path) -> None:
             path.unlink()
     if locked is None and time.time() - status.st_mtime > _ABANDONED_AFTER:
         path.unlink()
+
+
+def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Open a file for reading in binary mode; decompress it if it begins like an xz or gzip file."""
+    with open(path, "rb") as file:
+        start = file.read(len(_XZ))
+    if start == _XZ:
+        return lzma.open(path)
+    if start.startswith(_GZIP):
+        return cast(IO[bytes], gzip.open(path))
+    return open(path, "rb")
+
+
+def open_text(path: str | os.PathLike[str], newline: str = "") -> TextIOWrapper:
+    """Open a UTF-8 file, plain or compressed, for reading; skip a byte order mark and keep line ends as they are.
+
+    With the default `newline` a line ends at CR, LF or CR LF; with a line feed it ends there only.
+    """
+    return TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline=newline)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Return the text of a UTF-8 file, plain or compressed, with line feeds as line ends."""
+    with reading(path), TextIOWrapper(open_bytes(path), encoding="utf-8-sig") as file:
+        return file.read()
+
+
+def numbered_lines(file: TextIOWrapper, longest: int = -1, first: int = 1) -> Iterator[tuple[int, str]]:
+    """Yield each line with its number, counted from `first`.
+
+    A line of more than `longest` characters comes in pieces, all with the same number.
+    """
+    number = first
+    while line := file.readline(longest):
+        yield number, line
+        number += line.endswith("\n") or len(line) != longest
+
+
+def json_objects(
+    path: str | os.PathLike[str], lines: Iterable[tuple[int, str]]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the JSON object in each line with the number of the line; skip blank lines."""
+    for number, line in lines:
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = f"not JSON ({error})"
+        else:
+            if isinstance(row, dict):
+                yield number, row
+                continue
+            reason = f"a JSON {type(row).__name__}"
+        raise UnreadableFileError(f"{path}, line {number}: {reason}; expected one JSON object per line.")
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn every error of reading a file into an UnreadableFileError of one line."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        place = _place_of_bad_byte(path)
+        raise UnreadableFileError(
+            f"{path}{place} is not UTF-8 text; save the file as UTF-8 (in Excel: CSV UTF-8)."
+        ) from None
+    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnreadableFileError(f"{path} is damaged or cut off ({error}); fetch or compress it again.") from None
+    except OSError as error:
+        raise UnreadableFileError(f"{path} cannot be read ({error.strerror or error}).") from None
+
+
+def _place_of_bad_byte(path: str | os.PathLike[str]) -> str:
+    """Return the line, and the byte in it, at which a file stops being UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    number, n_bytes = 1, 0  # of the line so far
+    with suppress(EOFError, OSError, lzma.LZMAError, zlib.error), open_bytes(path) as file:
+        while True:
+            piece = file.readline(2**20)
+            n_pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(piece, final=not piece or piece.endswith(b"\n"))
+            except UnicodeDecodeError as error:
+                return f", line {number}, byte {n_bytes - n_pending + error.start + 1}"
+            if not piece:
+                break
+            n_bytes += len(piece)
+            if piece.endswith(b"\n"):
+                number, n_bytes = number + 1, 0
+    return ""

@@ -74,6 +74,19 @@ def test_a_huge_line_is_cut_without_breaking_letters(tmp_path, monkeypatch):
     assert {word for piece in found for word in piece.split()} == {"große", "Lampe", "äöü"}
 
 
+@pytest.mark.parametrize("gap", ["", " "])
+def test_only_a_blank_line_separates_however_the_pieces_of_a_long_line_fall(tmp_path, monkeypatch, gap):
+    for longest in range(4, 14):
+        monkeypatch.setattr(sk_ulmfit.text.documents, "_LONGEST_DOCUMENT", longest)
+        text = "ab cd" + gap * 20 + "ef\n     gh\n"
+        (tmp_path / "c").write_text(text + "\n" + text)
+        found = list(read_documents(tmp_path / "c"))
+        assert "".join("".join(found).split()) == "".join((2 * text).split())
+        assert all(piece.strip() and len(piece) <= longest for piece in found)
+    monkeypatch.setattr(sk_ulmfit.text.documents, "_LONGEST_DOCUMENT", len(text))
+    assert list(read_documents(tmp_path / "c")) == [text, text]
+
+
 def test_runs_token_ids_and_links_in_a_circle_are_left_out_of_a_folder(tmp_path):
     (tmp_path / "a.txt").write_text("the text")
     (tmp_path / "linked").symlink_to(tmp_path, target_is_directory=True)
@@ -93,10 +106,10 @@ def test_runs_token_ids_and_links_in_a_circle_are_left_out_of_a_folder(tmp_path)
 def test_unreadable_files_are_not_taken_for_an_unwritable_place(tmp_path, monkeypatch):
     (tmp_path / "c.txt").write_text("some text")
 
-    def refuse(file):
+    def refuse(file, newline):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(sk_ulmfit.text.documents, "_open", refuse)
+    monkeypatch.setattr(sk_ulmfit.text.documents, "open_text", refuse)
     with pytest.raises(CorpusError, match=r"c\.txt cannot be read \(Permission denied\)"):
         pack_corpus(read_documents(tmp_path / "c.txt"), tmp_path / "tokens")
 
@@ -104,11 +117,15 @@ def test_unreadable_files_are_not_taken_for_an_unwritable_place(tmp_path, monkey
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"good\n\nbad \xff byte", r"c, line 3, is not UTF-8 text \(byte 5\)"),
-        (b'{"text": "a"}\nnot json\n', "line 2, is not a JSON object"),
+        (b"good\n\nbad \xff byte", r"c, line 3, byte 5 is not UTF-8 text"),
+        (b'{"text": "a"}\nnot json\n', r"c, line 2: not JSON .*; expected one JSON object per line"),
+        (b'{"text": "a"}\n[1]\n', "c, line 2: a JSON list; expected one JSON object per line"),
+        (b'{"text": "a"}\n{"text": ' + b"[" * 100_000, "line 2: not JSON"),
+        (b'{"text": "a"}\n{"text": "\xff"}\n', "c, line 2, byte 11 is not UTF-8 text"),
+        (lzma.compress(b"ok\n" * 3000 + b"bad \xff"), "c, line 3001, byte 5 is not UTF-8 text"),
         (b'{"text":\n "a"}\n', "looks like JSON"),
         (b'[{"text": "a"}, {"text": "b"}]', "looks like JSON"),
-        (b'{"text": "a"}\n{"body": "b", "n": 3}\n', "line 2, has no text in field 'text', but in: body"),
+        (b'{"text": "a"}\n{"body": "b", "n": 3}\n', "line 2: field 'text' holds no text; fields with text: body"),
         (lzma.compress(b"text " * 1000)[:-20], "damaged or cut off"),
         (gzip.compress(b"text " * 1000)[:-20], "damaged or cut off"),
     ],

@@ -133,23 +133,22 @@ def test_a_folder_with_a_list_of_labels(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.jsonl", '{"text": "a"}\n[1]\n', r"t.jsonl, line 2: a list, where one object a line is expected"),
+        ("t.jsonl", '{"text": "a"}\n[1]\n', r"t.jsonl, line 2: a JSON list; expected one JSON object per line"),
         ("t.jsonl", '{"text": "a"}\n{"text"\n', r"t.jsonl, line 2: not JSON"),
         ("t.jsonl", '{"text": 3}\n', r"line 1: column 'text' holds 3 of type int, not text"),
         ("t.jsonl", "", "has no rows"),
-        ("t.csv.gz", "not gzip", "cannot be read"),
+        ("t.csv.gz", "\x1f\x8b\x08 cut off", "is damaged or cut off"),
         ("t.csv", 'text,l\na,"[1, x"\n', r"line 2: column 'l' holds '\[1, x', which begins like a list"),
         ("t.jsonl", '{"text": "a", "l": ' + "[" * 100_000 + "\n", "line 1: not JSON"),
         ("t.csv", 'text,l\na,"b\nc,d\n', "the row that begins in line 2: .*is a double quote never closed"),
         ("t.xlsx", "x", "is no table that can be read; save it as .csv"),
         ("t.csv", "PK\x03\x04", "is no table that can be read; save it as .csv"),
-        ("t.CSV.GZ", "not gzip", "cannot be read"),
         ("t.csv", 'text,l\na,"[1.5]"\n', r"holds the label 1.5 of type float"),
         ("t.parquet", "nothing", "Parquet"),
     ],
 )
 def test_broken_files_get_one_clear_line(tmp_path, name, content, message):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=message) as caught:
         load_table(tmp_path / name, text="text", label_column="l" if "text,l" in content else None)
     assert "\n" not in str(caught.value)
@@ -169,8 +168,30 @@ def test_damaged_compression_is_said_in_one_line(tmp_path):
     content = bytearray(gzip.compress(("text,l\n" + "".join(f"text {i},a\n" for i in range(5000))).encode()))
     content[500:508] = b"\0" * 8
     (tmp_path / "t.csv.gz").write_bytes(content)
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="is damaged or cut off"):
         load_table(tmp_path / "t.csv.gz", text="text", label_column="l")
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress])
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
+@pytest.mark.parametrize(
+    ("name", "content"), [("t.csv", "text;l\nä b;c\n"), ("t.jsonl", '{"text": "ä b", "l": "c"}\n')]
+)
+def test_a_table_is_decompressed_by_what_it_holds_whatever_its_name(tmp_path, name, content, suffix, compress):
+    path = tmp_path / f"{name}{suffix}"
+    path.write_bytes(compress(("\ufeff" + content).encode()))
+    found = load_table(path, text="text", label_column="l")
+    assert (found.texts, found.labels) == (["ä b"], [["c"]])
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.csv.gz"])
+def test_the_line_that_is_not_utf8_is_named(tmp_path, name):
+    line = b'{"text": "gr\xc3\xbcn"}' if "json" in name else b"gr\xc3\xbcn"
+    head = line if "json" in name else b"text"
+    content = b"\n".join([head, *[line] * 4000, line.replace(b"\xc3\xbc", b"\xfc"), line])
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    with pytest.raises(ValueError, match=rf"{name}, line 4002, byte {line.index(0xC3) + 1} is not UTF-8 text; save"):
+        load_table(tmp_path / name, text="text")
 
 
 def test_lists_as_pandas_writes_them_and_names_in_brackets(tmp_path):

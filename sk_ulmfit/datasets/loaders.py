@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit._files import read_text
 from sk_ulmfit._validation import check_choice
 from sk_ulmfit.datasets.tables import (
     Row,
     is_blank,
     is_hidden,
     open_table,
-    read_text,
     text_files,
     text_of_row,
 )

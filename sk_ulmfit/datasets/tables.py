@@ -9,27 +9,26 @@ import json
 import lzma
 import math
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 
-from sk_ulmfit._files import atomic_write
+from sk_ulmfit._files import atomic_write, json_objects, numbered_lines, open_text, read_text, reading
 from sk_ulmfit.text.tokenizer import join_fields
 
 Row = dict[str, Any]
+NumberedRow = tuple[str, Row]  # where the row stands, such as "line 3", and its cells by column
 TextOut = codecs.StreamWriter
 
-DELIMITED = {".csv": ",", ".tsv": "\t"}
+DELIMITED = {".csv": None, ".tsv": "\t"}  # None: what the header line has
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PARQUET = (".parquet", ".pq")
-COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
+COMPRESSED = (".gz", ".xz")
 FOREIGN = {".xlsx", ".xls", ".ods", ".zip", ".bz2", ".zst", ".7z", ".rar", ".pkl", ".feather", ".docx", ".pdf"}
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how files of Excel and its like begin, whatever their names
 _BATCH = 1_000  # rows of a Parquet file that are read at once
@@ -55,7 +54,7 @@ class RowReader:
 
     name: str
     columns: list[str]
-    rows: Iterator[tuple[str, Row]]
+    rows: Iterator[NumberedRow]
     separator: str = ""
 
     def check_columns(self, names: Sequence[str]) -> None:
@@ -101,7 +100,7 @@ def open_table(source: Any) -> RowReader:
         if not path.is_file() and not path.is_dir():
             raise ValueError(f"There is no file {path}.")
         suffix = file_type(path)
-        if suffix in FOREIGN or path.suffix.lower() in FOREIGN or _is_workbook(path):
+        if suffix in FOREIGN or path.suffix.lower() in FOREIGN or (path.is_file() and _is_workbook(path)):
             raise ValueError(
                 f"{path} is no table that can be read; save it as .csv (of the kind UTF-8), .tsv, .jsonl or .parquet."
             )
@@ -112,7 +111,7 @@ def open_table(source: Any) -> RowReader:
         elif suffix in JSON_LINES:
             reader = _json_lines(path)
         else:
-            reader = _delimited(path, DELIMITED.get(suffix, ","))
+            reader = _delimited(path, DELIMITED.get(suffix))
     twice = sorted({column for column in reader.columns if reader.columns.count(column) > 1})
     if twice:
         raise ValueError(f"{reader.name} has columns of the same name: {twice[0]!r}. Rename them.")
@@ -160,30 +159,6 @@ def text_of_row(row: Row, columns: Sequence[str], where: str) -> str:
     return fields[0] if len(fields) == 1 else join_fields(fields)
 
 
-def read_text(file: Path) -> str:
-    """Give the content of a UTF-8 file.
-
-    Parameters
-    ----------
-    file : Path
-        The file.
-
-    Returns
-    -------
-    str
-        Its content, without a byte order mark.
-
-    Raises
-    ------
-    ValueError
-        If it is not UTF-8.
-    """
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{file} is not UTF-8 text; save it as UTF-8.") from None
-
-
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise ValueError if `write_table` writes no such files."""
     suffixes = {file_type(Path(path)), Path(path).suffix.lower()}
@@ -220,7 +195,7 @@ def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
         if suffix in JSON_LINES:
             _write_json_lines(out, columns, rows)
         else:
-            _write_delimited(out, columns, rows, DELIMITED.get(suffix, ","), path)
+            _write_delimited(out, columns, rows, DELIMITED.get(suffix) or ",", path)
 
 
 @contextmanager
@@ -265,101 +240,79 @@ def file_type(path: Path) -> str:
     return name.suffix.lower()
 
 
-def _lines(path: Path) -> IO[str]:
-    opener: Any = COMPRESSED.get(path.suffix.lower(), open)
-    return TextIOWrapper(cast(Any, opener(path, "rb")), encoding="utf-8-sig", newline="")
-
-
-def _explained(path: Path, rows: Iterator[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
-    """Pass rows on, and say in one line what is wrong with the file."""
-    try:
+def _readable(path: Path, rows: Iterator[NumberedRow]) -> Iterator[NumberedRow]:
+    """Yield rows, with every error of reading as one line that names the file."""
+    with reading(path):
         yield from rows
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8 (Excel calls that CSV UTF-8).") from None
-    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read ({error}); it may be damaged or cut off.") from None
 
 
 def _is_workbook(path: Path) -> bool:
-    if not path.is_file():
-        return False
     with path.open("rb") as file:
         return file.read(4) in _WORKBOOKS
 
 
-def _separator(path: Path) -> str:
-    """Give what separates the cells: what the header line has if it has no comma."""
-
-    def header() -> Iterator[tuple[str, Row]]:
-        with _lines(path) as file:
-            yield "", {"line": file.readline(_LONGEST_CELL)}
-
-    line = next(_explained(path, header()))[1]["line"]
-    return next((mark for mark in ",;\t" if mark in line), ",")
-
-
-def _delimited(path: Path, separator: str) -> RowReader:
+def _delimited(path: Path, separator: str | None) -> RowReader:
+    """Open a file of separated cells; None finds the separator in the header line."""
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
-    separator = separator if separator != "," else _separator(path)
-    file = _lines(path)
-    reader = csv.reader(file, delimiter=separator, strict=True)
+    with reading(path):
+        separator = separator or _separator(path)
+        file = open_text(path)
+        cells = csv.reader(file, delimiter=separator, strict=True)
+        try:
+            columns = next(filter(None, cells), [])
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {cells.line_num}: {error}.") from None
+    return RowReader(str(path), columns, _readable(path, _delimited_rows(path, file, cells, columns)), separator)
 
-    def header() -> Iterator[tuple[str, Row]]:
-        yield "", {"columns": next(filter(None, reader), [])}
 
-    try:
-        columns = next(_explained(path, header()))[1]["columns"]
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}.") from None
+def _separator(path: Path) -> str:
+    """Return what separates the cells of the header line: a comma if it has one, else a semicolon or a tab."""
+    with open_text(path) as file:
+        header = file.readline(_LONGEST_CELL)
+    return next((mark for mark in ",;\t" if mark in header), ",")
 
-    def rows() -> Iterator[tuple[str, Row]]:
-        begin = reader.line_num + 1
-        with file:
-            try:
-                for cells in reader:
-                    begin = reader.line_num + 1
-                    if not cells:
-                        continue
-                    if len(cells) != len(columns):
-                        raise ValueError(
-                            f"{path}, line {reader.line_num}: {len(cells)} cells where the header has {len(columns)}; "
-                            "put texts that hold commas into double quotes."
-                        )
-                    yield f"line {reader.line_num}", dict(zip(columns, cells, strict=True))
-            except csv.Error as error:
-                raise ValueError(
-                    f"{path}, the row that begins in line {begin}: {error}; is a double quote never closed?"
-                ) from None
 
-    return RowReader(str(path), columns, _explained(path, rows()), separator)
+def _delimited_rows(path: Path, file: IO[str], cells: Any, columns: list[str]) -> Iterator[NumberedRow]:
+    first_line = cells.line_num + 1  # of the row
+    with file:
+        try:
+            for row in cells:
+                first_line = cells.line_num + 1
+                if not row:
+                    continue
+                if len(row) != len(columns):
+                    raise ValueError(
+                        f"{path}, line {cells.line_num}: {len(row)} cells where the header has {len(columns)}; "
+                        "put texts that hold commas into double quotes."
+                    )
+                yield f"line {cells.line_num}", dict(zip(columns, row, strict=True))
+        except csv.Error as error:
+            raise ValueError(
+                f"{path}, the row that begins in line {first_line}: {error}; is a double quote never closed?"
+            ) from None
 
 
 def _json_lines(path: Path) -> RowReader:
-    def rows() -> Iterator[tuple[str, Row]]:
-        with _lines(path) as file:
-            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_CELL), ""), 1):
-                if not line.strip():
-                    continue
-                if len(line) == _LONGEST_CELL:
-                    raise ValueError(
-                        f"{path}, line {number}: longer than {_LONGEST_CELL} characters; one object a line."
-                    )
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise ValueError(
-                        f"{path}, line {number}: not JSON ({error}); one object a line is expected."
-                    ) from None
-                if not isinstance(row, dict):
-                    raise ValueError(
-                        f"{path}, line {number}: a {type(row).__name__}, where one object a line is expected."
-                    )
-                yield f"line {number}", row
-
-    found = _explained(path, rows())
-    first = list(islice(found, _FIRST_ROWS))
+    rows = _readable(path, _json_rows(path))
+    first = list(islice(rows, _FIRST_ROWS))
     columns = list(dict.fromkeys(key for _, row in first for key in row))
-    return RowReader(str(path), columns, chain(first, found))
+    return RowReader(str(path), columns, chain(first, rows))
+
+
+def _json_rows(path: Path) -> Iterator[NumberedRow]:
+    with open_text(path) as file:
+        lines = _bounded(path, numbered_lines(file, _LONGEST_CELL))
+        for number, row in json_objects(path, lines):
+            yield f"line {number}", row
+
+
+def _bounded(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    for number, line in lines:
+        if len(line) == _LONGEST_CELL:
+            raise ValueError(
+                f"{path}, line {number}: longer than {_LONGEST_CELL} characters; write one JSON object per line."
+            )
+        yield number, line
 
 
 def _parquet(path: Path) -> RowReader:
@@ -374,14 +327,14 @@ def _parquet(path: Path) -> RowReader:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a Parquet file, or a damaged one ({error}).") from None
 
-    def rows() -> Iterator[tuple[str, Row]]:
+    def rows() -> Iterator[NumberedRow]:
         number = 0
         for batch in file.iter_batches(_BATCH):
             for row in batch.to_pylist():
                 number += 1
                 yield f"row {number}", row
 
-    return RowReader(str(path), list(file.schema_arrow.names), _explained(path, rows()))
+    return RowReader(str(path), list(file.schema_arrow.names), _readable(path, rows()))
 
 
 def _data_frame(frame: Any) -> RowReader:
@@ -393,7 +346,7 @@ def _data_frame(frame: Any) -> RowReader:
         )
     columns = [str(column) for column in frame.columns]
 
-    def rows() -> Iterator[tuple[str, Row]]:
+    def rows() -> Iterator[NumberedRow]:
         cells = frame.iter_rows() if is_polars else frame.itertuples(index=False, name=None)
         for number, row in enumerate(cells, 1):
             yield f"row {number}", dict(zip(columns, row, strict=True))
@@ -412,7 +365,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _text_files(folder: Path) -> Iterator[tuple[str, Row]]:
+def _text_files(folder: Path) -> Iterator[NumberedRow]:
     for file in text_files(folder):
         name = file.relative_to(folder).as_posix()
         yield name, {"file": name, "text": read_text(file)}

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import codecs
-import gzip
 import itertools
 import json
-import lzma
 import os
-import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
+
+from sk_ulmfit._files import UnreadableFileError, json_objects, numbered_lines, open_text, reading
 
 IDS, OFFSETS, VOCABULARY, INFO = "ids.npy", "offsets.npy", "vocabulary.json", "corpus.json"
 RUN_MARK = ".sk_ulmfit-run"  # a file in every folder of a pre-training run
-_XZ, _GZIP, _BOM = b"\xfd7zXZ\x00", b"\x1f\x8b", b"\xef\xbb\xbf"
 _LONGEST_DOCUMENT = 1_000_000  # characters; a longer one is cut at the end of a line
 
 
@@ -112,100 +109,68 @@ def read_documents(
     """
     for file in corpus_files(path, exclude):
         try:
-            with _open(file) as stream:
-                lines = _lines(file, stream)
-                first = next((line for line in lines if line[1].strip()), (1, ""))
-                lines = itertools.chain([first], lines)
-                if _is_json_lines(file, first[1]):
-                    for text in _json_documents(file, lines, field):
-                        yield from _pieces(text)
-                else:
-                    yield from _plain_documents(lines)
-        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
-            raise CorpusError(f"{file} is damaged or cut off ({error}); fetch or compress it again.") from None
-        except OSError as error:
-            raise CorpusError(f"{file} cannot be read ({error.strerror or error}).") from None
+            yield from _documents(file, field)
+        except UnreadableFileError as error:
+            raise CorpusError(str(error)) from None
 
 
-def _open(file: Path) -> IO[bytes]:
-    with file.open("rb") as raw:
-        start = raw.read(len(_XZ))
-    if start == _XZ:
-        return lzma.open(file)
-    if start.startswith(_GZIP):
-        return gzip.open(file)  # type: ignore[return-value]
-    return file.open("rb")
+def _documents(file: Path, field: str) -> Iterator[str]:
+    with reading(file), open_text(file, newline="\n") as stream:
+        number, line = next((line for line in numbered_lines(stream, _LONGEST_DOCUMENT) if line[1].strip()), (1, ""))
+        if line.lstrip().startswith("{") and not line.endswith("\n"):
+            line += stream.readline()
+        next_number = number + line.endswith("\n")
+        if _is_json_object(file, line):
+            lines = itertools.chain([(number, line)], numbered_lines(stream, first=next_number))
+            for text in _json_documents(file, lines, field):
+                yield from _pieces(text)
+        else:
+            rest = numbered_lines(stream, _LONGEST_DOCUMENT, first=next_number)
+            yield from _plain_documents(itertools.chain([(number, line)], rest))
 
 
-def _lines(file: Path, stream: IO[bytes]) -> Iterator[tuple[int, str]]:
-    """Give the numbers of lines and the lines; a very long one, unless it may be JSON, in pieces."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    start: bytes = stream.peek(2**16)  # type: ignore[attr-defined]
-    limit = -1 if start.removeprefix(_BOM).lstrip()[:1] == b"{" else _LONGEST_DOCUMENT
-    number = 1
-    while True:
-        line = stream.readline(limit)
-        try:
-            text = decoder.decode(line, final=not line or line.endswith(b"\n"))
-        except UnicodeDecodeError as error:
-            raise CorpusError(
-                f"{file}, line {number}, is not UTF-8 text (byte {error.start + 1}); convert the file to UTF-8."
-            ) from None
-        if not line:
-            return
-        yield number, text.removeprefix("\ufeff") if number == 1 else text
-        number += line.endswith(b"\n")
-
-
-def _is_json_lines(file: Path, line: str) -> bool:
+def _is_json_object(file: Path, line: str) -> bool:
+    """Tell whether the first line is a JSON object; refuse a file that is JSON in another form."""
     line = line.strip()
-    try:
+    with suppress(ValueError, RecursionError):
         if line.startswith("{") and isinstance(json.loads(line), dict):
             return True
-    except ValueError:
-        pass
     if line in ("{", "[") or line.startswith(('{"', '[{"')):
-        raise CorpusError(
-            f"{file} looks like JSON, but its first line is not a whole object; write it as JSON lines: one object a "
+        raise UnreadableFileError(
+            f"{file} looks like JSON, but its first line is not a whole object; write it as JSON lines: one object per "
             "line, nothing around them."
         )
     return False
 
 
 def _json_documents(file: Path, lines: Iterable[tuple[int, str]], field: str) -> Iterator[str]:
-    for number, text in lines:
-        if not text.strip():
-            continue
-        try:
-            row = json.loads(text)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            raise CorpusError(
-                f"{file}, line {number}, is not a JSON object, as the first line is; mend or leave out the line."
-            )
+    for number, row in json_objects(file, lines):
         if not isinstance(row.get(field), str):
             fields = ", ".join(name for name, value in row.items() if isinstance(value, str)) or "none"
-            raise CorpusError(
-                f"{file}, line {number}, has no text in field {field!r}, but in: {fields}. Name the right one."
+            raise UnreadableFileError(
+                f"{file}, line {number}: field {field!r} holds no text; fields with text: {fields}."
             )
         yield row[field]
 
 
 def _plain_documents(lines: Iterable[tuple[int, str]]) -> Iterator[str]:
+    """Yield the documents between blank lines; of a very long line, `lines` are pieces with the same number."""
     block: list[str] = []
-    size = 0
-    for _, text in lines:
-        if text.strip():
-            block.append(text)
-            size += len(text)
-            if size > _LONGEST_DOCUMENT:
-                *whole, rest = _pieces("".join(block), keep_end=True)
-                yield from whole
-                block, size = [rest], len(rest)
-        elif text.endswith("\n") or not text:
+    size = previous = 0
+    for number, text in lines:
+        is_whole = text.endswith("\n") or len(text) < _LONGEST_DOCUMENT
+        is_blank_line = number != previous and is_whole and not text.strip()
+        previous = number
+        if is_blank_line:
             yield from _pieces("".join(block))
             block, size = [], 0
+            continue
+        block.append(text)
+        size += len(text)
+        if size > _LONGEST_DOCUMENT:
+            *whole, rest = _pieces("".join(block), keep_end=True)
+            yield from whole
+            block, size = [rest], len(rest)
     yield from _pieces("".join(block))
 
 
@@ -215,7 +180,8 @@ def _pieces(text: str, keep_end: bool = False) -> Iterator[str]:
     while len(text) - start > _LONGEST_DOCUMENT:
         most = start + _LONGEST_DOCUMENT
         end = text.rfind("\n", start, most) + 1 or text.rfind(" ", start, most) + 1 or most
-        yield text[start:end]
+        if text[start:end].strip():
+            yield text[start:end]
         start = end
     rest = text[start:]
     if keep_end or rest.strip():
