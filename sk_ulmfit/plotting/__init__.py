@@ -1,7 +1,7 @@
-"""Displays after scikit-learn's: training, thresholds, labels that go together, reliability and learning rates.
+"""Displays in scikit-learn's style: training curves, learning rates, thresholds, label co-occurrence and reliability.
 
-A display holds what was computed; matplotlib is imported when it is drawn. `from_estimator` and `from_predictions`
-compute and draw, ``plot(ax=...)`` draws again. No window is opened: call ``matplotlib.pyplot.show``, or save `figure_`.
+A display holds computed values. `from_estimator` and `from_predictions` compute and draw them; `plot` draws them again.
+Matplotlib is imported when a display is drawn. No window opens: call ``matplotlib.pyplot.show`` or save `figure_`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the displays share: colours, figures and legends, which labels to draw, checks."""
+"""Shared by the displays: colours, Axes, legends, choice of labels, and checks of predictions."""
 
 from __future__ import annotations
 
@@ -14,81 +14,34 @@ from sk_ulmfit.tuner import probabilities
 
 Floats = NDArray[np.float64]
 
-# Okabe and Ito's colours, which those who are colour-blind can tell apart; without the yellow, too pale on white
+# The palette of Okabe and Ito, safe for colour-blind readers, without the yellow, which is too pale on white
 BLUE, RED, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
-COLOURS, MARKERS = (BLUE, RED, GREEN, ORANGE, SKY, PURPLE), "osDv^P*X"
+COLOURS = (BLUE, RED, GREEN, ORANGE, SKY, PURPLE)
 
-MOST_PANELS = 12
-MOST_ROWS = 40  # labels of a matrix, unless others are asked for
-MOST_NUMBERS = 12  # labels of a matrix with numbers in its cells
-MOST_TICKS = 60
-LONGEST_NAME = 22  # characters of a label name that are shown
+LONGEST_NAME = 22  # characters of a label name
 
 
-def _chosen(labels: Any, names: Sequence[Any], n_texts: NDArray[Any], most: int) -> list[int]:
-    """Give the columns of the labels to draw: those named, or all that texts have, or the most frequent of these."""
-    if labels is None:
-        found = [label for label in range(len(names)) if n_texts[label]]
-        if not found:
-            raise ValueError(f"None of the {len(names)} labels is in any text; draw texts that have some.")
-        if len(found) > most:
-            found = sorted(found, key=lambda label: -n_texts[label])[:most]
-        return found
-    wanted = [labels] if isinstance(labels, (str, int, np.integer)) else list(labels)
-    unknown = [name for name in wanted if name not in names]
-    if unknown or not wanted:
-        known = first_few(list(map(repr, names)))
-        what = f"names the unknown label {unknown[0]!r}" if unknown else "is empty"
-        raise ValueError(f"labels {what}. The labels are {known}.")
-    return [list(names).index(name) for name in wanted]
+# --- Axes and legends ---
 
 
-def _last_step(estimator: Any) -> Any:
-    return estimator[-1] if hasattr(estimator, "steps") else estimator
-
-
-def _names(estimator: Any) -> Any:
-    return getattr(_last_step(estimator), "label_names_", None)
-
-
-def _predicted(estimator: Any, X: Any, y: Any, label_names: Any) -> tuple[NDArray[np.float32], Floats, list[Any]]:
-    if not hasattr(estimator, "predict_proba"):
-        raise ValueError(
-            f"estimator must have predict_proba, and {type(estimator).__name__} has none; "
-            "sklearn.calibration.CalibratedClassifierCV gives one to classifiers with a decision_function."
-        )
-    truth, names = named_indicator(y, _names(estimator) if label_names is None else label_names)
-    return truth, probabilities(estimator, X, len(names)), names
-
-
-def _checked_probabilities(
-    y_true: Any, y_proba: Any, label_names: Any
-) -> tuple[NDArray[np.float32], Floats, list[Any]]:
-    truth, proba, names = match_predictions(y_true, y_proba, label_names)
-    if not np.all((proba >= 0) & (proba <= 1)):
-        raise ValueError("y_proba must hold probabilities from 0 to 1; pass what predict_proba gives.")
-    return truth, proba.astype(np.float64), names
-
-
-def _selection(n: int, n_labels: int | None) -> str | None:
-    return f"The {n} most frequent of {n_labels} labels" if n_labels is not None and n < n_labels else None
-
-
-def _short(name: Any) -> str:
-    text = " ".join(str(name).split()).replace("$", r"\$")  # no formula
-    text = f"\u200b{text}" if text.startswith("_") else text  # which would leave it out of legends
-    end = LONGEST_NAME // 3  # names often differ at their ends
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - end - 1]}…{text[-end:]}"
-
-
-def _axes(
-    ax: Any, n: int, n_columns: int, size: tuple[float, float], **options: Any
+def prepare_axes(
+    ax: Any,
+    n_axes: int,
+    n_columns: int,
+    figsize: tuple[float, float],
+    *,
+    height_ratios: Sequence[float] | None = None,
+    sharex: bool = False,
+    sharey: bool = False,
 ) -> tuple[NDArray[np.object_], bool]:
-    """Give the Axes to draw in, those of the user or new ones, and whether they are new."""
+    """Return the Axes to draw in, and whether they are those of a new figure because `ax` is None."""
     if ax is not None:
         axes = np.asarray(ax, object).ravel()
-        if len(axes) != n:
-            raise ValueError(f"ax must hold {n} Axes, one per panel, got {len(axes)}; see plt.subplots(1, {n}).")
+        if len(axes) != n_axes:
+            raise ValueError(
+                f"ax must hold {n_axes} Axes, one per panel, got {len(axes)}; create them with "
+                f"plt.subplots(1, {n_axes})."
+            )
         return axes, False
     try:
         import matplotlib.pyplot as plt
@@ -96,34 +49,124 @@ def _axes(
         raise ImportError(
             "Drawing needs matplotlib, which is not installed: pip install matplotlib, or sk-ulmfit[plot]."
         ) from None
-    _, grid = plt.subplots(-(-n // n_columns), n_columns, figsize=size, squeeze=False, layout="constrained", **options)
-    for spare in grid.ravel()[n:]:
-        spare.remove()
-    return grid.ravel()[:n], True
+    _, grid = plt.subplots(
+        -(-n_axes // n_columns),
+        n_columns,
+        figsize=figsize,
+        squeeze=False,
+        layout="constrained",
+        height_ratios=height_ratios,
+        sharex=sharex,
+        sharey=sharey,
+    )
+    for unused in grid.ravel()[n_axes:]:
+        unused.remove()
+    return grid.ravel()[:n_axes], True
 
 
-def _finish(
-    display: Any,
-    axes: NDArray[np.object_],
-    is_own: bool,
-    title: str | None = None,
-    *,
-    legend: bool = True,
-    n_columns: int = 4,
-) -> Any:
-    """Keep figure and Axes; put the title above and the legend, that of all panels, below them."""
+def store_axes(display: Any, axes: NDArray[np.object_]) -> None:
+    """Set `figure_` and `axes_` of a display, and `ax_` if there is only one panel."""
     display.figure_, display.axes_ = axes[0].figure, axes
     if len(axes) == 1:
         display.ax_ = axes[0]
+
+
+def draw_legend(axes: NDArray[np.object_], is_new: bool, n_columns: int = 4) -> None:
+    """Draw one legend for all panels: below a new figure, or inside the first of the user's Axes."""
     handles: dict[str, Any] = {}
     for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    if legend and is_own:
-        options = {"ncols": min(len(handles), n_columns), "fontsize": "small", "frameon": False}
-        display.figure_.legend(handles.values(), handles.keys(), loc="outside lower center", **options)
-    elif legend:
+    if not is_new:
         axes[0].legend(handles.values(), handles.keys(), fontsize="small")
-    if title and is_own:
-        display.figure_.suptitle(title, fontsize="medium")
-    return display
+        return
+    axes[0].figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(len(handles), n_columns),
+        fontsize="small",
+        frameon=False,
+    )
+
+
+def draw_selection_title(axes: NDArray[np.object_], is_new: bool, n_shown: int, n_labels: int | None) -> None:
+    """Say in the title of a new figure that only the most frequent labels are shown."""
+    if is_new and n_labels is not None and n_shown < n_labels:
+        axes[0].figure.suptitle(f"The {n_shown} most frequent of {n_labels} labels", fontsize="medium")
+
+
+def shorten_name(name: Any) -> str:
+    """Shorten a label name in the middle, and escape what matplotlib would interpret."""
+    text = " ".join(str(name).split()).replace("$", r"\$")  # else a formula
+    text = f"\u200b{text}" if text.startswith("_") else text  # else missing in legends
+    if len(text) <= LONGEST_NAME:
+        return text
+    end = LONGEST_NAME // 3  # names often differ only at the end
+    return f"{text[: LONGEST_NAME - end - 1]}…{text[-end:]}"
+
+
+# --- Which labels to draw ---
+
+
+def choose_labels(labels: Any, names: Sequence[Any], n_texts: NDArray[Any], limit: int) -> list[int]:
+    """Return the columns of the labels to draw: `labels`, or by default the most frequent ones."""
+    return most_frequent(names, n_texts, limit) if labels is None else find_labels(labels, names)
+
+
+def most_frequent(names: Sequence[Any], n_texts: NDArray[Any], limit: int) -> list[int]:
+    """Return the columns of all labels that occur, or of the most frequent ones if there are more than `limit`."""
+    columns = [column for column in range(len(names)) if n_texts[column]]
+    if not columns:
+        raise ValueError(f"None of the {len(names)} labels is in any text; pass texts that have some.")
+    if len(columns) > limit:
+        return sorted(columns, key=lambda column: -n_texts[column])[:limit]
+    return columns
+
+
+def find_labels(labels: Any, names: Sequence[Any]) -> list[int]:
+    """Return the columns of the labels with these names, in the order asked for."""
+    wanted = [labels] if isinstance(labels, (str, int, np.integer)) else list(labels)
+    unknown = [name for name in wanted if name not in names]
+    if unknown or not wanted:
+        problem = f"contains the unknown label {unknown[0]!r}" if unknown else "is empty"
+        raise ValueError(f"labels {problem}; choose from {first_few(list(map(repr, names)))}.")
+    return [list(names).index(name) for name in wanted]
+
+
+# --- Truth and predictions ---
+
+
+def last_step(estimator: Any) -> Any:
+    """Return the last step of a Pipeline, or the estimator itself."""
+    return estimator[-1] if hasattr(estimator, "steps") else estimator
+
+
+def align_truth(estimator: Any, y: Any, label_names: Any) -> tuple[NDArray[np.float32], list[Any]]:
+    """Return `y` as an indicator matrix in the estimator's column order, shape (n, L), and the label names."""
+    own_names = getattr(last_step(estimator), "label_names_", None)
+    return named_indicator(y, own_names if label_names is None else label_names)
+
+
+def predict_probabilities(
+    estimator: Any, X: Any, y: Any, label_names: Any
+) -> tuple[NDArray[np.float32], Floats, list[Any]]:
+    """Return truth and predicted probabilities, both of shape (n, L), and the label names."""
+    if not hasattr(estimator, "predict_proba"):
+        raise ValueError(
+            f"estimator must have predict_proba, but {type(estimator).__name__} has none; "
+            "sklearn.calibration.CalibratedClassifierCV adds it to classifiers with a decision_function."
+        )
+    truth, names = align_truth(estimator, y, label_names)
+    return truth, probabilities(estimator, X, len(names)), names
+
+
+def check_probabilities(y_true: Any, y_proba: Any, label_names: Any) -> tuple[NDArray[np.float32], Floats, list[Any]]:
+    """Return truth and probabilities, both of shape (n, L), and the label names; check that they lie in [0, 1]."""
+    truth, proba, names = match_predictions(y_true, y_proba, label_names)
+    if not np.all((proba >= 0) & (proba <= 1)):
+        raise ValueError(
+            f"y_proba must hold probabilities from 0 to 1, got values from {proba.min():g} to {proba.max():g}; pass "
+            "the output of predict_proba."
+        )
+    return truth, proba.astype(np.float64), names

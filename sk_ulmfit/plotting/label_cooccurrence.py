@@ -1,4 +1,4 @@
-"""How often labels go together."""
+"""How often labels occur together, in truth and in predictions."""
 
 from __future__ import annotations
 
@@ -8,44 +8,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_ulmfit.metrics import match_predictions, named_indicator
+from sk_ulmfit.metrics import match_predictions
 from sk_ulmfit.plotting._shared import (
-    MOST_NUMBERS,
-    MOST_ROWS,
-    MOST_TICKS,
     Floats,
-    _axes,
-    _chosen,
-    _finish,
-    _names,
-    _selection,
-    _short,
+    align_truth,
+    choose_labels,
+    draw_selection_title,
+    prepare_axes,
+    shorten_name,
+    store_axes,
 )
+
+MOST_ROWS = 40  # unless labels are asked for by name
+MOST_NUMBERS = 12  # labels of a matrix with numbers in its cells
+MOST_TICKS = 60
+LARGEST_FONT, CHARACTER_WIDTH = 9.0, 0.6  # points; as a share of the font size
 
 
 class LabelCooccurrenceDisplay:
-    """How often labels go together, in truth and in predictions, side by side on one colour scale.
+    """How often labels occur together, in truth and in predictions, on one colour scale.
 
     Parameters
     ----------
     true, predicted : ndarray of float64, shape (L, L)
-        Texts with both labels: their number, or their share of the texts with the label of the row. The diagonal is not
-        drawn. NaN where no text has the label of the row.
+        Number of texts that have both labels, or their share among the texts with the label of the row; NaN if no text
+        has the label of the row. The diagonal is not drawn.
     n_true, n_predicted : ndarray of int64, shape (L,)
-        Texts that have each label.
+        Number of texts that have each label.
     label_names : sequence of length L
         Label names.
     normalize : bool, default=True
         Whether the matrices hold shares.
     n_labels : int, default=None
-        Labels that these were the most frequent of; the title says so.
+        Total number of labels, for the title, if `label_names` are the most frequent ones.
 
     Attributes
     ----------
     axes_ : ndarray of Axes, shape (2,)
-        The panels of truth and prediction.
+        The panels of truth and predictions.
     figure_ : Figure
-        Where they stand.
+        The figure with the panels.
 
     Examples
     --------
@@ -87,32 +89,27 @@ class LabelCooccurrenceDisplay:
         normalize: bool = True,
         ax: Any = None,
     ) -> LabelCooccurrenceDisplay:
-        """Draw what a fitted classifier decides beside the truth.
+        """Draw the true labels and those that a fitted classifier predicts.
 
         Parameters
         ----------
         estimator : estimator
             Multi-label classifier.
         X : sequence of length n
-            What it takes; texts that it was not trained on.
+            Texts, or what the estimator takes; not those it was trained on.
         y : array-like of shape (n, L), DataFrame, or n label lists
-            True labels; unknown entries (NaN) are left out.
+            True labels; unknown entries (NaN) are ignored.
         label_names : sequence of length L, default=None
-            Names of its labels; None takes `label_names_`, if it has them.
-        labels : sequence of label names, default=None
-            Those to draw; None takes all, or if they are many, the forty that most texts have.
-        normalize : bool, default=True
-            Draw shares of the texts with the label of the row, not numbers of texts.
-        ax : array-like of 2 Axes, default=None
-            For truth and prediction; None makes a figure.
+            Names of the estimator's labels; None takes its `label_names_`, or numbers.
+        labels, normalize, ax : optional
+            See `from_predictions`.
 
         Returns
         -------
         LabelCooccurrenceDisplay
-            The display, drawn.
+            The display.
         """
-        names = _names(estimator) if label_names is None else label_names
-        truth, names = named_indicator(y, names)
+        truth, names = align_truth(estimator, y, label_names)
         return cls.from_predictions(
             truth, estimator.predict(X), label_names=names, labels=labels, normalize=normalize, ax=ax
         )
@@ -128,9 +125,9 @@ class LabelCooccurrenceDisplay:
         normalize: bool = True,
         ax: Any = None,
     ) -> LabelCooccurrenceDisplay:
-        """Draw decisions beside the truth.
+        """Draw true and predicted labels.
 
-        An entry that is unknown is left out of both matrices: a share is that of the texts with the label of the row in
+        Unknown entries are ignored in both matrices: shares refer to the texts that have the label of the row and for
         which the other label is known.
 
         Parameters
@@ -138,87 +135,115 @@ class LabelCooccurrenceDisplay:
         y_true : array-like of shape (n, L), DataFrame, or n label lists
             True labels, NaN where unknown.
         y_pred : array-like of shape (n, L)
-            Decisions, 0 and 1.
+            Predicted labels, 0 and 1.
         label_names : sequence of length L, default=None
-            What the columns of `y_pred` stand for; None takes the columns of a DataFrame, or numbers.
+            Names of the columns of `y_pred`; None takes the columns of a DataFrame `y_true`, or numbers.
         labels : sequence of label names, default=None
-            Those to draw; None takes all, or if they are many, the forty that most texts have.
+            Labels to draw; None draws the forty most frequent ones.
         normalize : bool, default=True
-            Draw shares of the texts with the label of the row, not numbers of texts.
+            Whether to draw shares of the texts with the label of the row instead of numbers of texts.
         ax : array-like of 2 Axes, default=None
-            For truth and prediction; None makes a figure.
+            For truth and predictions; None creates a figure.
 
         Returns
         -------
         LabelCooccurrenceDisplay
-            The display, drawn.
+            The display.
 
         Raises
         ------
         ValueError
-            If the shapes do not fit, `y_pred` holds other numbers, or a label is unknown.
+            If shapes do not match, `y_pred` holds anything but 0 and 1, or a label is unknown.
         """
         truth, decided, names = match_predictions(y_true, y_pred, label_names, decisions=True)
-        chosen = _chosen(labels, names, (truth == 1).sum(axis=0), MOST_ROWS)
+        chosen = choose_labels(labels, names, (truth == 1).sum(axis=0), MOST_ROWS)
         truth, decided = truth[:, chosen], decided[:, chosen]
         known = ~np.isnan(truth)
-        has, gets = (truth == 1).astype(np.float64), ((decided > 0) & known).astype(np.float64)
-        matrices = []
-        for one in (has, gets):
-            both = one.T @ one
-            n_row = one.T @ known
-            matrices.append(both / np.where(n_row > 0, n_row, np.nan) if normalize else both)
+        has_label = (truth == 1).astype(np.float64)
+        gets_label = ((decided > 0) & known).astype(np.float64)
         return cls(
-            *matrices,
-            n_true=has.sum(axis=0).astype(np.int64),
-            n_predicted=gets.sum(axis=0).astype(np.int64),
+            _cooccurrence(has_label, known, normalize),
+            _cooccurrence(gets_label, known, normalize),
+            n_true=has_label.sum(axis=0).astype(np.int64),
+            n_predicted=gets_label.sum(axis=0).astype(np.int64),
             label_names=[names[label] for label in chosen],
             normalize=normalize,
             n_labels=len(names) if labels is None else None,
         ).plot(ax)
 
     def plot(self, ax: Any = None) -> LabelCooccurrenceDisplay:
-        """Draw; with few labels numbers stand in the cells, on the diagonal those of texts with the label.
+        """Draw the matrices; with few labels, cells show their numbers and the diagonal the texts with the label.
 
         Parameters
         ----------
         ax : array-like of 2 Axes, default=None
-            For truth and prediction; None makes a figure.
+            For truth and predictions; None creates a figure.
 
         Returns
         -------
         LabelCooccurrenceDisplay
-            This display.
+            The display itself.
         """
         n = len(self.label_names)
-        side = min(max(0.42 * n, 2.6), 6.0)
-        names, step = [_short(name) for name in self.label_names], -(-n // MOST_TICKS)
-        size = min(max(220 / n, 5.0), 9.0) if n > MOST_NUMBERS else 9.0
-        room = max(map(len, names)) * size * 0.6 / 72  # for names beside and below the panels, in inches
-        axes, is_own = _axes(ax, 2, 2, (2 * side + room + 1.6, side + room + 1.0), sharey=True)
+        names = [shorten_name(name) for name in self.label_names]
+        font_size = LARGEST_FONT if n <= MOST_NUMBERS else min(max(220 / n, 5.0), LARGEST_FONT)
+        axes, is_new = prepare_axes(ax, 2, 2, _figure_size(names, font_size), sharey=True)
         off_diagonal = [np.where(np.eye(n, dtype=bool), np.nan, matrix) for matrix in (self.true, self.predicted)]
         largest = np.nanmax([0.0, *(value for matrix in off_diagonal for value in matrix.ravel())])
-        panels = zip(axes, off_diagonal, (self.n_true, self.n_predicted), strict=True)
-        for place, (panel, matrix, counts) in enumerate(panels):
-            panel.set_facecolor("0.88")
-            image = panel.imshow(matrix, cmap="Blues", vmin=0, vmax=largest or 1, aspect="auto")
-            panel.set_title(("True labels", "Predicted labels")[place], fontsize="medium")
-            panel.set_xticks(range(0, n, step), names[::step], rotation=90, fontsize=size)
-            if place == 0 or not is_own:
-                panel.set_yticks(range(0, n, step), names[::step], fontsize=size)
-            panel.set_xlabel("that also have this one")
-            if place == 0 or not is_own:
-                panel.set_ylabel("Texts with this label")
-            for row, column in np.ndindex(n, n) if n <= MOST_NUMBERS else ():
-                value = matrix[row, column]
-                if row == column:
-                    panel.text(column, row, f"{counts[row]}", ha="center", va="center", fontsize=8, style="italic")
-                elif not np.isnan(value):
-                    shown = f"{value:.2f}".replace("0.", ".", 1) if self.normalize and value < 1 else f"{value:.0f}"
-                    colour = "white" if value > 0.6 * largest else "black"
-                    panel.text(column, row, shown, ha="center", va="center", fontsize=8, color=colour)
+        for panel, matrix, title in zip(axes, off_diagonal, ("True labels", "Predicted labels"), strict=True):
+            image = _draw_matrix(panel, matrix, largest)
+            panel.set_title(title, fontsize="medium")
+            _label_axes(panel, names, font_size, with_rows=panel is axes[0] or not is_new)
         bar = axes[0].figure.colorbar(image, ax=list(axes), shrink=0.8, pad=0.02)
         bar.set_label("Share of the texts with the row's label" if self.normalize else "Texts with both labels")
         if n <= MOST_NUMBERS:
+            for panel, matrix, n_texts in zip(axes, off_diagonal, (self.n_true, self.n_predicted), strict=True):
+                _write_numbers(panel, matrix, n_texts, largest, self.normalize)
             axes[1].set_title("Predicted labels (grey: texts with the label)", fontsize="medium")
-        return _finish(self, axes, is_own, _selection(n, self.n_labels), legend=False)
+        store_axes(self, axes)
+        draw_selection_title(axes, is_new, n, self.n_labels)
+        return self
+
+
+def _cooccurrence(has_label: Floats, known: NDArray[np.bool_], normalize: bool) -> Floats:
+    """Count texts with both labels, or compute their share; `has_label` and `known` have the shape (n, L)."""
+    both = has_label.T @ has_label
+    if not normalize:
+        return both
+    n_row = has_label.T @ known
+    return both / np.where(n_row > 0, n_row, np.nan)
+
+
+def _figure_size(names: Sequence[str], font_size: float) -> tuple[float, float]:
+    """Return width and height in inches, with space for the names beside and below the panels."""
+    side = min(max(0.42 * len(names), 2.6), 6.0)
+    name_length = max(map(len, names)) * font_size * CHARACTER_WIDTH / 72
+    return 2 * side + name_length + 1.6, side + name_length + 1.0
+
+
+def _draw_matrix(panel: Any, matrix: Floats, largest: float) -> Any:
+    panel.set_facecolor("0.88")
+    return panel.imshow(matrix, cmap="Blues", vmin=0, vmax=largest or 1, aspect="auto")
+
+
+def _label_axes(panel: Any, names: Sequence[str], font_size: float, with_rows: bool) -> None:
+    """Write label names on the axes, all of them or every second, third, ... one."""
+    step = -(-len(names) // MOST_TICKS)
+    ticks = range(0, len(names), step)
+    panel.set_xticks(ticks, names[::step], rotation=90, fontsize=font_size)
+    panel.set_xlabel("that also have this one")
+    if with_rows:
+        panel.set_yticks(ticks, names[::step], fontsize=font_size)
+        panel.set_ylabel("Texts with this label")
+
+
+def _write_numbers(panel: Any, matrix: Floats, n_texts: NDArray[np.int64], largest: float, normalize: bool) -> None:
+    """Write the number of each cell, and on the diagonal the number of texts with the label."""
+    for row, column in np.ndindex(matrix.shape):
+        value = matrix[row, column]
+        if row == column:
+            panel.text(column, row, f"{n_texts[row]}", ha="center", va="center", fontsize=8, style="italic")
+        elif not np.isnan(value):
+            number = f"{value:.2f}".replace("0.", ".", 1) if normalize and value < 1 else f"{value:.0f}"
+            colour = "white" if value > 0.6 * largest else "black"
+            panel.text(column, row, number, ha="center", va="center", fontsize=8, color=colour)

@@ -1,31 +1,31 @@
-"""Loss against learning rate in a range test."""
+"""Loss by learning rate in a range test."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from sk_ulmfit.lr_finder import LearningRateCurve, lr_find
-from sk_ulmfit.plotting._shared import BLUE, RED, SKY, _axes, _finish
+from sk_ulmfit.plotting._shared import BLUE, RED, SKY, draw_legend, prepare_axes, store_axes
 
 
 class LearningRateDisplay:
-    """Loss against learning rate in a range test, with the rate that it suggests.
+    """Loss by learning rate in a range test, with the suggested learning rate.
 
     Parameters
     ----------
     curve : LearningRateCurve
-        What `lr_find` gives.
+        Result of `lr_find`.
 
     Attributes
     ----------
     ax_ : Axes
         The panel.
     figure_ : Figure
-        Where it stands.
+        The figure with the panel.
 
     See Also
     --------
-    sk_ulmfit.lr_finder.lr_find : Runs the test.
+    sk_ulmfit.lr_finder.lr_find : Run the range test.
 
     References
     ----------
@@ -49,42 +49,42 @@ class LearningRateDisplay:
     def from_estimator(
         cls, estimator: Any, X: Any, y: Any = None, *, ax: Any = None, **options: Any
     ) -> LearningRateDisplay:
-        """Run a range test on a copy of an estimator, and draw it.
+        """Run a range test on a copy of an estimator and draw it.
 
         Parameters
         ----------
         estimator : ULMFiTMultiLabelClassifier or ULMFiTLanguageModel
-            Whose rate is looked for; it stays as it is.
+            Estimator to find a learning rate for; it is not changed.
         X : sequence of str of length n
             Raw texts.
         y : array-like of shape (n, n_labels), DataFrame, sparse matrix, or n label lists, default=None
-            Labels; a language model needs none.
+            Labels; None for a language model.
         ax : Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw in; None creates a figure.
         **options : dict
-            What else `lr_find` takes: `start_lr`, `end_lr`, `n_steps`, `sample_weight`.
+            Further arguments of `lr_find`: `start_lr`, `end_lr`, `n_steps`, `sample_weight`.
 
         Returns
         -------
         LearningRateDisplay
-            The display, drawn; ``display.curve`` is the result.
+            The display; ``display.curve`` is the result of `lr_find`.
         """
         return cls(lr_find(estimator, X, y, **options)).plot(ax)
 
     def plot(self, ax: Any = None) -> LearningRateDisplay:
-        """Draw; where the loss explodes, it leaves the panel.
+        """Draw the curve; an exploding loss leaves the panel at the top.
 
         Parameters
         ----------
         ax : Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw in; None creates a figure.
 
         Returns
         -------
         LearningRateDisplay
-            This display.
+            The display itself.
         """
-        axes, is_own = _axes(ax, 1, 1, (6.0, 4.2))
+        axes, is_new = prepare_axes(ax, 1, 1, (6.0, 4.2))
         panel, curve = axes[0], self.curve
         rates, raw, smoothed = curve.learning_rates, curve.losses, curve.smoothed_losses
         panel.plot(rates, raw, color=SKY, linewidth=0.8, label="of each batch")
@@ -96,5 +96,6 @@ class LearningRateDisplay:
         panel.set(xscale="log", xlabel="Learning rate of the top layer group", ylabel="Training loss (nats)")
         panel.set_ylim(low - margin, high + 3 * margin)
         panel.grid(alpha=0.25)
-        self.ax_ = panel
-        return _finish(self, axes, is_own)
+        store_axes(self, axes)
+        draw_legend(axes, is_new)
+        return self

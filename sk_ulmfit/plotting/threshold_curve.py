@@ -1,4 +1,4 @@
-"""Precision, recall and F1 against the threshold."""
+"""Precision, recall and F1 by threshold, one panel for each label."""
 
 from __future__ import annotations
 
@@ -6,24 +6,28 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
 from sk_ulmfit.plotting._shared import (
     BLUE,
     GREEN,
-    MOST_PANELS,
     RED,
     Floats,
-    _axes,
-    _checked_probabilities,
-    _chosen,
-    _finish,
-    _last_step,
-    _predicted,
-    _selection,
-    _short,
+    check_probabilities,
+    choose_labels,
+    draw_legend,
+    draw_selection_title,
+    last_step,
+    predict_probabilities,
+    prepare_axes,
+    shorten_name,
+    store_axes,
 )
 from sk_ulmfit.thresholds import check_thresholds
+
+MOST_PANELS = 12  # unless labels are asked for by name
+MOST_COLUMNS = 4
 
 
 class ThresholdCurve(NamedTuple):
@@ -34,13 +38,13 @@ class ThresholdCurve(NamedTuple):
     name : str or int
         Label name.
     thresholds : ndarray of float64, shape (n_thresholds,)
-        The distinct probabilities, rising: a label is predicted where its probability is at least the threshold.
+        The distinct probabilities, ascending. A label is predicted if its probability is at least the threshold.
     precision, recall, f1 : ndarray of float64, shape (n_thresholds,)
-        Of the decisions by each threshold.
+        Scores at each threshold.
     n_texts : int
-        Texts that have the label.
-    in_use : float or None
-        The threshold in use, if one is.
+        Number of texts that have the label.
+    threshold_in_use : float or None
+        Threshold to mark, if any.
     """
 
     name: Any
@@ -49,29 +53,29 @@ class ThresholdCurve(NamedTuple):
     recall: Floats
     f1: Floats
     n_texts: int
-    in_use: float | None
+    threshold_in_use: float | None
 
 
 class ThresholdCurveDisplay:
-    """Precision, recall and F1 against the threshold, one panel for each label.
+    """Precision, recall and F1 by threshold, one panel for each label.
 
     Parameters
     ----------
     curves : list of ThresholdCurve
-        One for each label that is drawn.
+        One for each label to draw.
     n_labels : int, default=None
-        Labels that these were the most frequent of; the title says so.
+        Total number of labels, for the title, if `curves` are those of the most frequent ones.
 
     Attributes
     ----------
     axes_ : ndarray of Axes, shape (n_curves,)
         The panels.
     figure_ : Figure
-        Where they stand.
+        The figure with the panels.
 
     See Also
     --------
-    sk_ulmfit.thresholds.tune_thresholds : Chooses thresholds.
+    sk_ulmfit.thresholds.tune_thresholds : Choose thresholds.
 
     Examples
     --------
@@ -91,34 +95,31 @@ class ThresholdCurveDisplay:
     def from_estimator(
         cls, estimator: Any, X: Any, y: Any, *, label_names: Any = None, labels: Any = None, ax: Any = None
     ) -> ThresholdCurveDisplay:
-        """Draw the curves of a fitted classifier; its thresholds are marked.
+        """Draw the curves of a fitted classifier and mark its thresholds.
 
         Parameters
         ----------
         estimator : estimator
             Multi-label classifier with ``predict_proba``. Its thresholds are `thresholds_` or `best_thresholds_`, 0.5
-            if it has neither, and none if `top_k` decides.
+            if it has neither, and none if it has `top_k`.
         X : sequence of length n
-            What it takes; texts that it was not trained on.
+            Texts, or what the estimator takes; not those it was trained on.
         y : array-like of shape (n, L), DataFrame, or n label lists
-            True labels; unknown entries (NaN) are left out.
+            True labels; unknown entries (NaN) are ignored.
         label_names : sequence of length L, default=None
-            Names of its labels; None takes `label_names_`, if it has them.
-        labels : sequence of label names, default=None
-            Those to draw; None takes all, or if they are many, the twelve that most texts have.
-        ax : array-like of Axes, default=None
-            One for each label drawn; None makes a figure.
+            Names of the estimator's labels; None takes its `label_names_`, or numbers.
+        labels, ax : optional
+            See `from_predictions`.
 
         Returns
         -------
         ThresholdCurveDisplay
-            The display, drawn.
+            The display.
         """
-        truth, proba, names = _predicted(estimator, X, y, label_names)
-        last = _last_step(estimator)
-        in_use = getattr(last, "thresholds_", getattr(last, "best_thresholds_", 0.5))
-        in_use = None if getattr(last, "top_k", None) is not None else in_use
-        return cls.from_predictions(truth, proba, label_names=names, labels=labels, thresholds=in_use, ax=ax)
+        truth, proba, names = predict_probabilities(estimator, X, y, label_names)
+        return cls.from_predictions(
+            truth, proba, label_names=names, labels=labels, thresholds=_thresholds_in_use(estimator), ax=ax
+        )
 
     @classmethod
     def from_predictions(
@@ -131,83 +132,102 @@ class ThresholdCurveDisplay:
         thresholds: Any = None,
         ax: Any = None,
     ) -> ThresholdCurveDisplay:
-        """Draw the curves of probabilities.
+        """Draw the curves of predicted probabilities.
 
         Parameters
         ----------
         y_true : array-like of shape (n, L), DataFrame, or n label lists
-            True labels; unknown entries (NaN) are left out.
+            True labels; unknown entries (NaN) are ignored.
         y_proba : array-like of shape (n, L), or list of L arrays of shape (n, 2)
-            Probabilities.
+            Predicted probabilities.
         label_names : sequence of length L, default=None
-            What the columns of `y_proba` stand for; None takes the columns of a DataFrame, or numbers.
+            Names of the columns of `y_proba`; None takes the columns of a DataFrame `y_true`, or numbers.
         labels : sequence of label names, default=None
-            Those to draw; None takes all, or if they are many, the twelve that most texts have.
+            Labels to draw; None draws the twelve most frequent ones.
         thresholds : float, array-like of shape (L,) or dict, default=None
-            Thresholds to mark: one for all, one per label, or by label name (labels not named: 0.5). None marks none.
+            Thresholds to mark: one for all labels, one per label, or by label name (0.5 for labels left out).
         ax : array-like of Axes, default=None
-            One for each label drawn; None makes a figure.
+            One for each label; None creates a figure.
 
         Returns
         -------
         ThresholdCurveDisplay
-            The display, drawn.
+            The display.
 
         Raises
         ------
         ValueError
-            If the shapes do not fit, a label is unknown, or no text has a label.
+            If shapes do not match, a label is unknown, or a label has no text.
         """
-        truth, proba, names = _checked_probabilities(y_true, y_proba, label_names)
+        truth, proba, names = check_probabilities(y_true, y_proba, label_names)
         in_use = None if thresholds is None else check_thresholds(thresholds, names)
-        n_texts = (truth == 1).sum(axis=0)
         curves = []
-        for label in _chosen(labels, names, n_texts, MOST_PANELS):
-            known = ~np.isnan(truth[:, label])
-            if not n_texts[label]:
-                raise ValueError(f"No text has the label {names[label]!r}: it has no recall; leave it out of labels.")
-            precision, recall, cuts = precision_recall_curve(truth[known, label], proba[known, label])
-            precision, recall = precision[:-1], recall[:-1]
-            total = precision + recall
-            f1 = 2 * precision * recall / np.where(total > 0, total, 1)
+        for label in choose_labels(labels, names, (truth == 1).sum(axis=0), MOST_PANELS):
             mark = None if in_use is None else float(in_use[label])
-            curves.append(ThresholdCurve(names[label], cuts, precision, recall, f1, int(n_texts[label]), mark))
+            curves.append(_threshold_curve(names[label], truth[:, label], proba[:, label], mark))
         return cls(curves, n_labels=len(names) if labels is None else None).plot(ax)
 
     def plot(self, ax: Any = None) -> ThresholdCurveDisplay:
-        """Draw.
+        """Draw the curves.
 
         Parameters
         ----------
         ax : array-like of Axes, default=None
-            One for each curve; None makes a figure.
+            One for each label; None creates a figure.
 
         Returns
         -------
         ThresholdCurveDisplay
-            This display.
+            The display itself.
         """
         n = len(self.curves)
-        n_columns = min(n, 4)
+        n_columns = min(n, MOST_COLUMNS)
         n_rows = -(-n // n_columns)
-        axes, is_own = _axes(ax, n, n_columns, (max(2.6 * n_columns, 4.0), 2.2 * n_rows + 0.8))
+        axes, is_new = prepare_axes(ax, n, n_columns, (max(2.6 * n_columns, 4.0), 2.2 * n_rows + 0.8))
         for place, (panel, curve) in enumerate(zip(axes, self.curves, strict=True)):
-            x = np.array([0.0, *curve.thresholds, 1.0])  # a value holds from the threshold before to its own
-            for name, values, colour, style in (
-                ("precision", [*curve.precision, np.nan], BLUE, "--"),  # above all probabilities nothing is predicted
-                ("recall", [*curve.recall, 0.0], GREEN, ":"),
-                ("F1", [*curve.f1, 0.0], RED, "-"),
-            ):
-                y = np.array([values[0], *values])
-                panel.plot(x, y, drawstyle="steps-pre", color=colour, linestyle=style, label=name)
-            if curve.in_use is not None:
-                panel.axvline(curve.in_use, color="black", linewidth=1, label="threshold in use")
-            texts = "text" if curve.n_texts == 1 else "texts"
-            panel.set_title(f"{_short(curve.name)} ({curve.n_texts} {texts})", fontsize="small")
-            panel.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-            panel.grid(alpha=0.25)
-            if place + n_columns >= n or not is_own:
+            _draw_curve(panel, curve)
+            if place + n_columns >= n or not is_new:
                 panel.set_xlabel("Threshold (probability)", fontsize="small")
-            if place % n_columns == 0 or not is_own:
+            if place % n_columns == 0 or not is_new:
                 panel.set_ylabel("Precision, recall, F1", fontsize="small")
-        return _finish(self, axes, is_own, _selection(n, self.n_labels))
+        store_axes(self, axes)
+        draw_legend(axes, is_new)
+        draw_selection_title(axes, is_new, n, self.n_labels)
+        return self
+
+
+def _thresholds_in_use(estimator: Any) -> Any:
+    classifier = last_step(estimator)
+    if getattr(classifier, "top_k", None) is not None:
+        return None
+    return getattr(classifier, "thresholds_", getattr(classifier, "best_thresholds_", 0.5))
+
+
+def _threshold_curve(name: Any, true: NDArray[np.float32], proba: Floats, in_use: float | None) -> ThresholdCurve:
+    """Compute the curve of one label from truth (NaN where unknown) and probabilities, both of shape (n,)."""
+    n_texts = int((true == 1).sum())
+    if not n_texts:
+        raise ValueError(f"No text has the label {name!r}, so its recall is undefined; leave it out of labels.")
+    known = ~np.isnan(true)
+    precision, recall, thresholds = precision_recall_curve(true[known], proba[known])
+    precision, recall = precision[:-1], recall[:-1]
+    total = precision + recall
+    f1 = 2 * precision * recall / np.where(total > 0, total, 1)
+    return ThresholdCurve(name, thresholds, precision, recall, f1, n_texts, in_use)
+
+
+def _draw_curve(panel: Any, curve: ThresholdCurve) -> None:
+    x = np.array([0.0, *curve.thresholds, 1.0])  # a score holds from the threshold before up to its own
+    for name, values, colour, style in (
+        ("precision", [*curve.precision, np.nan], BLUE, "--"),  # undefined above the largest probability
+        ("recall", [*curve.recall, 0.0], GREEN, ":"),
+        ("F1", [*curve.f1, 0.0], RED, "-"),
+    ):
+        y = np.array([values[0], *values])
+        panel.plot(x, y, drawstyle="steps-pre", color=colour, linestyle=style, label=name)
+    if curve.threshold_in_use is not None:
+        panel.axvline(curve.threshold_in_use, color="black", linewidth=1, label="threshold in use")
+    texts = "text" if curve.n_texts == 1 else "texts"
+    panel.set_title(f"{shorten_name(curve.name)} ({curve.n_texts} {texts})", fontsize="small")
+    panel.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    panel.grid(alpha=0.25)
