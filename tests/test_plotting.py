@@ -101,14 +101,14 @@ def test_the_threshold_in_use_is_marked(fitted, linear, held_out):
     tuner = MultiLabelThresholdTuner(linear, cv="prefit").fit(texts, y)
     for estimator, wanted in ((fitted, fitted.thresholds_), (linear, [0.5] * 3), (tuner, tuner.best_thresholds_)):
         display = ThresholdCurveDisplay.from_estimator(estimator, texts, y)
-        assert [curve.in_use for curve in display.curves] == pytest.approx(list(wanted))
+        assert [curve.threshold_in_use for curve in display.curves] == pytest.approx(list(wanted))
     unmarked = ThresholdCurveDisplay.from_predictions(y, draw(n=50)[1])
     assert "threshold in use" not in unmarked.axes_[0].get_legend_handles_labels()[1]
 
 
 def test_top_k_has_no_threshold(corpus):
     clf = tiny_classifier(top_k=1, max_epochs=1).fit(*corpus)
-    assert [c.in_use for c in ThresholdCurveDisplay.from_estimator(clf, *corpus).curves] == [None] * 3
+    assert [c.threshold_in_use for c in ThresholdCurveDisplay.from_estimator(clf, *corpus).curves] == [None] * 3
 
 
 def test_labels_are_chosen_and_matched_by_name(fitted, held_out):
@@ -123,7 +123,7 @@ def test_labels_are_chosen_and_matched_by_name(fitted, held_out):
         assert [curve.name for curve in display.curves] == ["technical", "billing"]
         for curve, wanted in zip(display.curves, plain.curves, strict=True):
             assert np.array_equal(curve.f1, wanted.f1)
-    with pytest.raises(ValueError, match=r"labels names the unknown label 'refund'\. The labels are 'billing'"):
+    with pytest.raises(ValueError, match=r"labels contains the unknown label 'refund'; choose from 'billing'"):
         ThresholdCurveDisplay.from_estimator(fitted, texts, y, labels=["refund"])
 
 
@@ -234,8 +234,8 @@ def test_a_classifier_that_gives_a_list_is_read_too(held_out):
     proba = np.column_stack([column[:, 1] for column in forest.predict_proba(texts)])
     display = ReliabilityDisplay.from_estimator(forest, texts, y)
     share, mean = calibration_curve(y.ravel(), proba.ravel(), n_bins=10)
-    assert display.curves[0].predicted == pytest.approx(mean)
-    assert display.curves[0].came_true == pytest.approx(share)
+    assert display.curves[0].prob_pred == pytest.approx(mean)
+    assert display.curves[0].prob_true == pytest.approx(share)
     named = ReliabilityDisplay.from_estimator(forest, texts, labels, label_names=LABELS, labels="technical")
     assert named.curves[1].name == "technical"
     with pytest.raises(ValueError, match="label_names must be given with label lists"):

@@ -44,10 +44,8 @@ class LabelCooccurrenceDisplay:
 
     Attributes
     ----------
-    axes_ : ndarray of Axes, shape (2,)
-        The panels of truth and predictions.
-    figure_ : Figure
-        The figure with the panels.
+    axes_, figure_ : ndarray of Axes, shape (2,), and Figure
+        The panels of truth and predictions, and their figure.
 
     Examples
     --------
@@ -98,16 +96,9 @@ class LabelCooccurrenceDisplay:
         X : sequence of length n
             Texts, or what the estimator takes; not those it was trained on.
         y : array-like of shape (n, L), DataFrame, or n label lists
-            True labels; unknown entries (NaN) are ignored.
-        label_names : sequence of length L, default=None
-            Names of the estimator's labels; None takes its `label_names_`, or numbers.
-        labels, normalize, ax : optional
-            See `from_predictions`.
-
-        Returns
-        -------
-        LabelCooccurrenceDisplay
-            The display.
+            True labels.
+        label_names, labels, normalize, ax : optional
+            See `from_predictions`; `label_names` defaults to the estimator's `label_names_`.
         """
         truth, names = align_truth(estimator, y, label_names)
         return cls.from_predictions(
@@ -145,11 +136,6 @@ class LabelCooccurrenceDisplay:
         ax : array-like of 2 Axes, default=None
             For truth and predictions; None creates a figure.
 
-        Returns
-        -------
-        LabelCooccurrenceDisplay
-            The display.
-
         Raises
         ------
         ValueError
@@ -172,17 +158,9 @@ class LabelCooccurrenceDisplay:
         ).plot(ax)
 
     def plot(self, ax: Any = None) -> LabelCooccurrenceDisplay:
-        """Draw the matrices; with few labels, cells show their numbers and the diagonal the texts with the label.
+        """Draw into `ax`, two Axes for truth and predictions, or into a new figure; return the display.
 
-        Parameters
-        ----------
-        ax : array-like of 2 Axes, default=None
-            For truth and predictions; None creates a figure.
-
-        Returns
-        -------
-        LabelCooccurrenceDisplay
-            The display itself.
+        With up to 12 labels, cells show numbers, and the diagonal shows how many texts have the label.
         """
         n = len(self.label_names)
         names = [shorten_name(name) for name in self.label_names]

@@ -18,10 +18,8 @@ class LearningRateDisplay:
 
     Attributes
     ----------
-    ax_ : Axes
-        The panel.
-    figure_ : Figure
-        The figure with the panel.
+    ax_, figure_ : Axes and Figure
+        The panel and its figure.
 
     See Also
     --------
@@ -63,27 +61,11 @@ class LearningRateDisplay:
             Axes to draw in; None creates a figure.
         **options : dict
             Further arguments of `lr_find`: `start_lr`, `end_lr`, `n_steps`, `sample_weight`.
-
-        Returns
-        -------
-        LearningRateDisplay
-            The display; ``display.curve`` is the result of `lr_find`.
         """
         return cls(lr_find(estimator, X, y, **options)).plot(ax)
 
     def plot(self, ax: Any = None) -> LearningRateDisplay:
-        """Draw the curve; an exploding loss leaves the panel at the top.
-
-        Parameters
-        ----------
-        ax : Axes, default=None
-            Axes to draw in; None creates a figure.
-
-        Returns
-        -------
-        LearningRateDisplay
-            The display itself.
-        """
+        """Draw into `ax` or a new figure, and return the display; an exploding loss leaves the panel at the top."""
         axes, is_new = prepare_axes(ax, 1, 1, (6.0, 4.2))
         panel, curve = axes[0], self.curve
         rates, raw, smoothed = curve.learning_rates, curve.losses, curve.smoothed_losses

@@ -26,30 +26,14 @@ LINE_STYLES, MARKERS = ("-", "--", "-.", ":"), "osDv^P*X"
 
 
 class ReliabilityCurve(NamedTuple):
-    """Predicted probability and share of positives in each bin.
+    """Mean predicted probability and share of positives in each non-empty bin."""
 
-    Attributes
-    ----------
-    name : str or int
-        Label name, or "all labels".
-    prob_pred : ndarray of float64, shape (n_filled,)
-        Mean predicted probability in each non-empty bin.
-    prob_true : ndarray of float64, shape (n_filled,)
-        Share of positives in each non-empty bin.
-    counts : ndarray of int64, shape (n_bins,)
-        Number of entries in every bin; an entry is one label of one text.
-    edges : ndarray of float64, shape (n_bins + 1,)
-        Bin edges.
-    error : float
-        Expected calibration error, over bins of equal width.
-    """
-
-    name: Any
-    prob_pred: Floats
-    prob_true: Floats
-    counts: NDArray[np.int64]
-    edges: Floats
-    error: float
+    name: Any  # of the label, or "all labels"
+    prob_pred: Floats  # (n_filled,)
+    prob_true: Floats  # (n_filled,)
+    counts: NDArray[np.int64]  # (n_bins,), entries in every bin; an entry is one label of one text
+    edges: Floats  # (n_bins + 1,)
+    error: float  # expected calibration error, over bins of equal width
 
 
 class ReliabilityDisplay:
@@ -62,12 +46,8 @@ class ReliabilityDisplay:
 
     Attributes
     ----------
-    ax_ : Axes
-        Panel of the curves.
-    axes_ : ndarray of Axes, shape (2,) or (1,)
-        That panel, and the one of the counts if there is one.
-    figure_ : Figure
-        The figure with the panels.
+    ax_, axes_, figure_ : Axes, ndarray of Axes, shape (1,) or (2,), and Figure
+        Panel of the curves; this panel and the one of the counts; their figure.
 
     See Also
     --------
@@ -111,16 +91,9 @@ class ReliabilityDisplay:
         X : sequence of length n
             Texts, or what the estimator takes; not those it was trained on.
         y : array-like of shape (n, L), DataFrame, or n label lists
-            True labels; unknown entries (NaN) are ignored.
-        label_names : sequence of length L, default=None
-            Names of the estimator's labels; None takes its `label_names_`, or numbers.
-        n_bins, strategy, labels, ax : optional
-            See `from_predictions`.
-
-        Returns
-        -------
-        ReliabilityDisplay
-            The display.
+            True labels.
+        n_bins, strategy, label_names, labels, ax : optional
+            See `from_predictions`; `label_names` defaults to the estimator's `label_names_`.
         """
         truth, proba, names = predict_probabilities(estimator, X, y, label_names)
         return cls.from_predictions(
@@ -158,11 +131,6 @@ class ReliabilityDisplay:
         ax : Axes, or array-like of 2 Axes, default=None
             For the curves, and for the counts if there are two; None creates a figure.
 
-        Returns
-        -------
-        ReliabilityDisplay
-            The display.
-
         Raises
         ------
         ValueError
@@ -178,18 +146,7 @@ class ReliabilityDisplay:
         return cls(curves).plot(ax)
 
     def plot(self, ax: Any = None) -> ReliabilityDisplay:
-        """Draw the curves and the counts.
-
-        Parameters
-        ----------
-        ax : Axes, or array-like of 2 Axes, default=None
-            For the curves, and for the counts if there are two; None creates a figure.
-
-        Returns
-        -------
-        ReliabilityDisplay
-            The display itself.
-        """
+        """Draw into `ax`, one Axes or two (the second for counts), or into a new figure; return the display."""
         n_panels = 2 if ax is None or np.size(ax) > 1 else 1
         figsize = (5.2, 6.2 + 0.2 * len(self.curves))
         axes, is_new = prepare_axes(ax, n_panels, 1, figsize, height_ratios=(3, 1)[:n_panels], sharex=True)

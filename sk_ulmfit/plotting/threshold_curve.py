@@ -31,29 +31,15 @@ MOST_COLUMNS = 4
 
 
 class ThresholdCurve(NamedTuple):
-    """Precision, recall and F1 of one label at each threshold.
-
-    Attributes
-    ----------
-    name : str or int
-        Label name.
-    thresholds : ndarray of float64, shape (n_thresholds,)
-        The distinct probabilities, ascending. A label is predicted if its probability is at least the threshold.
-    precision, recall, f1 : ndarray of float64, shape (n_thresholds,)
-        Scores at each threshold.
-    n_texts : int
-        Number of texts that have the label.
-    threshold_in_use : float or None
-        Threshold to mark, if any.
-    """
+    """Precision, recall and F1 of one label at each threshold; arrays of shape (n_thresholds,)."""
 
     name: Any
-    thresholds: Floats
+    thresholds: Floats  # the distinct probabilities, ascending; from its threshold on a label is predicted
     precision: Floats
     recall: Floats
     f1: Floats
-    n_texts: int
-    threshold_in_use: float | None
+    n_texts: int  # that have the label
+    threshold_in_use: float | None  # to mark
 
 
 class ThresholdCurveDisplay:
@@ -68,10 +54,8 @@ class ThresholdCurveDisplay:
 
     Attributes
     ----------
-    axes_ : ndarray of Axes, shape (n_curves,)
-        The panels.
-    figure_ : Figure
-        The figure with the panels.
+    axes_, figure_ : ndarray of Axes, shape (n_curves,), and Figure
+        The panels and their figure.
 
     See Also
     --------
@@ -105,16 +89,9 @@ class ThresholdCurveDisplay:
         X : sequence of length n
             Texts, or what the estimator takes; not those it was trained on.
         y : array-like of shape (n, L), DataFrame, or n label lists
-            True labels; unknown entries (NaN) are ignored.
-        label_names : sequence of length L, default=None
-            Names of the estimator's labels; None takes its `label_names_`, or numbers.
-        labels, ax : optional
-            See `from_predictions`.
-
-        Returns
-        -------
-        ThresholdCurveDisplay
-            The display.
+            True labels.
+        label_names, labels, ax : optional
+            See `from_predictions`; `label_names` defaults to the estimator's `label_names_`.
         """
         truth, proba, names = predict_probabilities(estimator, X, y, label_names)
         return cls.from_predictions(
@@ -149,11 +126,6 @@ class ThresholdCurveDisplay:
         ax : array-like of Axes, default=None
             One for each label; None creates a figure.
 
-        Returns
-        -------
-        ThresholdCurveDisplay
-            The display.
-
         Raises
         ------
         ValueError
@@ -168,18 +140,7 @@ class ThresholdCurveDisplay:
         return cls(curves, n_labels=len(names) if labels is None else None).plot(ax)
 
     def plot(self, ax: Any = None) -> ThresholdCurveDisplay:
-        """Draw the curves.
-
-        Parameters
-        ----------
-        ax : array-like of Axes, default=None
-            One for each label; None creates a figure.
-
-        Returns
-        -------
-        ThresholdCurveDisplay
-            The display itself.
-        """
+        """Draw into `ax`, one Axes for each label, or into a new figure; return the display."""
         n = len(self.curves)
         n_columns = min(n, MOST_COLUMNS)
         n_rows = -(-n // n_columns)

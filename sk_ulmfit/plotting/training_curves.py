@@ -26,10 +26,8 @@ class TrainingCurvesDisplay:
 
     Attributes
     ----------
-    axes_ : ndarray of Axes, shape (n_stages,)
-        The panels.
-    figure_ : Figure
-        The figure with the panels.
+    axes_, figure_ : ndarray of Axes, shape (n_stages,), and Figure
+        The panels and their figure.
 
     See Also
     --------
@@ -63,11 +61,6 @@ class TrainingCurvesDisplay:
         ax : Axes or array-like of Axes, default=None
             One for each stage that has epochs; None creates a figure.
 
-        Returns
-        -------
-        TrainingCurvesDisplay
-            The display.
-
         Raises
         ------
         ValueError
@@ -85,20 +78,10 @@ class TrainingCurvesDisplay:
         return cls(histories).plot(ax)
 
     def plot(self, ax: Any = None) -> TrainingCurvesDisplay:
-        """Draw the curves.
+        """Draw into `ax`, one Axes for each stage, or into a new figure; return the display.
 
         Vertical lines mark the epochs at which further layer groups are unfrozen. Their names stand above the panel;
         create your own figure with ``layout="constrained"`` to leave space for them.
-
-        Parameters
-        ----------
-        ax : Axes or array-like of Axes, default=None
-            One for each stage; None creates a figure.
-
-        Returns
-        -------
-        TrainingCurvesDisplay
-            The display itself.
         """
         n_stages = len(self.histories)
         axes, is_new = prepare_axes(ax, n_stages, n_stages, (5.0 * n_stages, 4.2))
