@@ -1,9 +1,9 @@
-"""From probabilities to decisions: thresholds in every form, how they are chosen, and what else may decide."""
+"""From probabilities to decisions: thresholds of every form, and how they are tuned."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -20,35 +20,18 @@ Floats = NDArray[np.float64]
 
 METRICS = ("f1_macro", "f1_micro", "f1_samples")
 CANDIDATES = expit(np.linspace(-7, 7, 281))
-PRIOR = (
-    5.0  # texts with a label that the threshold common to all labels counts as much as, when one is chosen for a label
-)
+PRIOR = 5.0  # weight of the threshold common to all labels, in texts that have the label
 MOST_CANDIDATES = 10_000
 LABELS_AT_ONCE, COUNTS_AT_ONCE = 64, 3_000_000
-ROUNDS = 20  # most, of the search for the best micro F1; it takes three or four
-SWEEPS = 2  # over all labels, for the best F1 of samples
-SMALLEST = 1e-6  # threshold, and distance of the largest from 1, as log-odds are taken of them
+ROUNDS = 20  # at most, in the search for the best micro F1; it takes three or four
+SWEEPS = 2  # over all labels, for the best samples F1
+SMALLEST = 1e-6  # distance of thresholds from 0 and 1 before log-odds are taken
 
 
 def check_thresholds(threshold: Any, names: Sequence[Any]) -> Floats:
-    """Give one threshold per label.
+    """Return one threshold per label, in [0, 1], shape (L,), from one for all, one for each, or some by name.
 
-    Parameters
-    ----------
-    threshold : float, array-like of shape (L,), or dict
-        One for all labels, one per label, or by label name (labels not named keep 0.5).
-    names : sequence of length L
-        Label names.
-
-    Returns
-    -------
-    ndarray of float64, shape (L,)
-        Thresholds in [0, 1]; a label is predicted where its probability reaches its threshold.
-
-    Raises
-    ------
-    ValueError
-        If a threshold lies outside [0, 1], a name is unknown, or the number does not fit.
+    Labels that are not named get 0.5.
 
     Examples
     --------
@@ -62,20 +45,48 @@ def check_thresholds(threshold: Any, names: Sequence[Any]) -> Floats:
     return values
 
 
+def threshold_metric(threshold: Any, label_names: Sequence[Any]) -> str | float | None:
+    """Return the metric that the parameter `threshold` asks to tune for, a float being a precision, or None.
+
+    None means that `threshold` holds the thresholds themselves (see `check_thresholds`).
+
+    Examples
+    --------
+    >>> from sk_ulmfit.thresholds import threshold_metric
+    >>> [threshold_metric(t, ["late"]) for t in ("tune", "f1_micro", {"precision": 0.9}, {"late": 0.3}, 0.5)]
+    ['f1_macro', 'f1_micro', 0.9, None, None]
+    """
+    if isinstance(threshold, str):
+        if threshold != "tune" and threshold not in METRICS:
+            raise ValueError(
+                "threshold must be a number, one number per label, a dict from label name to number, or what to tune "
+                f"for: {_choices()}; got {threshold!r}."
+            )
+        return check_metric(threshold, "threshold")
+    if not _is_precision(threshold):
+        return None
+    if "precision" in list(label_names):
+        raise ValueError(
+            f"threshold={threshold!r} is ambiguous, because there is a label 'precision': pass an array or a Series to "
+            "set the threshold of this label, or rename the label to tune for a precision."
+        )
+    return check_metric(threshold, "threshold")
+
+
 def tune_thresholds(
     y: Any,
     proba: Any,
     *,
-    metric: str | float = "f1_macro",
+    metric: str | float | Mapping[str, float] = "f1_macro",
     candidates: Any = None,
     sample_weight: Any = None,
     label_names: Sequence[Any] | None = None,
 ) -> Floats:
-    """Choose a threshold for each label on texts that the probabilities were not learned from.
+    """Choose the threshold of each label on texts that the probabilities were not learned from.
 
-    For F1, the best threshold of each label by itself and the best one that is common to all are averaged as log-odds,
-    the common one with the weight of five texts that have the label: the fewer texts show what a label needs, the
-    nearer it stays to what is good for all. Of thresholds that are equally good the middle one is taken.
+    For F1, the best threshold of the label alone and the best one common to all labels are averaged as log-odds. The
+    common one weighs as much as five texts with the label, so that rare labels stay near it. Among equally good
+    thresholds the middle one is taken.
 
     Parameters
     ----------
@@ -83,16 +94,16 @@ def tune_thresholds(
         True labels; unknown entries (NaN) are left out.
     proba : array-like of shape (n, L), or list of L arrays of shape (n, 2)
         Probabilities.
-    metric : {"f1_macro", "f1_micro", "f1_samples"} or float, default="f1_macro"
-        What to make large. A number is the least precision wanted: each label gets the lowest threshold that reaches
-        it, by its own texts and, with the weight of five, those of all labels; one that never does gets 1.
+    metric : {"f1_macro", "f1_micro", "f1_samples", "tune"}, dict or float, default="f1_macro"
+        Score to maximize; "tune" is "f1_macro". ``{"precision": 0.9}``, or the number alone, is the least precision
+        wanted: each label gets the lowest threshold that reaches it, counting its own texts and, with the weight of
+        five, those of all labels. A label that never reaches it gets 1.
     candidates : array-like of float, default=None
-        Thresholds to choose from; None takes 281 between 0.0009 and 0.9991, evenly spaced as log-odds. What is chosen
-        lies between them where a label's own and the common one are averaged.
+        Thresholds to choose from. None takes 281 between 0.0009 and 0.9991, evenly spaced as log-odds.
     sample_weight : array-like of shape (n,), default=None
-        How much each text counts.
+        Weight of each text.
     label_names : sequence of length L, default=None
-        What the columns of `proba` stand for; labels that `y` names are put there. None takes those of `y` as they are.
+        Label of each column of `proba`; labels that `y` names are matched to it. None takes those of `y`.
 
     Returns
     -------
@@ -102,12 +113,12 @@ def tune_thresholds(
     Raises
     ------
     ValueError
-        If the shapes do not fit, a candidate lies outside [0, 1], or `metric` is not known.
+        If shapes do not match, a candidate lies outside [0, 1], or `metric` is unknown.
 
     Warns
     -----
     UserWarning
-        If a label is in none or all of the texts (it gets the common threshold), or never reaches the precision wanted.
+        If a label is in none or all of the texts (it gets the common threshold), or never reaches the precision.
 
     References
     ----------
@@ -123,7 +134,7 @@ def tune_thresholds(
     >>> tune_thresholds([[1], [1], [0], [0]], proba).round(2).tolist()  # between 0.04 and 0.2
     [0.09]
     """
-    check_metric(metric)
+    goal = check_metric(metric)
     candidates = check_candidates(candidates)
     truth, names = indicator_of(y, label_names)
     proba = check_proba(proba, truth.shape)
@@ -133,27 +144,31 @@ def tune_thresholds(
     curves = Curves.of(truth, proba, candidates, weight)
     if not curves.has_both.all():
         _warn(names, ~curves.has_both, "are in none or all of the held-out texts and get the common threshold")
-    if not isinstance(metric, str):
-        return _for_precision(curves, float(metric), names)
+    if not isinstance(goal, str):
+        return _best_for_precision(curves, goal, names)
     if not curves.has_both.any():
         return np.full(len(names), 0.5)
-    if metric == "f1_samples":
-        return _for_samples(curves)
-    own = _best_macro(curves) if metric == "f1_macro" else _best_micro(curves)
-    return curves.towards(curves.candidates[own], curves.common(metric))
+    if goal == "f1_samples":
+        return _best_for_samples(curves)
+    own = _best_macro(curves) if goal == "f1_macro" else _best_micro(curves)
+    return curves.shrink(curves.candidates[own], curves.common(goal))
 
 
-def check_metric(metric: Any, name: str = "metric") -> None:
-    """Raise ValueError unless thresholds can be chosen for this metric: a name, or a precision from 0 to 1."""
+def check_metric(metric: Any, parameter: str = "metric") -> str | float:
+    """Return the name of the score to maximize, or the precision to reach as a float."""
+    if isinstance(metric, str) and metric == "tune":
+        return METRICS[0]
     if isinstance(metric, str) and metric in METRICS:
-        return
-    if isinstance(metric, str) or metric is None:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, METRICS))}, or a precision; got {metric!r}.")
-    check_number(f"{name}, as a precision,", metric, low=0, high=1)
+        return metric
+    precision = metric["precision"] if _is_precision(metric) else metric
+    if precision is None or isinstance(precision, (str, Mapping)):
+        raise ValueError(f"{parameter} must be one of {_choices()}; got {metric!r}.")
+    check_number(f"{parameter}, as a precision,", precision, low=0, high=1)
+    return float(precision)
 
 
 def check_candidates(candidates: Any) -> Floats:
-    """Give the thresholds to choose from, rising; None stands for the usual ones, a number for so many of them."""
+    """Return the thresholds to choose from, ascending, shape (G,); an integer asks for so many of them."""
     if candidates is None:
         return CANDIDATES
     if np.ndim(candidates) == 0:
@@ -166,37 +181,17 @@ def check_candidates(candidates: Any) -> Floats:
     if values.ndim != 1 or not len(values) or not np.all((values >= 0) & (values <= 1)):
         raise ValueError(f"thresholds must be numbers between 0 and 1, got {candidates!r}.")
     if len(values) > MOST_CANDIDATES:
-        raise ValueError(
-            f"thresholds must be at most {MOST_CANDIDATES} numbers, got {len(values)}; give fewer, or their number."
-        )
+        raise ValueError(f"thresholds must be at most {MOST_CANDIDATES} numbers, got {len(values)}; pass fewer.")
     return values
 
 
 def check_proba(proba: Any, shape: tuple[int, ...]) -> Floats:
-    """Check probabilities.
-
-    Parameters
-    ----------
-    proba : array-like of shape (n, L), or list of L arrays of shape (n, 2)
-        Probabilities.
-    shape : tuple of int
-        The shape wanted.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, L)
-        The same.
-
-    Raises
-    ------
-    ValueError
-        If the shape is another, or an entry is not from 0 to 1.
-    """
+    """Return probabilities as a matrix of this shape, (n, L); see `label_columns` for the forms."""
     try:
         values = np.asarray(label_columns(proba), np.float64)
     except (TypeError, ValueError):
         raise ValueError(
-            f"proba must be a matrix of probabilities, got a {type(proba).__name__} of other things."
+            f"proba must be a matrix of probabilities, got a {type(proba).__name__} that is not numeric."
         ) from None
     if values.shape != shape:
         raise ValueError(f"proba must have the shape of y, {shape}; got {values.shape}.")
@@ -207,40 +202,20 @@ def check_proba(proba: Any, shape: tuple[int, ...]) -> Floats:
 
 @dataclass
 class Curves:
-    """What each label gets right at each candidate.
+    """Counts of each label at each candidate threshold."""
 
-    Parameters
-    ----------
-    candidates : ndarray, shape (G,)
-        Thresholds, rising.
-    right : ndarray, shape (L, G)
-        Weight of the texts that have the label and are predicted.
-    predicted : ndarray, shape (L, G)
-        Weight of the texts that are predicted.
-    n_with : ndarray, shape (L,)
-        Weight of the texts that have the label.
-    evidence : ndarray, shape (L,)
-        Number of texts that have the label or lack it, whichever are fewer.
-    steps : ndarray of uint16, shape (L, n)
-        How many candidates each probability reaches; 0 for an entry that is unknown.
-    has : ndarray of bool, shape (L, n)
-        Whether the text has the label.
-    weight : ndarray, shape (n,)
-        Weight of each text.
-    """
-
-    candidates: Floats
-    right: Floats
-    predicted: Floats
-    n_with: Floats
-    evidence: Floats
-    steps: NDArray[np.uint16]
-    has: NDArray[np.bool_]
-    weight: Floats
+    candidates: Floats  # (G,), ascending
+    right: Floats  # (L, G), weight of the texts that have the label and are predicted
+    predicted: Floats  # (L, G), weight of the texts that are predicted
+    n_with: Floats  # (L,), weight of the texts that have the label
+    evidence: Floats  # (L,), number of texts that have the label or lack it, whichever is smaller
+    steps: NDArray[np.uint16]  # (L, n), number of candidates that each probability reaches; 0 for an unknown entry
+    has: NDArray[np.bool_]  # (L, n), whether the text has the label
+    weight: Floats  # (n,)
 
     @classmethod
     def of(cls, y: NDArray[np.float32], proba: Floats, candidates: Floats, sample_weight: Any = None) -> Curves:
-        """Count, some labels at a time."""
+        """Count blocks of labels in threads."""
         (n, n_labels), n_steps = y.shape, len(candidates) + 1
         weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
         right, predicted = np.zeros((n_labels, n_steps)), np.zeros((n_labels, n_steps))
@@ -264,11 +239,11 @@ class Curves:
         with ThreadPoolExecutor(max_workers=effective_n_jobs(-1)) as pool:
             list(pool.map(count, range(0, n_labels, LABELS_AT_ONCE)))
 
-        def from_there(counts: Floats) -> Floats:
+        def at_least(counts: Floats) -> Floats:
             return np.cumsum(counts[:, ::-1], axis=1)[:, ::-1][:, 1:]
 
         row_weight = np.ones(n) if weight is None else weight
-        return cls(candidates, from_there(right), from_there(predicted), n_with, evidence, steps, has, row_weight)
+        return cls(candidates, at_least(right), at_least(predicted), n_with, evidence, steps, has, row_weight)
 
     @property
     def has_both(self) -> NDArray[np.bool_]:
@@ -280,7 +255,7 @@ class Curves:
         return _f1(self.right, self.predicted, self.n_with[:, None])
 
     def common_scores(self, metric: str) -> Floats:
-        """Metric where all labels share a threshold, shape (G,)."""
+        """Metric at each candidate as the threshold of all labels, shape (G,)."""
         if metric == "f1_samples":
             return self._row_f1()
         if metric == "f1_micro":
@@ -303,11 +278,11 @@ class Curves:
         return total / self.weight.sum()
 
     def common(self, metric: str) -> float:
-        """Give the best threshold for all labels."""
+        """Return the best threshold common to all labels."""
         return float(self.candidates[_middle_of_best(self.common_scores(metric)[None])[0]])
 
-    def towards(self, own: Floats, common: float) -> Floats:
-        """Average own thresholds and a common one as log-odds, by the texts that speak for the former."""
+    def shrink(self, own: Floats, common: float) -> Floats:
+        """Average the labels' own thresholds, shape (L,), with a common one as log-odds, weighed by evidence."""
         share = self.evidence / (self.evidence + PRIOR)
         odds = logit(np.clip([own, np.full_like(own, common)], SMALLEST, 1 - SMALLEST))
         return np.asarray(expit(share * odds[0] + (1 - share) * odds[1]))
@@ -316,7 +291,7 @@ class Curves:
 def decide(
     proba: Floats, thresholds: Floats, *, top_k: int | None = None, at_least_one: bool = False
 ) -> NDArray[np.int64]:
-    """Decide on each label.
+    """Decide which labels each text gets.
 
     Parameters
     ----------
@@ -325,7 +300,7 @@ def decide(
     thresholds : ndarray, shape (L,)
         A label is predicted where its probability reaches its threshold.
     top_k : int, default=None
-        Predict the `top_k` most probable labels of each text instead, or all if there are not so many.
+        Predict the `top_k` most probable labels of each text instead; all labels if there are fewer.
     at_least_one : bool, default=False
         Predict the most probable label of a text that would get none.
 
@@ -352,7 +327,7 @@ def _f1(right: Any, predicted: Any, n_with: Any) -> Floats:
 
 
 def _middle_of_best(scores: Floats) -> NDArray[np.int64]:
-    """Give, for each row, the middle of the first run of largest values."""
+    """Return the middle of the first run of largest values of each row."""
     best = scores >= scores.max(axis=1, keepdims=True) - 1e-12
     first = best.argmax(axis=1)
     ends = np.where(np.arange(scores.shape[1]) < first[:, None], True, best)
@@ -365,30 +340,33 @@ def _best_macro(curves: Curves) -> NDArray[np.int64]:
 
 
 def _best_micro(curves: Curves) -> NDArray[np.int64]:
-    """Give the candidates of the largest micro F1, exactly: a label's best one follows from the F1 that is reached."""
+    """Return the candidate of each label for the largest micro F1.
+
+    Given the micro F1 that is reached, the best candidate of a label does not depend on the others.
+    """
     labels = np.arange(len(curves.n_with))
     score = float(curves.common_scores("f1_micro").max())
     for _ in range(ROUNDS):
         chosen = _middle_of_best(2 * curves.right - score * curves.predicted)
-        found = float(
+        reached = float(
             _f1(curves.right[labels, chosen].sum(), curves.predicted[labels, chosen].sum(), curves.n_with.sum())
         )
-        if found <= score + 1e-12:
+        if reached <= score + 1e-12:
             break
-        score = found
+        score = reached
     return chosen
 
 
-def _for_samples(curves: Curves) -> Floats:
-    """Choose label by label, given the decisions on all others, from what is best for micro F1."""
+def _best_for_samples(curves: Curves) -> Floats:
+    """Return thresholds, shape (L,), for a large samples F1: from those for micro F1, improve label by label."""
     common, has = curves.common("f1_samples"), curves.has
     n_steps = len(curves.candidates) + 1
-    chosen = curves.towards(curves.candidates[_best_micro(curves)], common)
+    chosen = curves.shrink(curves.candidates[_best_micro(curves)], common)
     n_with = has.sum(axis=0).astype(np.float32)
     n_right, n_predicted = np.zeros_like(n_with), np.zeros_like(n_with)
 
     def count(label: int, sign: int) -> None:
-        """Add the decisions on a label, to the next candidate, or take them away."""
+        """Add the decisions on a label to the counts (sign 1) or subtract them (-1)."""
         yes = curves.steps[label] > np.searchsorted(curves.candidates, chosen[label])
         n_predicted[yes] += sign
         n_right[yes & has[label]] += sign
@@ -402,13 +380,13 @@ def _for_samples(curves: Curves) -> Floats:
             gain = 2 * (n_right + has[label]) / (total + 1) - 2 * n_right / np.maximum(total, 1)
             gains = np.bincount(curves.steps[label], curves.weight * gain, n_steps)[::-1].cumsum()[::-1][1:]
             own = curves.candidates[_middle_of_best(gains[None])[0]]
-            chosen[label] = curves.towards(np.full(len(chosen), own), common)[label]
+            chosen[label] = curves.shrink(np.full(len(chosen), own), common)[label]
             count(label, 1)
     return chosen
 
 
-def _for_precision(curves: Curves, wanted: float, names: Sequence[Any]) -> Floats:
-    """Give the lowest thresholds of this precision, 1 where there is none."""
+def _best_for_precision(curves: Curves, wanted: float, names: Sequence[Any]) -> Floats:
+    """Return the lowest thresholds, shape (L,), that reach a precision; 1 where none does."""
     n_with = curves.n_with.sum()
     prior = PRIOR / n_with if n_with else 0.0
     right = curves.right + prior * curves.right.sum(0)
@@ -422,6 +400,14 @@ def _for_precision(curves: Curves, wanted: float, names: Sequence[Any]) -> Float
 
 
 def _warn(names: Sequence[Any], which: NDArray[np.bool_], what: str) -> None:
-    found = np.flatnonzero(which).tolist()
-    shown = first_few([repr(names[i]) for i in found])
-    warnings.warn(f"{len(found)} of {len(names)} labels {what}: {shown}.", UserWarning, stacklevel=3)
+    labels = np.flatnonzero(which).tolist()
+    shown = first_few([repr(names[label]) for label in labels])
+    warnings.warn(f"{len(labels)} of {len(names)} labels {what}: {shown}.", UserWarning, stacklevel=3)
+
+
+def _is_precision(value: Any) -> bool:
+    return isinstance(value, Mapping) and set(value) == {"precision"}
+
+
+def _choices() -> str:
+    return f"{', '.join(map(repr, METRICS))}, 'tune', or a precision such as {{'precision': 0.9}}"

@@ -1,7 +1,12 @@
 import itertools
+import json
 import warnings
+from collections import namedtuple
+from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 from conftest import make_corpus, tiny_classifier, tiny_lm
 from hypothesis import given, settings
@@ -11,7 +16,8 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import GridSearchCV
 
 from sk_ulmfit import MultiLabelStratifiedKFold, ULMFiTMultiLabelClassifier, thresholds
-from sk_ulmfit.thresholds import CANDIDATES, Curves, decide, tune_thresholds
+from sk_ulmfit.labels import named_numbers, per_label
+from sk_ulmfit.thresholds import CANDIDATES, Curves, check_thresholds, decide, threshold_metric, tune_thresholds
 from sk_ulmfit.training import stages
 
 
@@ -134,8 +140,12 @@ def test_a_precision_is_reached_or_the_label_is_not_predicted():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metric": "f1"}, "metric must be one of 'f1_macro', 'f1_micro', 'f1_samples', or a precision; got 'f1'"),
+        ({"metric": "f1"}, "metric must be one of 'f1_macro', 'f1_micro', 'f1_samples', 'tune', or a pre.*; got 'f1'"),
         ({"metric": 1.5}, "from 0 to 1, got 1.5"),
+        ({"metric": {"precision": 1.5}}, "metric, as a precision, must be a number from 0 to 1, got 1.5"),
+        ({"metric": {"precision": "high"}}, "metric must be one of"),
+        ({"metric": {"precision": True}}, "metric, as a precision, must be a number"),
+        ({"metric": {"recall": 0.5}}, "metric must be one of.*got {'recall': 0.5}"),
         ({"metric": None}, "metric must be one of"),
         ({"candidates": [0.1, 1.2]}, "between 0 and 1"),
         ({"candidates": []}, "between 0 and 1"),
@@ -147,6 +157,115 @@ def test_bad_options_get_one_clear_line(options, message):
     y, proba = problem(20, [0, 0])
     with pytest.raises(ValueError, match=message):
         tune_thresholds(y, proba, **options)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "metric"),
+    [
+        ("tune", "f1_macro"),
+        ("f1_macro", "f1_macro"),
+        ("f1_micro", "f1_micro"),
+        ("f1_samples", "f1_samples"),
+        ({"precision": 0.9}, 0.9),
+        ({"precision": np.float32(0.5)}, 0.5),
+        (0.5, None),
+        ([0.5, 0.2], None),
+        ({"late": 0.3}, None),
+        ({}, None),
+        (pd.Series({"late": 0.3, "lost": 0.1}), None),
+        (pd.Series({"precision": 0.3}), None),
+    ],
+)
+def test_a_threshold_says_what_to_tune_for_or_is_one(threshold, metric):
+    names = ["late", "lost"]
+    assert threshold_metric(threshold, names) == threshold_metric(threshold, np.array(names, object)) == metric
+    if metric is not None:
+        y, proba = problem(200, [0, 1])
+        for spelling in (threshold, metric):
+            chosen = tune_thresholds(y, proba, metric=spelling)
+            assert np.array_equal(chosen, tune_thresholds(y, proba, metric=metric))
+
+
+@pytest.mark.parametrize(
+    ("threshold", "names", "message"),
+    [
+        ("f2", ["late"], "threshold must be a number, one.*or what to tune for: 'f1_macro', .* got 'f2'"),
+        ("late", ["late"], "got 'late'"),
+        ({"precision": 2}, ["late"], "threshold, as a precision, must be a number from 0 to 1, got 2"),
+        ({"precision": None}, ["late"], "threshold must be one of"),
+        (
+            {"precision": 0.9},
+            ["late", "precision"],
+            "ambiguous, because there is a label 'precision': pass an array or",
+        ),
+    ],
+)
+def test_bad_thresholds_get_one_clear_line(threshold, names, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        threshold_metric(threshold, names)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_may_be_called_precision():
+    names = ["late", "precision"]
+    for by_name in ({"precision": 0.9, "late": 0.2}, pd.Series({"precision": 0.9, "late": 0.2})):
+        assert threshold_metric(by_name, names) is None
+        assert check_thresholds(by_name, names).tolist() == [0.2, 0.9]
+    assert check_thresholds(pd.Series({"precision": 0.9}), names).tolist() == [0.5, 0.9]
+
+
+def as_named_tuple(by_name):
+    return namedtuple("Thresholds", by_name)(**by_name)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(["late", "lost", "wrong", "a", "b"]), st.floats(0, 1), min_size=1),
+    st.randoms(use_true_random=False),
+    st.sampled_from([dict, pd.Series, MappingProxyType, as_named_tuple]),
+    st.sampled_from([check_thresholds, lambda value, names: per_label("pos_weight", value, names, 0.5)]),
+)
+def test_named_numbers_go_to_their_labels_in_any_order_and_after_saving(by_name, random, form, check):
+    names, items = ["lost", "wrong", "late", "other", "b", "a"], list(by_name.items())
+    random.shuffle(items)
+    value = form(dict(items))
+    wanted = [by_name.get(name, 0.5) for name in names]
+    assert check(value, names).tolist() == wanted
+    pairs = named_numbers(value)
+    assert json.loads(json.dumps(pairs)) == [list(item) for item in items]
+    assert check(dict(pairs), names).tolist() == wanted
+
+
+def test_a_series_goes_by_position_only_with_its_default_index():
+    assert named_numbers(pd.Series([0.1, 0.2])) is None
+    assert check_thresholds(pd.Series([0.1, 0.2]), ["a", "b"]).tolist() == [0.1, 0.2]
+    assert check_thresholds(pd.Series([0.1, 0.2]), [0, 1]).tolist() == [0.1, 0.2]
+    turned = pd.Series([0.1, 0.2], index=[1, 0])
+    assert check_thresholds(turned, [0, 1]).tolist() == [0.2, 0.1]
+    assert check_thresholds(pd.Series([0.1, 0.2], index=[7, 5]), [5, 7]).tolist() == [0.2, 0.1]
+    assert named_numbers(turned) == [(1, 0.1), (0, 0.2)]
+    assert all(type(name) is int for name, _ in named_numbers(turned))
+
+
+@pytest.mark.parametrize(
+    ("threshold", "names", "message"),
+    [
+        (
+            pd.Series([0.1, 0.2]),
+            [1, 0],
+            "threshold is a Series with the index 0 to 1, and the labels are numbers in an",
+        ),
+        (pd.Series([0.1, 0.2], index=["a", "a"]), ["a", "b"], "threshold names a label more than once"),
+        (pd.Series([0.1, 0.2], index=["a", "c"]), ["a", "b"], "threshold names the unknown label 'c'"),
+        (pd.Series({"a": "high"}), ["a", "b"], "threshold must be a number, one number per label, or a dict"),
+        ({"a": None}, ["a", "b"], "threshold must be a number"),
+        (pd.DataFrame({"b": [0.1], "a": [0.2]}), ["a", "b"], r"got a DataFrame. Pass one of its rows.*frame.iloc\[0\]"),
+        (pl.DataFrame({"b": [0.1], "a": [0.2]}), ["a", "b"], "got a DataFrame. Pass one of its rows"),
+    ],
+)
+def test_unclear_names_get_one_clear_line(threshold, names, message):
+    with pytest.raises(ValueError, match=message):
+        check_thresholds(threshold, names)
 
 
 def test_shapes_must_fit():
