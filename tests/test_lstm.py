@@ -33,6 +33,46 @@ def problem(lengths, n_in, width, seed=0):
     return rnn, x, state, real, Packing(lengths)
 
 
+DRAWS = 32  # simulated runs, from which the size of rounding errors is estimated
+
+
+def rounding_error(v):
+    """Draw an error as large as that of rounding v to bfloat16, whose significand has 8 bits."""
+    spacing = torch.exp2(torch.frexp(v).exponent - 8.0)
+    return (torch.rand_like(v) - 0.5) * spacing * (v != 0)
+
+
+def rounded(v):
+    """Add rounding errors to v, and to its gradient."""
+    v = v + rounding_error(v.detach())
+    v.register_hook(lambda gradient: gradient + rounding_error(gradient))
+    return v
+
+
+def simulate_rounding(x, h, c, w_ih, w_hh, b_ih, b_hh):
+    """Run an LSTM in float32 with random errors wherever the layer rounds to bfloat16.
+
+    All tensors have a leading axis of draws. Returns outputs and cells, (draws, batch, time, width).
+    """
+    x, h, w_ih, w_hh, bias = rounded(x), rounded(h), rounded(w_ih), rounded(w_hh), rounded(b_ih + b_hh)
+    outputs, cells = [], []
+    for step in x.unbind(2):
+        z = rounded(rounded(step @ w_ih.mT + bias[:, None]) + h @ w_hh.mT)
+        i, f, g, o = z.chunk(4, 2)
+        i, f, g, o = (rounded(gate) for gate in (i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()))
+        c = f * c + i * g
+        h = rounded(rounded(c.tanh()) * o)
+        outputs.append(h)
+        cells.append(c)
+    return torch.stack(outputs, 2), torch.stack(cells, 2)
+
+
+def assert_within_rounding(found, wanted, simulated, name):
+    """Assert that an error is at most 5 times the root mean square of the simulated ones."""
+    expected = ((simulated - wanted).square().sum() / DRAWS).sqrt()
+    assert (found - wanted).norm() <= 5 * expected, name
+
+
 shapes = st.tuples(st.lists(st.integers(1, 12), min_size=1, max_size=7), st.integers(1, 40), st.integers(1, 40))
 
 
@@ -55,14 +95,19 @@ def test_same_function_and_gradient_as_torch(shape, packed_kernels):
         found = torch.autograd.grad((packing.unpack(outputs).float() * pull).sum(), [x, *rnn.parameters()])
         with torch.no_grad():
             evaluated, (eval_h, eval_c) = evaluate_layer(layer, packing.pack(x), (h, c), packing)
-    for name, value in (("train", outputs), ("evaluate", evaluated)):
-        assert distance(packing.unpack(value).float(), plain * real) < 0.03, name
+
+    leaves = [tensor.detach().expand(DRAWS, *tensor.shape).clone().requires_grad_() for tensor in (x, h, *parameters)]
+    like_outputs, like_cells = simulate_rounding(*leaves[:2], c, *leaves[2:])
+    like_gradients = torch.autograd.grad((like_outputs * pull).sum(), [leaves[0], *leaves[2:]])
+    like_h, like_c = like_outputs[:, :n, -1], like_cells[:, :n, -1]
+    for name, value in (("training", outputs), ("evaluation", evaluated)):
+        assert_within_rounding(packing.unpack(value).float(), plain * real, like_outputs * real, name)
     for h_found, c_found in ((last_h, last_c), (eval_h, eval_c)):
         assert h_found.shape == c_found.shape == (n, shape[2])
-        assert distance(h_found.float(), plain_h[0]) < 0.03
-        assert distance(c_found.float(), plain_c[0]) < 0.03
-    for a, b in zip(found, wanted, strict=True):
-        assert distance(a, b) < 0.04
+        assert_within_rounding(h_found.float(), plain_h[0], like_h, "h")
+        assert_within_rounding(c_found.float(), plain_c[0], like_c, "c")
+    for name, *gradients in zip(("x", *NAMES), found, wanted, like_gradients, strict=True):
+        assert_within_rounding(*gradients, f"gradient of {name}")
 
 
 def test_dropped_weights_are_those_of_the_gradient():

@@ -9,6 +9,7 @@ from conftest import make_corpus, tiny_classifier, tiny_lm
 from sk_ulmfit import ULMFiTMultiLabelClassifier
 from sk_ulmfit.nn import kernels, precision
 from sk_ulmfit.nn.precision import prediction_precision, training_precision, widest_layer
+from sk_ulmfit.training.batching import DocumentDataset
 
 
 @pytest.fixture
@@ -161,3 +162,12 @@ def test_widest_layer():
 def test_16_bits_are_refused_where_no_one_has_tried_them(choose):
     with pytest.raises(ValueError, match="for the CPU and for CUDA devices, got device 'mps'"):
         choose("bfloat16", "mps", 1152)
+
+
+def test_the_net_of_a_classifier_predicts_in_float32():
+    texts, labels = make_corpus(40)
+    clf = tiny_classifier(precision="bfloat16").fit(texts, labels)
+    exact = clf.set_params(precision="float32").predict_proba(texts)
+    clf.set_params(precision="bfloat16").predict_proba(texts)
+    through_skorch = clf.net_.predict_proba(DocumentDataset(clf.language_model_.state_.encode(texts)))
+    assert np.abs(through_skorch - exact).max() < 1e-6
