@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, f1_score
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier
-from sk_ulmfit.text.corpus import encode_texts
+from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.training.batching import DocumentDataset
 from sk_ulmfit.training.linear import tfidf_logits
 

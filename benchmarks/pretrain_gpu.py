@@ -9,7 +9,7 @@
     python benchmarks/pretrain_gpu.py join PARTS MODEL              # and back
     python benchmarks/pretrain_gpu.py check TOKENS MODEL [MODEL...] # loss on held-out documents
 
-TOKENS is a folder that `sk_ulmfit.text.corpus.pack_corpus` or ``sk-ulmfit pretrain`` wrote. The steps in their order, and
+TOKENS is a folder that `sk_ulmfit.text.packing.pack_corpus` or ``sk-ulmfit pretrain`` wrote. The steps in their order, and
 what to do when something breaks off: pretrain_gpu.md.
 """
 
@@ -41,8 +41,8 @@ from sk_ulmfit.nn.precision import training_precision, widest_layer
 from sk_ulmfit.pretraining import CHECKPOINT, MODEL, PretrainingError, pretrain
 from sk_ulmfit.pretraining.holdout import hold_out
 from sk_ulmfit.pretraining.settings import model_config
-from sk_ulmfit.text.corpus import open_packed
 from sk_ulmfit.text.documents import IDS, INFO, OFFSETS, VOCABULARY, CorpusError, is_packed
+from sk_ulmfit.text.packing import open_packed
 from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.batching import StreamBatches, StreamDataset
 from sk_ulmfit.training.likelihood import negative_log_likelihood

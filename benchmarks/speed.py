@@ -404,13 +404,13 @@ def first_prediction(data: Data, precision: str) -> Callable[[], dict[str, float
 
 def tokenize_round(data: Data, warm: bool) -> Callable[[], dict[str, float]]:
     """Texts to ids; cold is the first pass over them in this process, warm a later one."""
-    from sk_ulmfit.text.tokenizer import numericalize
+    from sk_ulmfit.text.encoding import encode_texts
     from sk_ulmfit.text.vocabulary import Vocabulary
 
     texts, vocabulary = data.strings("corpus"), Vocabulary(data.strings("words"))
-    numericalize([""], vocabulary)  # spaCy's rules are loaded
+    encode_texts([""], vocabulary, "en")  # spaCy's rules are loaded
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
-    return timed(lambda: numericalize(texts, vocabulary), megabytes, 0, warm_up=warm)
+    return timed(lambda: encode_texts(texts, vocabulary, "en"), megabytes, 0, warm_up=warm)
 
 
 def matrix_rates(device: str) -> Callable[[], dict[str, float]]:

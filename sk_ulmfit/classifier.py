@@ -32,13 +32,13 @@ from sk_ulmfit.models.state import (
     DIRECTIONS,
     ModelFileError,
     ModelState,
-    encode,
     load_state,
     reads_backward,
     save_state,
 )
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision
+from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.streams import StreamedTexts, chained, check_texts
 from sk_ulmfit.thresholds import check_metric, check_thresholds, decide, tune_thresholds
 from sk_ulmfit.training.caching import check_memory, remembered
@@ -439,7 +439,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         """
         check_is_fitted(self)
         config = self._config
-        corpus = encode(check_texts(X), self.vocabulary_, {"language": config["language"]}, self.n_jobs)
+        corpus = encode_texts(check_texts(X), self.vocabulary_, config["language"], self.n_jobs)
         check_choice("precision", self.precision, PRECISIONS)
         proba = probabilities(read(self._readers, self._tfidf, corpus, self.precision))
         return calibrate(proba, np.array(config["calibration"])) if "calibration" in config else proba

@@ -19,7 +19,7 @@ from skorch.callbacks import Callback, EpochScoring
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier
 from sk_ulmfit.nn.features import pooled_features
-from sk_ulmfit.text.tokenizer import numericalize
+from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.training.net import LanguageModelNet, MultiLabelNet
 
 
@@ -60,7 +60,7 @@ def test_predictions_do_not_depend_on_neighbours(corpus, max_length):
     bptt = 10
     clf = tiny_classifier(max_epochs=1, max_length=max_length, bptt=bptt).fit(*corpus)
     texts = [words(n, n) for n in range(3 * bptt + 2)]
-    assert numericalize(texts, clf.vocabulary_).lengths.tolist() == list(range(1, 3 * bptt + 3))
+    assert encode_texts(texts, clf.vocabulary_, "en").lengths.tolist() == list(range(1, 3 * bptt + 3))
     order = np.random.default_rng(0).permutation(len(texts))
     together = clf.predict_proba([texts[i] for i in order])
     alone = np.concatenate([clf.predict_proba([texts[i]]) for i in order])
@@ -76,7 +76,7 @@ def test_order_of_the_texts_is_kept(fitted):
     assert np.allclose(shuffled, fitted.predict_proba(texts)[order], atol=1e-5)
     from sk_ulmfit.training.batching import DocumentDataset
 
-    through_skorch = fitted.net_.predict_proba(DocumentDataset(numericalize(texts, fitted.vocabulary_)))
+    through_skorch = fitted.net_.predict_proba(DocumentDataset(encode_texts(texts, fitted.vocabulary_, "en")))
     assert np.allclose(through_skorch, fitted.predict_proba(texts), atol=1e-6)
 
 

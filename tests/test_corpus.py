@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import sk_ulmfit.text.corpus
 import sk_ulmfit.text.documents
-from sk_ulmfit.text.corpus import open_packed, pack_corpus
+import sk_ulmfit.text.encoding
 from sk_ulmfit.text.documents import RUN_MARK, CorpusError, corpus_files, is_packed, read_documents
+from sk_ulmfit.text.packing import open_packed, pack_corpus
 from sk_ulmfit.text.tokenizer import tokenize
 from sk_ulmfit.text.vocabulary import Vocabulary
 
@@ -153,8 +153,8 @@ def words_of(packed, index):
 def test_packed_ids_are_those_of_the_tokenizer_whatever_the_blocks(tmp_path, monkeypatch):
     texts = [f"{text} Number {i}!" for i, text in enumerate(DOCUMENTS * 4)]
     pack_corpus(texts, tmp_path / "whole", min_frequency=1)
-    monkeypatch.setattr(sk_ulmfit.text.corpus, "_CHARACTERS_AT_ONCE", 50)
-    monkeypatch.setattr(sk_ulmfit.text.corpus, "_TOKENS_AT_ONCE", 7)
+    monkeypatch.setattr(sk_ulmfit.text.encoding, "_CHARACTERS_AT_ONCE", 50)
+    monkeypatch.setattr(sk_ulmfit.text.encoding, "TOKENS_AT_ONCE", 7)
     reports = []
     pack_corpus(texts, tmp_path / "parts", min_frequency=1, report=lambda *numbers: reports.append(numbers))
     whole, parts = open_packed(tmp_path / "whole"), open_packed(tmp_path / "parts")
@@ -183,8 +183,8 @@ def test_the_vocabulary_keeps_the_frequent_words_and_unknown_ones_are_counted(tm
 
 
 def test_forgetting_rare_words_bounds_memory_and_spares_frequent_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr(sk_ulmfit.text.corpus, "_CHARACTERS_AT_ONCE", 100)
-    monkeypatch.setattr(sk_ulmfit.text.corpus, "_MOST_WORDS", 40)
+    monkeypatch.setattr(sk_ulmfit.text.encoding, "_CHARACTERS_AT_ONCE", 100)
+    monkeypatch.setattr(sk_ulmfit.text.encoding, "_MOST_WORDS", 40)
     texts = [f"common frequent usual w{i}a w{i}b w{i}c" for i in range(60)]
     pack_corpus(texts, tmp_path / "tokens", min_frequency=3)
     packed = open_packed(tmp_path / "tokens")
@@ -222,10 +222,10 @@ def test_damaged_ids_are_refused(tmp_path):
     with pytest.raises(CorpusError, match="damaged"):
         open_packed(tmp_path / "tokens")
     (tmp_path / "tokens" / "ids.npy").write_bytes(b"")
-    with pytest.raises(CorpusError, match="can be read"):
+    with pytest.raises(CorpusError, match="cannot be read"):
         open_packed(tmp_path / "tokens")
     (tmp_path / "tokens" / "offsets.npy").unlink()
-    with pytest.raises(CorpusError, match="begin anew"):
+    with pytest.raises(CorpusError, match="start again"):
         open_packed(tmp_path / "tokens")
 
 
@@ -236,7 +236,7 @@ def test_backward_turns_every_document_but_its_first_token(tmp_path_factory, len
     texts = [" ".join(f"k{chr(97 + i)}{chr(97 + j)}z" for j in range(n)) for i, n in enumerate(lengths)]
     pack_corpus(texts, folder / "tokens", min_frequency=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sk_ulmfit.text.corpus, "_TOKENS_AT_ONCE", step)
+        patch.setattr(sk_ulmfit.text.encoding, "TOKENS_AT_ONCE", step)
         packed = open_packed(folder / "tokens", backward=True)
     for index, text in enumerate(texts):
         assert words_of(packed, index) == ["xxbos", *reversed(text.split())]

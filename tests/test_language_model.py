@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sk_ulmfit import ULMFiTLanguageModel
 from sk_ulmfit.models.assembly import build_language_model
 from sk_ulmfit.models.state import ModelFileError, fit_vocabulary, load_state
-from sk_ulmfit.text.tokenizer import numericalize
+from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.vocabulary import Vocabulary
 
 
@@ -39,7 +39,7 @@ def test_score_is_minus_cross_entropy_per_token(texts, trained):
     module.eval()
     total, count = 0.0, 0
     sample = [*texts[:5], "", "lamp " * 2 + "hub " * 2 + " ".join("abcdefghijklmnopqrstuvwxyz")]
-    corpus = numericalize(sample, state.vocabulary)
+    corpus = encode_texts(sample, state.vocabulary, "en")
     for document in corpus:
         ids = torch.from_numpy(document.astype(np.int64))[None]
         if ids.shape[1] < 2:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from conftest import make_corpus, tiny_classifier, tiny_lm
 
-import sk_ulmfit.text.corpus
+import sk_ulmfit.text.encoding
 import sk_ulmfit.training.linear
 from sk_ulmfit.datasets import load_table
-from sk_ulmfit.text.corpus import encode_texts, tokenize_texts
 from sk_ulmfit.text.documents import CorpusError
+from sk_ulmfit.text.encoding import encode_texts, tokenize_texts
 from sk_ulmfit.text.streams import StreamedTexts, chained
 from sk_ulmfit.text.tokenizer import tokenize_corpus
 from sk_ulmfit.text.vocabulary import Vocabulary
@@ -35,8 +35,8 @@ def write_csv(path, texts=TEXTS, labels=LABELS):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """A few texts and tokens at a time, so that borders of blocks are met."""
-    monkeypatch.setattr(sk_ulmfit.text.corpus, "_CHARACTERS_AT_ONCE", 500)
-    monkeypatch.setattr(sk_ulmfit.text.corpus, "_TOKENS_AT_ONCE", 37)
+    monkeypatch.setattr(sk_ulmfit.text.encoding, "_CHARACTERS_AT_ONCE", 500)
+    monkeypatch.setattr(sk_ulmfit.text.encoding, "TOKENS_AT_ONCE", 37)
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -148,7 +148,7 @@ def test_a_disk_without_room_is_said_in_one_line(monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sk_ulmfit.text.corpus.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(sk_ulmfit.text.encoding.tempfile, "TemporaryFile", full)
     with pytest.raises(CorpusError, match=r"No space left on device\); set TMPDIR to a folder with room"):
         tiny_lm().fit(streamed(TEXTS))
 

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from sk_ulmfit.text import tokenizer as text_module
 from sk_ulmfit.text import vocabulary
-from sk_ulmfit.text.tokenizer import align, join_fields, numericalize, tokenize, tokenize_corpus
+from sk_ulmfit.text.alignment import align
+from sk_ulmfit.text.encoding import encode_texts
+from sk_ulmfit.text.tokenizer import join_fields, tokenize, tokenize_corpus
 from sk_ulmfit.text.vocabulary import SPECIAL_TOKENS, TokenIds, Vocabulary
 
 
@@ -60,7 +62,7 @@ def test_a_literal_marker_is_an_ordinary_word(marker):
     assert words(marker) == "\\" + marker
     assert words(marker.upper()) == "xxup \\" + marker
     vocabulary = Vocabulary.from_counts(["\\" + marker], np.array([5]))
-    ids = numericalize([marker, "xxfake0"], vocabulary).ids
+    ids = encode_texts([marker, "xxfake0"], vocabulary, "en").ids
     special = {vocabulary.index(token) for token in SPECIAL_TOKENS} - {vocabulary.unk}
     assert set(ids.tolist()) & special == {vocabulary.index("xxbos")}
     assert ids[1] == vocabulary.index("\\" + marker)
@@ -149,9 +151,9 @@ def test_a_second_call_gives_what_the_first_gave(language):
     st.lists(st.text("aAbBxX .,'-/!0\x1f\xe9", max_size=30), max_size=4),
 )
 def test_earlier_texts_do_not_matter(texts, earlier):
-    text_module.get_tokenizer("xx")._known.clear()
+    text_module.get_tokenizer("xx")._cache.clear()
     wanted = listed(texts, "xx")
-    text_module.get_tokenizer("xx")._known.clear()
+    text_module.get_tokenizer("xx")._cache.clear()
     listed(earlier, "xx")
     assert listed(texts, "xx") == wanted
 
@@ -195,7 +197,7 @@ def test_no_more_chunks_are_remembered_than_allowed(monkeypatch, bound):
     monkeypatch.setattr(text_module, "_CHUNKS_AT_ONCE", 3)
     for text in SAMPLE:
         tokenize(text)
-        assert len(text_module.get_tokenizer("en")._known) <= bound
+        assert len(text_module.get_tokenizer("en")._cache) <= bound
     assert listed(SAMPLE) == wanted
 
 

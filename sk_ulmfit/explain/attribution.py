@@ -19,7 +19,7 @@ from sk_ulmfit.explain.explanation import Explanation, Explanations
 from sk_ulmfit.models.state import Weights
 from sk_ulmfit.nn.modules import AWDLSTM
 from sk_ulmfit.nn.pooling import TextClassifier
-from sk_ulmfit.text.tokenizer import Alignment, align
+from sk_ulmfit.text.alignment import Alignment, align
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.linear import PREFIX, tfidf_logits, token_logits
 from sk_ulmfit.training.prediction import Reader, mean_log_odds, read

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit._files import NotAFileError, atomic_write, check_writable_folder, writable_target
-from sk_ulmfit.text.corpus import encode_texts
+from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 
@@ -61,35 +61,9 @@ class ModelState:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def encode(self, texts: Sequence[str] | StreamedTexts, n_jobs: int | None = None) -> TokenIds:
-        """Give texts as the model reads them; see `encode`."""
-        return encode(texts, self.vocabulary, self.config, n_jobs)
-
-
-def encode(
-    texts: Sequence[str] | StreamedTexts,
-    vocabulary: Vocabulary,
-    config: Mapping[str, Any],
-    n_jobs: int | None = None,
-) -> TokenIds:
-    """Turn texts into what a model reads: ids of its vocabulary, in its direction.
-
-    Parameters
-    ----------
-    texts : sequence of str or StreamedTexts
-        Raw texts.
-    vocabulary : Vocabulary
-        Words of the model.
-    config : dict
-        Its configuration, of which ``language`` and ``direction`` are looked at.
-    n_jobs : int or None, default=None
-        Worker processes, as in joblib.
-
-    Returns
-    -------
-    TokenIds
-        One document per text, at least one token long.
-    """
-    return encode_texts(texts, vocabulary, config["language"], n_jobs, backward=reads_backward(config))
+        """Return the token ids of texts, in the direction in which the model reads."""
+        backward = reads_backward(self.config)
+        return encode_texts(texts, self.vocabulary, self.config["language"], n_jobs, backward=backward)
 
 
 def reads_backward(config: Mapping[str, Any]) -> bool:

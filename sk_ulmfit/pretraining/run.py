@@ -32,7 +32,7 @@ from sk_ulmfit.pretraining.settings import (
 )
 from sk_ulmfit.pretraining.token_ids import prepare_token_ids
 from sk_ulmfit.pretraining.trainer import Trainer
-from sk_ulmfit.text.corpus import PackedCorpus, open_packed
+from sk_ulmfit.text.packing import PackedCorpus, open_packed
 from sk_ulmfit.training.batching import StreamBatches, StreamDataset
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from sk_ulmfit.pretraining.folder import TOKENS
 from sk_ulmfit.pretraining.log import Say
 from sk_ulmfit.pretraining.settings import CorpusSettings, PretrainingError
-from sk_ulmfit.text.corpus import pack_corpus, packed_info
 from sk_ulmfit.text.documents import describe, is_packed, read_documents
+from sk_ulmfit.text.packing import pack_corpus, packed_info
 
 LANGUAGE, VOCAB_SIZE, MIN_FREQUENCY = "en", 30_000, 3  # defaults
 

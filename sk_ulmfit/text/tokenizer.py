@@ -1,7 +1,6 @@
-"""Raw text to token ids: spaCy's tokenizer, the ULMFiT marker rules, and the vocabulary.
+"""Raw text to tokens: spaCy's tokenizer and the marker tokens of ULMFiT.
 
-One function, `tokenize_corpus`, serves training and prediction alike. A corpus is held as one flat
-array of ids plus offsets (`TokenIds`); Python objects exist only for distinct words.
+`tokenize_corpus` serves training and prediction alike. It makes Python objects for distinct words only.
 """
 
 from __future__ import annotations
@@ -15,27 +14,14 @@ import unicodedata
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sk_ulmfit.text.vocabulary import (
-    _RESERVED,
-    BOS,
-    FLD,
-    MAJ,
-    REP,
-    UP,
-    WREP,
-    TokenIds,
-    Vocabulary,
-    concatenate,
-)
+from sk_ulmfit.text.vocabulary import BOS, FLD, MAJ, REP, RESERVED, UP, WREP, TokenIds, concatenate
 
-FIELD_SEPARATOR = "\x1f"  # ASCII "unit separator": stands before each field of a joined text
-_START = FIELD_SEPARATOR + "0"  # the chunk before every document, as the k-th separator is before field k
+FIELD_SEPARATOR = "\x1f"  # ASCII "unit separator", before each field of a joined text
+_START = FIELD_SEPARATOR + "0"  # the chunk at the start of a document; FIELD_SEPARATOR + "k" precedes field k
 
 _REPEATED_OR_SPLIT = re.compile(r"([^\s\d])\1{2,}|[/#\\]")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
@@ -50,20 +36,19 @@ _PARALLEL_FROM = 4_000_000  # characters; below, starting worker processes costs
 
 
 def join_fields(fields: Sequence[str]) -> str:
-    """Join several text fields into one text that keeps their borders.
+    """Join several text fields into one text.
 
-    The tokenizer turns the border before field k into the tokens ``xxfld k``
-    (Howard & Ruder 2018 mark fields this way in their scripts).
+    The tokenizer marks the start of field k by the tokens ``xxfld k``, as in the scripts of Howard & Ruder (2018).
 
     Parameters
     ----------
     fields : sequence of str
-        The fields of one document, such as title and body.
+        Fields of one document, such as title and body.
 
     Returns
     -------
     str
-        One text, to be used wherever a text is expected.
+        Text for an estimator or for `tokenize`.
 
     Raises
     ------
@@ -77,24 +62,17 @@ def join_fields(fields: Sequence[str]) -> str:
     ['xxbos', 'xxfld', '1', 'xxmaj', 'lamp', 'xxfld', '2', 'xxmaj', 'it', 'flickers']
     """
     if isinstance(fields, str) or not all(isinstance(field, str) for field in fields):
-        raise ValueError(f"fields must be a sequence of str, one per field, got {fields!r}; give '' for a missing one.")
+        raise ValueError(f"fields must be a sequence of str, one per field; got {fields!r}. Pass '' if one is missing.")
     return "".join(FIELD_SEPARATOR + field.replace(FIELD_SEPARATOR, " ") for field in fields)
 
 
 class Tokenizer:
-    """Tokenizer of one language: spaCy's rules, then the ULMFiT marker rules.
+    """Tokenizer of one language: spaCy's rules, then the marker tokens of ULMFiT.
 
-    A *chunk* is a piece of text whose units do not depend on what stands around it. A *unit* is one
-    spaCy token with its markers, written as tokens joined by a blank: ``"xxmaj hello"``,
-    ``"xxrep 4 !"``. White space only separates.
+    A *chunk* is a piece of text that can be tokenized by itself, such as a run of characters without white space. A
+    *unit* is one spaCy token with its markers, joined by blanks: ``"xxmaj hello"``, ``"xxrep 4 !"``.
 
-    The units of the chunks seen last are remembered for the life of the process; threads may share
-    a tokenizer.
-
-    Parameters
-    ----------
-    language : str, default="en"
-        Any language code that ``spacy.blank`` knows.
+    Units of recent chunks are cached. Threads may share a tokenizer. `language` is any code of ``spacy.blank``.
     """
 
     def __init__(self, language: str = "en"):
@@ -103,11 +81,11 @@ class Tokenizer:
         self.language = language
         self._nlp = _blank_model(language)
         self._by_chunk = isinstance(self._nlp.tokenizer, SpacyTokenizer)
-        self._known: dict[str, tuple[str, ...]] = {}
+        self._cache: dict[str, tuple[str, ...]] = {}
         self._lock = threading.Lock()
 
     def chunks(self, text: str) -> list[str]:
-        """Cut a cleaned text into chunks; a border of documents or fields is a chunk of its own."""
+        """Cut a cleaned text into chunks; the start of a document or of a field is a chunk of its own."""
         chunks = []
         for number, field in enumerate(text.split(FIELD_SEPARATOR)):
             chunks.append(f"{FIELD_SEPARATOR}{number}")
@@ -115,31 +93,31 @@ class Tokenizer:
         return chunks
 
     def units(self, chunks: list[str]) -> list[tuple[str, ...]]:
-        """Give the units of distinct chunks."""
-        found = list(map(self._known.get, chunks))
-        unknown = [chunk for chunk, units in zip(chunks, found, strict=True) if units is None]
+        """Return the units of each of several distinct chunks."""
+        cached = list(map(self._cache.get, chunks))
+        unknown = [chunk for chunk, units in zip(chunks, cached, strict=True) if units is None]
         new: dict[str, tuple[str, ...]] = {}
         for start in range(0, len(unknown), _CHUNKS_AT_ONCE):
-            # without a memory zone, spaCy keeps every word for ever; zones of threads must not overlap
+            # outside a memory zone, spaCy never forgets a word; zones of threads must not overlap
             with self._lock, self._nlp.memory_zone():
                 part = self._tokenize(unknown[start : start + _CHUNKS_AT_ONCE])
                 self._remember(part)
             new |= part
-        return [new[chunk] if units is None else units for chunk, units in zip(chunks, found, strict=True)]
+        return [new[chunk] if units is None else units for chunk, units in zip(chunks, cached, strict=True)]
 
     def _remember(self, new: dict[str, tuple[str, ...]]) -> None:
         short = {chunk: units for chunk, units in new.items() if len(chunk) <= _LONGEST_CACHED_CHUNK}
-        if len(self._known) + len(short) > _CACHED_CHUNKS:
-            self._known.clear()
+        if len(self._cache) + len(short) > _CACHED_CHUNKS:
+            self._cache.clear()
         if len(short) <= _CACHED_CHUNKS:
-            self._known.update(short)
+            self._cache.update(short)
 
     def _tokenize(self, chunks: list[str]) -> dict[str, tuple[str, ...]]:
         units = self._plain_units(list(filter(_is_plain, chunks))) if self._by_chunk else {}
         return units | {chunk: tuple(self._chunk_units(chunk)) for chunk in chunks if chunk not in units}
 
     def _plain_units(self, chunks: list[str]) -> dict[str, tuple[str, ...]]:
-        """Tokenize in one call of spaCy, whose rules reach across a blank at most, never a line break."""
+        """Tokenize chunks in one call, one a line: no rule of spaCy reaches across a line break."""
         units = map(functools.cache(_unit), self._tokens("\n".join(chunks)))
         return {chunk: tuple(iter(units.__next__, "\n")) for chunk in chunks}
 
@@ -147,7 +125,7 @@ class Tokenizer:
         return [unit for _, unit in self._chunk_words(chunk)]
 
     def words(self, chunks: list[str]) -> list[list[tuple[str, str]]]:
-        """Give the words of each chunk as they stand there, each with its unit; a border is an empty word."""
+        """Return the words of each chunk with their units; the start of a document or field is an empty word."""
         with self._lock, self._nlp.memory_zone():
             words = {chunk: self._chunk_words(chunk) for chunk in set(chunks)}
         return [words[chunk] for chunk in chunks]
@@ -159,8 +137,8 @@ class Tokenizer:
         start = 0
         for match in _REPEATED_OR_SPLIT.finditer(chunk):
             words += self._piece_words(chunk[start : match.start()])
-            found = match.group()
-            words.append((found, f"{REP} {len(found)} {_unit(found[0])}" if len(found) > 1 else found))
+            run = match.group()
+            words.append((run, f"{REP} {len(run)} {_unit(run[0])}" if len(run) > 1 else run))
             start = match.end()
         return words + self._piece_words(chunk[start:])
 
@@ -199,11 +177,12 @@ def _blank_model(language: str) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def get_tokenizer(language: str = "en") -> Tokenizer:
-    """Give the tokenizer of a language, made once."""
+    """Return the tokenizer of a language, made once."""
     return Tokenizer(language)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Resolve HTML entities, normalize letters to NFC, and replace control characters and ``<br>`` by blanks."""
     if not text.isascii() and _SURROGATE.search(text):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if "&" in text:
@@ -215,8 +194,8 @@ def _clean(text: str) -> str:
 
 def _unit(word: str) -> str:
     lower = word.lower()
-    if lower.startswith("xx") and _RESERVED.fullmatch(lower):
-        lower = "\\" + lower  # a user's literal "xxpad" is a word like any other
+    if lower.startswith("xx") and RESERVED.fullmatch(lower):
+        lower = "\\" + lower  # "xxpad" written in a text is a word, not a marker
     if word.islower():
         return lower
     n_upper = sum(char.isupper() or char.istitle() for char in word)
@@ -227,7 +206,7 @@ def _unit(word: str) -> str:
 
 
 def tokenize(text: str, language: str = "en") -> list[str]:
-    """Give the tokens of one text, exactly as training and prediction see them.
+    """Return the tokens of one text, as training and prediction see them.
 
     Parameters
     ----------
@@ -239,7 +218,7 @@ def tokenize(text: str, language: str = "en") -> list[str]:
     Returns
     -------
     list of str
-        Tokens; the first is ``xxbos``.
+        Tokens, the first of which is ``xxbos``.
 
     Examples
     --------
@@ -255,23 +234,9 @@ def tokenize(text: str, language: str = "en") -> list[str]:
 def tokenize_corpus(
     texts: Sequence[str], language: str = "en", n_jobs: int | None = None
 ) -> tuple[TokenIds, list[str]]:
-    """Tokenize texts and number their distinct words in order of appearance.
+    """Return the documents as ids of their distinct words, in order of appearance, and these words.
 
-    Parameters
-    ----------
-    texts : sequence of str
-        Raw texts.
-    language : str, default="en"
-        Language code known to spaCy.
-    n_jobs : int or None, default=None
-        Worker processes, as in joblib; used only for corpora large enough to repay starting them.
-
-    Returns
-    -------
-    corpus : TokenIds
-        Documents as ids into `words`; every document begins with ``xxbos``.
-    words : list of str
-        The distinct words.
+    Every document begins with ``xxbos``. Worker processes are used for corpora large enough to repay starting them.
     """
     n_workers = _n_workers(n_jobs, texts)
     if n_workers == 1:
@@ -292,122 +257,6 @@ def tokenize_corpus(
     return concatenate(parts), list(index)
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """The words of one text, and which of its tokens stand for them.
-
-    A unit is a word with its markers, such as ``xxmaj hello`` or ``xxrep 4 !``, or a run of equal words,
-    ``xxwrep 3 no``; or a border, ``xxbos`` or ``xxfld 2``, which stands for no word.
-
-    Parameters
-    ----------
-    text : str
-        The text as the tokenizer reads it: entities and control characters resolved, letters composed, borders of
-        fields as line breaks.
-    words : list of str
-        Its words from left to right.
-    spans : ndarray of int64, shape (n_words, 2)
-        Where each word begins and ends: ``text[begin:end]``. Between words there is white space, or nothing.
-    tokens : list of str
-        What `tokenize` gives.
-    token_offsets : ndarray of int64, shape (n_units + 1,)
-        The tokens of unit i are ``tokens[token_offsets[i]:token_offsets[i + 1]]``.
-    word_offsets : ndarray of int64, shape (n_units + 1,)
-        The words of unit i are ``words[word_offsets[i]:word_offsets[i + 1]]``.
-    """
-
-    text: str
-    words: list[str]
-    spans: NDArray[np.int64]
-    tokens: list[str]
-    token_offsets: NDArray[np.int64]
-    word_offsets: NDArray[np.int64]
-
-
-def align(text: str, language: str = "en") -> Alignment:
-    """Find the words of a text and the tokens that stand for each.
-
-    Parameters
-    ----------
-    text : str
-        Raw text.
-    language : str, default="en"
-        Language code known to spaCy.
-
-    Returns
-    -------
-    Alignment
-        Words and tokens. A word that a tokenizer of another kind than spaCy's own writes otherwise than the text does
-        has an empty span.
-
-    Examples
-    --------
-    >>> from sk_ulmfit.text.tokenizer import align
-    >>> found = align("Sooo GOOD: no no no!")
-    >>> found.words
-    ['S', 'ooo', 'GOOD', ':', 'no', 'no', 'no', '!']
-    >>> begin, end = found.token_offsets[-3:-1]
-    >>> found.tokens[begin:end], found.spans[2].tolist()
-    (['xxwrep', '3', 'no'], [5, 9])
-    """
-    tokenizer = get_tokenizer(language)
-    text = _clean(text)
-    chunks = tokenizer.chunks(text)
-    words: list[str] = []
-    spans: list[tuple[int, int]] = []
-    units = _numbering()
-    ids = array("i")
-    at = chunk_end = 0
-    for chunk, found in zip(chunks, tokenizer.words(chunks), strict=True):
-        if not chunk.startswith(FIELD_SEPARATOR):
-            at = text.index(chunk, chunk_end)
-            chunk_end = at + len(chunk)
-        for word, unit in found:
-            ids.append(units[unit])
-            if word:
-                begin = text.find(word, at, chunk_end)
-                begin, at = (begin, begin + len(word)) if begin >= 0 else (at, at)
-                words.append(word)
-                spans.append((begin, at))
-    names = list(units)
-    corpus = _mark_repeated_words(TokenIds(np.array(ids, np.int32), np.array([0, len(ids)])), names)
-    parts = [names[i].split(" ") for i in corpus.ids]
-    n_words = [0 if p[0] in (BOS, FLD) else int(p[1]) if p[0] == WREP else 1 for p in parts]
-    return Alignment(
-        text.replace(FIELD_SEPARATOR, "\n"),
-        words,
-        np.array(spans, np.int64).reshape(-1, 2),
-        [token for part in parts for token in part],
-        np.cumsum([0, *map(len, parts)]),
-        np.cumsum([0, *n_words]),
-    )
-
-
-def numericalize(
-    texts: Sequence[str], vocabulary: Vocabulary, language: str = "en", n_jobs: int | None = None
-) -> TokenIds:
-    """Turn texts into ids of a vocabulary.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        Raw texts.
-    vocabulary : Vocabulary
-        Words that are not in it become ``xxunk``.
-    language : str, default="en"
-        Language code known to spaCy.
-    n_jobs : int or None, default=None
-        Worker processes, as in joblib.
-
-    Returns
-    -------
-    TokenIds
-        One document per text, at least one token long.
-    """
-    corpus, words = tokenize_corpus(texts, language, n_jobs)
-    return corpus.map_ids(vocabulary.lookup(words))
-
-
 def _n_workers(n_jobs: int | None, texts: Sequence[str]) -> int:
     if n_jobs is None or n_jobs == 1 or sum(map(len, texts)) < _PARALLEL_FROM:
         return 1
@@ -418,49 +267,49 @@ def _n_workers(n_jobs: int | None, texts: Sequence[str]) -> int:
 
 def _tokenize_block(texts: Sequence[str], language: str) -> tuple[TokenIds, list[str]]:
     tokenizer = get_tokenizer(language)
-    units = _numbering()
-    units[BOS]  # the first of all, even where there are no texts
+    units = numbering()
+    units[BOS]  # number 0, even if there are no texts
     parts = [TokenIds(np.empty(0, np.int32), np.zeros(1, np.int64))]
     for batch in _batches(texts):
-        chunks = _numbering()
+        chunks = numbering()
         flat, ends = array("i"), array("q", [0])
         for text in batch:
-            flat.extend(map(chunks.__getitem__, tokenizer.chunks(_clean(text))))
+            flat.extend(map(chunks.__getitem__, tokenizer.chunks(clean(text))))
             ends.append(len(flat))
         corpus = TokenIds(np.array(flat, np.int32), np.array(ends, np.int64))
-        found = tokenizer.units(list(chunks))
-        parts.append(_expand(corpus, map(len, found), itertools.chain.from_iterable(found), units))
+        chunk_units = tokenizer.units(list(chunks))
+        parts.append(_expand(corpus, map(len, chunk_units), itertools.chain.from_iterable(chunk_units), units))
     names = list(units)
-    corpus = _mark_repeated_words(concatenate(parts), names)
-    index = _numbering()
+    corpus = mark_repeated_words(concatenate(parts), names)
+    index = numbering()
     lengths = (unit.count(" ") + 1 for unit in names)
     return _expand(corpus, lengths, " ".join(names).split(" "), index), list(index)
 
 
-def _numbering() -> defaultdict[str, int]:
-    """Make a dict that gives every new key the next number."""
+def numbering() -> defaultdict[str, int]:
+    """Return a dict that assigns the next number to each new key."""
     return defaultdict(itertools.count().__next__)
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Cut texts into runs of about equally many characters."""
+    """Yield consecutive texts in batches of about equally many characters."""
     run = np.cumsum([len(text) for text in texts]) // _CHARACTERS_AT_ONCE
     edges = [0, *(np.flatnonzero(np.diff(run)) + 1).tolist(), len(texts)]
     return (texts[start:end] for start, end in itertools.pairwise(edges))
 
 
 def _expand(corpus: TokenIds, lengths: Iterable[int], words: Iterable[str], index: dict[str, int]) -> TokenIds:
-    """Replace every id i by the ids of ``lengths[i]`` of `words`; new words are added to `index`."""
+    """Replace each id i by the ids of the next ``lengths[i]`` words; add new words to `index`."""
     ids = np.fromiter(map(index.__getitem__, words), np.int32)
     table = TokenIds(ids, np.cumsum([0, *lengths]))
     expanded = table.take(corpus.ids)
     return TokenIds(expanded.ids, expanded.offsets[corpus.offsets])
 
 
-def _mark_repeated_words(corpus: TokenIds, units: list[str]) -> TokenIds:
-    """Replace three or more equal words in a row by ``xxwrep n word``; appends to `units`."""
+def mark_repeated_words(corpus: TokenIds, units: list[str]) -> TokenIds:
+    """Replace three or more equal words in a row by ``xxwrep n word``; append such units to `units`."""
     n = len(corpus.ids)
-    same = np.zeros(n, bool)  # same[i]: the unit at i repeats the one before it
+    same = np.zeros(n, bool)  # same[i]: unit i equals the unit before it
     same[1:] = corpus.ids[1:] == corpus.ids[:-1]
     same[corpus.offsets[:-1][corpus.lengths > 0]] = False
     if not np.any(same[1:] & same[:-1]):

@@ -12,20 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-UNK, PAD, BOS, FLD, REP, WREP, UP, MAJ = (
-    "xxunk",
-    "xxpad",
-    "xxbos",
-    "xxfld",
-    "xxrep",
-    "xxwrep",
-    "xxup",
-    "xxmaj",
-)
-
-
-SPECIAL_TOKENS = (UNK, PAD, BOS, FLD, REP, WREP, UP, MAJ)
-_RESERVED = re.compile(rf"(?:{'|'.join(SPECIAL_TOKENS)}|xxfake\d+)")
+SPECIAL_TOKENS = ("xxunk", "xxpad", "xxbos", "xxfld", "xxrep", "xxwrep", "xxup", "xxmaj")
+UNK, PAD, BOS, FLD, REP, WREP, UP, MAJ = SPECIAL_TOKENS
+RESERVED = re.compile(rf"(?:{'|'.join(SPECIAL_TOKENS)}|xxfake\d+)")
 _DOCUMENTS_AT_ONCE = 50_000
 
 
@@ -36,7 +25,7 @@ class TokenIds:
     Parameters
     ----------
     ids : ndarray of int32, shape (n_tokens,)
-        All documents, one behind the other.
+        All documents, concatenated.
     offsets : ndarray of int64, shape (n_documents + 1,)
         Document i is ``ids[offsets[i]:offsets[i + 1]]``.
 
@@ -83,7 +72,7 @@ class TokenIds:
         return TokenIds(ids, offsets)
 
     def reversed(self) -> TokenIds:
-        """Turn every document round, for a model that reads backwards; the first token, ``xxbos``, stays first."""
+        """Reverse each document, for a model that reads backward; its first token, ``xxbos``, stays first."""
         ids = np.empty_like(self.ids)
         for start in range(0, len(self), _DOCUMENTS_AT_ONCE):  # index arrays of bounded size
             offsets = self.offsets[start : start + _DOCUMENTS_AT_ONCE + 1]
@@ -93,22 +82,21 @@ class TokenIds:
         return TokenIds(ids, self.offsets)
 
     def map_ids(self, table: NDArray[np.integer[Any]]) -> TokenIds:
-        """Replace every id i by ``table[i]``."""
+        """Replace each id i by ``table[i]``."""
         return TokenIds(table.astype(np.int32)[self.ids], self.offsets)
 
 
 class Vocabulary:
-    """The words a model knows, with their ids.
+    """The words of a model and their ids.
 
-    The special tokens are always present and are looked up by name, never by position, so that
-    vocabularies published with other tools work as they are. The size is a multiple of 8
-    (faster matrix kernels), filled up with distinct names.
+    Special tokens are looked up by name, not by position, so published vocabularies keep their ids. The size is
+    rounded up to a multiple of 8 with fillers, for faster matrix kernels.
 
     Parameters
     ----------
     words : iterable of str
-        Words in id order. Missing special tokens are appended; a repeated name, such as the equal
-        'xxfake' entries in vocabularies of fastai, is replaced by a distinct filler.
+        Words in id order. Missing special tokens are appended. Repeated words, such as the ``xxfake`` entries of
+        fastai, are replaced by distinct fillers.
 
     Attributes
     ----------
@@ -129,7 +117,7 @@ class Vocabulary:
         names: list[str | None] = list(words)
         for word in names:
             if not isinstance(word, str):
-                raise ValueError(f"A vocabulary is made of str, got {word!r} of type {type(word).__name__}.")
+                raise ValueError(f"The words of a vocabulary must be str; got {word!r} of type {type(word).__name__}.")
         taken = set(names)
         names += [token for token in SPECIAL_TOKENS if token not in taken]
         names += [None] * (-len(names) % 8)
@@ -156,26 +144,26 @@ class Vocabulary:
         words : sequence of str
             Distinct words.
         counts : ndarray of int, shape (len(words),)
-            How often each occurs.
+            Number of occurrences of each word.
         max_size : int, default=30000
-            Largest size, special tokens included; at least 16.
+            Maximum size, including special tokens; at least 16.
         min_frequency : int, default=2
             Words that occur less often become ``xxunk``.
         known : sequence of str, default=()
-            Words of a pre-trained model. They count as frequent enough, and fill the places that the
-            corpus leaves free, so that a word which occurs only at prediction time is still known.
+            Words of a pre-trained model. They are kept whatever their count, and fill the places that the corpus
+            leaves free.
 
         Returns
         -------
         Vocabulary
-            Special tokens first, then words by falling count, ties in alphabetical order.
+            Special tokens, then words by decreasing count, ties in alphabetical order.
         """
         if max_size < 16:
             raise ValueError(f"max_size must be at least 16, got {max_size}.")
         if min_frequency < 1:
             raise ValueError(f"min_frequency must be at least 1, got {min_frequency}.")
         is_known = set(known)
-        reserved = {word for word in words if _RESERVED.fullmatch(word)}
+        reserved = {word for word in words if RESERVED.fullmatch(word)}
         chosen = [
             word
             for _, word in sorted(
@@ -185,7 +173,7 @@ class Vocabulary:
             )
         ]
         seen = set(chosen)
-        chosen += [word for word in known if word not in seen and not _RESERVED.fullmatch(word)]
+        chosen += [word for word in known if word not in seen and not RESERVED.fullmatch(word)]
         room = max_size // 8 * 8 - len(SPECIAL_TOKENS)
         return cls([*SPECIAL_TOKENS, *chosen[:room]])
 
@@ -202,27 +190,27 @@ class Vocabulary:
 
     @property
     def unk(self) -> int:
-        """Id of ``xxunk``, which stands for every unknown word."""
+        """Id of ``xxunk``, the token of every unknown word."""
         return self._index[UNK]
 
     @property
     def pad(self) -> int:
-        """Id of ``xxpad``; no text ever contains it."""
+        """Id of ``xxpad``, which no text contains."""
         return self._index[PAD]
 
     def __contains__(self, word: object) -> bool:
         return word in self._index
 
     def index(self, word: str) -> int:
-        """Id of a word, that of ``xxunk`` if it is unknown."""
+        """Return the id of a word; the id of ``xxunk`` if it is unknown."""
         return self._index.get(word, self._index[UNK])
 
     def lookup(self, words: Sequence[str]) -> NDArray[np.int32]:
-        """Ids of many words, shape (len(words),)."""
+        """Return the ids of words, shape (len(words),)."""
         return np.fromiter(map(self.index, words), np.int32, len(words))
 
     def to_json(self) -> str:
-        """Give the words as a JSON list."""
+        """Return the words as a JSON list."""
         return json.dumps(self.words)
 
     @classmethod
@@ -230,12 +218,12 @@ class Vocabulary:
         """Read what `to_json` wrote."""
         words = json.loads(text)
         if not isinstance(words, list):
-            raise ValueError(f"A vocabulary is a JSON list of words, got a {type(words).__name__}.")
+            raise ValueError(f"A vocabulary must be a JSON list of words; got a {type(words).__name__}.")
         return cls(words)
 
 
 def concatenate(parts: Sequence[TokenIds]) -> TokenIds:
-    """Put corpora that share one numbering behind each other."""
+    """Concatenate corpora with the same vocabulary."""
     lengths = np.concatenate([part.lengths for part in parts])
     ids = np.concatenate([part.ids for part in parts])
     return TokenIds(ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))

@@ -28,7 +28,7 @@ from sk_ulmfit.nn.modules import ConcatPoolingHead
 from sk_ulmfit.nn.pooling import TextClassifier
 from sk_ulmfit.nn.precision import prediction_precision, training_precision, widest_layer
 from sk_ulmfit.splitting import hold_out
-from sk_ulmfit.text.corpus import tokenize_texts
+from sk_ulmfit.text.encoding import tokenize_texts
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.batching import DocumentDataset, FeatureDataset, StreamDataset

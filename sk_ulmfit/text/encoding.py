@@ -1,0 +1,266 @@
+"""Texts to token ids of a vocabulary: in memory, or in a temporary file for texts that are streamed."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sk_ulmfit.text.documents import CorpusError
+from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.text.tokenizer import tokenize_corpus
+from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
+
+ChooseVocabulary = Callable[[list[str], NDArray[np.int64]], Vocabulary]  # from distinct words and their counts
+Report = Callable[[int, int, int], None]  # documents, characters and tokens so far
+
+TOKENS_AT_ONCE = 10_000_000
+_CHARACTERS_AT_ONCE, _TEXTS_AT_ONCE = 16_000_000, 100_000
+_MOST_WORDS = 3_000_000  # distinct words counted at the same time; beyond, the rarest are forgotten
+
+
+def encode_texts(
+    texts: Sequence[str] | StreamedTexts,
+    vocabulary: Vocabulary,
+    language: str,
+    n_jobs: int | None = None,
+    *,
+    backward: bool = False,
+) -> TokenIds:
+    """Return the token ids of each text; the ids of streamed texts are kept in a temporary file.
+
+    Parameters
+    ----------
+    texts : sequence of str or StreamedTexts
+        Raw texts.
+    vocabulary : Vocabulary
+        Words outside it become ``xxunk``.
+    language : str
+        Language code of spaCy's tokenizer.
+    n_jobs : int or None, default=None
+        Number of worker processes, as in joblib.
+    backward : bool, default=False
+        Whether to reverse each document, for a model that reads backward.
+
+    Returns
+    -------
+    TokenIds
+        One document per text, at least one token long.
+
+    Raises
+    ------
+    CorpusError
+        If the temporary file cannot be written.
+    """
+    if not isinstance(texts, StreamedTexts):
+        return _encode_list(texts, vocabulary, language, n_jobs, backward)
+    lengths: list[NDArray[np.int64]] = []
+
+    def blocks() -> Iterator[NDArray[Any]]:
+        for block in _text_blocks(texts):
+            corpus = _encode_list(block, vocabulary, language, n_jobs, backward)
+            lengths.append(corpus.lengths)
+            yield corpus.ids.astype(_narrowest_dtype(vocabulary))
+
+    ids = _on_disk(blocks(), _narrowest_dtype(vocabulary))
+    return TokenIds(ids, offsets_of(np.concatenate(lengths)))
+
+
+def _encode_list(
+    texts: Sequence[str], vocabulary: Vocabulary, language: str, n_jobs: int | None, backward: bool
+) -> TokenIds:
+    corpus, words = tokenize_corpus(texts, language, n_jobs)
+    corpus = corpus.map_ids(vocabulary.lookup(words))
+    return corpus.reversed() if backward else corpus
+
+
+def tokenize_texts(
+    texts: Sequence[str] | StreamedTexts,
+    language: str,
+    n_jobs: int | None,
+    choose: ChooseVocabulary,
+    *,
+    backward: bool = False,
+) -> tuple[TokenIds, Vocabulary]:
+    """Return the token ids of each text, and the vocabulary that `choose` makes from the counts of their words.
+
+    Parameters as in `encode_texts`; raises CorpusError as it does.
+    """
+    if not isinstance(texts, StreamedTexts):
+        corpus, words = tokenize_corpus(texts, language, n_jobs)
+        vocabulary = choose(words, np.bincount(corpus.ids, minlength=len(words)))
+        corpus = corpus.map_ids(vocabulary.lookup(words))
+        return corpus.reversed() if backward else corpus, vocabulary
+    with _temporary_file() as file:
+        numbered = number_documents(texts, file, language, n_jobs, choose)
+        ids = _on_disk(numbered.id_blocks(), numbered.ids_of_words.dtype)
+    offsets = offsets_of(numbered.lengths)
+    if backward:
+        ids = _on_disk(reversed_blocks(ids, offsets), ids.dtype)
+    return TokenIds(ids, offsets), numbered.vocabulary
+
+
+@dataclass
+class NumberedCorpus:
+    """Documents in a file as int32 numbers of their words, numbered in order of appearance.
+
+    `lengths`, shape (n_documents,), are tokens of each document; `ids_of_words`, shape (n_words,), is the id in
+    `vocabulary` of each word number.
+    """
+
+    file: IO[bytes]
+    lengths: NDArray[np.int64]
+    n_characters: int
+    n_unknown: int
+    vocabulary: Vocabulary
+    ids_of_words: NDArray[Any]
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens in all documents."""
+        return int(self.lengths.sum())
+
+    def id_blocks(self) -> Iterator[NDArray[Any]]:
+        """Yield the ids in the vocabulary, `TOKENS_AT_ONCE` tokens at a time."""
+        self.file.seek(0)
+        while data := self.file.read(4 * TOKENS_AT_ONCE):
+            yield self.ids_of_words[np.frombuffer(data, np.int32)]
+
+
+def number_documents(
+    documents: Iterable[str],
+    file: IO[bytes],
+    language: str,
+    n_jobs: int | None,
+    choose: ChooseVocabulary,
+    report: Report | None = None,
+) -> NumberedCorpus:
+    """Tokenize documents into a file of word numbers, then choose a vocabulary by the counts of the words."""
+    words = _WordNumbers()
+    lengths: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    n_characters = n_documents = n_tokens = 0
+    for texts in _text_blocks(documents):
+        block, block_words = tokenize_corpus(texts, language, n_jobs)
+        numbers = words.add(block_words, np.bincount(block.ids, minlength=len(block_words)))
+        _write(file, numbers.astype(np.int32)[block.ids])
+        lengths.append(block.lengths)
+        n_characters += sum(map(len, texts))
+        n_documents += len(texts)
+        n_tokens += len(block.ids)
+        if report is not None:
+            report(n_documents, n_characters, n_tokens)
+    vocabulary, ids_of_words = words.choose_vocabulary(choose)
+    n_unknown = int(words.counts[: words.n_numbers][ids_of_words == vocabulary.unk].sum())
+    return NumberedCorpus(file, np.concatenate(lengths), n_characters, n_unknown, vocabulary, ids_of_words)
+
+
+class _WordNumbers:
+    """The number and the count of each word; of more than `_MOST_WORDS` words, the rarest are forgotten."""
+
+    def __init__(self) -> None:
+        self.index: dict[str, int] = {}
+        self.counts = np.zeros(0, np.int64)  # of each number, shape (at least n_numbers,)
+        self.n_numbers = 0
+
+    def add(self, words: list[str], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Count distinct words; return the number of each, the next free one for a new word."""
+        new = itertools.count(self.n_numbers)
+        numbers = np.array([self.index[word] if word in self.index else next(new) for word in words], np.int64)
+        self.n_numbers = next(new)
+        self.index.update(zip(words, numbers.tolist(), strict=True))
+        if self.n_numbers > len(self.counts):
+            room = np.zeros(2 * self.n_numbers - len(self.counts), np.int64)
+            self.counts = np.concatenate([self.counts, room])
+        self.counts[numbers] += counts
+        if len(self.index) > _MOST_WORDS:
+            self._forget_rare()
+        return numbers
+
+    def _forget_rare(self) -> None:
+        """Drop the words with no more than the median count."""
+        median = np.sort(self.counts[list(self.index.values())])[len(self.index) // 2]
+        self.index = {word: number for word, number in self.index.items() if self.counts[number] > median}
+
+    def choose_vocabulary(self, choose: ChooseVocabulary) -> tuple[Vocabulary, NDArray[Any]]:
+        """Return the vocabulary, and the id of each word number in it."""
+        words = list(self.index)
+        numbers = np.fromiter(self.index.values(), np.int64, len(self.index))
+        vocabulary = choose(words, self.counts[numbers])
+        ids = np.full(self.n_numbers, vocabulary.unk, np.int64)
+        ids[numbers] = vocabulary.lookup(words)
+        return vocabulary, ids.astype(_narrowest_dtype(vocabulary))
+
+
+def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each document begins and the last one ends, shape (n_documents + 1,)."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def reversed_blocks(ids: NDArray[Any], offsets: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+    """Yield the ids of documents in reversed order of their tokens, about `TOKENS_AT_ONCE` at a time."""
+    begin = 0
+    while begin < len(offsets) - 1:
+        end = int(np.searchsorted(offsets, offsets[begin] + TOKENS_AT_ONCE, side="right")) - 1
+        end = max(end, begin + 1)
+        block = ids[offsets[begin] : offsets[end]]
+        yield TokenIds(block, offsets[begin : end + 1] - offsets[begin]).reversed().ids
+        begin = end
+
+
+def _text_blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+    block: list[str] = []
+    size = 0
+    for text in texts:
+        block.append(text)
+        size += len(text)
+        if size >= _CHARACTERS_AT_ONCE or len(block) >= _TEXTS_AT_ONCE:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def _narrowest_dtype(vocabulary: Vocabulary) -> Any:
+    return np.uint16 if len(vocabulary) <= 2**16 else np.int32
+
+
+class _DiskError(OSError):
+    """A temporary file cannot be written."""
+
+
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    folder = tempfile.gettempdir()
+    try:
+        try:
+            opened = tempfile.TemporaryFile(prefix="sk_ulmfit-")  # noqa: SIM115
+        except OSError as error:
+            raise _DiskError(str(error)) from None
+        with opened as file:
+            yield file
+    except _DiskError as error:
+        raise CorpusError(
+            f"Token ids cannot be written to {folder} ({error}); set TMPDIR to a folder with room."
+        ) from None
+
+
+def _write(file: IO[bytes], block: NDArray[Any]) -> None:
+    try:
+        file.write(block.tobytes())
+        file.flush()
+    except OSError as error:
+        raise _DiskError(str(error)) from None
+
+
+def _on_disk(blocks: Iterable[NDArray[Any]], dtype: Any) -> NDArray[Any]:
+    """Return an array mapped to a temporary file, which is deleted with the array."""
+    with _temporary_file() as file:
+        for block in blocks:
+            _write(file, block)
+        return np.asarray(np.memmap(file, dtype, "r"))
