@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 BUILT = {"_build", "auto_examples", "generated"}
 PAGES = sorted(
     page
-    for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     if not BUILT & set(page.relative_to(ROOT).parts)
 )
 WITH_CODE = [page for page in PAGES if "```python" in page.read_text()]

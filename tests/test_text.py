@@ -222,7 +222,7 @@ def checked(text, language="en"):
     """Align a text, check what holds for any text, and give its words with the tokens of each unit."""
     found = align(text, language)
     assert found.tokens == tokenize(text, language)
-    shown = text_module._clean(text).replace("\x1f", "\n")
+    shown = text_module.clean(text).replace("\x1f", "\n")
     assert found.text == shown
     at = 0
     for word, (begin, end) in zip(found.words, found.spans.tolist(), strict=True):
