@@ -379,7 +379,7 @@ def test_known_words_need_no_frequency_and_fill_free_places():
 def test_bad_vocabularies():
     with pytest.raises(ValueError, match="max_size must be at least 16"):
         Vocabulary.from_counts([], np.array([], int), max_size=8)
-    with pytest.raises(ValueError, match="made of str, got 3"):
+    with pytest.raises(ValueError, match="must be str; got 3"):
         Vocabulary(["a", 3])
     with pytest.raises(ValueError, match="JSON list"):
         Vocabulary.from_json('{"a": 1}')
