@@ -1,9 +1,9 @@
-"""Thresholds for any multi-label classifier, chosen on out-of-fold probabilities."""
+"""Thresholds for any multi-label classifier, tuned by cross-validation."""
 
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,39 +16,40 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_ro
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sk_ulmfit._validation import check_number, check_weights
-from sk_ulmfit.labels import indicator_of, label_columns
+from sk_ulmfit.labels import NamedIndicator, indicator_of, label_columns, label_lists
 from sk_ulmfit.metrics import exact_match, f1_score
 from sk_ulmfit.splitting import MultiLabelStratifiedKFold, MultiLabelStratifiedShuffleSplit
 from sk_ulmfit.thresholds import Curves, check_candidates, check_metric, check_thresholds, decide, tune_thresholds
 
+Floats = NDArray[np.float64]
+
 
 class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
-    """Wrap a multi-label classifier and choose the threshold of each label by cross-validation.
+    """Meta-estimator that tunes the threshold of each label by cross-validation.
 
-    It is to many labels what scikit-learn's ``TunedThresholdClassifierCV`` is to one. The classifier is trained once
-    per fold and once on everything; its probabilities for the texts left out of each fold are put together, and
-    thresholds are chosen on them (`tune_thresholds`). No text is lost to the thresholds; the price is the trainings.
+    The multi-label counterpart of scikit-learn's ``TunedThresholdClassifierCV``. The classifier is trained once per
+    fold and once on all data; thresholds are chosen on the out-of-fold probabilities (`tune_thresholds`). All texts
+    are used for training, at the price of more trainings.
 
     Parameters
     ----------
     estimator : estimator
         Multi-label classifier with ``predict_proba``, of shape (n, n_labels) or a list of (n, 2) as that of a random
-        forest. What it takes as X is its own business. How it decides itself (`threshold`, `top_k`, `at_least_one`)
-        has no part in what the tuner decides.
-    scoring : {"f1_macro", "f1_micro", "f1_samples"} or float, default="f1_macro"
-        What to make large; a number is the least precision that each label is to reach.
+        forest. Its own rules of decision (`threshold`, `top_k`, `at_least_one`) are ignored.
+    scoring : {"f1_macro", "f1_micro", "f1_samples", "tune"}, dict or float, default="f1_macro"
+        Score to maximize; "tune" is "f1_macro". ``{"precision": 0.9}``, or the number alone, is the least precision
+        that each label is to reach.
     thresholds : int, array-like of float or None, default=None
-        Thresholds to choose from: so many, evenly spaced as log-odds, or these. None takes 281 from 0.0009 to 0.9991.
-        What is chosen lies between them where a label's own and the common one are averaged.
+        Thresholds to choose from, or how many, evenly spaced as log-odds. None takes 281 from 0.0009 to 0.9991.
     cv : int, float, "prefit", cross-validation generator, iterable or None, default=None
-        Folds. None and an integer: so many (5) of `MultiLabelStratifiedKFold`; a float: one part of that share
-        is left out; "prefit": the estimator is fitted already and all of X is left out.
+        Folds. An integer is the number of folds of `MultiLabelStratifiedKFold`, and None means 5; a float holds out
+        one part of that share; "prefit" takes a fitted estimator and chooses on all of X.
     refit : bool, default=True
-        Train on everything too. False keeps the classifier of the only split; nothing with "prefit".
+        Train on all data too. False keeps the classifier of the only split. Ignored with "prefit".
     n_jobs : int or None, default=None
-        Folds that are trained at once, each in a process of its own.
+        Number of folds trained in parallel processes.
     random_state : int, RandomState or None, default=None
-        Shuffles the texts before they are dealt to folds, if `cv` is None or a number. The estimator has its own.
+        Shuffles the texts before they are split, if `cv` is None or a number. The estimator has its own.
     store_cv_results : bool, default=False
         Keep `cv_results_`.
 
@@ -57,13 +58,13 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
     estimator_ : estimator
         The trained classifier.
     best_thresholds_ : ndarray of float64, shape (n_labels,)
-        Threshold of each label; assign others if you like.
+        Threshold of each label; others may be assigned.
     best_score_ : float
-        What they reach on the out-of-fold probabilities they were chosen on, which is a little more than on other
-        texts: F1 as in `scoring`, or where that is a precision, the recall over all entries.
+        Score on the out-of-fold probabilities on which the thresholds were chosen, hence slightly optimistic: F1 as in
+        `scoring`, or for a precision, the recall over all entries.
     cv_results_ : dict of ndarray
-        "thresholds", shape (n_thresholds,); "scores", what each reaches if it is that of all labels; "label_scores",
-        shape (n_labels, n_thresholds), F1 of each label, or its precision. Only with ``store_cv_results=True``.
+        "thresholds", shape (n_thresholds,); "scores", of each as the threshold of all labels; "label_scores", shape
+        (n_labels, n_thresholds), F1 or precision of each label. Only with ``store_cv_results=True``.
     classes_ : ndarray of int64, shape (n_labels, 2)
         The classes 0 and 1 of each label.
     label_names_ : ndarray of shape (n_labels,)
@@ -71,12 +72,12 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
 
     See Also
     --------
-    sk_ulmfit.thresholds.tune_thresholds : The choice itself, on probabilities.
+    sk_ulmfit.thresholds.tune_thresholds : Choose thresholds on given probabilities.
 
     References
     ----------
     R.-E. Fan, C.-J. Lin (2007), "A Study on Threshold Selection for Multi-label Classification", on thresholds chosen
-    by cross-validation and what rare labels do to them.
+    by cross-validation and the effect of rare labels.
 
     Examples
     --------
@@ -94,7 +95,7 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         self,
         estimator: Any,
         *,
-        scoring: str | float = "f1_macro",
+        scoring: str | float | Mapping[str, float] = "f1_macro",
         thresholds: Any = None,
         cv: Any = None,
         refit: bool = True,
@@ -112,119 +113,91 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         self.store_cv_results = store_cv_results
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> MultiLabelThresholdTuner:
-        """Choose the thresholds and train.
+        """Train the classifier and choose the thresholds.
 
         Parameters
         ----------
         X : sequence of length n
-            What `estimator` takes.
+            Input of `estimator`.
         y : array-like of shape (n, n_labels), DataFrame, sparse matrix, or n label lists
-            True labels. Unknown entries (NaN) are left out of the choice; `estimator` must be able to take them too.
-            It gets a DataFrame as it is, anything else as an indicator matrix, so without names.
+            True labels: lists of numbers are rows of a matrix, lists of str and sets hold the labels of each row.
+            Unknown entries (NaN) are left out of the choice, and passed to `estimator`. It receives a DataFrame
+            as it is, label lists as a `NamedIndicator`, anything else as a matrix.
         sample_weight : array-like of shape (n,), default=None
-            How much each row counts, in the choice, and in the training of `estimator` (with metadata routing: if it
-            requests that).
+            Weight of each row in the choice, and in the training of `estimator` (with metadata routing: if it
+            requests it).
         **params : dict
-            What else the ``fit`` of `estimator` takes; with metadata routing, whatever was requested. What has one
-            entry per row is divided among the folds.
+            Further parameters for ``fit`` of `estimator`; with metadata routing, those requested. Parameters with one
+            entry per row are split among the folds.
 
         Returns
         -------
         MultiLabelThresholdTuner
-            This estimator. An interrupted fit leaves it as it was.
+            This estimator. An interrupted fit leaves it unchanged.
 
         Raises
         ------
         ValueError
-            If a parameter is not valid, or `estimator` has no ``predict_proba``.
+            If a parameter is invalid, or `estimator` has no ``predict_proba``.
         """
-        check_metric(self.scoring, "scoring")
-        candidates = check_candidates(self.thresholds)
-        if not hasattr(self.estimator, "predict_proba"):
-            raise ValueError(
-                f"estimator must have predict_proba, and {type(self.estimator).__name__} has none with these settings; "
-                "sklearn.calibration.CalibratedClassifierCV gives one to classifiers with a decision_function."
-            )
-        prefit = isinstance(self.cv, str) and self.cv == "prefit"
-        if prefit:
-            check_is_fitted(self.estimator)
-        indicator, names = indicator_of(y, getattr(self.estimator, "label_names_", None) if prefit else None)
+        scoring, candidates = check_metric(self.scoring, "scoring"), check_candidates(self.thresholds)
+        self._check_estimator()
+        indicator, names = indicator_of(y, _label_names(self.estimator) if self._is_prefit() else None)
         n = _num_samples(X)
         if n != len(indicator):
-            raise ValueError(f"X has {n} rows, but y has {len(indicator)}; give one row of labels per row of X.")
+            raise ValueError(f"X has {n} rows, but y has {len(indicator)}; pass one row of labels per row of X.")
         weight = check_weights(sample_weight, n)
         if sample_weight is not None:
             params["sample_weight"] = sample_weight
         fit_params, split_params = self._routed(params)
-        whole = indicator if np.isnan(indicator).any() else indicator.astype(np.int64)
-        is_frame = hasattr(y, "columns") and hasattr(y, "shape")
-        given = y if is_frame else whole  # a DataFrame has names that the estimator may want
-        if prefit:
+        if self._is_prefit():
             fitted, rows = self.estimator, np.arange(n)
             proba = probabilities(fitted, X, len(names))
         else:
-            splits = list(self._splitter(whole).split(X, whole, **split_params))
-            if not self.refit and len(splits) > 1:
-                raise ValueError(
-                    f"refit=False needs a single split to take the classifier from, and cv gives {len(splits)}; pass a "
-                    "share such as cv=0.2, or refit=True."
-                )
-            # first of all, so that what is wrong with the data shows before the folds are trained
-            fitted = clone(self.estimator).fit(X, given, **fit_params) if self.refit else None
-            parts = Parallel(n_jobs=self.n_jobs)(
-                delayed(_fit_and_predict)(clone(self.estimator), X, given, fit_params, train, test, not self.refit)
-                for train, test in splits
-            )
-            rows = np.concatenate([np.arange(n)[test] for _, test in splits])
-            proba = np.concatenate([part[0] for part in parts])
-            fitted = fitted if self.refit else parts[0][1]
-        row_weight = None if weight is None else weight[rows]
+            targets = _targets(y, indicator, names)
+            fitted, rows, proba = self._cross_fit(X, targets, indicator, fit_params, split_params)
+        truth, weight = indicator[rows], None if weight is None else weight[rows]
         thresholds = tune_thresholds(
-            indicator[rows],
-            proba,
-            metric=self.scoring,
-            candidates=candidates,
-            sample_weight=row_weight,
-            label_names=names,
+            truth, proba, metric=scoring, candidates=candidates, sample_weight=weight, label_names=names
         )
         label_names = np.empty(len(names), object)
         label_names[:] = names
         results = {
             "estimator_": fitted,
             "best_thresholds_": thresholds,
-            "best_score_": _reached(indicator[rows], proba, thresholds, self.scoring, row_weight),
+            "best_score_": _score(truth, proba >= thresholds, scoring, weight),
             "classes_": np.tile(np.array([0, 1]), (len(names), 1)),
             "label_names_": label_names,
         }
         if self.store_cv_results:
-            results["cv_results_"] = _curves(indicator[rows], proba, candidates, self.scoring, row_weight)
+            results["cv_results_"] = _curves(truth, proba, candidates, scoring, weight)
         self.__dict__.pop("cv_results_", None)
         self.__dict__.update(results)
         return self
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Give the probability of each label.
+    def predict_proba(self, X: Any) -> Floats:
+        """Return the probability of each label.
 
         Parameters
         ----------
         X : sequence of length n
-            What `estimator` takes.
+            Input of `estimator`.
 
         Returns
         -------
         ndarray of float64, shape (n, n_labels)
-            Probabilities, as a matrix whatever form `estimator` gives them in.
+            Probabilities, as a matrix whatever `estimator` returns.
         """
         check_is_fitted(self)
         return probabilities(self.estimator_, X, len(self.label_names_))
 
     def predict(self, X: Any) -> NDArray[np.int64]:
-        """Decide on each label by its threshold.
+        """Predict the labels of each row.
 
         Parameters
         ----------
         X : sequence of length n
-            What `estimator` takes.
+            Input of `estimator`.
 
         Returns
         -------
@@ -235,29 +208,29 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         return decide(self.predict_proba(X), check_thresholds(self.best_thresholds_, self.label_names_.tolist()))
 
     def predict_labels(self, X: Any) -> list[tuple[Any, ...]]:
-        """Give the names of the labels of each row.
+        """Predict the labels of each row by name.
 
         Parameters
         ----------
         X : sequence of length n
-            What `estimator` takes.
+            Input of `estimator`.
 
         Returns
         -------
         list of tuple
-            The names of the labels predicted, in the order of `label_names_`.
+            Names of the predicted labels, in the order of `label_names_`.
         """
         return [tuple(self.label_names_[row > 0].tolist()) for row in self.predict(X)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Give the share of rows with all labels right (subset accuracy), as scikit-learn does.
+        """Return the share of rows with all labels right (subset accuracy), as scikit-learn does.
 
         Parameters
         ----------
         X : sequence of length n
-            What `estimator` takes.
+            Input of `estimator`.
         y : array-like of shape (n, n_labels), or n label lists or sets
-            True labels; an entry that is unknown (NaN) is right either way.
+            True labels; any prediction is right for an unknown entry (NaN).
         sample_weight : array-like of shape (n,), default=None
             Weight of each row in the mean.
 
@@ -271,17 +244,17 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
 
     @property
     def n_features_in_(self) -> int:
-        """Number of columns of X, if `estimator` has counted them."""
+        """Number of columns of X, if `estimator` counts them."""
         check_is_fitted(self)
         return int(self.estimator_.n_features_in_)
 
     def get_metadata_routing(self) -> Any:
-        """Tell what is passed on to whom, for scikit-learn's metadata routing.
+        """Return the metadata routing of this estimator.
 
         Returns
         -------
         MetadataRouter
-            The requests of the estimator, of the splitter and of this estimator itself.
+            The requests of the estimator, the splitter and this estimator itself.
         """
         router = MetadataRouter(owner=self).add_self_request(self)
         router.add(estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
@@ -289,8 +262,46 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
             router.add(splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
         return router
 
+    def _is_prefit(self) -> bool:
+        return isinstance(self.cv, str) and self.cv == "prefit"
+
+    def _check_estimator(self) -> None:
+        if not hasattr(self.estimator, "predict_proba"):
+            raise ValueError(
+                f"estimator must have predict_proba, and {type(self.estimator).__name__} has none with these settings; "
+                "sklearn.calibration.CalibratedClassifierCV gives one to classifiers with a decision_function."
+            )
+        if self._is_prefit():
+            check_is_fitted(self.estimator)
+
+    def _cross_fit(
+        self,
+        X: Any,
+        targets: Any,
+        indicator: NDArray[np.float32],
+        fit_params: dict[str, Any],
+        split_params: dict[str, Any],
+    ) -> tuple[Any, NDArray[np.int64], Floats]:
+        """Return the classifier to keep, the rows left out of the folds, and their probabilities, shape (rows, L)."""
+        matrix = _plain_matrix(indicator)
+        splits = list(self._splitter(matrix).split(X, matrix, **split_params))
+        if not self.refit and len(splits) > 1:
+            raise ValueError(
+                f"refit=False needs a single split to take the classifier from, and cv gives {len(splits)}; pass a "
+                "share such as cv=0.2, or refit=True."
+            )
+        # All data first: bad data fails before the folds are trained.
+        fitted = clone(self.estimator).fit(X, targets, **fit_params) if self.refit else None
+        parts = Parallel(n_jobs=self.n_jobs)(
+            delayed(_fit_and_predict)(clone(self.estimator), X, targets, fit_params, train, test, not self.refit)
+            for train, test in splits
+        )
+        rows = np.concatenate([np.arange(len(matrix))[test] for _, test in splits])
+        proba = np.concatenate([part[0] for part in parts])
+        return fitted if self.refit else parts[0][1], rows, proba
+
     def _routed(self, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Give what the fit of the estimator and what the splitter gets."""
+        """Return the parameters for ``fit`` of the estimator and those for ``split`` of the splitter."""
         from sklearn import get_config
 
         if not params or not get_config()["enable_metadata_routing"]:
@@ -325,9 +336,28 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         return tags
 
 
+def _label_names(estimator: Any) -> Any:
+    """Return the label names of a fitted classifier, a search or a pipeline; None if it has none."""
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    return getattr(estimator[-1] if hasattr(estimator, "steps") else estimator, "label_names_", None)
+
+
+def _targets(y: Any, indicator: NDArray[np.float32], names: list[Any]) -> Any:
+    """Return the targets for the inner estimator: with names if y has them, and with all columns for each fold."""
+    if hasattr(y, "columns") and hasattr(y, "shape") and not isinstance(y, np.ndarray):
+        return y  # a DataFrame
+    has_names = hasattr(y, "columns") or label_lists(y) is not None
+    return NamedIndicator(names, _plain_matrix(indicator)) if has_names else _plain_matrix(indicator)
+
+
+def _plain_matrix(indicator: NDArray[np.float32]) -> NDArray[Any]:
+    """Return an indicator as integers, which all classifiers take, unless some entries are unknown."""
+    return indicator if np.isnan(indicator).any() else indicator.astype(np.int64)
+
+
 def _fit_and_predict(
     estimator: Any, X: Any, y: Any, fit_params: dict[str, Any], train: Any, test: Any, keep: bool
-) -> tuple[NDArray[np.float64], Any]:
+) -> tuple[Floats, Any]:
     n, n_labels = y.shape
     params = {
         name: _safe_indexing(value, train) if hasattr(value, "__len__") and _length(value) == n else value
@@ -341,32 +371,12 @@ def _length(value: Any) -> int:
     return -1 if isinstance(value, (str, bytes, dict)) else _num_samples(value)
 
 
-def probabilities(estimator: Any, X: Any, n_labels: int) -> NDArray[np.float64]:
-    """Give the probabilities of any multi-label classifier as one matrix.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted classifier with ``predict_proba``.
-    X : sequence of length n
-        What it takes.
-    n_labels : int
-        Number of labels.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, n_labels)
-        Probability of each label.
-
-    Raises
-    ------
-    ValueError
-        If it gives another number of columns.
-    """
-    found = estimator.predict_proba(X)
-    if n_labels == 1 and np.ndim(found) == 2 and np.shape(found)[1] == 2:
-        found = [found]
-    proba = np.asarray(label_columns(found, getattr(estimator, "classes_", None)), np.float64)
+def probabilities(estimator: Any, X: Any, n_labels: int) -> Floats:
+    """Return the probabilities of any fitted multi-label classifier as one matrix, shape (n, n_labels)."""
+    output = estimator.predict_proba(X)
+    if n_labels == 1 and np.ndim(output) == 2 and np.shape(output)[1] == 2:
+        output = [output]
+    proba = np.asarray(label_columns(output, getattr(estimator, "classes_", None)), np.float64)
     if proba.ndim != 2 or proba.shape[1] != n_labels:
         raise ValueError(
             f"predict_proba of {type(estimator).__name__} gave the shape {proba.shape} for {n_labels} labels; a "
@@ -375,20 +385,20 @@ def probabilities(estimator: Any, X: Any, n_labels: int) -> NDArray[np.float64]:
     return proba
 
 
-def _reached(
-    y: NDArray[np.float32], proba: NDArray[np.float64], thresholds: NDArray[np.float64], scoring: Any, weight: Any
-) -> float:
-    decided = proba >= thresholds
+def _score(y: NDArray[np.float32], decided: NDArray[np.bool_], scoring: str | float, weight: Any) -> float:
+    """Return the F1 of decisions, or if a precision was wanted, their recall over all entries."""
     if isinstance(scoring, str):
         return f1_score(y, decided, average=scoring.removeprefix("f1_"), sample_weight=weight)
-    n_with = (y == 1).sum(axis=1) @ (np.ones(len(y)) if weight is None else weight)
-    right = ((y == 1) & decided).sum(axis=1) @ (np.ones(len(y)) if weight is None else weight)
+    weight = np.ones(len(y)) if weight is None else weight
+    n_with = (y == 1).sum(axis=1) @ weight
+    right = ((y == 1) & decided).sum(axis=1) @ weight
     return float(right / n_with) if n_with else 0.0
 
 
 def _curves(
-    y: NDArray[np.float32], proba: NDArray[np.float64], candidates: NDArray[np.float64], scoring: Any, weight: Any
-) -> dict[str, NDArray[np.float64]]:
+    y: NDArray[np.float32], proba: Floats, candidates: Floats, scoring: str | float, weight: Any
+) -> dict[str, Floats]:
+    """Return the scores of each candidate, for all labels and for each, as in `cv_results_`."""
     curves = Curves.of(y, proba, candidates, weight)
     if isinstance(scoring, str):
         scores, label_scores = curves.common_scores(scoring), curves.f1()

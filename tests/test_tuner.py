@@ -3,9 +3,12 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import sklearn
 from conftest import make_corpus, tiny_classifier, tiny_lm
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import make_multilabel_classification
@@ -17,12 +20,15 @@ from sklearn.metrics import f1_score, precision_score
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, cross_val_score
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MultiLabelBinarizer
+from sklearn.preprocessing import FunctionTransformer, MultiLabelBinarizer
 from sklearn.svm import LinearSVC
 
 from sk_ulmfit import MultiLabelStratifiedKFold, MultiLabelThresholdTuner
 from sk_ulmfit.datasets import load_support_messages
+from sk_ulmfit.labels import NamedIndicator, check_labels
+from sk_ulmfit.metrics import exact_match
 from sk_ulmfit.thresholds import tune_thresholds
 
 X, Y = make_multilabel_classification(400, n_classes=6, n_labels=1, random_state=0)
@@ -151,7 +157,7 @@ def test_the_classifier_of_this_package_with_label_lists_and_unknown_entries():
     texts, labels = make_corpus(40)
     clf = tiny_classifier(language_model=tiny_lm(max_epochs=0), max_epochs=2)
     tuner = MultiLabelThresholdTuner(clf, cv=2, random_state=0).fit(texts, labels)
-    assert list(tuner.label_names_) == ["billing", "delivery", "technical"]
+    assert list(tuner.label_names_) == list(tuner.estimator_.label_names_) == ["billing", "delivery", "technical"]
     right = [set(a) == set(b) for a, b in zip(labels, tuner.predict_labels(texts), strict=True)]
     assert tuner.score(texts, labels) == pytest.approx(np.mean(right))
     frame = pd.DataFrame({"late": [len(row) > 1 for row in labels], "all": [i % 3 == 0 for i in range(40)]}).astype(int)
@@ -162,6 +168,118 @@ def test_the_classifier_of_this_package_with_label_lists_and_unknown_entries():
     y[::4, 0] = np.nan
     partly = MultiLabelThresholdTuner(clf, cv=2, random_state=0).fit(texts, y, unlabelled_texts=["more"])
     assert partly.predict(texts).shape == y.shape
+
+
+class Named(ClassifierMixin, BaseEstimator):
+    """A classifier that notes the names and the matrix of every fit and predicts base rates."""
+
+    fits: ClassVar = []
+
+    def fit(self, X, y):
+        indicator, names = check_labels(y)
+        self.fits.append((names, np.shape(y), isinstance(y, np.ndarray)))
+        self.label_names_, self.rates_ = np.array(names, object), (indicator == 1).mean(axis=0)
+        return self
+
+    def predict_proba(self, X):
+        return np.tile(self.rates_, (len(X), 1))
+
+    def score(self, X, y):
+        return exact_match(y, self.predict_proba(X) > 0.5, self.label_names_)
+
+
+ROWS = [{"billing"}, {"delivery", "billing"}, set(), {"delivery"}, {"rare"}, {"billing"}, {"delivery"}, set()]
+NAMES = ["billing", "delivery", "rare"]
+MATRIX = np.array([[int(name in row) for name in NAMES] for row in ROWS])
+FORMS = {
+    "lists": [sorted(row) for row in ROWS],
+    "tuples": [tuple(row) for row in ROWS],
+    "sets": ROWS,
+    "series": pd.Series([sorted(row) for row in ROWS], index=range(8, 0, -1)),
+    "numbers": [{NAMES.index(name) + 7 for name in row} for row in ROWS],
+    "pandas": pd.DataFrame(MATRIX, columns=NAMES),
+    "polars": pl.DataFrame(dict(zip(NAMES, MATRIX.T, strict=True))),
+    "named indicator": NamedIndicator(NAMES, MATRIX),
+    "unknown entries": NamedIndicator(NAMES, np.where(MATRIX + np.eye(8, 3), MATRIX, np.nan)),
+}
+INSIDE = {
+    "itself": lambda: Named(),
+    "pipeline": lambda: make_pipeline(FunctionTransformer(), Named()),
+    "search": lambda: GridSearchCV(Named(), {}, cv=KFold(2)),
+    "tuner": lambda: MultiLabelThresholdTuner(Named(), cv=KFold(2)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("inside", INSIDE)
+@pytest.mark.parametrize("form", FORMS)
+def test_names_reach_every_estimator_inside(form, inside):
+    Named.fits = []
+    names = [7, 8, 9] if form == "numbers" else NAMES
+    tuner = MultiLabelThresholdTuner(INSIDE[inside](), cv=KFold(4)).fit(np.zeros((8, 1)), FORMS[form])
+    assert tuner.label_names_.tolist() == names
+    assert len(Named.fits) >= 5
+    for seen, shape, is_array in Named.fits:
+        assert seen == names
+        assert shape[1] == 3
+        assert is_array == (form not in ("pandas", "polars"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sets(st.sampled_from("abcd")), min_size=2, max_size=8).filter(any), st.booleans(), st.data())
+def test_a_fold_in_which_a_label_does_not_occur_has_all_columns(rows, as_sets, data):
+    n_splits = data.draw(st.integers(2, len(rows)))
+    Named.fits = []
+    y = rows if as_sets else [sorted(row) for row in rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        MultiLabelThresholdTuner(Named(), cv=KFold(n_splits)).fit(np.zeros((len(rows), 1)), y)
+    assert [names for names, _, _ in Named.fits] == [sorted(set().union(*rows))] * (n_splits + 1)
+
+
+@pytest.mark.parametrize("estimator", [LINEAR, MultiOutputClassifier(CAUTIOUS), KNeighborsClassifier()])
+def test_classifiers_that_know_no_names_get_the_same_matrix(estimator):
+    named = pd.DataFrame(Y, columns=list("abcdef"))
+    lists = [[name for name, has in zip("abcdef", row, strict=True) if has] for row in Y]
+    wanted = MultiLabelThresholdTuner(estimator, cv=2, random_state=0).fit(X, Y)
+    for y in (named, lists, NamedIndicator("abcdef", Y), [set(row) for row in lists]):
+        tuner = MultiLabelThresholdTuner(estimator, cv=2, random_state=0).fit(X, y)
+        assert np.array_equal(tuner.best_thresholds_, wanted.best_thresholds_)
+        assert np.array_equal(tuner.predict(X), wanted.predict(X))
+        assert tuner.label_names_.tolist() == list("abcdef")
+
+
+def test_warnings_of_folds_name_labels():
+    texts, labels = make_corpus(24)
+    labels = [[*row, "rare"] if i == 5 else row for i, row in enumerate(labels)]
+    clf = tiny_classifier(language_model=tiny_lm(max_epochs=0), max_epochs=1)
+    with pytest.warns(UserWarning, match=r"1 of 4 labels are the same for all 12 training texts: 'rare' \(always 0\)"):
+        tuner = MultiLabelThresholdTuner(clf, cv=KFold(2)).fit(texts, labels)
+    assert tuner.estimator_.label_names_.tolist() == ["billing", "delivery", "rare", "technical"]
+
+
+@pytest.mark.parametrize("wrap", [lambda fitted: fitted, lambda fitted: make_pipeline(fitted)])
+def test_prefit_names_are_found(wrap, fitted):
+    texts, labels = make_corpus(20, seed=3)
+    some = [i for i, row in enumerate(labels) if "billing" not in row]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuner = MultiLabelThresholdTuner(wrap(fitted), cv="prefit")
+        tuner.fit([texts[i] for i in some], [labels[i] for i in some])
+    assert tuner.label_names_.tolist() == ["billing", "delivery", "technical"]
+
+
+@pytest.mark.parametrize(
+    ("scoring", "same"), [("tune", "f1_macro"), ({"precision": 0.8}, 0.8), ({"precision": 0.4}, 0.4)]
+)
+def test_scoring_is_spelled_as_the_threshold_of_the_classifier(scoring, same):
+    one, other = (
+        MultiLabelThresholdTuner(LINEAR, scoring=kind, cv=2, random_state=0, store_cv_results=True).fit(X, Y)
+        for kind in (scoring, same)
+    )
+    assert np.array_equal(one.best_thresholds_, other.best_thresholds_)
+    assert one.best_score_ == other.best_score_
+    assert np.array_equal(one.cv_results_["scores"], other.cv_results_["scores"])
 
 
 def test_in_a_search_in_cross_validation_and_with_workers():
@@ -253,6 +371,8 @@ def test_an_interrupted_fit_leaves_it_as_it_was(counted, monkeypatch):
     [
         ({"estimator": OneVsRestClassifier(LinearSVC())}, "must have predict_proba, and OneVsRestClassifier has none"),
         ({"scoring": "accuracy"}, "scoring must be one of 'f1_macro'"),
+        ({"scoring": {"precision": -1}}, "scoring, as a precision, must be a number from 0 to 1"),
+        ({"scoring": {"recall": 0.9}}, "scoring must be one of 'f1_macro'"),
         ({"scoring": 1.5}, "scoring, as a precision, must be a number from 0 to 1"),
         ({"thresholds": [0.5, 2]}, "thresholds must be numbers between 0 and 1"),
         ({"thresholds": 1}, "thresholds must be an integer from 2 to 10000"),
