@@ -9,7 +9,8 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from sk_ulmfit import MultiLabelStratifiedKFold, metrics
-from sk_ulmfit.labels import check_labels
+from sk_ulmfit.labels import check_labels, label_columns
+from sk_ulmfit.metrics.decisions import AVERAGES
 
 RANKING = {
     "precision_at_k": lambda y, s, **kw: metrics.precision_at_k(y, s, k=2, **kw),
@@ -24,7 +25,7 @@ RANKING = {
 DECIDING = {
     **{
         f"f1_{average}": lambda y, p, average=average, **kw: metrics.f1_score(y, p, average=average, **kw)
-        for average in metrics.AVERAGES
+        for average in AVERAGES
     },
     "hamming_loss": metrics.hamming_loss,
 }
@@ -44,7 +45,7 @@ def of(name, y, scores, **more):
     return ALL[name](y, (scores > 0.5).astype(int) if name in DECIDING else scores, **more)
 
 
-@pytest.mark.parametrize("average", metrics.AVERAGES)
+@pytest.mark.parametrize("average", AVERAGES)
 def test_f1_is_that_of_scikit_learn(average):
     y, scores = draw(0)
     weight = np.random.default_rng(1).random(len(y))
@@ -216,7 +217,7 @@ def test_scorers_take_probabilities_as_forests_give_them():
 def test_a_column_of_one_class_is_read_by_the_classes():
     scores = [np.ones((3, 1)), np.ones((3, 1)), np.array([[0.2, 0.8]] * 3)]
     expected = [[0, 1, 0.8]] * 3
-    assert metrics.label_columns(scores, [np.array([0]), np.array([1]), np.array([0, 1])]).tolist() == expected
+    assert label_columns(scores, [np.array([0]), np.array([1]), np.array([0, 1])]).tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""Metrics in the form that a search of scikit-learn takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+from sklearn.metrics import make_scorer
+
+from sk_ulmfit._validation import check_choice
+from sk_ulmfit.metrics.calibration import expected_calibration_error
+from sk_ulmfit.metrics.decisions import f1_score, hamming_loss
+from sk_ulmfit.metrics.ranking import mean_average_precision, ndcg_at_k, precision_at_k, r_precision
+
+SCORERS: dict[str, tuple[Callable[..., float], str, dict[str, Any]]] = {
+    "precision_at_k": (precision_at_k, "predict_proba", {}),
+    "r_precision": (r_precision, "predict_proba", {}),
+    "ndcg_at_k": (ndcg_at_k, "predict_proba", {}),
+    "mean_average_precision": (mean_average_precision, "predict_proba", {}),
+    "expected_calibration_error": (expected_calibration_error, "predict_proba", {"greater_is_better": False}),
+    "f1_micro": (f1_score, "predict", {"average": "micro"}),
+    "f1_macro": (f1_score, "predict", {"average": "macro"}),
+    "f1_samples": (f1_score, "predict", {"average": "samples"}),
+    "hamming_loss": (hamming_loss, "predict", {"greater_is_better": False}),
+}
+
+
+def multilabel_scorer(metric: str, **options: Any) -> Any:
+    """Give a metric of this module in the form that ``GridSearchCV(scoring=...)`` takes.
+
+    Parameters
+    ----------
+    metric : str
+        "precision_at_k", "r_precision", "ndcg_at_k", "mean_average_precision", "expected_calibration_error",
+        "f1_micro", "f1_macro", "f1_samples" or "hamming_loss".
+    **options : dict
+        Options of the metric, such as ``k=3``.
+
+    Returns
+    -------
+    callable
+        A scorer of scikit-learn. Larger is better: of errors and losses it gives minus the value.
+
+    Raises
+    ------
+    ValueError
+        If there is no such metric, or it has no such option.
+
+    Notes
+    -----
+    A label that is in all training texts of a fold has one class only there; where a classifier then gives one column
+    for it, as a random forest does, it is read as that of 0.
+
+    Examples
+    --------
+    >>> from sk_ulmfit.metrics import multilabel_scorer
+    >>> multilabel_scorer("precision_at_k", k=3)
+    make_scorer(precision_at_k, response_method='predict_proba', k=3)
+    """
+    check_choice("metric", metric, tuple(SCORERS))
+    function, response_method, fixed = SCORERS[metric]
+    known = set(signature(function).parameters) - {"y_true", "y_pred", "y_score", "y_proba", "sample_weight", *fixed}
+    if wrong := options.keys() - known:
+        raise ValueError(
+            f"{metric} has no option {min(wrong)!r}; it has {', '.join(map(repr, sorted(known))) or 'none'}."
+        )
+    return make_scorer(function, response_method=response_method, **{**fixed, **options})
