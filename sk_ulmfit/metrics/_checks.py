@@ -1,4 +1,4 @@
-"""Checks of truth and predictions."""
+"""Checks of truth and predictions, and the warning if there is nothing to judge."""
 
 from __future__ import annotations
 
@@ -16,101 +16,84 @@ from sk_ulmfit.labels import check_labels, indicator_of, label_columns, label_li
 Floats = NDArray[np.float64]
 
 
-def named_indicator(y_true: Any, label_names: Sequence[Any] | None) -> tuple[NDArray[np.float32], list[Any]]:
-    """Put true labels in the order of the columns of predictions.
+def align_truth(y_true: Any, label_names: Sequence[Any] | None) -> tuple[NDArray[np.float32], list[Any]]:
+    """Return true labels in the column order of the predictions, shape (n, L), and the label names.
 
-    Parameters
-    ----------
-    y_true : array-like of shape (n, L), DataFrame, or n label lists
-        True labels.
-    label_names : sequence of length L, or None
-        What the columns of the predictions stand for; None takes the columns of a DataFrame, or numbers.
-
-    Returns
-    -------
-    indicator : ndarray of float32, shape (n, L)
-        0 and 1, NaN where unknown.
-    names : list of length L
-        The label names.
-
-    Raises
-    ------
-    ValueError
-        If a label is not among the names, or there are label lists and no names.
+    `label_names` are the columns of the predictions; None takes the columns of a DataFrame, or numbers.
     """
     if label_names is None and label_lists(y_true) is not None:
-        raise ValueError("label_names must be given with label lists: what the columns of the predictions stand for.")
+        raise ValueError(
+            "label_names must be given if y_true is label lists; pass the names of the columns of predictions."
+        )
     return indicator_of(y_true, label_names)
 
 
-def match_predictions(
+def align_predictions(
     y_true: Any, y_score: Any, label_names: Sequence[Any] | None, *, decisions: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[Any], list[Any]]:
-    """Check predictions, and put true labels in the order of their columns.
-
-    Parameters
-    ----------
-    y_true : array-like of shape (n, L), DataFrame, or n label lists
-        True labels.
-    y_score : array-like of shape (n, L), or list of L arrays of shape (n, 2)
-        Probabilities or other scores, or decisions.
-    label_names : sequence of length L, or None
-        What the columns of `y_score` stand for.
-    decisions : bool, default=False
-        Whether `y_score` must be 0 and 1.
-
-    Returns
-    -------
-    truth : ndarray of float32, shape (n, L)
-        0 and 1, NaN where unknown.
-    scores : ndarray, shape (n, L)
-        The predictions.
-    names : list of length L
-        The label names.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit, a label is not among the names, or predictions are not numbers.
-    """
-    indicator, names = named_indicator(y_true, label_names)
-    truth, scores, _ = _checked(indicator, y_score, None, decisions)
+    """Return true labels (NaN where unknown) and predictions, both of shape (n, L), and the label names."""
+    truth, names = align_truth(y_true, label_names)
+    truth, scores, _ = check_predictions(truth, y_score, None, decisions)
     return truth, scores, names
 
 
-def _checked(
+def check_predictions(
     y_true: Any, y_score: Any, sample_weight: Any, decisions: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[Any], Floats]:
+    """Return truth (NaN where unknown) and predictions, both of shape (n, L), and the weights of the texts, shape (n,).
+
+    With `decisions`, predictions must be 0 and 1.
+    """
     if label_lists(y_true) is not None:
         raise ValueError(
-            "y_true must be a matrix of 0 and 1 with a column per label, got label lists; "
-            "sklearn.preprocessing.MultiLabelBinarizer turns them into one."
+            "y_true must be a matrix of 0 and 1 with one column per label, got label lists; convert them with "
+            "sklearn.preprocessing.MultiLabelBinarizer."
         )
     truth = check_labels(y_true)[0]
+    scores = _check_scores(y_score)
+    if scores.shape != truth.shape:
+        raise ValueError(
+            f"y_true has the shape {truth.shape}, the predictions have {scores.shape}; pass one row per text and one "
+            "column per label in both."
+        )
+    is_decision = np.isin(scores, (0, 1))
+    if decisions and not is_decision.all():
+        raise ValueError(
+            f"y_pred must hold decisions, 0 and 1 only, got {scores[~is_decision][0]:g}; pass the output of predict, "
+            "not of predict_proba."
+        )
+    if np.isnan(scores).any():
+        raise ValueError("The predictions contain NaN; only y_true may, where entries are unknown.")
+    weight = check_weights(sample_weight, len(truth))
+    return truth, scores, np.ones(len(truth)) if weight is None else weight
+
+
+def _check_scores(y_score: Any) -> NDArray[Any]:
     try:
         scores = label_columns(y_score.toarray() if hasattr(y_score, "toarray") else y_score)
     except ValueError:
         raise ValueError("Predictions must be a matrix with one column per label, not lists of labels.") from None
     if scores.dtype.kind not in "biuf":
         raise ValueError(f"Predictions must be numbers, one column per label; got dtype {scores.dtype}.")
-    if scores.shape != truth.shape:
+    return scores
+
+
+def check_probabilities(proba: NDArray[Any]) -> None:
+    """Check that all values lie in [0, 1]."""
+    if not np.all((proba >= 0) & (proba <= 1)):
         raise ValueError(
-            f"y_true has the shape {truth.shape}, the predictions have {scores.shape}; give one row per text and one "
-            "column per label in both."
+            f"y_proba must hold probabilities from 0 to 1, got values from {proba.min():g} to {proba.max():g}; pass "
+            "the output of predict_proba."
         )
-    if decisions and not np.isin(scores, (0, 1)).all():
-        raise ValueError("y_pred must hold decisions, 0 and 1 only; pass what predict gives, not predict_proba.")
-    if np.isnan(scores).any():
-        raise ValueError("The predictions hold NaN; only entries of y_true may be unknown.")
-    weight = check_weights(sample_weight, len(truth))
-    return truth, scores, np.ones(len(truth)) if weight is None else weight
 
 
-def _nan_mean(values: Floats, what: str) -> float:
-    found = values[~np.isnan(values)]
-    return float(found.mean()) if len(found) else _undefined(what)
+def mean_of_known(values: Floats, what: str) -> float:
+    """Return the mean of the values that are not NaN; `what` names what is missing if all are."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else warn_undefined(what)
 
 
-def _undefined(what: str) -> float:
+def warn_undefined(what: str) -> float:
+    """Warn that a metric is undefined because there is no `what`, and return NaN."""
     warnings.warn(f"There is no {what}, so the metric is undefined (NaN).", UndefinedMetricWarning, stacklevel=4)
     return float("nan")

@@ -1,4 +1,4 @@
-"""How far probabilities are from how often they come true."""
+"""Metrics of calibration, which compare predicted probabilities with shares of positives."""
 
 from __future__ import annotations
 
@@ -7,41 +7,27 @@ from typing import Any
 import numpy as np
 
 from sk_ulmfit._validation import check_choice, check_number
-from sk_ulmfit.metrics._checks import _checked, _nan_mean
-from sk_ulmfit.metrics.decisions import AVERAGES
+from sk_ulmfit.metrics._checks import check_predictions, check_probabilities, mean_of_known
 
 
 def expected_calibration_error(
     y_true: Any, y_proba: Any, *, n_bins: int = 15, average: str = "micro", sample_weight: Any = None
 ) -> float:
-    """Give the mean distance between probabilities and how often they come true.
+    """Compute the mean difference between predicted probabilities and shares of positives, over bins of equal width.
 
-    Probabilities are sorted into bins of equal width; each bin's mean probability is compared to the share of its
-    entries that are 1, and the differences are averaged by the number of entries.
+    The difference of each bin counts by its number of entries. If labels are rare, most probabilities are rightly near
+    0, and the error is small.
 
     Parameters
     ----------
-    y_true : array-like of shape (n, L)
-        0 and 1, NaN where unknown.
-    y_proba : array-like of shape (n, L), or list of L arrays of shape (n, 2)
-        Probabilities.
+    y_true, y_proba : array-like of shape (n, L)
+        See `sk_ulmfit.metrics`.
     n_bins : int, default=15
         Number of bins between 0 and 1.
     average : {"micro", "macro"}, default="micro"
-        Over all entries at once, or a mean over labels of each one's error. Where labels are rare, most entries are
-        near 0 for certain, and either is small.
+        Over all entries at once, or the mean of the errors of the labels.
     sample_weight : array-like of shape (n,), default=None
-        How much each text counts.
-
-    Returns
-    -------
-    float
-        From 0 to 1; 0 is best.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit, or a probability lies outside [0, 1].
+        Weight of each text.
 
     References
     ----------
@@ -55,20 +41,20 @@ def expected_calibration_error(
     0.05
     """
     check_number("n_bins", n_bins, low=1, integer=True)
-    check_choice("average", average, AVERAGES[:2])
-    truth, proba, weight = _checked(y_true, y_proba, sample_weight)
-    if not np.all((proba >= 0) & (proba <= 1)):
-        raise ValueError("y_proba must hold probabilities from 0 to 1; scores of another kind have no calibration.")
+    check_choice("average", average, ("micro", "macro"))
+    truth, proba, weight = check_predictions(y_true, y_proba, sample_weight)
+    check_probabilities(proba)
     edges = np.linspace(0, 1, n_bins + 1)[1:-1]
     n_labels = truth.shape[1]
     gap, count = np.zeros((n_labels, n_bins)), np.zeros((n_labels, n_bins))
     for label in range(n_labels):
-        rows = ~np.isnan(truth[:, label])
-        where = np.searchsorted(edges, proba[rows, label], side="left")
-        count[label] = np.bincount(where, weight[rows], n_bins)
-        gap[label] = np.bincount(where, weight[rows] * (truth[rows, label] - proba[rows, label]), n_bins)
+        known = ~np.isnan(truth[:, label])
+        true, predicted, known_weight = truth[known, label], proba[known, label], weight[known]
+        bins = np.searchsorted(edges, predicted, side="left")
+        count[label] = np.bincount(bins, known_weight, n_bins)
+        gap[label] = np.bincount(bins, known_weight * (true - predicted), n_bins)
     if average == "micro":
         gap, count = gap.sum(axis=0, keepdims=True), count.sum(axis=0, keepdims=True)
     total = count.sum(axis=1)
     errors = np.abs(gap).sum(axis=1) / np.where(total > 0, total, np.nan)
-    return _nan_mean(errors, "entry that is known")
+    return mean_of_known(errors, "entry that is known")

@@ -1,4 +1,4 @@
-"""Metrics of decisions, 0 and 1."""
+"""Metrics of decisions, 0 or 1 for each label of each text."""
 
 from __future__ import annotations
 
@@ -10,35 +10,23 @@ from numpy.typing import NDArray
 
 from sk_ulmfit._validation import check_choice, check_weights
 from sk_ulmfit.labels import indicator_of, label_lists
-from sk_ulmfit.metrics._checks import Floats, _checked, _undefined
+from sk_ulmfit.metrics._checks import Floats, check_predictions, warn_undefined
 
 AVERAGES = ("micro", "macro", "samples")
 
 
 def f1_score(y_true: Any, y_pred: Any, *, average: str = "macro", sample_weight: Any = None) -> float:
-    """Give the F1 of decisions, as scikit-learn's ``f1_score`` does, but with unknown entries left out.
+    """Compute the F1 score; scikit-learn's ``f1_score`` without the unknown entries.
 
     Parameters
     ----------
-    y_true : array-like of shape (n, L)
-        0 and 1, NaN where unknown.
-    y_pred : array-like of shape (n, L)
-        Decisions, 0 and 1.
+    y_true, y_pred : array-like of shape (n, L)
+        See `sk_ulmfit.metrics`.
     average : {"micro", "macro", "samples"}, default="macro"
-        Over all entries at once, a mean over labels, or one over texts. A label or text without true and predicted
-        entries counts 0, one of which nothing is known is left out.
+        Over all entries at once, over labels, or over texts. Labels and texts without any true or predicted entry count
+        as 0; those without known entries are ignored.
     sample_weight : array-like of shape (n,), default=None
-        How much each text counts.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit, or `average` is not known.
+        Weight of each text.
 
     Examples
     --------
@@ -47,33 +35,19 @@ def f1_score(y_true: Any, y_pred: Any, *, average: str = "macro", sample_weight:
     1.0
     """
     check_choice("average", average, AVERAGES)
-    averages = _averages(*_checked(y_true, y_pred, sample_weight, decisions=True))
-    return float(averages[average][2]) if averages else _undefined("entry that is known")
+    averages = average_scores(*check_predictions(y_true, y_pred, sample_weight, decisions=True))
+    return float(averages[average][2]) if averages else warn_undefined("entry that is known")
 
 
 def hamming_loss(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
-    """Give the share of entries decided wrongly, as scikit-learn's ``hamming_loss`` does, unknown ones left out.
+    """Compute the share of wrong decisions; scikit-learn's ``hamming_loss`` without the unknown entries.
 
-    One minus it is what fastai calls ``accuracy_thresh`` and ``accuracy_multi``.
+    fastai's ``accuracy_thresh`` and ``accuracy_multi`` are one minus this.
 
     Parameters
     ----------
-    y_true : array-like of shape (n, L)
-        0 and 1, NaN where unknown.
-    y_pred : array-like of shape (n, L)
-        Decisions, 0 and 1.
-    sample_weight : array-like of shape (n,), default=None
-        How much each text counts.
-
-    Returns
-    -------
-    float
-        From 0 to 1; smaller is better.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit.
+    y_true, y_pred, sample_weight : array-like of shape (n, L), (n, L) and (n,)
+        See `sk_ulmfit.metrics`.
 
     Examples
     --------
@@ -81,90 +55,75 @@ def hamming_loss(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> floa
     >>> hamming_loss([[1, 0], [0, 1]], [[1, 1], [0, 1]])
     0.25
     """
-    truth, decided, weight = _checked(y_true, y_pred, sample_weight, decisions=True)
+    truth, decided, weight = check_predictions(y_true, y_pred, sample_weight, decisions=True)
     known = ~np.isnan(truth)
     wrong = ((truth == 1) != (decided > 0)) & known
     total = float(weight @ known.sum(axis=1))
-    return float(weight @ wrong.sum(axis=1)) / total if total else _undefined("entry that is known")
+    return float(weight @ wrong.sum(axis=1)) / total if total else warn_undefined("entry that is known")
 
 
 def exact_match(y_true: Any, y_pred: Any, label_names: Sequence[Any], sample_weight: Any = None) -> float:
-    """Give the share of texts with all labels right (subset accuracy, exact match ratio).
+    """Compute the share of texts whose labels are all right (subset accuracy); unknown entries count as right.
 
-    Parameters
-    ----------
-    y_true : array-like of shape (n, L), DataFrame, or n label lists
-        True labels; one that is not among the names makes its text wrong. An entry that is unknown (NaN) is right
-        either way. Columns of a DataFrame that have these names may stand in any order.
-    y_pred : array-like of shape (n, L)
-        Decisions, 0 and 1.
-    label_names : sequence of length L
-        What the columns of `y_pred` stand for.
-    sample_weight : array-like of shape (n,), default=None
-        How much each text counts.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit.
-
-    Examples
-    --------
-    >>> from sk_ulmfit.metrics import exact_match
-    >>> exact_match([["late"], ["late", "lost"]], [[1, 0], [1, 0]], ["late", "lost"])
-    0.5
+    `y_true` may be label lists, and a label outside `label_names` makes its text wrong. Columns of a DataFrame are
+    matched by name.
     """
     decided, rows = np.asarray(y_pred) > 0, label_lists(y_true)
     if rows is not None:
-        if len(rows) != len(decided):
-            raise ValueError(f"y_true has {len(rows)} rows, the predictions have {len(decided)}; give as many.")
-        names = np.empty(len(label_names), object)
-        names[:] = list(label_names)
-        right = np.array([set(labels) == set(names[row]) for labels, row in zip(rows, decided, strict=True)])
+        right = _matching_lists(rows, decided, label_names)
     else:
         if hasattr(y_true, "columns") and set(y_true.columns) == set(label_names):
             y_true = indicator_of(y_true, label_names)[0]
-        truth = _checked(y_true, decided, None)[0]
+        truth = check_predictions(y_true, decided, None)[0]
         right = (np.isnan(truth) | ((truth == 1) == decided)).all(axis=1)
     weight = check_weights(sample_weight, len(right))
     return float(np.average(right, weights=weight))
 
 
-def _counts(truth: NDArray[np.float32], decided: NDArray[Any], weight: Floats, axis: int) -> tuple[Floats, ...]:
-    """Weigh what is right, what is predicted and what is true, of each label (axis 0) or text (axis 1).
-
-    Labels and texts of which nothing is known are left out.
-    """
-    known = ~np.isnan(truth)
-    has, yes = truth == 1, (decided > 0) & known
-    some = known.any(axis=axis)
-    if axis == 0:
-        return tuple((weight @ part)[some] for part in (has & yes, yes, has))
-    return (*(part.sum(axis=1)[some] for part in (has & yes, yes, has)), weight[some])
+def _matching_lists(rows: list[Any], decided: NDArray[np.bool_], label_names: Sequence[Any]) -> NDArray[np.bool_]:
+    """Return for each text whether its label list equals the decisions, shape (n,)."""
+    if len(rows) != len(decided):
+        raise ValueError(
+            f"y_true has {len(rows)} rows, the predictions have {len(decided)}; pass one row per text in both."
+        )
+    names = np.empty(len(label_names), object)
+    names[:] = list(label_names)
+    return np.array([set(labels) == set(names[row]) for labels, row in zip(rows, decided, strict=True)])
 
 
-def _precision_recall_f1(right: Any, predicted: Any, n_with: Any) -> Floats:
-    def share(part: Any, whole: Any) -> Any:
-        return part / np.where(whole > 0, whole, 1)
-
-    return np.asarray([share(right, predicted), share(right, n_with), share(2 * right, predicted + n_with)])
-
-
-def _averages(truth: NDArray[np.float32], decided: NDArray[Any], weight: Floats) -> dict[str, Floats]:
-    """Give precision, recall and F1 of each kind of average; empty if nothing is known."""
-    *counts, of_text = _counts(truth, decided, weight, axis=1)
-    if not len(of_text):
+def average_scores(truth: NDArray[np.float32], decided: NDArray[Any], weight: Floats) -> dict[str, Floats]:
+    """Return precision, recall and F1, shape (3,), of each kind of average; empty if nothing is known."""
+    *text_counts, text_weight = count_texts(truth, decided, weight)
+    if not len(text_weight):
         return {}
-    labels = _counts(truth, decided, weight, axis=0)
-    each, n_with = _precision_recall_f1(*labels), labels[2]
+    label_counts = count_labels(truth, decided, weight)
+    of_labels, n_true = precision_recall_f1(*label_counts), label_counts[2]
+    share = n_true / n_true.sum() if n_true.any() else np.full(len(n_true), 1 / len(n_true))
     return {
-        "micro": _precision_recall_f1(*(count.sum() for count in labels)),
-        "macro": each.mean(axis=1),
-        "weighted": each @ (n_with / n_with.sum() if n_with.any() else np.full(len(n_with), 1 / len(n_with))),
-        "samples": _precision_recall_f1(*counts) @ of_text / of_text.sum(),
+        "micro": precision_recall_f1(*(count.sum() for count in label_counts)),
+        "macro": of_labels.mean(axis=1),
+        "weighted": of_labels @ share,
+        "samples": precision_recall_f1(*text_counts) @ text_weight / text_weight.sum(),
     }
+
+
+def count_labels(truth: NDArray[np.float32], decided: NDArray[Any], weight: Floats) -> tuple[Floats, ...]:
+    """Return the weights of true positives, predictions and true entries of each label with known entries."""
+    known = ~np.isnan(truth)
+    has_label, gets_label = truth == 1, (decided > 0) & known
+    some = known.any(axis=0)
+    return tuple((weight @ part)[some] for part in (has_label & gets_label, gets_label, has_label))
+
+
+def count_texts(truth: NDArray[np.float32], decided: NDArray[Any], weight: Floats) -> tuple[Floats, ...]:
+    """Return the numbers of true positives, predictions and true entries, and the weight, of each such text."""
+    known = ~np.isnan(truth)
+    has_label, gets_label = truth == 1, (decided > 0) & known
+    some = known.any(axis=1)
+    return (*(part.sum(axis=1)[some] for part in (has_label & gets_label, gets_label, has_label)), weight[some])
+
+
+def precision_recall_f1(n_right: Any, n_predicted: Any, n_true: Any) -> Floats:
+    """Return precision, recall and F1 as rows; 0 where undefined."""
+    parts = ((n_right, n_predicted), (n_right, n_true), (2 * n_right, n_predicted + n_true))
+    return np.asarray([part / np.where(whole > 0, whole, 1) for part, whole in parts])

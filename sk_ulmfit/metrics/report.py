@@ -1,16 +1,32 @@
-"""A table of how well each label is predicted."""
+"""Report of how well each label is predicted, as text, DataFrame or dict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sk_ulmfit._validation import check_number
-from sk_ulmfit.metrics._checks import _checked, named_indicator
-from sk_ulmfit.metrics.decisions import _averages, _counts, _precision_recall_f1
-from sk_ulmfit.metrics.ranking import _average_precision
+from sk_ulmfit.metrics._checks import Floats, align_truth, check_predictions
+from sk_ulmfit.metrics.decisions import average_scores, count_labels, precision_recall_f1
+from sk_ulmfit.metrics.ranking import average_precisions
+
+AVERAGES = ("micro", "macro", "weighted", "samples")
+
+
+class Report(NamedTuple):
+    """Numbers of a report, shape (L + 4, n_columns): one row for each label, then one for each average."""
+
+    label_names: list[Any]
+    columns: list[str]
+    numbers: Floats
+
+    @property
+    def row_names(self) -> list[Any]:
+        """Names of all rows."""
+        return [*self.label_names, *(f"{average} average" for average in AVERAGES)]
 
 
 def multilabel_report(
@@ -24,42 +40,29 @@ def multilabel_report(
     as_frame: bool = False,
     output_dict: bool = False,
 ) -> Any:
-    """Tabulate how well each label is predicted, and averages.
+    """Build a report of how well each label is predicted.
 
     Parameters
     ----------
     y_true : array-like of shape (n, L), DataFrame, or n label lists
-        True labels; unknown entries (NaN) are left out.
-    y_pred : array-like of shape (n, L)
-        Decisions, 0 and 1.
-    y_score : array-like of shape (n, L), or list of L arrays of shape (n, 2), default=None
-        Probabilities or other scores; with them average precision, which no threshold has a part in, is another column.
+        True labels; unknown entries (NaN) are ignored.
+    y_pred, y_score : array-like of shape (n, L)
+        See `sk_ulmfit.metrics`. With `y_score` the report has a column "average precision".
     label_names : sequence of length L, default=None
-        What the columns of `y_pred` stand for; labels that `y_true` names are put there. None takes the columns of a
-        DataFrame, or numbers.
+        Names of the columns of `y_pred`; None takes the columns of a DataFrame `y_true`, or numbers.
     sample_weight : array-like of shape (n,), default=None
-        How much each text counts.
+        Weight of each text.
     digits : int, default=3
-        Digits behind the point, in text.
-    as_frame : bool, default=False
-        Give a DataFrame of pandas instead of text.
-    output_dict : bool, default=False
-        Give a dict instead: "labels" and "averages", and in these by row a dict of numbers by column, None where there
-        is none.
+        Number of decimals in text.
+    as_frame, output_dict : bool, default=False
+        Return a DataFrame, or a dict with "labels" and "averages", instead of text.
 
     Returns
     -------
     str, DataFrame or dict
-        A row for each label and for the micro, macro, weighted (by texts with the label) and samples averages; columns
-        "precision", "recall", "f1", "average precision" if there are scores, "texts" (that have the label) and
-        "predicted" (texts that get it). What is undefined (no text has the label, or gets it) counts 0, as in
-        scikit-learn's ``classification_report``; average precision is then empty and left out of its means, the
-        macro and the weighted one.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit, or there is no pandas for a DataFrame.
+        Precision, recall and F1 for each label and for the micro, macro, weighted and samples averages; "texts" that
+        have the label, and "predicted" ones that get it. Undefined numbers are 0, but undefined average precision is
+        empty (None in a dict) and left out of its averages.
 
     Examples
     --------
@@ -75,48 +78,75 @@ def multilabel_report(
     samples average        1.00    0.75  0.83      3          2
     """
     check_number("digits", digits, low=0, integer=True)
-    indicator, names = named_indicator(y_true, label_names)
-    truth, decided, weight = _checked(indicator, y_pred, sample_weight, decisions=True)
-    columns = ["precision", "recall", "f1", "texts", "predicted"]
-    of_label = np.zeros((3, len(names)))
-    known = ~np.isnan(truth).all(axis=0)
-    of_label[:, known] = _precision_recall_f1(*_counts(truth, decided, weight, axis=0))
-    n_with, predicted = weight @ (truth == 1), weight @ ((decided > 0) & ~np.isnan(truth))
-    averages = _averages(truth, decided, weight)
-    averages = averages or dict.fromkeys(("micro", "macro", "weighted", "samples"), np.zeros(3))
-    index = [*names, *(f"{average} average" for average in averages)]
-    table = np.vstack([of_label.T, *averages.values()])
-    if y_score is not None:
-        columns.insert(3, "average precision")
-        each = _average_precision(truth, _checked(indicator, y_score, None)[1], weight)
-        some = ~np.isnan(each)
-        macro = each[some].mean() if some.any() else np.nan
-        weighted = each[some] @ n_with[some] / n_with[some].sum() if some.any() else np.nan
-        table = np.column_stack([table, [*each, np.nan, macro, weighted, np.nan]])
-    counts = np.column_stack([np.append(a, [a.sum()] * len(averages)) for a in (n_with, predicted)])
-    table = np.column_stack([table, counts])
+    indicator, names = align_truth(y_true, label_names)
+    truth, decided, weight = check_predictions(indicator, y_pred, sample_weight, decisions=True)
+    scores = None if y_score is None else check_predictions(indicator, y_score, None)[1]
+    report = _compute(names, truth, decided, scores, weight)
     if output_dict:
-        rows = ([None if np.isnan(number) else float(number) for number in row] for row in table)
-        dicts = [dict(zip(columns, row, strict=True)) for row in rows]
-        of_labels, of_averages = dicts[: len(names)], dicts[len(names) :]
-        return {
-            "labels": dict(zip(names, of_labels, strict=True)),
-            "averages": dict(zip(averages, of_averages, strict=True)),
-        }
-    if as_frame:
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ValueError("as_frame=True needs pandas; install it, or take the text (as_frame=False).") from None
-        frame = pd.DataFrame(table, index=index, columns=columns)
-        whole = all(float(number).is_integer() for number in counts.ravel())
-        return frame.astype(dict.fromkeys(columns[-2:], int)) if whole else frame
-    width = max(len(str(name)) for name in index)
-    lines = [" " * width + "".join(f"  {name:>{max(len(name), digits + 2)}}" for name in columns)]
-    for name, row in zip(index, table, strict=True):
-        cells = [("" if np.isnan(v) else f"{v:.{digits}f}") for v in row[:-2]] + [f"{v:.10g}" for v in row[-2:]]
-        lines.append(
-            f"{name!s:<{width}}"
-            + "".join(f"  {cell:>{max(len(c), digits + 2)}}" for c, cell in zip(columns, cells, strict=True))
-        )
-    return "\n".join(lines)
+        return _as_dict(report)
+    return _as_frame(report) if as_frame else _as_text(report, digits)
+
+
+def _compute(
+    names: list[Any], truth: NDArray[np.float32], decided: NDArray[Any], scores: Any, weight: Floats
+) -> Report:
+    known = ~np.isnan(truth)
+    of_labels = np.zeros((3, len(names)))
+    of_labels[:, known.any(axis=0)] = precision_recall_f1(*count_labels(truth, decided, weight))
+    averages = average_scores(truth, decided, weight) or dict.fromkeys(AVERAGES, np.zeros(3))
+    columns = ["precision", "recall", "f1"]
+    numbers = np.vstack([of_labels.T, *(averages[average] for average in AVERAGES)])
+    n_true, n_predicted = weight @ (truth == 1), weight @ ((decided > 0) & known)
+    if scores is not None:
+        columns.append("average precision")
+        numbers = np.column_stack([numbers, _average_precision_column(truth, scores, weight, n_true)])
+    counts = [np.append(count, [count.sum()] * len(AVERAGES)) for count in (n_true, n_predicted)]
+    return Report(names, [*columns, "texts", "predicted"], np.column_stack([numbers, *counts]))
+
+
+def _average_precision_column(
+    truth: NDArray[np.float32], scores: Floats, weight: Floats, n_true: Floats
+) -> list[float]:
+    """Return the average precision of the labels and its averages, of which micro and samples are undefined."""
+    of_labels = average_precisions(truth, scores, weight)
+    some = ~np.isnan(of_labels)
+    if not some.any():
+        return [*of_labels, np.nan, np.nan, np.nan, np.nan]
+    macro = of_labels[some].mean()
+    weighted = of_labels[some] @ n_true[some] / n_true[some].sum()
+    return [*of_labels, np.nan, macro, weighted, np.nan]
+
+
+def _as_dict(report: Report) -> dict[str, dict[Any, dict[str, float | None]]]:
+    rows = ([None if np.isnan(number) else float(number) for number in row] for row in report.numbers)
+    dicts = [dict(zip(report.columns, row, strict=True)) for row in rows]
+    n_labels = len(report.label_names)
+    return {
+        "labels": dict(zip(report.label_names, dicts[:n_labels], strict=True)),
+        "averages": dict(zip(AVERAGES, dicts[n_labels:], strict=True)),
+    }
+
+
+def _as_frame(report: Report) -> Any:
+    try:
+        import pandas as pd
+    except ImportError:
+        raise ValueError("as_frame=True needs pandas; install it, or use as_frame=False for text.") from None
+    frame = pd.DataFrame(report.numbers, index=report.row_names, columns=report.columns)
+    counts = report.columns[-2:]
+    whole = all(float(number).is_integer() for number in report.numbers[:, -2:].ravel())
+    return frame.astype(dict.fromkeys(counts, int)) if whole else frame
+
+
+def _as_text(report: Report, digits: int) -> str:
+    widths = [max(len(column), digits + 2) for column in report.columns]
+    rows = [report.columns]
+    for row in report.numbers:
+        scores = ["" if np.isnan(number) else f"{number:.{digits}f}" for number in row[:-2]]
+        rows.append([*scores, *(f"{count:.10g}" for count in row[-2:])])
+    names = ["", *map(str, report.row_names)]
+    name_width = max(map(len, names))
+    return "\n".join(
+        f"{name:<{name_width}}" + "".join(f"  {cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+        for name, row in zip(names, rows, strict=True)
+    )

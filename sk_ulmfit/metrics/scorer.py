@@ -1,4 +1,4 @@
-"""Metrics in the form that a search of scikit-learn takes."""
+"""Metrics as scorers for scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sk_ulmfit.metrics.calibration import expected_calibration_error
 from sk_ulmfit.metrics.decisions import f1_score, hamming_loss
 from sk_ulmfit.metrics.ranking import mean_average_precision, ndcg_at_k, precision_at_k, r_precision
 
+# For each name the metric, the method whose output it takes, and its fixed options
 SCORERS: dict[str, tuple[Callable[..., float], str, dict[str, Any]]] = {
     "precision_at_k": (precision_at_k, "predict_proba", {}),
     "r_precision": (r_precision, "predict_proba", {}),
@@ -27,7 +28,10 @@ SCORERS: dict[str, tuple[Callable[..., float], str, dict[str, Any]]] = {
 
 
 def multilabel_scorer(metric: str, **options: Any) -> Any:
-    """Give a metric of this module in the form that ``GridSearchCV(scoring=...)`` takes.
+    """Make a scorer for scikit-learn, such as for ``GridSearchCV(scoring=...)``.
+
+    The scorer of an error or loss returns minus its value. If a label is in all training texts of a fold, and the
+    classifier returns a single column for it, as a random forest does, this column is taken for the class 0.
 
     Parameters
     ----------
@@ -36,21 +40,6 @@ def multilabel_scorer(metric: str, **options: Any) -> Any:
         "f1_micro", "f1_macro", "f1_samples" or "hamming_loss".
     **options : dict
         Options of the metric, such as ``k=3``.
-
-    Returns
-    -------
-    callable
-        A scorer of scikit-learn. Larger is better: of errors and losses it gives minus the value.
-
-    Raises
-    ------
-    ValueError
-        If there is no such metric, or it has no such option.
-
-    Notes
-    -----
-    A label that is in all training texts of a fold has one class only there; where a classifier then gives one column
-    for it, as a random forest does, it is read as that of 0.
 
     Examples
     --------

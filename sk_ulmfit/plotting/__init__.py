@@ -1,7 +1,8 @@
 """Displays in scikit-learn's style: training curves, learning rates, thresholds, label co-occurrence and reliability.
 
 A display holds computed values. `from_estimator` and `from_predictions` compute and draw them; `plot` draws them again.
-Matplotlib is imported when a display is drawn. No window opens: call ``matplotlib.pyplot.show`` or save `figure_`.
+Matplotlib is imported when a display is drawn. No window opens: call ``matplotlib.pyplot.show`` or save `figure_`. All
+raise ValueError if shapes do not match, a label is unknown, or there is nothing to draw.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit.labels import first_few
-from sk_ulmfit.metrics import match_predictions, named_indicator
+from sk_ulmfit.metrics import align_predictions, align_truth, check_probabilities
 from sk_ulmfit.tuner import probabilities
 
 Floats = NDArray[np.float64]
@@ -142,10 +142,10 @@ def last_step(estimator: Any) -> Any:
     return estimator[-1] if hasattr(estimator, "steps") else estimator
 
 
-def align_truth(estimator: Any, y: Any, label_names: Any) -> tuple[NDArray[np.float32], list[Any]]:
-    """Return `y` as an indicator matrix in the estimator's column order, shape (n, L), and the label names."""
+def true_labels(estimator: Any, y: Any, label_names: Any) -> tuple[NDArray[np.float32], list[Any]]:
+    """Return `y` in the column order of the estimator's predictions, shape (n, L), and the label names."""
     own_names = getattr(last_step(estimator), "label_names_", None)
-    return named_indicator(y, own_names if label_names is None else label_names)
+    return align_truth(y, own_names if label_names is None else label_names)
 
 
 def predict_probabilities(
@@ -157,16 +157,12 @@ def predict_probabilities(
             f"estimator must have predict_proba, but {type(estimator).__name__} has none; "
             "sklearn.calibration.CalibratedClassifierCV adds it to classifiers with a decision_function."
         )
-    truth, names = align_truth(estimator, y, label_names)
+    truth, names = true_labels(estimator, y, label_names)
     return truth, probabilities(estimator, X, len(names)), names
 
 
-def check_probabilities(y_true: Any, y_proba: Any, label_names: Any) -> tuple[NDArray[np.float32], Floats, list[Any]]:
-    """Return truth and probabilities, both of shape (n, L), and the label names; check that they lie in [0, 1]."""
-    truth, proba, names = match_predictions(y_true, y_proba, label_names)
-    if not np.all((proba >= 0) & (proba <= 1)):
-        raise ValueError(
-            f"y_proba must hold probabilities from 0 to 1, got values from {proba.min():g} to {proba.max():g}; pass "
-            "the output of predict_proba."
-        )
+def align_probabilities(y_true: Any, y_proba: Any, label_names: Any) -> tuple[NDArray[np.float32], Floats, list[Any]]:
+    """Return truth and probabilities, both of shape (n, L), and the label names."""
+    truth, proba, names = align_predictions(y_true, y_proba, label_names)
+    check_probabilities(proba)
     return truth, proba.astype(np.float64), names

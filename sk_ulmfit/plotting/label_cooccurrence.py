@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_ulmfit.metrics import match_predictions
+from sk_ulmfit.metrics import align_predictions
 from sk_ulmfit.plotting._shared import (
     Floats,
-    align_truth,
     choose_labels,
     draw_selection_title,
     prepare_axes,
     shorten_name,
     store_axes,
+    true_labels,
 )
 
 MOST_ROWS = 40  # unless labels are asked for by name
@@ -100,7 +100,7 @@ class LabelCooccurrenceDisplay:
         label_names, labels, normalize, ax : optional
             See `from_predictions`; `label_names` defaults to the estimator's `label_names_`.
         """
-        truth, names = align_truth(estimator, y, label_names)
+        truth, names = true_labels(estimator, y, label_names)
         return cls.from_predictions(
             truth, estimator.predict(X), label_names=names, labels=labels, normalize=normalize, ax=ax
         )
@@ -135,13 +135,8 @@ class LabelCooccurrenceDisplay:
             Whether to draw shares of the texts with the label of the row instead of numbers of texts.
         ax : array-like of 2 Axes, default=None
             For truth and predictions; None creates a figure.
-
-        Raises
-        ------
-        ValueError
-            If shapes do not match, `y_pred` holds anything but 0 and 1, or a label is unknown.
         """
-        truth, decided, names = match_predictions(y_true, y_pred, label_names, decisions=True)
+        truth, decided, names = align_predictions(y_true, y_pred, label_names, decisions=True)
         chosen = choose_labels(labels, names, (truth == 1).sum(axis=0), MOST_ROWS)
         truth, decided = truth[:, chosen], decided[:, chosen]
         known = ~np.isnan(truth)

@@ -21,10 +21,6 @@ class LearningRateDisplay:
     ax_, figure_ : Axes and Figure
         The panel and its figure.
 
-    See Also
-    --------
-    sk_ulmfit.lr_finder.lr_find : Run the range test.
-
     References
     ----------
     L. N. Smith (2017), "Cyclical Learning Rates for Training Neural Networks", section 3.3.

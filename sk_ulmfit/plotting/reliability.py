@@ -13,7 +13,7 @@ from sk_ulmfit.metrics import expected_calibration_error
 from sk_ulmfit.plotting._shared import (
     COLOURS,
     Floats,
-    check_probabilities,
+    align_probabilities,
     draw_legend,
     find_labels,
     predict_probabilities,
@@ -42,16 +42,13 @@ class ReliabilityDisplay:
     Parameters
     ----------
     curves : list of ReliabilityCurve
-        One for all labels together, then one for each label to draw.
+        One for all labels together, then one for each label to draw. The error in the legend is
+        `sk_ulmfit.metrics.expected_calibration_error`.
 
     Attributes
     ----------
     ax_, axes_, figure_ : Axes, ndarray of Axes, shape (1,) or (2,), and Figure
         Panel of the curves; this panel and the one of the counts; their figure.
-
-    See Also
-    --------
-    sk_ulmfit.metrics.expected_calibration_error : The error in the legend.
 
     References
     ----------
@@ -130,15 +127,10 @@ class ReliabilityDisplay:
             Labels to draw separately, besides all labels together.
         ax : Axes, or array-like of 2 Axes, default=None
             For the curves, and for the counts if there are two; None creates a figure.
-
-        Raises
-        ------
-        ValueError
-            If shapes do not match, a label is unknown, or a label is not annotated on any text.
         """
         check_number("n_bins", n_bins, low=1, integer=True)
         check_choice("strategy", strategy, ("uniform", "quantile"))
-        truth, proba, names = check_probabilities(y_true, y_proba, label_names)
+        truth, proba, names = align_probabilities(y_true, y_proba, label_names)
         curves = [_reliability_curve("all labels", truth, proba, n_bins, strategy)]
         for label in [] if labels is None else find_labels(labels, names):
             columns = slice(label, label + 1)

@@ -14,7 +14,7 @@ from sk_ulmfit.plotting._shared import (
     GREEN,
     RED,
     Floats,
-    check_probabilities,
+    align_probabilities,
     choose_labels,
     draw_legend,
     draw_selection_title,
@@ -45,6 +45,8 @@ class ThresholdCurve(NamedTuple):
 class ThresholdCurveDisplay:
     """Precision, recall and F1 by threshold, one panel for each label.
 
+    To choose thresholds, see `sk_ulmfit.thresholds.tune_thresholds`.
+
     Parameters
     ----------
     curves : list of ThresholdCurve
@@ -56,10 +58,6 @@ class ThresholdCurveDisplay:
     ----------
     axes_, figure_ : ndarray of Axes, shape (n_curves,), and Figure
         The panels and their figure.
-
-    See Also
-    --------
-    sk_ulmfit.thresholds.tune_thresholds : Choose thresholds.
 
     Examples
     --------
@@ -125,13 +123,8 @@ class ThresholdCurveDisplay:
             Thresholds to mark: one for all labels, one per label, or by label name (0.5 for labels left out).
         ax : array-like of Axes, default=None
             One for each label; None creates a figure.
-
-        Raises
-        ------
-        ValueError
-            If shapes do not match, a label is unknown, or a label has no text.
         """
-        truth, proba, names = check_probabilities(y_true, y_proba, label_names)
+        truth, proba, names = align_probabilities(y_true, y_proba, label_names)
         in_use = None if thresholds is None else check_thresholds(thresholds, names)
         curves = []
         for label in choose_labels(labels, names, (truth == 1).sum(axis=0), MOST_PANELS):

@@ -29,10 +29,6 @@ class TrainingCurvesDisplay:
     axes_, figure_ : ndarray of Axes, shape (n_stages,), and Figure
         The panels and their figure.
 
-    See Also
-    --------
-    LearningRateDisplay : Losses by learning rate, before training.
-
     References
     ----------
     J. Howard, S. Ruder (2018), "Universal Language Model Fine-tuning for Text Classification", section 3.3, on gradual
@@ -60,11 +56,6 @@ class TrainingCurvesDisplay:
             Fitted estimator. A loaded classifier has no history of its language model.
         ax : Axes or array-like of Axes, default=None
             One for each stage that has epochs; None creates a figure.
-
-        Raises
-        ------
-        ValueError
-            If the estimator has no history, or the number of Axes differs from the number of stages.
         """
         if not hasattr(estimator, "fit") or hasattr(estimator, "steps") or hasattr(estimator, "estimator"):
             raise ValueError(
