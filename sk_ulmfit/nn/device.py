@@ -1,4 +1,4 @@
-"""Where computations run, and from which seed."""
+"""The device of computations, and the seed of random numbers."""
 
 from __future__ import annotations
 
@@ -10,36 +10,23 @@ import torch
 
 
 def resolve_device(device: str) -> str:
-    """Give the device that "auto" stands for: the GPU where there is one.
+    """Return the name of a device of torch; "auto" means the GPU if there is one, else the CPU.
 
-    Parameters
-    ----------
-    device : str
-        "auto", or what torch understands.
-
-    Returns
-    -------
-    str
-        Name of a device.
-
-    Raises
-    ------
-    ValueError
-        If torch knows no such device or it is not there.
+    Raises ValueError if torch knows no such device or it is not available.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        found = torch.device(device)
+        resolved = torch.device(device)
     except (RuntimeError, TypeError):
         raise ValueError(
             f"device must be 'auto' or a device of torch such as 'cpu' or 'cuda', got {device!r}."
         ) from None
     try:
-        torch.zeros(1, device=found).cpu()
+        torch.zeros(1, device=resolved).cpu()
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise ValueError(f"device={device!r} is not to be had here. Pass device='auto' or 'cpu'.") from None
-    return str(found)
+        raise ValueError(f"device={device!r} is not available on this machine. Pass device='auto' or 'cpu'.") from None
+    return str(resolved)
 
 
 _GENERATORS = RLock()
@@ -47,16 +34,9 @@ _GENERATORS = RLock()
 
 @contextmanager
 def seeded(seed: int, device: str) -> Iterator[None]:
-    """Run with torch's generators seeded, and give them back as they were.
+    """Seed torch's generators of the CPU and of `device` within the block, and restore their states afterwards.
 
-    The generators are those of the process, so that only one thread at a time is let in.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the block.
-    device : str
-        Device whose generator is used besides the CPU's.
+    The whole process shares these generators, so only one thread at a time enters.
     """
     devices = [torch.device(device)] if device.startswith("cuda") else []
     with _GENERATORS, torch.random.fork_rng(devices):

@@ -1,7 +1,7 @@
 """The network: AWD-LSTM, the tied language-model decoder, and the head of the classifier.
 
-Nothing here keeps state between calls: recurrent state and dropout masks are passed and returned.
-Lengths are respected everywhere, so that a row's result never depends on the rows beside it.
+Recurrent state, dropout masks and precision are passed and returned, not kept between calls. Lengths are respected
+everywhere, so that a row's result never depends on the other rows.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sk_ulmfit.nn.int8 import Layer8, evaluate_layer_8bit
+from sk_ulmfit.nn.kernels import change_count
 from sk_ulmfit.nn.losses import IGNORED, linear_cross_entropy, squared_activations
 from sk_ulmfit.nn.lstm import Layer16, Packing, evaluate_layer, train_layer
 
@@ -26,30 +27,16 @@ CLASSIFIER_DROPOUT = {"input_p": 0.4, "hidden_p": 0.3, "weight_p": 0.5, "embed_p
 
 
 class DropoutMasks(NamedTuple):
-    """What one batch drops, over all of its windows; None where nothing is dropped.
+    """What one batch drops, in all of its windows; None where nothing is dropped."""
 
-    Attributes
-    ----------
-    embed : Tensor of shape (vocab_size, 1) or None
-        Factor of each word's embedding: whole words are dropped.
-    input : Tensor of shape (batch, 1, emb_dim) or None
-        Variational mask on the embedded input.
-    hidden : list of Tensor of shape (batch, 1, hidden_dim) or None
-        Variational masks between layers.
-    recurrent : list of Tensor or None
-        Hidden-to-hidden matrix of each layer with entries dropped (not a mask).
-    layers16 : list of Layer16 or None
-        In place of `recurrent` where the layers run in 16 bits on the CPU.
-    """
-
-    embed: Tensor | None
-    input: Tensor | None
-    hidden: list[Tensor | None]
-    recurrent: list[Tensor | None]
-    layers16: list[Layer16] | None = None
+    embed: Tensor | None  # (vocab_size, 1): factor of each word's embedding, as whole words are dropped
+    input: Tensor | None  # (batch, 1, emb_dim): variational mask on the embedded input
+    hidden: list[Tensor | None]  # (batch, 1, hidden_dim) each: variational masks between layers
+    recurrent: list[Tensor | None]  # (4 * width, width) each: hidden-to-hidden weights with entries dropped, no masks
+    layers16: list[Layer16] | None = None  # in place of `recurrent` where the layers run in 16 bits on the CPU
 
     def first_rows(self, n: int) -> DropoutMasks:
-        """Give the masks of the first `n` documents of the batch."""
+        """Return the masks of the first `n` documents of the batch."""
         return self._replace(
             input=None if self.input is None else self.input[:n],
             hidden=[None if mask is None else mask[:n] for mask in self.hidden],
@@ -64,9 +51,9 @@ def dropout_mask(like: Tensor, shape: Sequence[int], p: float) -> Tensor | None:
 
 
 class AWDLSTM(nn.Module):
-    """AWD-LSTM encoder: embedding and stacked LSTMs with four kinds of dropout.
+    """AWD-LSTM encoder: embedding and stacked LSTM layers with four kinds of dropout.
 
-    Merity et al. 2017, "Regularizing and Optimizing LSTM Language Models", sections 3 and 4; sizes of
+    Merity et al. 2017, "Regularizing and Optimizing LSTM Language Models", sections 3 and 4, with the sizes of
     Howard & Ruder 2018. The last layer is as wide as the embedding, so that a decoder can be tied to it.
 
     Parameters
@@ -80,7 +67,7 @@ class AWDLSTM(nn.Module):
     n_layers : int, default=3
         Number of LSTM layers.
     input_p, hidden_p, weight_p, embed_p : float, default=0
-        Dropout on the embedded input, between layers, on hidden-to-hidden weights, and of whole words.
+        Dropout probabilities: on the embedded input, between layers, on hidden-to-hidden weights, and of whole words.
 
     Examples
     --------
@@ -113,7 +100,7 @@ class AWDLSTM(nn.Module):
         self._evaluated: dict[str, tuple[list[Any], Any]] = {}  # of each precision: what it was made of, the layers
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """Parameters of the embedding and of each LSTM layer, from the embedding up."""
+        """Return the parameters of the embedding and of each LSTM layer, from the embedding up."""
         return [list(module.parameters()) for module in (self.embedding, *self.rnns)]
 
     def draw_masks(self, batch_size: int, precision: str = "float32") -> DropoutMasks | None:
@@ -155,13 +142,13 @@ class AWDLSTM(nn.Module):
         Parameters
         ----------
         ids : Tensor of int64, shape (batch, time)
-            Token ids, longest row first; what stands at or after a row's length is not looked at.
+            Token ids, longest row first; those at or after a row's length are ignored.
         lengths : Tensor of int64, shape (batch,)
-            Tokens of each row, from 1 to time, none longer than the one before.
+            Tokens of each row, from 1 to time, in falling order.
         state : list of (h, c), each of shape (1, batch, width), default=None
-            State to go on from, one pair per layer; None starts from zeros.
+            State before the window, one pair per layer; None means zeros.
         masks : DropoutMasks, default=None
-            What to drop, drawn for the same `precision`; None draws anew in training mode.
+            What to drop, drawn for the same `precision`; None draws new ones in training mode.
         precision : {"float32", "bfloat16", "int8"}, default="float32"
             Arithmetic of the LSTM layers; weights, outputs and gradients are float32 in any case. 8 bits work on the
             CPU and without a graph; elsewhere "int8" means float32.
@@ -172,17 +159,19 @@ class AWDLSTM(nn.Module):
             Output of the last layer; zero at and after a row's length.
         state : list of (h, c), each of shape (1, n_whole, width)
             State of each layer after the window, of the rows as long as the first; the others have ended.
+
+        Raises
+        ------
+        ValueError
+            If the lengths do not fit `ids`, or do not fall.
         """
         if masks is None:
             masks = self.draw_masks(len(ids), precision)
         return self.run_layers(self.embed(ids, masks), lengths, state, masks, precision)
 
     def embed(self, ids: Tensor, masks: DropoutMasks | None) -> Tensor:
-        """Look up the embedding of each id and scale the rows looked up by the word mask.
-
-        The gradient of the embedding is sparse: it holds the rows looked up.
-        """
-        embedded = F.embedding(ids, self.embedding.weight, sparse=True)
+        """Look up the embedding of each id, (batch, time), and apply the word mask; the gradient is sparse."""
+        embedded = F.embedding(ids, self.embedding.weight, sparse=True)  # (batch, time, emb_dim)
         if masks is not None and masks.embed is not None:
             embedded = embedded * F.embedding(ids, masks.embed)
         return embedded
@@ -195,7 +184,7 @@ class AWDLSTM(nn.Module):
         masks: DropoutMasks | None,
         precision: str = "float32",
     ) -> tuple[Tensor, State]:
-        """Run the LSTM layers over embedded input, shape (batch, time, emb_dim)."""
+        """Run the LSTM layers over embedded input, (batch, time, emb_dim); the rest as in `forward`."""
         batch, time = x.shape[:2]
         lengths = lengths.cpu()
         if len(lengths) != batch or int(lengths.min()) < 1 or int(lengths.max()) > time:
@@ -205,7 +194,7 @@ class AWDLSTM(nn.Module):
         if state is None:
             state = [(z := x.new_zeros(1, batch, cast(Any, rnn).hidden_size), z) for rnn in self.rnns]
         if masks is not None and masks.input is not None:
-            x = x * masks.input
+            x = x * masks.input  # (batch, time, emb_dim)
         ours = self._runs_in_16_bits_on_cpu(precision) or self._runs_in_8_bits(x, masks, precision)
         return (self._run_packed if ours else self._run_padded)(x, lengths, state, masks, precision)
 
@@ -214,27 +203,29 @@ class AWDLSTM(nn.Module):
     ) -> tuple[Tensor, State]:
         """Run torch's own layers: oneDNN in 32 bits on the CPU, cuDNN in 32 or 16 bits on the GPU.
 
-        Short rows run on over their padding: nothing flows back from there into a row, and the fused kernels, which
-        take no packed rows on the CPU, gain more than that costs.
+        Short rows run on over their padding, which does not change their results: the fused kernels of the CPU, which
+        take no packed rows, save more than that costs.
         """
         time, longest = x.shape[1], int(lengths[0])
         dtype = torch.bfloat16 if precision == "bfloat16" else x.dtype
         n_whole = int((lengths == longest).sum())
         new_state: State = []
-        x = x[:, :longest]
+        x = x[:, :longest]  # (batch, longest, emb_dim)
         for layer, rnn in enumerate(self.rnns):
             if layer and masks is not None and (mask := masks.hidden[layer - 1]) is not None:
-                x = x * mask
+                x = x * mask  # (batch, longest, n_in)
             weight = None if masks is None else masks.recurrent[layer]
             weights = {} if weight is None else {"weight_hh_l0": weight}
             if x.is_cuda and (weights or dtype != torch.float32):
                 weights = _in_one_buffer(rnn, weight, dtype)
             args = (x.to(dtype), tuple(part.to(dtype) for part in state[layer]))
-            x, (h, c) = torch.func.functional_call(rnn, weights, args) if weights else rnn(*args)
+            x, (h, c) = (
+                torch.func.functional_call(rnn, weights, args) if weights else rnn(*args)
+            )  # (batch, longest, width), (1, batch, width)
             new_state.append((h[:, :n_whole], c[:, :n_whole]))
         x = x.to(self.embedding.weight.dtype)
         if n_whole < len(x):
-            real = torch.arange(longest) < lengths[:, None]
+            real = torch.arange(longest) < lengths[:, None]  # (batch, longest)
             x = x * real[:, :, None].to(x.device, non_blocking=True)
         return _pad_to(x, time), new_state
 
@@ -244,14 +235,14 @@ class AWDLSTM(nn.Module):
         """Run our own layers: 16 or 8 bits on the CPU."""
         packing = Packing(lengths)
         layers = self._evaluation_layers(precision) if masks is None else masks.layers16
-        packed = packing.pack(x)
+        packed = packing.pack(x)  # (tokens, emb_dim)
         new_state: State = []
         for depth, (layer, rnn) in enumerate(zip(cast(Any, layers), self.rnns, strict=True)):
             if depth and masks is not None and (mask := masks.hidden[depth - 1]) is not None:
-                packed = packing.scale(packed, mask)
-            before = (state[depth][0][0], state[depth][1][0])
+                packed = packing.scale(packed, mask)  # (tokens, n_in)
+            before = (state[depth][0][0], state[depth][1][0])  # (batch, width)
             parameters = _parameters(rnn)
-            if isinstance(layer, Layer8):
+            if isinstance(layer, Layer8):  # (tokens, width), (n_whole, width) each way
                 packed, (h, c) = evaluate_layer_8bit(layer, packed, before, packing)
             elif torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (packed, *parameters)):
                 packed, (h, c) = train_layer(layer, packed, before, packing, parameters)
@@ -265,7 +256,7 @@ class AWDLSTM(nn.Module):
 
         Threads may ask for different precisions at once: each has an entry of its own, which is replaced as a whole.
         """
-        key = [(t.data_ptr(), None if t.is_inference() else t._version) for t in self.parameters()]
+        key = [(t.data_ptr(), change_count(t)) for t in self.parameters()]
         kept = self._evaluated.get(precision)
         if self.training or kept is None or kept[0] != key:
             kept = (key, self._layers16(0.0) if precision == "bfloat16" else self._layers8())
@@ -273,7 +264,7 @@ class AWDLSTM(nn.Module):
         return kept[1]
 
     def train(self, mode: bool = True) -> AWDLSTM:
-        """Set the mode, and drop what was kept for evaluation: fused optimisers change weights without a trace."""
+        """Set the mode, and drop the 16- and 8-bit weights: fused optimizers change weights without a trace."""
         self._evaluated = {}
         return super().train(mode)
 
@@ -289,19 +280,20 @@ class AWDLSTM(nn.Module):
 
 
 def _pad_to(x: Tensor, time: int) -> Tensor:
+    """Pad (batch, longest, width) with zeros to (batch, time, width)."""
     return x if x.shape[1] == time else F.pad(x, (0, 0, 0, time - x.shape[1]))
 
 
 def _parameters(rnn: Any, recurrent: Tensor | None = None) -> list[Tensor]:
-    """Give a layer's weights in torch's order, the hidden-to-hidden matrix replaced where one is given."""
+    """Return a layer's weights in torch's order; `recurrent`, if any, replaces the hidden-to-hidden matrix."""
     w_hh = rnn.weight_hh_l0 if recurrent is None else recurrent
     return [rnn.weight_ih_l0, w_hh, rnn.bias_ih_l0, rnn.bias_hh_l0]
 
 
 def _in_one_buffer(rnn: Any, recurrent: Tensor | None, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Give a layer's weights one behind the other in memory, as cuDNN wants them; else it copies them at every call."""
+    """Return a layer's weights next to each other in memory; cuDNN would copy them at every call otherwise."""
     weights = _parameters(rnn, recurrent)
-    flat = torch.cat([weight.reshape(-1) for weight in weights]).to(dtype)
+    flat = torch.cat([weight.reshape(-1) for weight in weights]).to(dtype)  # (n_weights,)
     parts = flat.split([weight.numel() for weight in weights])
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     return {name: part.view(weight.shape) for name, part, weight in zip(names, parts, weights, strict=True)}
@@ -313,15 +305,7 @@ def detach(state: State) -> State:
 
 
 class LanguageModel(nn.Module):
-    """An AWD-LSTM whose softmax is tied to its embedding, with a bias.
-
-    Parameters
-    ----------
-    encoder : AWDLSTM
-        The body.
-    output_p : float, default=0
-        Variational dropout before the decoder.
-    """
+    """An AWD-LSTM whose decoder is tied to its embedding, with a bias; `output_p` is variational dropout before it."""
 
     def __init__(self, encoder: AWDLSTM, output_p: float = 0.0):
         super().__init__()
@@ -331,105 +315,80 @@ class LanguageModel(nn.Module):
 
     @property
     def decoder_weight(self) -> Tensor:
-        """The embedding matrix, shape (vocab_size, emb_dim), which is the decoder's too."""
+        """The embedding matrix, (vocab_size, emb_dim), which is also the decoder's."""
         return self.encoder.embedding.weight
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """LSTM layers from the first up; then embedding and decoder, the group next to the loss."""
+        """Return the parameters of the LSTM layers from the first up, then of embedding and decoder as one group."""
         embedding, *rnns = self.encoder.layer_groups()
         return [*rnns, [*embedding, self.decoder_bias]]
 
     def forward(
         self, ids: Tensor, lengths: Tensor, state: State | None = None, precision: str = "float32"
     ) -> tuple[Tensor, Tensor, State]:
-        """Give decoder input with and without dropout, each (batch, time, emb_dim), and the new state."""
-        raw, state = self.encoder(ids, lengths, state, precision=precision)
+        """Return the decoder's input with and without dropout, (batch, time, emb_dim) each, and the new state."""
+        raw, state = self.encoder(ids, lengths, state, precision=precision)  # (batch, time, emb_dim)
         dropped = raw
         if self.training and (mask := dropout_mask(raw, (len(raw), 1, raw.shape[2]), self.output_p)) is not None:
             dropped = raw * mask
         return dropped, raw, state
 
     def cross_entropy(self, dropped: Tensor, targets: Tensor, precision: str = "float32") -> Tensor:
-        """Give the cross-entropy in nats per token.
+        """Return the mean cross-entropy in nats of the decoder's input, (batch, time, emb_dim).
 
-        Parameters
-        ----------
-        dropped : Tensor, shape (batch, time, emb_dim)
-            Decoder input.
-        targets : Tensor of int64, shape (batch, time)
-            The word that follows each position; -100 leaves a position out.
-        precision : {"float32", "bfloat16"}, default="float32"
-            Arithmetic of the products.
-
-        Returns
-        -------
-        Tensor, shape ()
-            Mean over all positions that count.
+        `targets`, (batch, time), are the ids of the words that follow each position; -100 leaves a position out.
         """
         return linear_cross_entropy(
             dropped.flatten(0, 1), self.decoder_weight, self.decoder_bias, targets.flatten(), precision
         )
 
     def penalties(self, dropped: Tensor, raw: Tensor, targets: Tensor, alpha: float, beta: float) -> Tensor | float:
-        """Give `alpha` times AR and `beta` times TAR (Merity et al. 2017, section 4.6) of what `forward` gave."""
+        """Return `alpha` times AR plus `beta` times TAR (Merity et al. 2017, section 4.6) of what `forward` returns."""
         if not (alpha or beta):
             return 0.0
-        counted = targets != IGNORED
-        squares, steps = squared_activations(dropped, raw, counted)
+        counted = targets != IGNORED  # (batch, time)
+        squares, steps = squared_activations(dropped, raw, counted)  # ()
         width = raw.shape[2]
-        n_pairs = (counted[:, 1:] & counted[:, :-1]).sum().clamp(min=1)
+        n_pairs = (counted[:, 1:] & counted[:, :-1]).sum().clamp(min=1)  # ()
         return alpha * squares / (counted.sum().clamp(min=1) * width) + beta * steps / (n_pairs * width)
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that stands a batch of one and short trainings.
+    """Batch normalisation that also works for a batch of one and after few steps.
 
-    A batch of one has no variance, so it is normalised by the running statistics. These are the plain mean of
-    their starting values (0 and 1) and the first batches, before they become a moving average, so that a
-    handful of batches is enough.
+    A batch of one has no variance, so it is normalised by the running statistics. These start as the plain mean of
+    their initial values (0 and 1) and the first batches, and then become a moving average.
     """
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Normalise x of shape (batch, features); rows count by `weight`, shape (batch,), if it is given."""
+        """Normalise x, (batch, n_features); `weight`, (batch,), tells how much each row counts in the statistics."""
         if not self.training or len(x) < 2:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        part = None if weight is None else (weight / weight.sum())[:, None]
+        part = None if weight is None else (weight / weight.sum())[:, None]  # (batch, 1)
         counter, mean, variance = (
             cast(Tensor, b) for b in (self.num_batches_tracked, self.running_mean, self.running_var)
         )
         with torch.no_grad():  # the share stays on the device: reading it would make a GPU wait
             counter += 1
-            share = (1 / (counter + 1)).clamp(min=0.1).to(x.dtype)
+            share = (1 / (counter + 1)).clamp(min=0.1).to(x.dtype)  # ()
             if part is None:
-                found_variance, found_mean = torch.var_mean(x, 0)
-            else:  # unbiased for weights that say how sure a row is
-                found_mean = (part * x).sum(0)
-                found_variance = (part * (x - found_mean).square()).sum(0) / (1 - part.square().sum()).clamp(min=0.1)
-            mean.lerp_(found_mean, share)
-            variance.lerp_(found_variance, share)
+                batch_variance, batch_mean = torch.var_mean(x, 0)  # (n_features,)
+            else:  # unbiased if the weights are reliabilities
+                batch_mean = (part * x).sum(0)  # (n_features,)
+                batch_variance = (part * (x - batch_mean).square()).sum(0) / (1 - part.square().sum()).clamp(min=0.1)
+            mean.lerp_(batch_mean, share)
+            variance.lerp_(batch_variance, share)
         if part is None:
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
-        centred = x - (part * x).sum(0)
+        centred = x - (part * x).sum(0)  # (batch, n_features)
         return centred * ((part * centred.square()).sum(0) + self.eps).rsqrt() * self.weight + self.bias
 
 
 class ConcatPoolingHead(nn.Sequential):
-    """Pooled features [last; max; mean] to one logit per label (Howard & Ruder 2018, section 3.3).
+    """From pooled features [last; max; mean] to one logit per label (Howard & Ruder 2018, section 3.3).
 
-    BatchNorm, Dropout, Linear to 50, ReLU, BatchNorm, Dropout, Linear to `n_labels`; no sigmoid.
-
-    Parameters
-    ----------
-    n_features : int
-        Width of the pooled features, three times that of the encoder's output.
-    n_labels : int
-        Number of labels.
-    output_p : float, default=0
-        First dropout.
-    hidden_p : float, default=0.1
-        Second dropout.
-    hidden_dim : int, default=50
-        Width between the two linear layers.
+    `n_features` is three times the width of the encoder's output; `output_p` and `hidden_p` are the probabilities of
+    the two dropouts. There is no sigmoid at the end.
     """
 
     def __init__(
@@ -446,16 +405,16 @@ class ConcatPoolingHead(nn.Sequential):
         )
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Give logits, (batch, n_labels); in a batch's statistics rows count by `weight`, shape (batch,)."""
+        """Return the logits, (batch, n_labels), of x, (batch, n_features); `weight` as in `BatchNorm`."""
         for layer in self:
-            x = layer(x, weight) if isinstance(layer, BatchNorm) else layer(x)
+            x = layer(x, weight) if isinstance(layer, BatchNorm) else layer(x)  # (batch, width of the layer)
         return x
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """All parameters as one group."""
+        """Return all parameters as one group."""
         return [list(self.parameters())]
 
     def start_at(self, base_rate: Any) -> None:
-        """Let every text begin near the share of texts that have each label, shape (n_labels,), each in (0, 1)."""
+        """Set the last bias so that initial probabilities are near `base_rate`, (n_labels,), each in (0, 1)."""
         last: Any = self[-1]
         last.bias.data.copy_(torch.logit(torch.as_tensor(base_rate)))

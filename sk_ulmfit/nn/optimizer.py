@@ -1,4 +1,4 @@
-"""AdamW that touches only the rows of the embedding that a batch has read."""
+"""AdamW that updates only the rows of the embedding that a batch has looked up."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from torch import Tensor
 
 
 class RowAdamW(torch.optim.AdamW):
-    """AdamW of torch; where a gradient is sparse, only the rows it holds are updated.
+    """AdamW (Loshchilov & Hutter 2019, algorithm 2) that updates only the rows that a sparse gradient holds.
 
-    Moments and weight decay of the other rows stand still, as in ``torch.optim.SparseAdam``: a step costs what
-    the words of the batch cost, not what the vocabulary does. Dense gradients take torch's own (fused) way.
-    Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
+    Moments and weight decay of the other rows stay as they are, as in ``torch.optim.SparseAdam``.
     """
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Do one step; `closure`, if given, computes the gradients and gives the loss."""
+        """Do one step; `closure`, if there is one, computes the gradients and returns the loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -36,8 +34,9 @@ class RowAdamW(torch.optim.AdamW):
         return loss
 
     def _update_rows(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        """Update the rows of a matrix, (n_rows, width), that its gradient holds."""
         gradient = parameter.grad.coalesce()  # type: ignore[union-attr]
-        rows, values = gradient.indices()[0], gradient.values()
+        rows, values = gradient.indices()[0], gradient.values()  # (n,), (n, width)
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), device=parameter.device)
@@ -45,9 +44,9 @@ class RowAdamW(torch.optim.AdamW):
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         state["step"] += 1
         step, (beta1, beta2) = state["step"], group["betas"]
-        mean = state["exp_avg"][rows].lerp_(values, 1 - beta1)
-        square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1 - beta2)
+        mean = state["exp_avg"][rows].lerp_(values, 1 - beta1)  # (n, width)
+        square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1 - beta2)  # (n, width)
         state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
         size = group["lr"] / (1 - beta1**step)
-        change = mean / (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
+        change = mean / (square / (1 - beta2**step)).sqrt_().add_(group["eps"])  # (n, width)
         parameter[rows] = parameter[rows] * (1 - group["lr"] * group["weight_decay"]) - size * change

@@ -1,6 +1,6 @@
 """Whole documents through the encoder, window by window, into pooled features and label logits.
 
-The memory of a training step and of a prediction is that of a window, however long the document.
+The memory of a training step or a prediction is that of one window, however long the document is.
 """
 
 from __future__ import annotations
@@ -25,42 +25,23 @@ ROWS = 8
 
 
 class Pooled(NamedTuple):
-    """Pooled features of a batch and what the activation penalties need.
+    """Pooled features of a batch, and the two activation penalties."""
 
-    Attributes
-    ----------
-    features : Tensor, shape (batch, 3 * emb_dim)
-        [last; max; mean] over the pooled positions of each document.
-    activation : Tensor, shape ()
-        Mean squared output over real positions (AR).
-    change : Tensor, shape ()
-        Mean squared difference of neighbouring outputs (TAR).
-    """
-
-    features: Tensor
-    activation: Tensor
-    change: Tensor
+    features: Tensor  # (batch, 3 * emb_dim): [last; max; mean] over the pooled positions of each document
+    activation: Tensor  # (): mean squared output over real positions (AR)
+    change: Tensor  # (): mean squared difference of neighbouring outputs (TAR)
 
 
 class TextClassifier(nn.Module):
     """Encoder, concat pooling over windows, and head.
 
-    Documents run through windows of `bptt` tokens; the state goes on from window to window but its
-    gradient stops there, and every window is reached through its pooled outputs (BPT3C, Howard & Ruder
-    2018, section 3.3). Batches too large for one graph are run twice, window by window, so that the
-    memory of a training step does not grow with document length; without gradients pooling is always streamed.
+    Documents run through windows of `bptt` tokens. The state goes on from window to window, but its gradient stops
+    there; every window is reached through its pooled outputs (BPT3C, Howard & Ruder 2018, section 3.3). Only the last
+    `max_length` tokens of a document are pooled, or all if it is None; the ones before still shape the state. `head`
+    turns pooled features into logits, usually a `ConcatPoolingHead`.
 
-    Parameters
-    ----------
-    encoder : AWDLSTM
-        The body.
-    head : Module
-        From pooled features to logits, usually a `ConcatPoolingHead`.
-    bptt : int, default=70
-        Tokens per window.
-    max_length : int or None, default=1400
-        Only the last `max_length` tokens of a document are pooled; the ones before still shape the state.
-        None pools all.
+    Batches too large for one graph are run twice, window by window, so that the memory of a training step does not grow
+    with document length.
     """
 
     def __init__(self, encoder: AWDLSTM, head: nn.Module, bptt: int = 70, max_length: int | None = 1400):
@@ -71,36 +52,23 @@ class TextClassifier(nn.Module):
         self.max_length = max_length
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """Embedding, each LSTM layer, and the head, in that order."""
+        """Return the parameters of the embedding, of each LSTM layer, and of the head, in that order."""
         return [*self.encoder.layer_groups(), list(self.head.parameters())]
 
     def forward(self, ids: Tensor, lengths: Tensor, weight: Tensor | None = None, precision: str = "float32") -> Any:
-        """Give the logits of whole documents.
+        """Return the logits of whole documents, (batch, n_labels); in training also the two penalties of `Pooled`.
 
-        Parameters
-        ----------
-        ids : Tensor of int64, shape (batch, time)
-            Token ids.
-        lengths : Tensor of int64, shape (batch,)
-            Tokens of each document, from 1 to time.
-        weight : Tensor of shape (batch,), default=None
-            How much each document counts in the penalties and in what the head learns of a batch.
-        precision : {"float32", "bfloat16", "int8"}, default="float32"
-            Arithmetic of the LSTM layers.
-
-        Returns
-        -------
-        Tensor of shape (batch, n_labels), or in training mode (logits, activation, change)
-            Logits; in training also the two penalties of `Pooled`.
+        `ids` has the shape (batch, time); `lengths`, (batch,), are from 1 to time. `weight`, (batch,), tells how much
+        each document counts in the penalties and in the head's batch statistics. `precision` is that of the LSTM.
         """
         pooled = self.pool(ids, lengths, weight, precision)
         logits = self.head(pooled.features) if weight is None else self.head(pooled.features, weight)
         return (logits, pooled.activation, pooled.change) if self.training else logits
 
     def pool(self, ids: Tensor, lengths: Tensor, weight: Tensor | None = None, precision: str = "float32") -> Pooled:
-        """Encode and pool whole documents."""
-        order = torch.argsort(lengths.cpu(), descending=True, stable=True)
-        sorted_weight = None if weight is None else weight[order.to(weight.device)]
+        """Encode and pool whole documents; arguments as in `forward`."""
+        order = torch.argsort(lengths.cpu(), descending=True, stable=True)  # (batch,)
+        sorted_weight = None if weight is None else weight[order.to(weight.device)]  # (batch,)
         documents = Documents(
             ids[order.to(ids.device)], lengths.cpu()[order], self.bptt, self.max_length, sorted_weight
         )
@@ -111,43 +79,46 @@ class TextClassifier(nn.Module):
             features, activation, change = _pool_in_two_passes(self.encoder, documents, masks, precision)
         else:
             features, activation, change, _ = _pool_windows(self.encoder, documents, masks, precision, self.training)
-        back = torch.argsort(order).to(features.device)
+        back = torch.argsort(order).to(features.device)  # (batch,)
         return Pooled(features[back], activation, change)
 
 
 class Documents:
-    """A batch of whole documents, longest first, cut into windows."""
+    """A batch of whole documents, longest first, cut into windows.
+
+    `ids` has the shape (batch, time); `lengths`, (batch,), fall and are on the CPU, where they control the loop;
+    `weight`, (batch,), tells how much each document counts in the penalties.
+    """
 
     def __init__(self, ids: Tensor, lengths: Tensor, bptt: int, max_length: int | None, weight: Tensor | None = None):
         if int(lengths[-1]) < 1 or int(lengths[0]) > ids.shape[1]:
             raise ValueError(f"lengths must lie between 1 and {ids.shape[1]}, got {lengths.tolist()}.")
         self.ids = ids
-        self.lengths = lengths  # on the CPU: they steer the loop
+        self.lengths = lengths
         self.bptt = bptt
-        kept = lengths if max_length is None else lengths.clamp(max=max_length)
-        self.first_pooled = lengths - kept
+        self.kept = lengths if max_length is None else lengths.clamp(max=max_length)  # (batch,): pooled positions
+        self.first_pooled = lengths - self.kept  # (batch,)
         self.first_window = int(self.first_pooled.min()) // bptt  # the first that has a pooled position
-        self.n_pooled = len(ids) * int(kept.max())
-        n_windows = (lengths - 1) // bptt - self.first_pooled // bptt + 1
-        n_steps = kept - n_windows  # neighbouring positions within a window
+        self.n_pooled = len(ids) * int(self.kept.max())
+        n_windows = (lengths - 1) // bptt - self.first_pooled // bptt + 1  # (batch,)
+        n_steps = self.kept - n_windows  # (batch,): neighbouring positions within a window
         self.weight = weight
         if weight is None:
-            self.n_kept: Any = int(kept.sum())
+            self.n_kept: Any = int(self.kept.sum())
             self.n_steps: Any = max(int(n_steps.sum()), 1)
-        else:  # they stay on the device
-            self.n_kept = (weight * kept.to(weight.device)).sum()
+        else:  # tensors of shape (), which stay on the device
+            self.n_kept = (weight * self.kept.to(weight.device)).sum()
             self.n_steps = (weight * n_steps.to(weight.device)).sum().clamp(min=weight.min())
-        self.kept = kept
 
     def windows(self, start: int = 0) -> Iterator[Window]:
-        """Give the windows from number `start` on."""
+        """Yield the windows from number `start` on."""
         for begin in range(start * self.bptt, int(self.lengths[0]), self.bptt):
             n = min(-(-int((self.lengths > begin).sum()) // ROWS) * ROWS, len(self.lengths))
-            lengths = (self.lengths[:n] - begin).clamp(1, self.bptt)  # a row that fills up reads one token
+            lengths = (self.lengths[:n] - begin).clamp(1, self.bptt)  # (n,); filler rows read one token
             time = int(lengths.max())
-            position = torch.arange(begin, begin + time)
-            end = self.lengths[:n, None]
-            pooled = (position >= self.first_pooled[:n, None]) & (position < end)
+            position = torch.arange(begin, begin + time)  # (time,)
+            end = self.lengths[:n, None]  # (n, 1)
+            pooled = (position >= self.first_pooled[:n, None]) & (position < end)  # (n, time)
             device = self.ids.device
             yield Window(
                 number=begin // self.bptt,
@@ -163,88 +134,107 @@ class Documents:
 
 
 class Window(NamedTuple):
-    """One window of a batch: the same positions of all documents that reach this far, and of some that fill up."""
+    """One window of a batch: the same positions of all documents that reach this far, and of a few filler rows."""
 
     number: int
     begin: int
-    ids: Tensor  # (rows, time)
-    lengths: Tensor  # (rows,)
-    weight: Tensor | None  # (rows,): how much each document counts in the penalties
-    pooled: Tensor  # (rows, time) bool: this position is pooled
-    is_last: Tensor  # (rows, time) bool: the document ends here
+    ids: Tensor  # (n, time)
+    lengths: Tensor  # (n,)
+    weight: Tensor | None  # (n,): how much each document counts in the penalties
+    pooled: Tensor  # (n, time) bool: this position is pooled
+    is_last: Tensor  # (n, time) bool: the document ends here
     n_whole: int  # documents that go on in the next window
     n_next: int  # rows of the next window
+
+
+class _Pools:
+    """The pools of a batch, (batch, width) each, while its windows are run."""
+
+    def __init__(self, weight: Tensor, batch: int):
+        shape = (batch, weight.shape[1])
+        self.last, self.total = weight.new_zeros(shape), weight.new_zeros(shape)
+        self.largest = weight.new_full(shape, -math.inf)
+        self.where = torch.zeros(shape, dtype=torch.int64, device=weight.device)  # the position of each maximum
+
+    def add_last(self, outputs: Tensor, window: Window) -> None:
+        """Keep the outputs, (n, time, width), of the documents that end in a window."""
+        at_end = (outputs * window.is_last[:, :, None]).sum(1)  # (n, width)
+        self.last = _put_rows(self.last, self.last[: len(outputs)] + at_end)
+
+    def add_pooled(self, outputs: Tensor, window: Window) -> None:
+        """Add the outputs, (n, time, width), of the pooled positions of a window."""
+        n, pooled = len(outputs), window.pooled[:, :, None]  # (n, time, 1)
+        self.total = _put_rows(self.total, self.total[:n] + (outputs * pooled).sum(1))
+        highest, at = outputs.masked_fill(~pooled, -math.inf).max(1)  # (n, width)
+        higher = highest > self.largest[:n]  # (n, width)
+        self.where = _put_rows(self.where, torch.where(higher, at + window.begin, self.where[:n]))
+        self.largest = _put_rows(self.largest, torch.where(higher, highest, self.largest[:n]))
+
+    def features(self, kept: Tensor) -> Tensor:
+        """Return [last; max; mean] for documents with `kept` pooled positions, (batch,)."""
+        mean = self.total / kept.to(self.total.device)[:, None]  # (batch, width)
+        return torch.cat([self.last, self.largest, mean], 1)  # (batch, 3 * width)
+
+
+def _put_rows(whole: Tensor, first: Tensor) -> Tensor:
+    """Replace the first rows of (batch, width) by others, (n, width)."""
+    return first if len(first) == len(whole) else torch.cat([first, whole[len(first) :]])
 
 
 def _pool_windows(
     encoder: AWDLSTM, documents: Documents, masks: DropoutMasks | None, precision: str, penalties: bool = True
 ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, State | None]]:
-    """Pool window by window; also gives, for a second pass, where each maximum stands and the state to resume from.
+    """Pool window by window.
 
-    The penalties are zero where they are not wanted.
+    Returns the fields of `Pooled`, and for a second pass the position of each maximum, (batch, width), and the state
+    before the first window with a pooled position. Without `penalties` they are zero.
     """
-    weight = encoder.embedding.weight
-    shape = (len(documents.ids), weight.shape[1])
-    first = documents.first_window * documents.bptt
+    weight = encoder.embedding.weight  # (vocab_size, width)
+    first = documents.first_window
     embedded = None
     if torch.is_grad_enabled() and weight.requires_grad:  # all at once: one gradient instead of one for each window
-        embedded = encoder.embed(documents.ids[:, first:], masks).split(documents.bptt, 1)
-    last, total = weight.new_zeros(shape), weight.new_zeros(shape)
-    largest = weight.new_full(shape, -math.inf)
-    where = torch.zeros(shape, dtype=torch.int64, device=weight.device)
+        ids = documents.ids[:, first * documents.bptt :]  # (batch, pooled time)
+        embedded = encoder.embed(ids, masks).split(documents.bptt, 1)  # (batch, time, width) each
+    pools = _Pools(weight, len(documents.ids))
     activation, change = weight.new_zeros(()), weight.new_zeros(())
     state: State | None = None
     resume: State | None = None
     for window in documents.windows():
-        if window.number == documents.first_window:
+        if window.number == first:
             resume = state
-        with torch.set_grad_enabled(torch.is_grad_enabled() and window.number >= documents.first_window):
-            n = len(window.ids)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and window.number >= first):
+            n, time = window.ids.shape
             rows = None if masks is None else masks.first_rows(n)
-            if embedded is None or window.number < documents.first_window:
-                inputs = encoder.embed(window.ids, rows)
+            if embedded is None or window.number < first:
+                inputs = encoder.embed(window.ids, rows)  # (n, time, width)
             else:
-                inputs = embedded[window.number - documents.first_window][:n, : window.ids.shape[1]]
-            outputs, state = encoder.run_layers(inputs, window.lengths, state, rows, precision)
+                inputs = embedded[window.number - first][:n, :time]  # (n, time, width)
+            outputs, state = encoder.run_layers(inputs, window.lengths, state, rows, precision)  # (n, time, width)
             state = next_state(state, window)
-            last = _put_rows(last, last[:n] + (outputs * window.is_last[:, :, None]).sum(1))
-            if window.number >= documents.first_window:
-                total = _put_rows(total, total[:n] + (outputs * window.pooled[:, :, None]).sum(1))
-                highest, at = outputs.masked_fill(~window.pooled[:, :, None], -math.inf).max(1)
-                higher = highest > largest[:n]
-                where = _put_rows(where, torch.where(higher, at + window.begin, where[:n]))
-                largest = _put_rows(largest, torch.where(higher, highest, largest[:n]))
+            pools.add_last(outputs, window)
+            if window.number >= first:
+                pools.add_pooled(outputs, window)
                 if penalties:
-                    squares, steps = squared_activations(outputs, outputs, window.pooled, window.weight)
+                    squares, steps = squared_activations(outputs, outputs, window.pooled, window.weight)  # ()
                     activation, change = activation + squares, change + steps
-    kept = documents.kept.to(total.device)[:, None]
-    features = torch.cat([last, largest, total / kept], 1)
-    width = shape[1]
-    return (
-        features,
-        activation / (documents.n_kept * width),
-        change / (documents.n_steps * width),
-        (where, resume),
-    )
+    width = weight.shape[1]
+    activation, change = activation / (documents.n_kept * width), change / (documents.n_steps * width)
+    return pools.features(documents.kept), activation, change, (pools.where, resume)
 
 
 def next_state(state: State, window: Window) -> State:
-    """Give the state of the rows of the next window, cut off the graph: zero in those that only fill up."""
+    """Return the state for the rows of the next window, cut off the graph; zero in filler rows."""
 
-    def keep(part: Tensor) -> Tensor:
+    def keep(part: Tensor) -> Tensor:  # (1, n, width) to (1, n_next, width)
         return F.pad(part[:, : window.n_whole], (0, 0, 0, window.n_next - window.n_whole)).contiguous()
 
     return [(keep(h), keep(c)) for h, c in detach(state)]
 
 
-def _put_rows(whole: Tensor, first: Tensor) -> Tensor:
-    return first if len(first) == len(whole) else torch.cat([first, whole[len(first) :]])
-
-
 def _pool_in_two_passes(
     encoder: AWDLSTM, documents: Documents, masks: DropoutMasks | None, precision: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Like `_pool_windows`, holding the graph of one window at a time."""
+    """Return the fields of `Pooled` as `_pool_windows` does, with the graph of one window at a time in memory."""
     dropped = [] if masks is None else [w for w in masks.recurrent if w is not None and w.requires_grad]
     parameters = [p for p in encoder.parameters() if p.requires_grad]
     features, activation, change = _TwoPassPooling.apply(encoder, documents, masks, precision, *parameters, *dropped)
@@ -252,10 +242,10 @@ def _pool_in_two_passes(
 
 
 class _TwoPassPooling(torch.autograd.Function):
-    """Pool without a graph; in the backward pass run the windows again and push each one's gradient down.
+    """Pool without a graph; in the backward pass run the windows again, each with its own graph.
 
-    The state's gradient stops at window borders, so that given the gradient of the pooled features every
-    window can be differentiated by itself: memory is that of one window, exactly.
+    The state's gradient stops at window borders, so that every window can be differentiated by itself once the gradient
+    of the pooled features is known.
     """
 
     @staticmethod
@@ -267,57 +257,76 @@ class _TwoPassPooling(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_features: Tensor, d_activation: Tensor, d_change: Tensor) -> Any:
-        encoder, documents, where = ctx.encoder, ctx.documents, ctx.where
+        encoder, documents = ctx.encoder, ctx.documents
         parameters = [p for p in encoder.parameters() if p.requires_grad]
         masks, leaves = _with_leaf_weights(ctx.masks)
-        embedding = encoder.embedding.weight
-        inner = [p for p in parameters if p is not embedding]
-        d_last, d_max, d_mean = d_features.chunk(3, 1)
-        d_mean = d_mean / documents.kept.to(d_mean.device)[:, None]
+        embedding = encoder.embedding.weight  # (vocab_size, width)
         width = embedding.shape[1]
-        d_squares, d_steps = d_activation / (documents.n_kept * width), d_change / (documents.n_steps * width)
+        inner = [*(p for p in parameters if p is not embedding), *leaves]
+        d_last, d_max, d_mean = d_features.chunk(3, 1)  # (batch, width)
+        d_pools = d_last, d_max, d_mean / documents.kept.to(d_mean.device)[:, None]
+        d_squares, d_steps = d_activation / (documents.n_kept * width), d_change / (documents.n_steps * width)  # ()
 
-        gradients: dict[int, Tensor] = {id(tensor): torch.zeros_like(tensor) for tensor in [*inner, *leaves]}
-        first = documents.first_window * documents.bptt
-        if embedding.requires_grad:
-            words, place = documents.ids[:, first:].unique(return_inverse=True)
-            d_words = embedding.new_zeros(len(words), width)
+        gradients: dict[int, Tensor] = {id(tensor): torch.zeros_like(tensor) for tensor in inner}
+        by_word = _EmbeddingGradient(embedding, documents) if embedding.requires_grad else None
         state: State | None = ctx.resume
         for window in documents.windows(documents.first_window):
-            n, time = window.ids.shape
-            rows = None if masks is None else masks.first_rows(n)
-            embedded = encoder.embed(window.ids, rows).detach()
+            rows = None if masks is None else masks.first_rows(len(window.ids))
+            embedded = encoder.embed(window.ids, rows).detach()  # (n, time, width)
             with torch.enable_grad():
                 embedded.requires_grad_(embedding.requires_grad)
                 outputs, state = encoder.run_layers(embedded, window.lengths, state, rows, ctx.precision)
-                squares, steps = squared_activations(outputs, outputs, window.pooled, window.weight)
+                squares, steps = squared_activations(outputs, outputs, window.pooled, window.weight)  # ()
             state = next_state(state, window)
-            position = torch.arange(window.begin, window.begin + time, device=where.device)
-            at_max = (where[:n, None] == position[None, :, None]) & window.pooled[:, :, None]
-            d_outputs = (
-                window.pooled[:, :, None] * d_mean[:n, None]
-                + at_max * d_max[:n, None]
-                + window.is_last[:, :, None] * d_last[:n, None]
+            d_outputs = _output_gradient(window, ctx.where, *d_pools)  # (n, time, width)
+            d_all = torch.autograd.grad(
+                [outputs, squares, steps],
+                [*inner, embedded] if by_word else inner,
+                [d_outputs, d_squares, d_steps],
+                allow_unused=True,
             )
-            wanted = [*inner, *leaves, *([embedded] if embedding.requires_grad else [])]
-            found = torch.autograd.grad(
-                [outputs, squares, steps], wanted, [d_outputs, d_squares, d_steps], allow_unused=True
-            )
-            for tensor, gradient in zip(wanted, found, strict=True):
-                if gradient is None:
-                    continue
-                if tensor is not embedded:
+            for tensor, gradient in zip(inner, d_all, strict=False):
+                if gradient is not None:
                     gradients[id(tensor)] += gradient
-                    continue
-                if rows is not None and rows.embed is not None:
-                    gradient = gradient * F.embedding(window.ids, rows.embed)
-                columns = slice(window.begin - first, window.begin - first + time)
-                d_words.index_add_(0, place[:n, columns].reshape(-1), gradient.reshape(-1, width))
-        if embedding.requires_grad:
-            gradients[id(embedding)] = torch.sparse_coo_tensor(
-                words[None], d_words, embedding.shape, is_coalesced=True, check_invariants=False
-            )
+            if by_word:
+                by_word.add(window, d_all[-1], rows)
+        if by_word:
+            gradients[id(embedding)] = by_word.sparse()
         return None, None, None, None, *(gradients[id(tensor)] for tensor in [*parameters, *leaves])
+
+
+def _output_gradient(window: Window, where: Tensor, d_last: Tensor, d_max: Tensor, d_mean: Tensor) -> Tensor:
+    """Return the gradient of a window's outputs, (n, time, width), given those of the pools, (batch, width) each."""
+    n, time = window.ids.shape
+    pooled = window.pooled[:, :, None]  # (n, time, 1)
+    position = torch.arange(window.begin, window.begin + time, device=where.device)  # (time,)
+    at_max = (where[:n, None] == position[None, :, None]) & pooled  # (n, time, width)
+    return pooled * d_mean[:n, None] + at_max * d_max[:n, None] + window.is_last[:, :, None] * d_last[:n, None]
+
+
+class _EmbeddingGradient:
+    """The gradient of the embedding of the words that a batch looks up."""
+
+    def __init__(self, embedding: Tensor, documents: Documents):
+        self.embedding = embedding
+        self.begin = documents.first_window * documents.bptt
+        words, place = documents.ids[:, self.begin :].unique(return_inverse=True)
+        self.words, self.place = words, place  # (n_words,), (batch, pooled time): which of the words
+        self.total = embedding.new_zeros(len(words), embedding.shape[1])  # (n_words, width)
+
+    def add(self, window: Window, gradient: Tensor, masks: DropoutMasks | None) -> None:
+        """Add the gradient of the embedded tokens of a window, (n, time, width)."""
+        if masks is not None and masks.embed is not None:
+            gradient = gradient * F.embedding(window.ids, masks.embed)
+        n, time = window.ids.shape
+        place = self.place[:n, window.begin - self.begin :][:, :time]  # (n, time)
+        self.total.index_add_(0, place.reshape(-1), gradient.reshape(-1, gradient.shape[2]))
+
+    def sparse(self) -> Tensor:
+        """Return the gradient as a sparse matrix, (vocab_size, width)."""
+        return torch.sparse_coo_tensor(
+            self.words[None], self.total, self.embedding.shape, is_coalesced=True, check_invariants=False
+        )
 
 
 def _with_leaf_weights(masks: DropoutMasks | None) -> tuple[DropoutMasks | None, list[Tensor]]:

@@ -1,4 +1,4 @@
-"""Which arithmetic "auto" stands for on this machine."""
+"""Choice of the arithmetic of training and prediction."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sk_ulmfit.nn.kernels import has_packed_8bit
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
 LARGEST_SHIFT = 1e-2  # "auto" never moves a probability by more than this
-# Width of the widest layer from which reduced precision pays on the CPU: in training, and in prediction.
+# Widths of the widest layer from which reduced precision is faster on the CPU.
 NARROWEST_TRAINED = 384
 NARROWEST_PREDICTED = {"bfloat16": 128, "int8": 512}
 
 
 @functools.cache
 def _cpu_capabilities() -> dict[str, Any]:
-    """Give what torch knows about the processor; empty where it does not say."""
+    """Return what torch knows about the processor; empty if this version of torch does not tell."""
     probe = getattr(torch.cpu, "get_capabilities", dict)
     return dict(probe())
 
@@ -29,30 +29,22 @@ def _cpu_capabilities() -> dict[str, Any]:
 def has_fast_bfloat16(device: str) -> bool:
     """Tell whether a device multiplies bfloat16 numbers faster than float32.
 
-    Parameters
-    ----------
-    device : str
-        Device of torch.
-
-    Returns
-    -------
-    bool
-        True for GPUs since Ampere and for x86 processors with AVX512-BF16 or AMX.
+    That holds for GPUs since Ampere, and for x86 processors with AVX512-BF16 or AMX.
     """
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability(device)[0] >= 8
-    found = _cpu_capabilities()
-    return device == "cpu" and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    capabilities = _cpu_capabilities()
+    return device == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def has_fast_int8() -> bool:
-    """Tell whether the processor multiplies 8-bit integers faster than float32 numbers (VNNI), and torch lets it."""
-    found = _cpu_capabilities()
-    return bool(found.get("avx512_vnni") or found.get("avx_vnni")) and has_packed_8bit()
+    """Tell whether the processor multiplies 8-bit integers faster than float32 (VNNI), and torch supports it."""
+    capabilities = _cpu_capabilities()
+    return bool(capabilities.get("avx512_vnni") or capabilities.get("avx_vnni")) and has_packed_8bit()
 
 
 def widest_layer(config: Mapping[str, Any]) -> int:
-    """Give the width of the widest LSTM layer of a model: the last one is as wide as the embedding."""
+    """Return the width of the widest LSTM layer of a model; the last one is as wide as the embedding."""
     return int(max(config["emb_dim"], config["hidden_dim"] if config["n_layers"] > 1 else 0))
 
 
@@ -65,26 +57,10 @@ def _check_device(precision: str, device: str) -> None:
 
 
 def training_precision(precision: str, device: str, width: int) -> str:
-    """Give the arithmetic of training.
+    """Return the arithmetic of training, "float32" or "bfloat16", for a widest layer of `width` units.
 
-    Parameters
-    ----------
-    precision : {"auto", "float32", "bfloat16", "int8"}
-        What the user asked for; "int8" concerns prediction only and trains as "auto" does.
-    device : str
-        Device of torch.
-    width : int
-        Width of the widest LSTM layer.
-
-    Returns
-    -------
-    {"float32", "bfloat16"}
-        Arithmetic of the matrix products; weights are float32 either way.
-
-    Raises
-    ------
-    ValueError
-        If the device cannot do what was asked for.
+    `precision` is the parameter of an estimator; "int8" is for prediction only, and trains as "auto" does. Raises
+    ValueError if the device does not support it.
     """
     _check_device(precision, device)
     if precision in ("float32", "bfloat16"):
@@ -94,29 +70,11 @@ def training_precision(precision: str, device: str, width: int) -> str:
 
 
 def prediction_precision(precision: str, device: str, width: int, shifts: Mapping[str, float]) -> str:
-    """Give the arithmetic of prediction.
+    """Return the arithmetic of prediction, "float32", "bfloat16" or "int8", for a widest layer of `width` units.
 
-    Parameters
-    ----------
-    precision : {"auto", "float32", "bfloat16", "int8"}
-        What the user asked for.
-    device : str
-        Device of torch.
-    width : int
-        Width of the widest LSTM layer.
-    shifts : mapping of str to float
-        How far each arithmetic moved a probability of this model at most, as measured when it was trained.
-
-    Returns
-    -------
-    {"float32", "bfloat16", "int8"}
-        Arithmetic of the matrix products. "auto" gives the fastest that stays within half of `LARGEST_SHIFT`, since
-        other texts may move a little further than those measured.
-
-    Raises
-    ------
-    ValueError
-        If the device cannot do what was asked for.
+    `precision` is the parameter of an estimator. `shifts` tells how far each arithmetic moved a probability of this
+    model at most, as measured in training; "auto" means the fastest that stays within half of `LARGEST_SHIFT`, since
+    other texts may move a little further. Raises ValueError if the device does not support it.
     """
     _check_device(precision, device)
     if precision == "int8" and device != "cpu":

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from skorch.callbacks import Callback
 
+from sk_ulmfit.nn.kernels import multiply_all_
 from sk_ulmfit.training.schedules import one_cycle, slanted_triangular
 
 
@@ -127,7 +128,7 @@ class ClipGradient(Callback):  # type: ignore[misc]
                 gradients.append(parameter.grad)
         if gradients:
             norm = torch.nn.utils.get_total_norm(gradients)
-            torch._foreach_mul_(gradients, (self.max_norm / (norm + 1e-6)).clamp(max=1.0))
+            multiply_all_(gradients, (self.max_norm / (norm + 1e-6)).clamp(max=1.0))
 
 
 class StopWhenDiverged(Callback):  # type: ignore[misc]
