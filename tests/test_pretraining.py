@@ -53,7 +53,8 @@ def wait_for_steps(out, process, n):
     """Wait until at least `n` steps of the run are on disk."""
     end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
-        lines = (out / LOG).read_text().splitlines() if (out / LOG).exists() else []
+        logged = (out / LOG).read_text() if (out / LOG).exists() else ""
+        lines = logged[: logged.rfind("\n") + 1].splitlines()  # without a line that is being written
         if lines and json.loads(lines[-1]).get("step", 0) >= n:
             return
         time.sleep(0.01)
