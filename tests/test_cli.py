@@ -11,7 +11,7 @@ import pytest
 from conftest import make_corpus, tiny_lm
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
-from sk_ulmfit.cli import commands
+from sk_ulmfit.cli import predict, pretrain
 from sk_ulmfit.cli.main import main
 from sk_ulmfit.datasets import load_support_messages, load_table, write_table
 from sk_ulmfit.pretraining.trainer import Trainer
@@ -96,7 +96,7 @@ def test_label_columns(table, tmp_path, capsys):
     again = ["train", table, "--text", "body", "--labels", "late", "--out", out, *SMALL]
     before = out.read_bytes()
     assert run(*again) == 2
-    assert "exists and is left alone; pass --force" in capsys.readouterr().err
+    assert "already exists; pass --force" in capsys.readouterr().err
     assert out.read_bytes() == before
     assert run(*again, "--force") == 0
     capsys.readouterr()
@@ -340,7 +340,7 @@ PRETRAIN = ["--emb-dim", "8", "--hidden-dim", "8", "--n-layers", "2", "--min-fre
 
 
 def test_pretrain_and_train_from_it(table, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(commands, "_progress", lambda options: 1)  # as on a terminal
+    monkeypatch.setattr(pretrain, "shows_progress", lambda options: True)  # as on a terminal
     corpus, out = tmp_path / "corpus.jsonl", tmp_path / "run"
     corpus.write_text("".join(f'{{"body": "{text}"}}\n' for text in make_corpus(60)[0]), encoding="utf-8")
     assert run("pretrain", corpus, "--out", out, "--field", "body", "--epochs", 2, *PRETRAIN) == 0
@@ -379,11 +379,11 @@ def test_ctrl_c_in_pretrain_says_how_to_go_on(tmp_path, monkeypatch, capsys):
         signal.raise_signal(signal.SIGINT)
         return step(*args)
 
-    monkeypatch.setattr(commands, "_progress", lambda options: 1)
+    monkeypatch.setattr(pretrain, "shows_progress", lambda options: True)
     (tmp_path / "corpus.txt").write_text("the lamp is on\n\nthe hub is off\n\n" * 50)
     monkeypatch.setattr(Trainer, "do_step", interrupted)
     assert run("pretrain", tmp_path / "corpus.txt", "--out", tmp_path / "run", *PRETRAIN) == 130
-    assert f"goes on from the checkpoint in {tmp_path / 'run'}" in capsys.readouterr().err
+    assert f"resumes from the checkpoint in {tmp_path / 'run'}" in capsys.readouterr().err
     monkeypatch.setattr(Trainer, "do_step", step)
     assert run("pretrain", tmp_path / "corpus.txt", "--out", tmp_path / "run", *PRETRAIN) == 0
     assert "resuming from step 1" in capsys.readouterr().err
@@ -462,7 +462,7 @@ def test_the_same_predictions_from_all_forms_of_the_same_data(tmp_path, capsys):
 
 def test_a_large_file_is_predicted_some_rows_at_a_time(table, model, tmp_path, monkeypatch):
     assert run("predict", model, table, "--out", tmp_path / "whole.csv") == 0
-    monkeypatch.setattr(commands, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(predict, "MAX_ROWS", 5)
     sizes = []
     predict_proba = ULMFiTMultiLabelClassifier.predict_proba
 
@@ -480,7 +480,7 @@ def test_a_large_file_is_predicted_some_rows_at_a_time(table, model, tmp_path, m
 
 
 def test_a_row_that_cannot_be_read_leaves_an_earlier_output_as_it_was(table, model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(commands, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(predict, "MAX_ROWS", 5)
     out = tmp_path / "out.csv"
     out.write_text("kept")
     with table.open("a", encoding="utf-8") as file:
@@ -571,7 +571,7 @@ def test_finetune_a_language_model_and_train_from_it(table, tmp_path, capsys, fo
     assert run("train", table, *args, "--out", model) == 0
     assert ULMFiTMultiLabelClassifier.load(model).net_.module_.encoder.embedding.embedding_dim == 8
     assert run("finetune", source, *text, "--out", out) == 2
-    assert "exists and is left alone" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     if form == "table":
         assert run("finetune", table, "--out", tmp_path / "other") == 2
         assert "Name the text column with --text" in capsys.readouterr().err
@@ -638,7 +638,7 @@ def test_evaluate_takes_blanks_as_the_training_did(tmp_path, capsys):
 def test_wide_rows_count_in_what_predict_holds(model, tmp_path, monkeypatch):
     path = tmp_path / "wide.csv"
     write_table(path, ["subject", "body", "html"], [{"subject": "", "body": "x", "html": "y" * 1000}] * 10)
-    monkeypatch.setattr(commands, "CHARACTERS_AT_ONCE", 3_000)
+    monkeypatch.setattr(predict, "MAX_CHARACTERS", 3_000)
     sizes = []
     predict_proba = ULMFiTMultiLabelClassifier.predict_proba
     monkeypatch.setattr(
@@ -673,9 +673,9 @@ def test_lr_find_of_a_classifier_and_of_a_language_model(table, tmp_path, capsys
     assert run("lr-find", table, "--text", "body", *body, "--n-steps", 5) == 2
     assert "n_steps must be" in capsys.readouterr().err
     assert run("lr-find", table, "--text", "body", *body, "--out", picture) == 2
-    assert "exists and is left alone" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert run("lr-find", table, "--text", "body", *body, "--out", tmp_path / "curve.doc") == 2
-    assert "is no picture; end its name in .png" in capsys.readouterr().err
+    assert "is not a picture; pass a name ending in .png" in capsys.readouterr().err
 
 
 def test_explain_writes_a_page_or_plain_text(table, model, tmp_path, capsys):
@@ -692,7 +692,7 @@ def test_explain_writes_a_page_or_plain_text(table, model, tmp_path, capsys):
     assert content.startswith("<!DOCTYPE html>")
     assert "<script" not in content
     assert run("explain", model, table, "--out", page) == 2
-    assert "exists and is left alone; pass --force" in capsys.readouterr().err
+    assert "already exists; pass --force" in capsys.readouterr().err
     assert run("explain", model, table, "--limit", 2, "--method", "occlusion") == 0
     assert "threshold 0.50" in capsys.readouterr().out
     assert run("explain", model, table, "--labels", "nope") == 2
@@ -728,4 +728,4 @@ def test_what_may_be_a_slip_is_pointed_out(table, tmp_path, capsys):
     blank = tmp_path / "blank.csv"
     blank.write_text("body,late\n" + "The parcel is late,1\nAll is well,\n" * 4)
     assert run("train", blank, "--text", "body", "--labels", "late", "--out", tmp_path / "n", *SMALL) == 0
-    assert "4 empty label cells are read as no; pass --blank unknown" in capsys.readouterr().err
+    assert "4 empty label cells are read as 'absent'; pass --blank unknown" in capsys.readouterr().err

@@ -1,7 +1,9 @@
-"""The demo: train on the messages that come with the package, with and without the pre-trained language model."""
+"""``sk-ulmfit demo``."""
 
 from __future__ import annotations
 
+import argparse
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +16,8 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
-from sk_ulmfit.datasets.loaders import load_support_messages
+from sk_ulmfit.cli.answers import Answer
+from sk_ulmfit.datasets.loaders import TextTable, load_support_messages
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
 from sk_ulmfit.metrics import multilabel_report
 
@@ -28,67 +31,89 @@ EXAMPLES = (
 
 NEXT_STEPS = """
 What to do next
-  Your own data, a CSV file with a text column and one column of labels:
+  With your own data, a CSV file with a text column and a label column:
     sk-ulmfit train FILE.csv --text TEXT --label-column LABELS --delimiter ";" --out MODEL
     sk-ulmfit predict MODEL NEW.csv --out OUT.csv
   In Python, three lines:
     from sk_ulmfit import ULMFiTMultiLabelClassifier
     clf = ULMFiTMultiLabelClassifier().fit(texts, y)      # y: 0/1 matrix, or a list of labels per text
     clf.predict_labels(new_texts)
-  More texts, labelled or not, help most: pass those without labels as fit(..., unlabelled_texts=...)."""
+  More texts help most, even without labels: pass these as fit(..., unlabelled_texts=...)."""
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options to the parser of the command."""
+    command.add_argument("--random-state", type=int, default=0, metavar="N", help="seed (default: 0)")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Train and score on the messages that are included in the package."""
+    say: Callable[[str], None] = _say_nothing if options.json else print
+    return Answer("", run_demo(say, verbose=int(sys.stderr.isatty()), seed=options.random_state))
+
+
+def _say_nothing(line: str) -> None:
+    pass
 
 
 def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0) -> dict[str, dict[str, float]]:
-    """Train, score and compare on the support messages.
+    """Compare three classifiers on the support messages; pass every line of the comparison to `say`.
 
-    The same classifier is trained from the pre-trained language model and from random weights, and for comparison a
-    logistic regression on TF-IDF.
-
-    Parameters
-    ----------
-    say : callable, default=print
-        Where the lines go.
-    verbose : int, default=0
-        1 shows progress bars.
-    seed : int, default=0
-        Seed of the training.
-
-    Returns
-    -------
-    dict of dict
-        By model, "pretrained", "scratch" and "linear": "micro F1", "macro F1" and "average precision" on the test part.
+    They are ULMFiT from the pre-trained language model ("pretrained"), the same from random weights ("scratch"), and a
+    logistic regression on TF-IDF ("linear"). The scores of each on the test messages are returned: "micro F1",
+    "macro F1" and "average precision".
     """
     train, test = load_support_messages("train"), load_support_messages("test")
     names = train.label_names
-    y, y_test = train.indicator(), test.indicator(names)
-    say(f"{len(train.texts)} customer messages to learn from, {len(test.texts)} to test on, {len(names)} labels.")
-    say("ULMFiT stands for a network and a linear model of words that decide together.")
-    figures: dict[str, dict[str, float]] = {}
-
-    def score(key: str, title: str, model: Any) -> None:
-        start = time.perf_counter()
-        proba = model.fit(train.texts, y).predict_proba(test.texts)
-        decided = (proba >= 0.5).astype(np.int64)
-        table = multilabel_report(y_test, decided, label_names=names)
-        say(f"\n{title}, {time.perf_counter() - start:.0f} s\n{table}")
-        f1 = {f"{a} F1": float(f1_score(y_test, decided, average=a, zero_division=0)) for a in ("micro", "macro")}
-        figures[key] = {**f1, "average precision": float(average_precision_score(y_test, proba))}
-        say(f"average precision, whatever the thresholds: {figures[key]['average precision']:.3f}")
-
+    say(f"{len(train.texts)} customer messages for training, {len(test.texts)} for testing, {len(names)} labels.")
+    say("ULMFiT averages a neural network and a linear model.")
+    comparison = _Comparison(train, test, say)
     options: dict[str, Any] = {"random_state": seed, "verbose": verbose}
     pretrained = ULMFiTMultiLabelClassifier(LANGUAGE_MODEL, **options)
-    score("pretrained", "ULMFiT, pre-trained on Wikipedia", pretrained)
+    comparison.score("pretrained", "ULMFiT, pre-trained on Wikipedia", pretrained)
     sizes = {name: pretrained.language_model_.state_.config[name] for name in SIZES}
     scratch = ULMFiTMultiLabelClassifier(ULMFiTLanguageModel(None, **sizes, verbose=verbose), **options)
-    score("scratch", "ULMFiT, the same from random weights", scratch)
-    linear = OneVsRestClassifier(LogisticRegression(C=10))
-    score("linear", "TF-IDF + logistic regression", make_pipeline(TfidfVectorizer(sublinear_tf=True), linear))
-    say("\nGain of the pre-trained model")
-    for key, other in (("scratch", "the same from random weights"), ("linear", "TF-IDF + logistic regression")):
-        gains = (f"{measure} {figures['pretrained'][measure] - value:+.3f}" for measure, value in figures[key].items())
-        say(f"  over {other}: {', '.join(gains)}")
+    comparison.score("scratch", "ULMFiT, the same from random weights", scratch)
+    logistic_regression = OneVsRestClassifier(LogisticRegression(C=10))
+    linear = make_pipeline(TfidfVectorizer(sublinear_tf=True), logistic_regression)
+    comparison.score("linear", "TF-IDF + logistic regression", linear)
+    comparison.say_gains()
     say("\nNew messages")
     for text, row in zip(EXAMPLES, pretrained.predict(EXAMPLES), strict=True):
         say(f"  {text}\n    -> {', '.join(names[k] for k in np.flatnonzero(row)) or '(no label)'}")
     say(NEXT_STEPS)
-    return figures
+    return comparison.scores
+
+
+class _Comparison:
+    """Scores of classifiers on the same messages."""
+
+    def __init__(self, train: TextTable, test: TextTable, say: Callable[[str], None]):
+        self.train, self.test, self.say = train, test, say
+        self.y, self.y_test = train.indicator(), test.indicator(train.label_names)
+        self.scores: dict[str, dict[str, float]] = {}
+
+    def score(self, key: str, title: str, model: Any) -> None:
+        """Fit a model and score it on the test messages."""
+        start = time.perf_counter()
+        proba = model.fit(self.train.texts, self.y).predict_proba(self.test.texts)
+        predicted = (proba >= 0.5).astype(np.int64)
+        report = multilabel_report(self.y_test, predicted, label_names=self.train.label_names)
+        self.say(f"\n{title}, {time.perf_counter() - start:.0f} s\n{report}")
+        average_precision = float(average_precision_score(self.y_test, proba))
+        self.say(f"average precision, whatever the thresholds: {average_precision:.3f}")
+        self.scores[key] = {
+            "micro F1": float(f1_score(self.y_test, predicted, average="micro", zero_division=0)),
+            "macro F1": float(f1_score(self.y_test, predicted, average="macro", zero_division=0)),
+            "average precision": average_precision,
+        }
+
+    def say_gains(self) -> None:
+        """Say how much better the pre-trained model is than the others."""
+        self.say("\nGain of the pre-trained model")
+        for key, other in (("scratch", "the same from random weights"), ("linear", "TF-IDF + logistic regression")):
+            gains = (
+                f"{measure} {self.scores['pretrained'][measure] - value:+.3f}"
+                for measure, value in self.scores[key].items()
+            )
+            self.say(f"  over {other}: {', '.join(gains)}")

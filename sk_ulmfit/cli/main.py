@@ -1,6 +1,7 @@
 """The command line: ``sk-ulmfit train``, ``predict``, ``evaluate`` and so on.
 
-What takes seconds to import is imported when a command is known, so that ``--help`` and ``--version`` come at once.
+Each command is a module of this package with the functions `add_options` and `run`. It is imported when the command is
+known, so that ``--help`` and ``--version`` do not wait for torch.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from sk_ulmfit._version import __version__
+from sk_ulmfit.cli.answers import Answer, print_note
 
-# by name: what it does, and an example
+# by name: summary and example
 COMMANDS = {
     "train": (
         "Train a classifier on a table or a folder of texts and save it.",
@@ -29,11 +32,11 @@ COMMANDS = {
         "sk-ulmfit evaluate mail.model held_out.csv",
     ),
     "explain": (
-        "Tell which words drove the labels of texts.",
+        "Show which words drove the labels of texts.",
         "sk-ulmfit explain mail.model new.csv --out why.html",
     ),
     "pretrain": (
-        "Train a language model on a large corpus; broken off, the same command goes on.",
+        "Train a language model on a large corpus; the same command resumes a run that was stopped.",
         "sk-ulmfit pretrain articles.jsonl.xz --out run --hours 8",
     ),
     "finetune": (
@@ -41,33 +44,22 @@ COMMANDS = {
         "sk-ulmfit finetune mail.csv --text body --out mail.lm",
     ),
     "lr-find": (
-        "Look for a learning rate: of a classifier, or without labels of a language model.",
+        "Find a learning rate for a classifier or, without labels, for a language model.",
         "sk-ulmfit lr-find mail.csv --text body --label-column topics --out curve.png",
     ),
     "info": (
-        "Say what is in a model file.",
+        "Describe a model file.",
         "sk-ulmfit info mail.model",
     ),
     "demo": (
-        "Train and score on a small data set that comes along, in minutes.",
+        "Train and score on a small included data set, in minutes.",
         "sk-ulmfit demo",
     ),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Parameters
-    ----------
-    argv : sequence of str, default=None
-        Arguments; None takes those of the process.
-
-    Returns
-    -------
-    int
-        Exit code: 0 well done, 2 wrong input (said in one line on stderr), 130 interrupted.
-    """
+    """Run one command and return its exit code: 0 success, 2 invalid input, 130 interrupted."""
     try:
         options = _parser().parse_args(argv)
     except KeyboardInterrupt:
@@ -76,36 +68,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             answer = options.run(options)
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="backslashreplace")  # after hours, no answer is lost for one character
-        if shown := json.dumps(answer.data, ensure_ascii=False, default=str) if options.json else answer.text:
-            print(shown)
+        _print_answer(answer, as_json=options.json)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's
             raise
-        way_out = "a smaller --batch-size" if options.command == "pretrain" else "--device cpu"
-        print(f"sk-ulmfit {options.command}: the GPU has too little memory; pass {way_out}.", file=sys.stderr)
-        return 2
+        remedy = "a smaller --batch-size" if options.command == "pretrain" else "--device cpu"
+        return _fail(options, f"the GPU ran out of memory; pass {remedy}.")
     except (ValueError, OSError) as error:
-        print(f"sk-ulmfit {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _fail(options, " ".join(str(error).split()))
     except KeyboardInterrupt:
-        from sk_ulmfit.pretraining import CHECKPOINT
-
-        what = "nothing was written"
-        if options.command == "pretrain" and (options.out / CHECKPOINT).exists():
-            what = f"the same command goes on from the checkpoint in {options.out}"
-        print(f"sk-ulmfit {options.command}: interrupted; {what}.", file=sys.stderr)
-        return 130
+        return _fail(options, f"interrupted; {_what_remains(options)}.", exit_code=130)
     return 0
 
 
+def _print_answer(answer: Answer, as_json: bool) -> None:
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # no answer is lost to a character that cannot be encoded
+    text = json.dumps(answer.data, ensure_ascii=False, default=str) if as_json else answer.text
+    if text:
+        print(text)
+
+
+def _fail(options: argparse.Namespace, message: str, exit_code: int = 2) -> int:
+    print(f"sk-ulmfit {options.command}: {message}", file=sys.stderr)
+    return exit_code
+
+
+def _what_remains(options: argparse.Namespace) -> str:
+    """Describe the output of an interrupted command."""
+    from sk_ulmfit.pretraining import CHECKPOINT
+
+    if options.command == "pretrain" and (options.out / CHECKPOINT).exists():
+        return f"the same command resumes from the checkpoint in {options.out}"
+    return "nothing was written"
+
+
 def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
-    print(f"sk-ulmfit: note: {message}", file=sys.stderr)
+    print_note(message)
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong."""
+    """A parser that reports an error in one line."""
 
     def error(self, message: str) -> Any:
         if message.endswith("required: FILE"):
@@ -114,16 +117,16 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Command(_Parser):
-    """The parser of a command, which gets its options when the command is called."""
+    """The parser of a command, which imports the command and adds its options when it is first used."""
 
     command: str | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self.command is not None:
-            from sk_ulmfit.cli.arguments import add_options
-
-            name, self.command = self.command, None
-            add_options(self, name)
+            module = import_module(f"sk_ulmfit.cli.{self.command.replace('-', '_')}")
+            self.command = None
+            module.add_options(self)
+            self.set_defaults(run=module.run)
         return super().parse_known_args(args, namespace)
 
 

@@ -1,0 +1,33 @@
+"""What the commands print: answers, notes and progress."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class Answer:
+    """The answer of a command, as text for people and as data for JSON; nothing is printed for an empty text."""
+
+    text: str
+    data: dict[str, Any]
+
+
+def print_note(message: object) -> None:
+    """Print a note to stderr."""
+    print(f"sk-ulmfit: note: {message}", file=sys.stderr)
+
+
+def shows_progress(options: argparse.Namespace) -> bool:
+    """Return whether to show progress: on a terminal, unless --quiet is given."""
+    return sys.stderr.isatty() and not options.quiet
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first five names, shortened, for a message."""
+    shown = ", ".join(repr(name if len(name) <= 40 else name[:39] + "…") for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown}, ... ({len(names)} in all)"

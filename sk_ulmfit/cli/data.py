@@ -1,0 +1,108 @@
+"""Texts and labels from the table, folder or corpus that the options name."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+from collections.abc import Sequence
+from typing import Any
+
+from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
+from sk_ulmfit.cli.answers import print_note, some
+from sk_ulmfit.datasets.loaders import BLANKS, TextTable, load_folders, load_table
+from sk_ulmfit.datasets.tables import DELIMITED, JSON_LINES, PARQUET, file_type, open_table
+from sk_ulmfit.text.documents import read_documents
+from sk_ulmfit.text.streams import StreamedTexts
+
+
+def load_labelled(options: argparse.Namespace) -> tuple[TextTable, dict[str, Any]]:
+    """Return texts with labels, and the options that describe their columns, to be saved with the model."""
+    if options.file.is_dir():
+        if options.text or (not options.labels_file and (options.labels or options.label_column)):
+            raise ValueError(
+                f"{options.file} is a folder whose subfolders are the labels; omit --text, --labels and "
+                "--label-column, or list the files in a table and pass it with --labels-file."
+            )
+        described = {"text": ["text"], "delimiter": options.delimiter, "blank": options.blank}
+        return load_labelled_folder(options, options.delimiter, options.blank), described
+    return _load_labelled_table(options)
+
+
+def _load_labelled_table(options: argparse.Namespace) -> tuple[TextTable, dict[str, Any]]:
+    if options.labels_file:
+        raise ValueError(f"--labels-file describes a folder of texts, but {options.file} is a file.")
+    columns = open_table(options.file).columns
+    check_text_option(options, columns)
+    if not options.labels and not options.label_column:
+        raise ValueError("Name the labels with --labels (columns of 0 and 1) or --label-column (columns of names).")
+    labels, label_column = _expand(options.labels, columns), _expand(options.label_column, columns)
+    table = load_table(
+        options.file,
+        text=options.text,
+        labels=labels,
+        label_column=label_column,
+        delimiter=options.delimiter,
+        blank=options.blank or BLANKS[0],
+        stream=True,
+    )
+    if table.n_blank and options.blank is None:
+        print_note(
+            f"{table.n_blank} empty label cells are read as 'absent'; pass --blank unknown if nobody has checked them."
+        )
+    if not table.label_names:
+        raise ValueError(f"{options.file}: no row has a label in column {some(label_column or [])}.")
+    return table, {
+        "text": options.text,
+        "labels": labels,
+        "label_column": label_column,
+        "delimiter": options.delimiter,
+        "blank": options.blank,
+    }
+
+
+def _expand(names: list[str] | None, columns: Sequence[str]) -> list[str] | None:
+    """Replace each pattern, such as ``Label *``, by the columns that match it."""
+    if names is None:
+        return None
+    expanded: list[str] = []
+    for name in names:
+        matching = [] if name in columns else fnmatch.filter(columns, name)
+        expanded += matching or [name]
+    return expanded
+
+
+def load_labelled_folder(options: argparse.Namespace, delimiter: str, blank: str | None) -> TextTable:
+    """Return the texts of a folder, with labels from its subfolders or from the file of labels."""
+    if not options.labels_file:
+        return load_folders(options.file)
+    return load_folders(
+        options.file,
+        labels_file=options.labels_file,
+        labels=options.labels,
+        label_column=options.label_column,
+        delimiter=delimiter,
+        blank=blank or BLANKS[0],
+    )
+
+
+def load_texts(options: argparse.Namespace) -> list[str] | StreamedTexts:
+    """Return the texts of a table, or the documents of a corpus."""
+    if options.text:
+        return load_table(options.file, text=options.text, stream=True).texts
+    if file_type(options.file) in {*DELIMITED, *JSON_LINES, *PARQUET} and options.file.is_file():
+        check_text_option(options, open_table(options.file).columns)
+    return StreamedTexts(lambda: read_documents(options.file), sum(1 for _ in read_documents(options.file)))
+
+
+def check_text_option(options: argparse.Namespace, columns: Sequence[str]) -> None:
+    """Raise ValueError if the text column of a table is not named."""
+    if not options.text:
+        raise ValueError(f"Name the text column with --text; the columns are {some(columns)}.")
+
+
+def text_columns(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> list[str]:
+    """Return the text columns: those of the options, or those the classifier was trained on."""
+    columns = options.text or clf.metadata_.get("text")
+    if not columns:
+        raise ValueError(f"{options.model} was not trained with sk-ulmfit train; name the text column with --text.")
+    return [columns] if isinstance(columns, str) else list(columns)

@@ -1,0 +1,88 @@
+"""``sk-ulmfit evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
+from sk_ulmfit.cli import options as shared
+from sk_ulmfit.cli.answers import Answer, print_note, some
+from sk_ulmfit.cli.data import load_labelled_folder, text_columns
+from sk_ulmfit.cli.estimators import load_classifier
+from sk_ulmfit.datasets.loaders import BLANKS, TextTable, load_table
+from sk_ulmfit.metrics import multilabel_report
+from sk_ulmfit.thresholds import decide
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options to the parser of the command."""
+    shared.add_model(command)
+    shared.add_table(command, "with texts and true labels")
+    shared.add_text(command, default="as in training")
+    shared.add_labels(command, delimiter="as in training", blank="as in training")
+    shared.add_running(command)
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Score a model on a table or a folder with true labels."""
+    clf = load_classifier(options)
+    table = _load_true_labels(clf, options)
+    known = [str(name) for name in clf.label_names_]
+    scored = _scored_labels(clf, options, table, known)
+    columns = [known.index(name) for name in scored]
+    y, proba = table.indicator(scored), clf.predict_proba(table.texts)
+    decided = decide(proba, clf.thresholds_, top_k=clf.top_k, at_least_one=clf.at_least_one)[:, columns]
+    report = multilabel_report(y, decided, proba[:, columns], label_names=scored, output_dict=options.json)
+    known_rows = ~np.isnan(y).all(axis=1)
+    n_texts = int(known_rows.sum())
+    right = float(((y == decided) | np.isnan(y))[known_rows].all(axis=1).mean()) if n_texts else 0.0
+    if options.json:
+        return Answer("", {"n_texts": n_texts, "all_labels_right": right, **report})
+    return Answer(f"{report}\nall labels right: {right:.3f} of {n_texts} texts", {})
+
+
+def _load_true_labels(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> TextTable:
+    """Return the texts and labels; what the options leave open is as in the training."""
+    saved = clf.metadata_
+    delimiter = options.delimiter or saved.get("delimiter") or ";"
+    blank = options.blank or saved.get("blank") or BLANKS[0]
+    if options.file.is_dir():
+        return load_labelled_folder(options, delimiter, blank)
+    labels, label_column = options.labels, options.label_column
+    if not labels and not label_column:
+        labels, label_column = saved.get("labels"), saved.get("label_column")
+    if not labels and not label_column:
+        raise ValueError("Name the true labels with --labels or --label-column.")
+    return load_table(
+        options.file,
+        text=text_columns(clf, options),
+        labels=labels,
+        label_column=label_column,
+        delimiter=delimiter,
+        blank=blank,
+        stream=True,
+    )
+
+
+def _scored_labels(
+    clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace, table: TextTable, known: list[str]
+) -> list[str]:
+    """Return the labels to score; print a note about those that only the model or only the file has.
+
+    A column of 0 and 1 that the file lacks says nothing about its label. A label that a column of names lacks is absent
+    from every text, and is scored.
+    """
+    unknown = sorted(set(table.label_names) - set(known))
+    if len(unknown) == len(table.label_names):
+        raise ValueError(
+            f"{options.file} has none of the model's labels ({some(known)}); it has {some(unknown) or 'no labels'}. "
+            "Check --labels, --label-column and --delimiter."
+        )
+    one_column_per_label = bool(options.labels or (not options.label_column and clf.metadata_.get("labels")))
+    scored = [name for name in known if name in table.label_names] if one_column_per_label else known
+    for names, why in ((unknown, "unknown to the model"), (sorted(set(known) - set(scored)), "not in the file")):
+        if names:
+            print_note(f"{len(names)} labels left out, {why}: {some(names)}")
+    return scored

@@ -1,0 +1,113 @@
+"""``sk-ulmfit predict``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
+from sk_ulmfit.cli import options as shared
+from sk_ulmfit.cli.answers import Answer, shows_progress
+from sk_ulmfit.cli.data import text_columns
+from sk_ulmfit.cli.estimators import load_classifier
+from sk_ulmfit.cli.files import check_input, check_output
+from sk_ulmfit.datasets.tables import (
+    JSON_LINES,
+    Row,
+    RowReader,
+    check_writable,
+    file_type,
+    open_table,
+    text_of_row,
+    write_table,
+)
+from sk_ulmfit.thresholds import decide
+
+PREDICTED, PROBABILITY = "predicted_labels", "proba_"  # column with the labels; prefix of columns with probabilities
+MAX_ROWS, MAX_CHARACTERS = 20_000, 2_000_000  # held in memory at once
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options to the parser of the command."""
+    shared.add_model(command)
+    shared.add_table(command, "with the text columns of the training")
+    shared.add_out(command, "OUT", "table to write, with labels added: .csv, .tsv or .jsonl, also .gz or .xz")
+    shared.add_text(command, default="as in training")
+    command.add_argument("--delimiter", metavar="D", help="separates predicted labels (default: as in training)")
+    shared.add_running(command)
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Add predicted labels and probabilities to a table, a block of rows at a time."""
+    check_input(options.model)
+    check_input(options.file)
+    check_writable(options.out)
+    out = check_output(options, options.file, options.model)
+    clf = load_classifier(options)
+    reader = open_table(options.file)
+    columns = text_columns(clf, options)
+    reader.check_columns(columns)
+    delimiter = options.delimiter or clf.metadata_.get("delimiter") or ";"
+    labeller = _Labeller(clf, delimiter, json_lines=file_type(out) in JSON_LINES)
+    rows = labeller.label(reader, columns)
+    if shows_progress(options):
+        from tqdm import tqdm
+
+        rows = tqdm(rows, desc="predict", unit=" texts")
+    kept = [column for column in reader.columns if column not in labeller.columns]
+    write_table(out, [*kept, *labeller.columns], rows)
+    n_texts, mean = labeller.n_texts, labeller.n_labels / labeller.n_texts
+    return Answer(
+        f"Predicted {n_texts} texts, {mean:.2f} labels each; written to {out}.",
+        {"out": str(out), "n_texts": n_texts, "labels_per_text": round(mean, 4)},
+    )
+
+
+class _Labeller:
+    """Add the predictions of a classifier to rows, and count them."""
+
+    def __init__(self, clf: ULMFiTMultiLabelClassifier, delimiter: str, json_lines: bool):
+        self.clf, self.delimiter, self.json_lines = clf, delimiter, json_lines
+        self.names = [str(name) for name in clf.label_names_]
+        self.columns = [PREDICTED, *(PROBABILITY + name for name in self.names)]
+        # labels that would not survive a delimited cell are written as a list
+        self.as_list = json_lines or any(
+            delimiter in name or name.startswith("[") or name != name.strip() for name in self.names
+        )
+        self.n_texts = self.n_labels = 0
+
+    def label(self, reader: RowReader, columns: Sequence[str]) -> Iterator[Row]:
+        """Yield the rows with labels and probabilities."""
+        for rows, texts in _blocks(reader, columns):
+            proba = self.clf.predict_proba(texts)
+            decisions = decide(proba, self.clf.thresholds_, top_k=self.clf.top_k, at_least_one=self.clf.at_least_one)
+            self.n_texts += len(rows)
+            self.n_labels += int(decisions.sum())
+            for row, decided, probabilities in zip(rows, decisions.tolist(), proba.tolist(), strict=True):
+                yield self._labelled(row, decided, probabilities)
+        if not self.n_texts:
+            raise ValueError(f"{reader.name} has no rows; a header line and at least one row were expected.")
+
+    def _labelled(self, row: Row, decided: list[int], probabilities: list[float]) -> Row:
+        labels = [name for name, is_predicted in zip(self.names, decided, strict=True) if is_predicted]
+        labelled = {column: cell for column, cell in row.items() if column not in self.columns}
+        labelled[PREDICTED] = labels if self.as_list else self.delimiter.join(labels)
+        for name, p in zip(self.names, probabilities, strict=True):
+            labelled[PROBABILITY + name] = round(p, 6) if self.json_lines else f"{p:.6f}"
+        return labelled
+
+
+def _blocks(reader: RowReader, columns: Sequence[str]) -> Iterator[tuple[list[Row], list[str]]]:
+    """Yield rows and their texts, as many at a time as memory should hold."""
+    rows: list[Row] = []
+    texts: list[str] = []
+    n_characters = 0
+    for place, row in reader.rows:
+        rows.append(row)
+        texts.append(text_of_row(row, columns, f"{reader.name}, {place}"))
+        n_characters += sum(len(cell) for cell in row.values() if isinstance(cell, str))
+        if n_characters >= MAX_CHARACTERS or len(rows) >= MAX_ROWS:
+            yield rows, texts
+            rows, texts, n_characters = [], [], 0
+    if rows:
+        yield rows, texts

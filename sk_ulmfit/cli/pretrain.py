@@ -1,0 +1,84 @@
+"""``sk-ulmfit pretrain``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from sk_ulmfit import pretraining
+from sk_ulmfit.cli import options as shared
+from sk_ulmfit.cli.answers import Answer, shows_progress
+from sk_ulmfit.language_model import SIZES
+from sk_ulmfit.nn.precision import PRECISIONS
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options to the parser of the command."""
+    command.add_argument(
+        "corpus",
+        type=Path,
+        metavar="CORPUS",
+        help="text (documents separated by blank lines) or JSON lines, also .xz or .gz; a folder of such files; or the "
+        "folder 'tokens' of an earlier run",
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    command.add_argument("--epochs", type=float, metavar="X", help="passes over the corpus (default: 1)")
+    command.add_argument("--hours", type=float, metavar="X", help="hours of training, instead of --epochs")
+    for name, of_type, text in (
+        ("emb_dim", int, "width of the embedding"),
+        ("hidden_dim", int, "width of the LSTM layers"),
+        ("n_layers", int, "number of LSTM layers"),
+        ("vocab_size", int, "maximum number of words (default: 30000)"),
+        ("min_frequency", int, "minimum count of a word (default: 3)"),
+        ("language", str, "language code of the tokenizer (default: en)"),
+        ("field", str, "field of the JSON objects that holds the text"),
+        ("lr", float, "maximum learning rate"),
+        ("batch_size", int, "text streams per batch"),
+        ("bptt", int, "tokens per window"),
+        ("dropout_multiplier", float, "factor on the dropout rates"),
+        ("validation_fraction", float, "fraction of the tokens to hold out"),
+        ("checkpoint_minutes", float, "minutes between checkpoints"),
+    ):
+        _add_parameter(command, "--" + name.replace("_", "-"), name, of_type, text)
+    _add_parameter(command, "--random-state", "seed", int, "seed of all randomness")
+    command.add_argument("--backward", action="store_true", help="read every document from end to start")
+    shared.add_precision(command, "training", PRECISIONS[:3])
+    shared.add_n_jobs(command)
+    shared.add_running(command)
+
+
+def _add_parameter(command: argparse.ArgumentParser, flag: str, name: str, of_type: type, text: str) -> None:
+    """Add an option for a parameter of `pretrain`, with its default."""
+    default = signature(pretraining.pretrain).parameters[name].default
+    metavar = {str: "NAME", int: "N", float: "X"}[of_type]
+    text += "" if default is None else f" (default: {default})"
+    command.add_argument(flag, dest=name, type=of_type, default=default, metavar=metavar, help=text)
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Pre-train a language model on a corpus."""
+    names = signature(pretraining.pretrain).parameters.keys() & vars(options).keys() - {"corpus", "out"}
+    parameters = {name: getattr(options, name) for name in names}
+    say = _print_progress if shows_progress(options) else None
+    try:
+        state = pretraining.pretrain(options.corpus, options.out, say=say, **parameters)
+    finally:
+        if say:
+            print(file=sys.stderr)
+    sizes = {name: state.config[name] for name in SIZES}
+    file = options.out / pretraining.MODEL
+    text = f"The language model ({'/'.join(map(str, sizes.values()))}, {len(state.vocabulary)} words) is in {file}."
+    data: dict[str, Any] = {"model": str(file), "n_words": len(state.vocabulary), "sizes": sizes}
+    if "valid_loss" in state.history[-1]:
+        data["perplexity"] = math.exp(state.history[-1]["valid_loss"])
+        text = f"Perplexity on held-out documents: {data['perplexity']:.2f}.\n{text}"
+    return Answer(text, data)
+
+
+def _print_progress(line: str) -> None:
+    """Print a line over the previous one."""
+    print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)

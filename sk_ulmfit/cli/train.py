@@ -1,0 +1,118 @@
+"""``sk-ulmfit train``."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from sk_ulmfit.calibration import METHODS
+from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
+from sk_ulmfit.cli import options as shared
+from sk_ulmfit.cli.answers import Answer, shows_progress, some
+from sk_ulmfit.cli.data import load_labelled
+from sk_ulmfit.cli.estimators import make_classifier
+from sk_ulmfit.cli.files import check_input, check_output, language_model_file
+from sk_ulmfit.datasets.loaders import load_table
+from sk_ulmfit.models.state import DIRECTIONS, check_target
+from sk_ulmfit.thresholds import METRICS
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options to the parser of the command."""
+    shared.add_table(command, "with texts and labels")
+    shared.add_text(command)
+    shared.add_labels(command)
+    command.set_defaults(delimiter=";")
+    shared.add_out(command, "MODEL", "file to write the model to")
+    command.add_argument("--unlabelled", type=Path, metavar="FILE", help="table with more texts for the language model")
+    shared.add_language_model(command)
+    _add_training(command)
+    _add_decisions(command)
+    shared.add_precision(command, "training and prediction")
+    shared.add_n_jobs(command, "tokenization, and for SVMs on large files")
+    shared.add_seed(command, "model")
+    shared.add_running(command)
+
+
+def _add_training(command: argparse.ArgumentParser) -> None:
+    defaults = ULMFiTMultiLabelClassifier().get_params(deep=False)
+    for name, text in (
+        ("--lm-epochs", "epochs of the language model"),
+        ("--max-epochs", "epochs of the classifier"),
+        ("--batch-size", "maximum number of texts per batch"),
+    ):
+        command.add_argument(name, type=int, metavar="N", help=f"{text} (default: depends on the amount of data)")
+    for name, default, text in (
+        ("--lr", defaults["lr"], "maximum learning rate of the classifier"),
+        ("--embedding-lr", defaults["embedding_lr"], "maximum learning rate of a pre-trained embedding"),
+    ):
+        command.add_argument(name, type=float, default=default, metavar="X", help=f"{text} (default: {default:g})")
+    command.add_argument(
+        "--freeze-encoder",
+        action="store_true",
+        help="train the head alone, on features computed once, of which a text takes 5 kB of memory",
+    )
+    command.add_argument(
+        "--direction",
+        choices=(*DIRECTIONS, "both"),
+        default=defaults["direction"],
+        help="reading direction; both: average the probabilities of two networks (default: forward)",
+    )
+    command.add_argument("--no-tfidf", dest="tfidf", action="store_false", help="use the network without linear model")
+    command.add_argument(
+        "--pos-weight",
+        type=shared.number_or("balanced"),
+        metavar="X",
+        help="weight of the labels that a text has in the loss, or balanced: more recall of rare labels",
+    )
+    command.add_argument("--early-stopping", action="store_true", help="stop early, judged on held-out texts")
+
+
+def _add_decisions(command: argparse.ArgumentParser) -> None:
+    defaults = ULMFiTMultiLabelClassifier().get_params(deep=False)
+    command.add_argument(
+        "--threshold",
+        type=shared.number_or("tune"),
+        default=defaults["threshold"],
+        metavar="X",
+        help="predict labels with at least this probability, or tune: one threshold per label, chosen on held-out "
+        f"texts (default: {defaults['threshold']:g})",
+    )
+    command.add_argument(
+        "--threshold-metric",
+        type=shared.number_or(*METRICS),
+        default=defaults["threshold_metric"],
+        metavar="M",
+        help=f"what to tune for: {', '.join(METRICS)}, or a precision (default: {defaults['threshold_metric']})",
+    )
+    command.add_argument("--top-k", type=int, metavar="N", help="predict the N most probable labels of each text")
+    command.add_argument("--at-least-one", action="store_true", help="predict at least one label per text")
+    command.add_argument("--calibration", choices=METHODS, help="calibrate the probabilities on held-out texts")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Train a classifier on a table or a folder and save it."""
+    check_input(options.file)
+    out = check_output(options, options.file, options.unlabelled, options.labels_file, language_model_file(options))
+    check_target(out)
+    table, columns = load_labelled(options)
+    unlabelled = None
+    if options.unlabelled:
+        unlabelled = load_table(options.unlabelled, text=columns["text"], stream=True).texts
+    clf = make_classifier(options, verbose=int(shows_progress(options)))
+    start = time.perf_counter()
+    clf.fit(table.texts, table.named_indicator(), unlabelled_texts=unlabelled)
+    clf.save(out, metadata=columns)
+    names, n_texts = list(table.label_names), len(table.texts)
+    data = {
+        "model": str(options.out),
+        "n_texts": n_texts,
+        "labels": names,
+        "thresholds": dict(zip(names, clf.thresholds_.tolist(), strict=True)),
+        "history": clf.history_,
+    }
+    if clf.direction == "both":
+        data["backward_history"] = clf.backward_history_
+    data["seconds"] = round(time.perf_counter() - start, 1)
+    return Answer(f"Trained on {n_texts} texts; labels: {some(names)}. The model is in {options.out}.", data)
