@@ -1,4 +1,4 @@
-"""From scores to probabilities that come true as often as they say, for each label."""
+"""Calibration of the probabilities of each label."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from sk_ulmfit.thresholds import check_proba
 Floats = NDArray[np.float64]
 
 METHODS = ("temperature", "platt")
-PRIOR = 10.0  # entries of which nobody could tell, that the values common to all labels count as much as
-LIMIT = 20.0  # log-odds beyond it are as good as certain
+PRIOR = 10.0  # weight of the prior shared by all labels, in maximally uncertain entries
+LIMIT = 20.0  # log-odds are clipped here
 N_BINS = 801
-STEPS = 50
-SMALLEST_SLOPE = 0.05  # above 0, so that the order of texts stays
+STEPS = 50  # of Newton's method, at most
+SMALLEST_SLOPE = 0.05  # above 0, to keep the order of texts
 
 
 def fit_calibration(y: Any, proba: Any, method: str = "platt", *, sample_weight: Any = None) -> Floats:
-    """Learn how to correct probabilities, on texts that they were not learned from.
+    """Fit a calibration of probabilities on texts that they were not learned from.
 
-    The log-odds z of a label become ``slope * z + offset``. Both are found by maximum likelihood, first for all labels
-    together, then for each label with those as a prior that weighs as much as ten entries whose probability is near
-    one half: a label that few texts have or lack stays near what is good for all.
+    The log-odds z of each label become ``slope * z + offset``. Both are fitted by maximum likelihood, first for all
+    labels together and then for each label, with the common values as a prior that weighs as much as ten entries of
+    probability 0.5. Rare labels therefore stay near the common values.
 
     Parameters
     ----------
     y : array-like of shape (n, L)
-        0 and 1; unknown entries (NaN) are left out.
+        True labels, 0 and 1; unknown entries (NaN) are left out.
     proba : array-like of shape (n, L), or list of L arrays of shape (n, 2)
         Probabilities.
     method : {"temperature", "platt"}, default="platt"
-        "temperature" learns the slope alone, one over the temperature; "platt" both.
+        "platt" fits slope and offset; "temperature" the slope alone, one over the temperature.
     sample_weight : array-like of shape (n,), default=None
-        How much each text counts; only ratios matter.
+        Weight of each text; only ratios matter.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def fit_calibration(y: Any, proba: Any, method: str = "platt", *, sample_weight:
     Raises
     ------
     ValueError
-        If the shapes do not fit, `method` is not known, or a probability is not from 0 to 1.
+        If shapes do not match, `method` is unknown, or a probability lies outside [0, 1].
 
     References
     ----------
@@ -59,7 +59,7 @@ def fit_calibration(y: Any, proba: Any, method: str = "platt", *, sample_weight:
     --------
     >>> import numpy as np
     >>> from sk_ulmfit.calibration import calibrate, fit_calibration
-    >>> y = np.array([[1], [0], [0], [0]] * 50)  # comes true in a quarter of the cases
+    >>> y = np.array([[1], [0], [0], [0]] * 50)  # a quarter is 1
     >>> proba = np.full((200, 1), 0.5)
     >>> calibrate(proba, fit_calibration(y, proba))[0].round(2).tolist()
     [0.25]
@@ -68,38 +68,35 @@ def fit_calibration(y: Any, proba: Any, method: str = "platt", *, sample_weight:
     truth = check_labels(y)[0]
     proba = check_proba(proba, truth.shape)
     weight = check_weights(sample_weight, len(truth))
-    counts = _counted(truth, proba, np.ones(len(truth)) if weight is None else weight / weight[weight > 0].mean())
+    counts = _binned(truth, proba, np.ones(len(truth)) if weight is None else weight / weight[weight > 0].mean())
     start = np.array([[1.0], [0.0]])
     free = np.array([True, method == "platt"])
     odds, zeros, ones = (part.reshape(1, -1) for part in counts)
-    common = _most_likely(odds, zeros, ones, start, free)
-    return _most_likely(*counts, common, free)
+    common = _fit(odds, zeros, ones, start, free)
+    return _fit(*counts, common, free)
 
 
 def calibrate(proba: Floats, coefficients: Floats) -> Floats:
-    """Correct probabilities.
+    """Calibrate probabilities.
 
     Parameters
     ----------
     proba : ndarray, shape (n, L)
         Probabilities.
     coefficients : ndarray, shape (2, L)
-        What `fit_calibration` gave.
+        Slopes and offsets from `fit_calibration`.
 
     Returns
     -------
     ndarray of float64, shape (n, L)
-        Probabilities strictly between 0 and 1, of the same order within each label.
+        Probabilities strictly between 0 and 1, in the same order within each label.
     """
     odds = logit(np.clip(proba, np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0)))
     return np.clip(expit(coefficients[0] * odds + coefficients[1]), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
 
 
-def _counted(truth: NDArray[np.float32], proba: Floats, weight: Floats) -> tuple[Floats, Floats, Floats]:
-    """Sort entries by their log-odds into narrow bins.
-
-    Gives the mean log-odds, the weight of zeros and the weight of ones in each bin, shape (L, bins).
-    """
+def _binned(truth: NDArray[np.float32], proba: Floats, weight: Floats) -> tuple[Floats, Floats, Floats]:
+    """Bin the entries of each label by log-odds: mean log-odds, weight of zeros and weight of ones, all (L, bins)."""
     n_labels = truth.shape[1]
     odds_sum, total, ones = (np.zeros((n_labels, N_BINS)) for _ in range(3))
     for label in range(n_labels):
@@ -114,14 +111,14 @@ def _counted(truth: NDArray[np.float32], proba: Floats, weight: Floats) -> tuple
     return odds_sum / np.where(total > 0, total, 1), (total - ones).clip(0), ones
 
 
-def _most_likely(odds: Floats, zeros: Floats, ones: Floats, prior: Floats, free: NDArray[np.bool_]) -> Floats:
-    """Find slope and offset of each label by Newton's method, shape (2, L)."""
+def _fit(odds: Floats, zeros: Floats, ones: Floats, prior: Floats, free: NDArray[np.bool_]) -> Floats:
+    """Return slope and offset of each label, (2, L), fitted by Newton's method to bins of entries, (L, bins).
+
+    Values that are not `free`, shape (2,), stay at the prior.
+    """
     total = zeros + ones
     design = np.stack([odds, np.ones_like(odds)])  # (2, L, bins)
-    spread = total * _variance(prior[0] * odds + prior[1])
-    information = np.einsum("alb,clb,lb->ac", design, design, spread) / max(spread.sum(), 1e-12)
-    # an entry nobody can tell has the variance 1/4; the ridge keeps a slope that no entry speaks of where it is
-    penalty = PRIOR / 4 * information + 1e-6 * np.eye(2)
+    penalty = _penalty(design, total, prior)
 
     def loss(value: Floats) -> Floats:
         scores = value[:, :1] * odds + value[:, 1:]
@@ -131,17 +128,14 @@ def _most_likely(odds: Floats, zeros: Floats, ones: Floats, prior: Floats, free:
             likelihood + np.einsum("la,lac,lc->l", off, np.broadcast_to(penalty, (len(off), 2, 2)), off) / 2
         )
 
-    value = np.tile(prior.T, (len(odds), 1))
+    value = np.tile(prior.T, (len(odds), 1))  # (L, 2)
     best = loss(value)
     for _ in range(STEPS):
         scores = value[:, :1] * odds + value[:, 1:]
         gradient = np.einsum("alb,lb->la", design, total * expit(scores) - ones) + (value - prior.T) @ penalty
         curvature = np.einsum("alb,clb,lb->lac", design, design, total * _variance(scores)) + penalty
-        gradient[:, ~free] = 0.0
-        curvature[:, ~free, :] = curvature[:, :, ~free] = 0.0
-        curvature[:, ~free, ~free] = 1.0
-        step = -np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
-        for _ in range(30):  # halve the steps that lead uphill
+        step = _newton_step(gradient, curvature, free)
+        for _ in range(30):  # halve the steps that increase the loss
             tried = value + step
             tried[:, 0] = tried[:, 0].clip(SMALLEST_SLOPE)
             now = loss(tried)
@@ -154,6 +148,22 @@ def _most_likely(odds: Floats, zeros: Floats, ones: Floats, prior: Floats, free:
         if moved < 1e-6:
             break
     return value.T
+
+
+def _penalty(design: Floats, total: Floats, prior: Floats) -> Floats:
+    """Return the precision matrix (2, 2) of the prior, worth `PRIOR` maximally uncertain entries."""
+    spread = total * _variance(prior[0] * design[0] + prior[1])
+    information = np.einsum("alb,clb,lb->ac", design, design, spread) / max(spread.sum(), 1e-12)
+    # A maximally uncertain entry has variance 1/4. The ridge keeps a slope at its prior where there is no evidence.
+    return np.asarray(PRIOR / 4 * information + 1e-6 * np.eye(2))
+
+
+def _newton_step(gradient: Floats, curvature: Floats, free: NDArray[np.bool_]) -> Floats:
+    """Return the step (L, 2) for gradient (L, 2) and curvature (L, 2, 2), 0 where a value is not free."""
+    gradient[:, ~free] = 0.0
+    curvature[:, ~free, :] = curvature[:, :, ~free] = 0.0
+    curvature[:, ~free, ~free] = 1.0
+    return np.asarray(-np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0])
 
 
 def _variance(scores: Floats) -> Floats:

@@ -81,13 +81,6 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
 
     An entry that is NaN, None, ``pandas.NA`` or masked becomes NaN: not annotated. The names are the columns of a
     DataFrame, the sorted labels of label lists, else 0 to L - 1.
-
-    Examples
-    --------
-    >>> from sk_ulmfit.labels import check_labels
-    >>> indicator, names = check_labels([["late", "broken"], [], {"late"}])
-    >>> names, indicator.astype(int).tolist()
-    (['broken', 'late'], [[1, 1], [0, 0], [0, 1]])
     """
     if y is None:
         raise ValueError(f"This estimator requires y to be passed, but the target y is None. {_HINT}")
@@ -126,12 +119,6 @@ def indicator_of(y: Any, names: Sequence[Any] | None) -> tuple[NDArray[np.float3
     """Turn targets into an indicator matrix with columns `names`, shape (n, L); None takes the names of `y`.
 
     Labels that `y` names go to their columns; a matrix without names goes by position.
-
-    Examples
-    --------
-    >>> from sk_ulmfit.labels import indicator_of
-    >>> indicator_of([["late"], []], ["broken", "late"])[0].astype(int).tolist()
-    [[0, 1], [0, 0]]
     """
     if names is None:
         return check_labels(y)
@@ -186,15 +173,7 @@ def check_pos_weight(
     names: list[Any],
     document_weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64] | None:
-    """Return the weight of positive entries in the loss for each label, shape (L,), or None.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sk_ulmfit.labels import check_pos_weight
-    >>> check_pos_weight("balanced", np.array([[1, 0], [0, 0], [0, 0], [0, 1]]), ["a", "b"]).tolist()
-    [3.0, 3.0]
-    """
+    """Return the weight of positive entries in the loss for each label, shape (L,), or None."""
     if pos_weight is None:
         return None
     if isinstance(pos_weight, str) and pos_weight == "balanced":
@@ -240,13 +219,7 @@ def per_label(parameter: str, value: Any, names: Sequence[Any], default: float) 
 def named_numbers(value: Any) -> list[tuple[Any, float]] | None:
     """Return the (label name, number) pairs of a named form, in its order; None for numbers without names.
 
-    Named forms are a dict, a named tuple, and a Series of pandas unless its index is 0, 1, ..., as it is by default.
-
-    Examples
-    --------
-    >>> from sk_ulmfit.labels import named_numbers
-    >>> named_numbers({"late": 0.3, "broken": 1}), named_numbers([0.3, 1])
-    ([('late', 0.3), ('broken', 1.0)], None)
+    Named forms are a dict, a named tuple, and a Series of pandas unless it has the default index 0, 1, ...
     """
     if hasattr(value, "_asdict"):
         value = value._asdict()

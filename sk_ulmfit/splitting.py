@@ -1,4 +1,4 @@
-"""Splits in which every label is as frequent in each part as in the whole."""
+"""Stratified splits for multi-label targets: each label is about as frequent in each part as in the whole."""
 
 from __future__ import annotations
 
@@ -16,36 +16,15 @@ from sk_ulmfit.labels import check_labels
 
 
 def stratify(y: Any, sizes: Sequence[int], rng: np.random.Generator | None = None) -> NDArray[np.int64]:
-    """Divide rows into parts of given sizes, each label in proportion.
+    """Return the part of each row, shape (n,), for parts of exactly these sizes, with each label in proportion.
 
-    Iterative stratification: the label with the fewest rows left is served first, and each of its rows goes to the part
-    that lacks the label most, of equals to the one with the most room.
-
-    Parameters
-    ----------
-    y : array-like of shape (n, L)
-        1 where a row has the label; anything else is not looked at.
-    sizes : sequence of int
-        Rows of each part, n in all.
-    rng : numpy.random.Generator, default=None
-        Shuffles the rows before; None takes them in their order.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        The part of each row.
+    Iterative stratification: the label with the fewest rows left is served first. Each of its rows goes to the part
+    that lacks the label most, and among equals to the one with the most room. Only entries of y that are 1 count;
+    `rng` shuffles the rows first.
 
     References
     ----------
     K. Sechidis, G. Tsoumakas, I. Vlahavas (2011), "On the Stratification of Multi-Label Data", section 3, algorithm 1.
-    Sizes are kept exactly here.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sk_ulmfit.splitting import stratify
-    >>> stratify(np.array([[1, 0], [1, 0], [1, 1], [0, 1], [0, 0], [0, 0]]), [3, 3]).tolist()
-    [1, 0, 0, 1, 0, 1]
     """
     n, n_parts = len(y), len(sizes)
     order = np.arange(n) if rng is None else rng.permutation(n)
@@ -70,30 +49,30 @@ def stratify(y: Any, sizes: Sequence[int], rng: np.random.Generator | None = Non
     part[rest] = (
         np.repeat(np.arange(n_parts), room) if rng is None else rng.permutation(np.repeat(range(n_parts), room))
     )
-    found = np.empty(n, np.int64)
-    found[order] = part
-    return found
+    part_of_row = np.empty(n, np.int64)
+    part_of_row[order] = part
+    return part_of_row
 
 
 class MultiLabelStratifiedKFold(BaseCrossValidator):  # type: ignore[misc]
-    """K folds in each of which every label is about as frequent as in the whole.
+    """K-fold cross-validator in which each label is about as frequent in each fold as in the whole.
 
-    What ``StratifiedKFold`` is for one label per row. scikit-learn takes plain ``KFold`` for multi-label targets, whose
-    folds may lack rare labels. ``split(X, y)`` takes every form of y that the classifier does; unknown entries count as
-    absent.
+    The multi-label counterpart of ``StratifiedKFold``. For multi-label targets scikit-learn uses plain ``KFold``, whose
+    folds may lack rare labels. ``split(X, y)`` takes y in every form that the classifier takes; unknown entries (NaN)
+    count as 0.
 
     Parameters
     ----------
     n_splits : int, default=5
-        Number of folds, 2 or more.
+        Number of folds, at least 2.
     shuffle : bool, default=False
-        Whether to shuffle the rows first.
+        Shuffle the rows before splitting.
     random_state : int, RandomState or None, default=None
-        Source of the shuffling.
+        Seed of the shuffling.
 
     See Also
     --------
-    MultiLabelStratifiedShuffleSplit : One held-out part, or several drawn anew.
+    MultiLabelStratifiedShuffleSplit : Random splits into a training and a test part.
 
     References
     ----------
@@ -131,30 +110,30 @@ class MultiLabelStratifiedKFold(BaseCrossValidator):  # type: ignore[misc]
             yield np.flatnonzero(fold == i)
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
-        """Give the number of folds; nothing of the arguments is looked at."""
+        """Return the number of folds; the arguments are ignored."""
         return self.n_splits
 
 
 class MultiLabelStratifiedShuffleSplit(BaseShuffleSplit):  # type: ignore[misc]
-    """Random parts to hold out in which every label is about as frequent as in the rest.
+    """Random splits in which each label is about as frequent in the test part as in the training part.
 
-    What ``StratifiedShuffleSplit`` is for one label per row. ``split(X, y)`` takes every form of y that the classifier
-    does; unknown entries count as absent.
+    The multi-label counterpart of ``StratifiedShuffleSplit``. ``split(X, y)`` takes y in every form that the classifier
+    takes; unknown entries (NaN) count as 0.
 
     Parameters
     ----------
     n_splits : int, default=10
-        How many times to split.
+        Number of splits.
     test_size : float, int or None, default=None
-        Share or number of rows of the test part; None takes what `train_size` leaves, or 0.1.
+        Share or number of rows in the test part; None takes what `train_size` leaves, or 0.1.
     train_size : float, int or None, default=None
-        Share or number of rows of the training part; None takes the rest.
+        Share or number of rows in the training part; None takes the rest.
     random_state : int, RandomState or None, default=None
-        Source of the shuffling.
+        Seed of the splits.
 
     See Also
     --------
-    MultiLabelStratifiedKFold : Every row is held out once.
+    MultiLabelStratifiedKFold : Each row is held out once.
 
     Examples
     --------
@@ -175,8 +154,8 @@ class MultiLabelStratifiedShuffleSplit(BaseShuffleSplit):  # type: ignore[misc]
 
         indicator = check_labels(y)[0]
         n, rng = len(indicator), _generator(self.random_state)
-        like = ShuffleSplit(1, test_size=self._test_share(), train_size=self.train_size, random_state=0)
-        n_train, n_test = map(len, next(like.split(indicator)))
+        unstratified = ShuffleSplit(1, test_size=self._test_share(), train_size=self.train_size, random_state=0)
+        n_train, n_test = map(len, next(unstratified.split(indicator)))
         for _ in range(self.n_splits):
             part = stratify(indicator, [n_train, n_test, n - n_train - n_test], rng)
             yield rng.permutation(np.flatnonzero(part == 0)), rng.permutation(np.flatnonzero(part == 1))
@@ -186,26 +165,10 @@ class MultiLabelStratifiedShuffleSplit(BaseShuffleSplit):  # type: ignore[misc]
 
 
 def hold_out(y: NDArray[np.float32], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hold out a random share of the rows, each label in proportion.
+    """Hold out a random share of the rows with each label in proportion; return the kept and the held-out row numbers.
 
-    Parameters
-    ----------
-    y : ndarray, shape (n, L)
-        1 where a row has the label. Rows of which something is known (not NaN) are held out in proportion too.
-    fraction : float
-        Share to hold out; 0 holds out nothing, any other share at least one row, and leaves one.
-    seed : int
-        Seed of the draw.
-
-    Returns
-    -------
-    train, held_out : ndarray of int64
-        Row numbers, rising.
-
-    Raises
-    ------
-    ValueError
-        If a share is wanted of fewer than two rows.
+    Rows with known entries (not NaN) are held out in proportion too. A fraction of 0 holds out nothing; otherwise each
+    side gets at least one row.
     """
     n = len(y)
     if not fraction:
@@ -213,7 +176,7 @@ def hold_out(y: NDArray[np.float32], fraction: float, seed: int) -> tuple[NDArra
     if n < 2:
         raise ValueError(
             "early_stopping=True, calibration and threshold='tune' hold out a part of the training texts, but there "
-            f"are only {n}. Give more texts, or do without them."
+            f"are only {n}. Pass more texts, or turn these options off."
         )
     n_held_out = min(max(int(np.ceil(n * fraction)), 1), n - 1)
     unknown = np.isnan(y)

@@ -32,12 +32,6 @@ def check_thresholds(threshold: Any, names: Sequence[Any]) -> Floats:
     """Return one threshold per label, in [0, 1], shape (L,), from one for all, one for each, or some by name.
 
     Labels that are not named get 0.5.
-
-    Examples
-    --------
-    >>> from sk_ulmfit.thresholds import check_thresholds
-    >>> check_thresholds({"late": 0.3}, ["broken", "late"]).tolist()
-    [0.5, 0.3]
     """
     values = per_label("threshold", threshold, names, 0.5)
     if not np.all((values >= 0) & (values <= 1)):
@@ -49,12 +43,6 @@ def threshold_metric(threshold: Any, label_names: Sequence[Any]) -> str | float 
     """Return the metric that the parameter `threshold` asks to tune for, a float being a precision, or None.
 
     None means that `threshold` holds the thresholds themselves (see `check_thresholds`).
-
-    Examples
-    --------
-    >>> from sk_ulmfit.thresholds import threshold_metric
-    >>> [threshold_metric(t, ["late"]) for t in ("tune", "f1_micro", {"precision": 0.9}, {"late": 0.3}, 0.5)]
-    ['f1_macro', 'f1_micro', 0.9, None, None]
     """
     if isinstance(threshold, str):
         if threshold != "tune" and threshold not in METRICS:

@@ -178,11 +178,6 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
     def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each label.
 
-        Parameters
-        ----------
-        X : sequence of length n
-            Input of `estimator`.
-
         Returns
         -------
         ndarray of float64, shape (n, n_labels)
@@ -194,11 +189,6 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Predict the labels of each row.
 
-        Parameters
-        ----------
-        X : sequence of length n
-            Input of `estimator`.
-
         Returns
         -------
         ndarray of int64, shape (n, n_labels)
@@ -208,18 +198,7 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         return decide(self.predict_proba(X), check_thresholds(self.best_thresholds_, self.label_names_.tolist()))
 
     def predict_labels(self, X: Any) -> list[tuple[Any, ...]]:
-        """Predict the labels of each row by name.
-
-        Parameters
-        ----------
-        X : sequence of length n
-            Input of `estimator`.
-
-        Returns
-        -------
-        list of tuple
-            Names of the predicted labels, in the order of `label_names_`.
-        """
+        """Predict the labels of each row as a tuple of names, in the order of `label_names_`."""
         return [tuple(self.label_names_[row > 0].tolist()) for row in self.predict(X)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -227,10 +206,8 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
 
         Parameters
         ----------
-        X : sequence of length n
-            Input of `estimator`.
-        y : array-like of shape (n, n_labels), or n label lists or sets
-            True labels; any prediction is right for an unknown entry (NaN).
+        X, y
+            Input of `estimator` and true labels; any prediction is right for an unknown entry (NaN).
         sample_weight : array-like of shape (n,), default=None
             Weight of each row in the mean.
 
@@ -249,13 +226,7 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         return int(self.estimator_.n_features_in_)
 
     def get_metadata_routing(self) -> Any:
-        """Return the metadata routing of this estimator.
-
-        Returns
-        -------
-        MetadataRouter
-            The requests of the estimator, the splitter and this estimator itself.
-        """
+        """Return the metadata requests of the estimator, the splitter and this estimator itself."""
         router = MetadataRouter(owner=self).add_self_request(self)
         router.add(estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
         if hasattr(self.cv, "split") and hasattr(get_routing_for_object(self.cv), "split"):
