@@ -2,11 +2,12 @@
 
 How y is read depends on the types in it, never on which rows are there, so any subset of rows is read alike:
 
-* An array, DataFrame or sparse matrix is an indicator matrix. So is a list of lists of numbers, None and NaN included.
-* A list of lists of str, or a list of sets of str or int, holds the labels of each text.
+* An array, DataFrame or sparse matrix is an indicator matrix. So is a list of lists of 0 and 1, None and NaN included.
+* A list of lists of str, or of int from 2 on, or a list of sets of str or int, holds the labels of each text.
 
-Tuples and arrays count as lists, a Series or 1-D object array as the list of its entries. A y with both kinds of rows
-is refused, and so are lists of numbers of different lengths. Labels whose names are numbers go into sets.
+Tuples and arrays count as lists, a Series or 1-D object array as the list of its entries. Each row is read by itself;
+a y with both kinds of rows is refused, and so are rows of a matrix of different lengths. So lists of integer labels
+that use the names 0 or 1 are refused: such labels go into sets.
 """
 
 from __future__ import annotations
@@ -303,7 +304,8 @@ def _are_labels(rows: list[Any]) -> bool:
     row = first_of_kind["both"] if "both" in kinds else first_of_kind["numbers"]
     item = next(item for item in row if _is_number(type(item)))
     raise ValueError(
-        f"Labels in a list must be str, got {item!r} of type {type(item).__name__} in y. {_USE_SETS} {_HINT}"
+        f"Labels in a list must be str, or int from 2 on; got {item!r} of type {type(item).__name__} in y. "
+        f"{_USE_SETS} {_HINT}"
     )
 
 
@@ -313,9 +315,12 @@ def _kind(row: Any) -> str:
         return "labels"
     if not len(row):
         return "empty"
-    if isinstance(row, np.ndarray) and row.dtype.kind in "biufc":
+    if isinstance(row, np.ma.MaskedArray) or (isinstance(row, np.ndarray) and row.dtype.kind in "bfc"):
         return "numbers"
-    are_numbers = {_is_number(kind) for kind in set(map(type, row))}
+    kinds = set(map(type, row))
+    if all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in kinds):
+        return "labels" if min(row) >= 2 else "numbers"
+    are_numbers = {_is_number(kind) for kind in kinds}
     return "both" if len(are_numbers) == 2 else "numbers" if are_numbers == {True} else "labels"
 
 

@@ -69,6 +69,9 @@ def targets(draw):
                 st.lists(NUMBERS, min_size=width, max_size=width),
                 st.lists(NUMBERS, max_size=2),
                 st.lists(st.integers(0, 1), max_size=2).map(tuple),
+                st.lists(st.integers(2, 4), max_size=3),
+                st.lists(st.integers(-1, 4), max_size=3),
+                st.lists(st.integers(1, 3), min_size=width, max_size=width).map(np.array),
                 st.lists(st.integers(0, 1), min_size=width, max_size=width).map(np.array),
                 st.lists(WORDS, max_size=3),
                 st.lists(WORDS, max_size=3).map(tuple),
@@ -103,7 +106,16 @@ def test_the_reading_of_y_does_not_depend_on_which_rows_are_there(case):
     assert exact_match(wrapped(rows), decided, names) == pytest.approx(np.mean(each))
 
 
-@pytest.mark.parametrize("y", [[[0, 1], [1, 0], [1, 1]], [{0, 1}, {0}, set()], [["x"], ["x", "y"], []]])
+@pytest.mark.parametrize(
+    "y",
+    [
+        [[0, 1], [1, 0], [1, 1]],
+        [[7], [9, 7], []],
+        [[7, 9], [9, 7], [7, 7]],
+        [{0, 1}, {0}, set()],
+        [["x"], ["x", "y"], []],
+    ],
+)
 def test_every_fold_is_read_like_the_whole(y):
     names, whole = check_labels(y)[1], indicator_of(y, None)[0]
     for size in (1, 2, 3):
@@ -172,8 +184,14 @@ def test_a_named_indicator_keeps_its_names_as_long_as_its_columns():
         (np.array([[1 + 1j]]), "Complex data not supported"),
         ([[0], [1, 0]], "rows of 1 and of 2 numbers.*pass one set per text"),
         ([[], [1]], "rows of 0 and of 1 numbers"),
-        ([[2, 5], [5, 2]], "got 2 at row 0, column 0.*pass one set per text"),
-        ([("b", 3), (3,)], "Labels in a list must be str, got 3 of type int in y.*pass one set per text"),
+        (
+            [[2, 5], [5, 1]],
+            "Labels in a list must be str, or int from 2 on; got 5 of type int in y.*pass one set per text",
+        ),
+        (
+            [("b", 3), (4, 0)],
+            "Labels in a list must be str, or int from 2 on; got 3 of type int in y.*pass one set per",
+        ),
         ([["a"], [1]], "got 1 of type int"),
         ([["a", 1]], "got 1 of type int"),
         ([{0, 1}, [1]], "got 1 of type int"),
