@@ -105,7 +105,7 @@ def decisions(folder: Path, out: Path, seeds: list[int]) -> None:
             add(f"tuner, {metric}", proba >= tuner.best_thresholds_)
             print(f"{time.perf_counter() - start:.0f} s", flush=True)
         for metric in METRICS[:2]:
-            clf = classifier(seed, memory, threshold="tune", threshold_metric=metric).fit(texts, y)
+            clf = classifier(seed, memory, threshold=metric).fit(texts, y)
             proba = clf.predict_proba(test_texts)
             if metric == METRICS[0]:
                 add("0.5, nine tenths of the texts", proba >= 0.5)
@@ -161,7 +161,7 @@ class Counting(ULMFiTMultiLabelClassifier):
     """Writes a line for every training that is really done, in whichever process."""
 
     def fit(self, X: Any, y: Any, **params: Any) -> Any:  # noqa: D102
-        import sk_ulmfit.classifier as module
+        import sk_ulmfit.training.directions as module
 
         real = module.train_classifier
 

@@ -8,7 +8,6 @@ from sklearn.metrics import average_precision_score, f1_score
 from sk_ulmfit import ULMFiTMultiLabelClassifier
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.training.batching import DocumentDataset
-from sk_ulmfit.training.linear import tfidf_logits
 
 
 def mean_average_precision(y: np.ndarray, ranking: np.ndarray) -> float:
@@ -60,4 +59,4 @@ def network_alone(clf: ULMFiTMultiLabelClassifier, texts: list[str]) -> np.ndarr
 def words_alone(clf: ULMFiTMultiLabelClassifier, texts: list[str]) -> np.ndarray:
     """Give the log-odds by the linear model of words and letters of a classifier, without its network."""
     state = clf.language_model_.state_
-    return tfidf_logits(clf._tfidf, encode_texts(texts, state.vocabulary, state.config["language"]))
+    return clf._linear_model.logits(encode_texts(texts, state.vocabulary, state.config["language"]))

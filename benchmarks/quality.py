@@ -217,7 +217,7 @@ class Linear:
 def parts_alone(clf: ULMFiTMultiLabelClassifier, part: Part) -> dict[str, float]:
     """Give the mean average precision of each of the two that decide together."""
     network = mean_average_precision(part.y, network_alone(clf, part.texts))
-    if not clf._tfidf:
+    if clf._linear_model is None:
         return {"map_network": network}
     return {"map_network": network, "map_words": mean_average_precision(part.y, words_alone(clf, part.texts))}
 

@@ -227,7 +227,9 @@ def our_settings(estimator: Any, precision: str, data: Data, batch_size: int) ->
 
     params = {"lr": LR, "dropout_multiplier": DROPOUT_MULTIPLIER, "alpha": ALPHA, "beta": BETA, "gradient_clip": None}
     model = estimator(**params, bptt=data.sizes.window, batch_size=batch_size)
-    return TrainingSettings.of(model.set_params(precision="auto" if precision == "int8" else precision), 0, data.device)
+    return TrainingSettings.of(
+        model.set_params(precision="auto" if precision == "int8" else precision), seed=0, device=data.device
+    )
 
 
 def our_config(data: Data) -> dict[str, Any]:
@@ -244,11 +246,11 @@ def lm_training(data: Data, vocab: int, precision: str, tiny_step: bool = False)
     from sk_ulmfit import ULMFiTLanguageModel
     from sk_ulmfit.models.assembly import build_language_model
     from sk_ulmfit.training.net import LanguageModelNet
-    from sk_ulmfit.training.settings import _net_settings
+    from sk_ulmfit.training.settings import net_arguments
 
     settings = our_settings(ULMFiTLanguageModel, precision, data, data.sizes.lm_rows)
     module = build_language_model(our_config(data), vocab, DROPOUT_MULTIPLIER)
-    options = {**_net_settings(settings), "precision": precision}
+    options = {**net_arguments(settings), "precision": precision}
     net = LanguageModelNet(module, bptt=settings.bptt, batch_size=settings.batch_size, pad_id=1, **options).initialize()
     windows = [(torch.from_numpy(x.copy()), torch.from_numpy(y.copy())) for x, y in data.lm_windows(vocab)]
 
@@ -269,14 +271,14 @@ def our_classifier_net(data: Data, precision: str, **more: Any) -> Any:
     from sk_ulmfit import ULMFiTMultiLabelClassifier
     from sk_ulmfit.models.assembly import build_classifier
     from sk_ulmfit.text.vocabulary import Vocabulary
-    from sk_ulmfit.training.prediction import classifier_net
-    from sk_ulmfit.training.settings import _net_settings
+    from sk_ulmfit.training.prediction import new_net
+    from sk_ulmfit.training.settings import net_arguments
 
     settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
     vocabulary, config = Vocabulary(data.strings("words")), our_config(data)
     module = build_classifier(config, len(vocabulary), DROPOUT_MULTIPLIER)
-    options = {**_net_settings(settings), "precision": precision}
-    return classifier_net(module, config, vocabulary, **{**options, **more})
+    options = {**net_arguments(settings), "precision": precision}
+    return new_net(module, config, vocabulary, **{**options, **more})
 
 
 def token_ids(documents: list[np.ndarray]) -> Any:
@@ -318,11 +320,11 @@ def head_only_epoch(data: Data, precision: str) -> Callable[[], dict[str, float]
 
     from sk_ulmfit import ULMFiTMultiLabelClassifier
     from sk_ulmfit.models.assembly import build_classifier
+    from sk_ulmfit.nn.features import pooled_features
     from sk_ulmfit.text.vocabulary import Vocabulary
     from sk_ulmfit.training.batching import FeatureDataset
     from sk_ulmfit.training.net import HeadNet, fit_net
-    from sk_ulmfit.training.settings import _net_settings
-    from sk_ulmfit.training.stages import _features
+    from sk_ulmfit.training.settings import net_arguments
 
     class Clock(Callback):
         def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
@@ -336,10 +338,11 @@ def head_only_epoch(data: Data, precision: str) -> Callable[[], dict[str, float]
     settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
     vocabulary = Vocabulary(data.strings("words"))
     module = build_classifier(config, len(vocabulary), DROPOUT_MULTIPLIER)
-    features = _features(module, corpus, config, vocabulary, settings, precision)
+    module.to(data.device).eval()
+    features = pooled_features(module.encoder, corpus.ids, corpus.offsets, module.max_length, precision=precision)
     dataset = FeatureDataset(features, np.concatenate([y for _, y in batches]))
     clock = Clock()
-    options = {**_net_settings(settings), "max_epochs": 2, "callbacks": [("clock", clock)]}
+    options = {**net_arguments(settings), "max_epochs": 2, "callbacks": [("clock", clock)]}
     net = HeadNet(module.head, batch_size=settings.batch_size, pad_id=vocabulary.pad, **options)
     tokens = int(corpus.lengths.sum())
 
@@ -363,11 +366,11 @@ def fitted_state(data: Data) -> Any:
 def prediction(data: Data, documents: list[np.ndarray], precision: str) -> tuple[Callable[[], Any], int, int]:
     """Prediction from token ids; the number of documents and of tokens."""
     from sk_ulmfit import ULMFiTMultiLabelClassifier
-    from sk_ulmfit.training.prediction import predict_proba, restore_classifier_net
+    from sk_ulmfit.training.prediction import network_logits, probabilities, restore_net
 
     settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
-    net, corpus = restore_classifier_net(fitted_state(data), settings), token_ids(documents)
-    return lambda: predict_proba(net, {}, corpus, precision), len(corpus), int(corpus.lengths.sum())
+    net, corpus = restore_net(fitted_state(data), settings), token_ids(documents)
+    return lambda: probabilities(network_logits(net, corpus, precision)), len(corpus), int(corpus.lengths.sum())
 
 
 def model_path(data: Data, precision: str) -> Path:
@@ -379,7 +382,8 @@ def write_model(data: Data, precision: str) -> Callable[[], dict[str, float]]:
     from sk_ulmfit.training.settings import TrainingSettings
 
     model = ULMFiTMultiLabelClassifier(device="cpu", precision=precision)
-    model._set_fitted(fitted_state(data), TrainingSettings.of(model, 0, "cpu"))
+    state = fitted_state(data)
+    model._set_fitted([state], None, state.config, TrainingSettings.of(model, seed=0, device="cpu"))
     model.save(model_path(data, precision))
     return dict
 

@@ -5,193 +5,168 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
-from itertools import compress
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.frozen import FrozenEstimator
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sk_ulmfit._validation import check_choice, check_number, check_training_parameters, check_weights, plain_number
-from sk_ulmfit.calibration import METHODS, calibrate, fit_calibration
+from sk_ulmfit import _saved_parameters
+from sk_ulmfit._validation import check_bool, check_choice, check_number, check_training_parameters
+from sk_ulmfit.calibration import METHODS, calibrate
+from sk_ulmfit.encoders import choose_language_models, fit_encoders
 from sk_ulmfit.explain.attribution import METHODS as EXPLAIN_METHODS
-from sk_ulmfit.explain.attribution import explain, label_indices, left_as_they_were
+from sk_ulmfit.explain.attribution import evaluation_mode, explain, label_indices
 from sk_ulmfit.explain.explanation import Explanations
-from sk_ulmfit.labels import check_labels, check_pos_weight, warn_constant
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.metrics import exact_match
 from sk_ulmfit.models.assembly import plain_weights
-from sk_ulmfit.models.state import (
-    DIRECTIONS,
-    ModelFileError,
-    ModelState,
-    load_state,
-    reads_backward,
-    save_state,
-)
+from sk_ulmfit.models.state import DIRECTIONS, ModelFileError, ModelState, load_state, save_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.streams import StreamedTexts, chained, check_texts
-from sk_ulmfit.thresholds import check_metric, check_thresholds, decide, tune_thresholds
-from sk_ulmfit.training.caching import check_memory, remembered
-from sk_ulmfit.training.directions import configs, merge, of_second, split
-from sk_ulmfit.training.linear import split_tfidf
-from sk_ulmfit.training.prediction import Reader, probabilities, read, restore_classifier_net
-from sk_ulmfit.training.settings import SCHEDULES, TrainingSettings
-from sk_ulmfit.training.stages import HeldOut, train_classifier
+from sk_ulmfit.thresholds import check_thresholds, decide, threshold_metric
+from sk_ulmfit.training.caching import check_memory
+from sk_ulmfit.training.data import check_labelled_texts
+from sk_ulmfit.training.decisions import learn_decisions
+from sk_ulmfit.training.directions import (
+    Encoder,
+    merged_config,
+    merged_weights,
+    network_configs,
+    split,
+    train_networks,
+)
+from sk_ulmfit.training.linear import LinearModel
+from sk_ulmfit.training.prediction import Network, predict_log_odds, probabilities, restore_net
+from sk_ulmfit.training.settings import SCHEDULES, UNFREEZING, ClassifierSettings, TrainingSettings
 
 
 class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Multi-label text classifier after ULMFiT: raw texts in, one decision per label out.
+    """Multi-label text classifier after ULMFiT, on raw texts.
 
-    ``fit`` fine-tunes a language model on the texts (stage 2) and trains a classifier on its body (stage 3): an
-    AWD-LSTM, concat pooling and one output per label, binary cross-entropy, discriminative learning rates, and with few
-    texts gradual unfreezing from the top. A linear model of words and their letters is trained beside it (`tfidf`). A
-    body that began from random weights has nothing to preserve: it is trained whole from the first epoch, at one rate.
-    The network is a skorch net in `net_`.
+    ``fit`` fine-tunes a language model on the texts (stage 2 of ULMFiT) and trains a classifier on its encoder
+    (stage 3): an AWD-LSTM, concat pooling, one output per label and binary cross-entropy. A linear model of words is
+    trained as well (`tfidf`), and the log-odds of both are averaged. The network is a skorch net in `net_`.
 
     Parameters
     ----------
     language_model : "auto", "en", "en-small", path-like, ULMFiTLanguageModel or None, default="auto"
-        Where the body comes from. The name of a model that comes with the package, or the path of a saved one: it
-        is fine-tuned on the texts for `lm_epochs`. "auto" is English: "en" on a GPU and "en-small" on a CPU, as far as
-        they are there. An unfitted `ULMFiTLanguageModel`: a clone is fitted on the texts. A fitted one, or one
-        in a ``FrozenEstimator``: used as it is (only the frozen one outlives ``clone``, hence cross-validation).
-        None: the full body (400/1152/3) from random weights. With ``direction="both"`` also a pair of these, the one
-        that reads forward first; both must know the same words, as two that were pre-trained on one corpus do.
+        Where the encoder comes from. The name of a bundled model or the path of a saved one: it is fine-tuned on the
+        texts. "auto" is English: "en" on a GPU if it is installed, else "en-small". An unfitted
+        `ULMFiTLanguageModel`: a clone is fitted on the texts. A fitted one, or one in a ``FrozenEstimator``: used as it
+        is (``clone``, hence cross-validation, keeps only the frozen one fitted). None: random weights (400/1152/3).
+        With ``direction="both"`` also a pair of these, the forward one first, with the same words.
     lm_epochs : int or None, default=None
-        Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the
-        language model.
-    max_epochs : int or None, default=None
-        Epochs of classifier training, those of gradual unfreezing included. None: 20 for up to 500 texts, 12 for up to
-        1,000, 8 for up to 10,000, 4 for up to 50,000 and 3 for more, but never so few that a layer stays frozen; with
-        `freeze_encoder` at least 10.
-    lr : float, default=0.01
-        Largest learning rate, that of the head.
-    lr_decay : float, default=2.6
-        Each lower layer group of a pre-trained body learns at the rate of the one above divided by this.
-    embedding_lr : float or None, default=0.04
-        Largest learning rate of a pre-trained embedding, which is not among the groups of `lr_decay` then and learns
-        from the first epoch: the words of a few texts decide on most labels, and each is seen a few times only. None
-        treats it as one more group, the last to be unfrozen, as the paper does.
-    schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
-        How the learning rate moves over all steps.
-    batch_size : int or None, default=None
-        Most documents of a batch. None: 16 for up to 500 texts, 32 for up to 10,000 and 64 for more. Batches of very
-        long documents hold fewer: at most ``batch_size * 20 * bptt`` tokens, padding included.
-    freeze_encoder : bool, default=False
-        Train the head alone. The body runs over the texts once and its features are kept (5 kB a text at full size), so
-        that an epoch takes seconds, whatever the body; `lr_decay`, `embedding_lr`, `gradual_unfreezing`, `alpha` and
-        `beta` then mean nothing. For a first result on a slow machine, or for very few texts; training the body is
-        usually better.
-    gradual_unfreezing : bool or None, default=None
-        Train the head of a pre-trained body in the first epoch and one more layer in each that follows, from the top,
-        as the paper does; else all layers from the first epoch on. None: gradually for up to 5,000 texts.
-    tfidf : bool, default=True
-        Let a linear model of the texts' words, and of runs of three and four letters in them, decide beside the
-        network: TF-IDF, weighed by what each term says of a label by itself, and one linear SVM per label, its margins
-        scaled to log-odds on held-out texts. The log-odds of both are averaged; the network's share is c / (2 c + 60)
-        on a label that c texts have (or lack, if these are fewer), since a rare label is decided by its words, and 1 on
-        a label about which words say nothing. Seven SVMs per label are trained (five for more than 20,000 texts); each
-        word or run of letters adds two bytes per label to a saved model. Read by ``fit``.
+        Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the language model.
     direction : {"forward", "backward", "both"}, default="forward"
-        The order in which texts are read. "both": two language models and two networks are trained, one for each
-        direction, and their probabilities averaged, for twice the time, memory and size. "backward" and "both" begin
-        from a model that reads forward where none that reads backward is given, as `ULMFiTLanguageModel` does. With
-        "forward", a `language_model` that was trained backward goes on reading so.
+        Reading order of the texts. "both" trains a language model and a network for each direction and averages their
+        probabilities, for twice the time, memory and size. A `language_model` that was trained backward goes on reading
+        backward with "forward".
+    max_epochs : int or None, default=None
+        Epochs of classifier training. None: 20 for up to 500 texts, 12 for up to 1,000, 8 for up to 10,000, 4 for up to
+        50,000 and 3 for more, at least one for each layer that is unfrozen, and at least 10 for ``unfreezing="head"``.
+    lr : float, default=0.01
+        Maximum learning rate, that of the head.
+    lr_decay : float, default=2.6
+        Each lower layer group of a pre-trained encoder learns at the rate of the group above divided by this.
+    embedding_lr : float or None, default=0.04
+        Maximum learning rate of a pre-trained embedding, which then learns from the first epoch. None treats the
+        embedding as one more layer group, the last to be unfrozen, as in the paper.
+    schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
+        Learning-rate schedule over all steps.
+    unfreezing : {"auto", "gradual", "at_once", "head"}, default="auto"
+        Which layers of a pre-trained encoder are trained. "gradual": the head in the first epoch and one more layer,
+        from the top, in each that follows, as in the paper. "at_once": all layers from the first epoch. "auto": gradual
+        for up to 5,000 texts, else at once. "head": the head alone, on features that are computed once, so an epoch
+        takes seconds; `lr_decay`, `embedding_lr`, `alpha` and `beta` have no effect then. An encoder from random
+        weights is trained at once unless "head" is set.
+    batch_size : int or None, default=None
+        Maximum number of documents in a batch. None: 16 for up to 500 texts, 32 for up to 10,000 and 64 for more.
+        Batches of very long documents hold fewer: at most ``batch_size * 20 * bptt`` tokens, padding included.
     bptt : int, default=70
-        Tokens per window, through which gradients flow.
+        Tokens per window of backpropagation through time.
     max_length : int or None, default=1400
-        How many tokens, from the end, of a document are pooled; the ones before still shape the state.
+        Number of tokens, counted from the end of a document, that are pooled; earlier ones still shape the state.
         None pools all.
     dropout_multiplier : float, default=0.5
-        Factor on the dropout rates of the body and on the head's first.
+        Factor on the dropout rates of the encoder and on the first one of the head.
     alpha : float, default=2.0
         Weight of activation regularisation (AR).
     beta : float, default=1.0
         Weight of temporal activation regularisation (TAR).
     gradient_clip : float or None, default=0.25
-        Largest norm of the gradient; None does not clip.
+        Maximum norm of the gradient; None does not clip.
+    tfidf : bool, default=True
+        Average the network with a linear model: one linear SVM per label on TF-IDF of words and of character n-grams,
+        scaled to log-odds. The share of the network is c / (2 c + 60) for a label that c texts have, or lack if these
+        are fewer; it is 1 for a label about which words say nothing.
     pos_weight : None, "balanced", float, array-like of shape (n_labels,) or dict, default=None
-        Factor on the loss of the entries that are 1, which multiplies the odds that are predicted: for more recall of
-        rare labels. One for all, one per label, or by label name (labels not named keep 1). "balanced" is the number of
-        texts without the label divided by that with it, from 1/20 to 20. The ranking of texts gains nothing by it, and
-        probabilities no longer are those of the texts at hand; to decide otherwise than at 0.5, change `threshold`.
-    threshold : float, array-like of shape (n_labels,), dict or "tune", default=0.5
-        A label is predicted where its probability reaches its threshold: one for all, one per label, or by label
-        name (labels not named keep 0.5). Read by ``predict`` only, so it can be changed after ``fit``. "tune": ``fit``
-        holds out a part of the texts and chooses a threshold for each label on it, rare labels staying near one that
-        is common to all; `sk_ulmfit.thresholds.tune_thresholds` does the same with texts of your own.
-    threshold_metric : {"f1_macro", "f1_micro", "f1_samples"} or float, default="f1_macro"
-        What "tune" makes large; a number is the least precision that each label is to reach.
+        Factor on the loss of the entries that are 1, for more recall of rare labels; it multiplies the predicted odds.
+        One for all labels, one per label, or by label name (other labels keep 1). "balanced" is the number of texts
+        without the label divided by the number with it, clipped to the range from 1/20 to 20.
+    threshold : float, array-like of shape (n_labels,), dict or str, default=0.5
+        A label is predicted if its probability reaches its threshold: one for all labels, one per label, or by label
+        name (other labels keep 0.5). "f1_macro", "f1_micro", "f1_samples" or ``{"precision": 0.9}``: ``fit`` holds out
+        a part of the texts and chooses a threshold per label that maximises this F1, or reaches this precision; "tune"
+        is "f1_macro". Numbers are read by ``predict`` only, so they can be changed after ``fit``.
     top_k : int or None, default=None
         Predict the `top_k` most probable labels of every text instead, whatever `threshold`. Read by ``predict``.
     at_least_one : bool, default=False
-        Predict the most probable label of a text none of whose labels reaches its threshold. Read by ``predict``.
+        Predict the most probable label of a text if no label reaches its threshold. Read by ``predict``.
     calibration : None, "platt" or "temperature", default=None
-        Hold out a part of the texts and correct the probabilities on it, so that they come true as often as they say:
-        log-odds get a slope and an offset for each label ("platt") or a slope alone; labels that few of those texts
-        have get nearly the same ones. The order of texts within a label stays. Read by ``fit``, saved with the model.
+        Hold out a part of the texts and calibrate the probabilities on it: a slope and an offset of the log-odds for
+        each label ("platt"), or a slope alone. The ranking of texts within a label stays.
     early_stopping : bool, default=False
-        Hold out a part of the texts, stop when the network's loss on it no longer falls, and keep the best epoch's
-        weights.
+        Hold out a part of the texts, stop when the loss of the network on it no longer falls, and keep the weights of
+        the best epoch.
     validation_fraction : float, default=0.1
-        Share of the texts that `early_stopping`, `calibration` and "tune" hold out; nothing else is learned from it.
+        Share of the texts that `early_stopping`, `calibration` and `threshold` hold out, for nothing else.
     n_iter_no_change : int, default=3
         Epochs without improvement after which `early_stopping` stops.
     callbacks : list or None, default=None
-        Callbacks of skorch for the classifier's training, as instances or (name, instance) pairs. The gradient of the
-        embedding is sparse; to clip, use `gradient_clip`. With `freeze_encoder` they see a net of the head alone; with
-        ``direction="both"`` the same instances see the training of the forward network and then of the backward one.
+        skorch callbacks for the classifier training, as instances or (name, instance) pairs. With ``unfreezing="head"``
+        they see a net of the head alone; with ``direction="both"`` they see two trainings. To clip gradients, use
+        `gradient_clip`: the gradient of the embedding is sparse.
     device : str, default="auto"
-        Device of torch; "auto" is the GPU where there is one.
+        Torch device; "auto" uses a GPU if there is one.
     precision : {"auto", "float32", "bfloat16", "int8"}, default="auto"
-        Arithmetic of the matrix products. "auto" trains and predicts in 16 bits, or predicts in 8, where the processor
-        is faster at it and no probability of a sample of training texts moves by more than 0.005 for it; "int8"
-        predicts in 8 bits and trains as "auto" does. Weights are kept in float32 either way. Can be changed after
-        ``fit``. A `language_model` that is given as an estimator has its own.
+        Arithmetic of the matrix products. "auto" uses 16 bits, and 8 for prediction, where the processor is faster at
+        it and no probability of a sample of training texts moves by more than 0.005. "int8" predicts in 8 bits and
+        trains as "auto" does. Weights are stored in float32. Can be changed after ``fit``. A `language_model` that is
+        an estimator has its own.
     n_jobs : int or None, default=None
-        Worker processes that tokenize large corpora and train SVMs on them.
+        Worker processes that tokenize large corpora and train the SVMs.
     memory : path-like, joblib.Memory or None, default=None
-        Folder in which trained language models and classifiers are kept, so that a fit that was done before is read
-        instead (a second instead of minutes): a search over thresholds trains once per fold, one over other parameters
-        of the classifier fine-tunes the language model once per fold. What counts is the texts, labels, weights and
-        parameters, the language model's content and this package's version; not `threshold` and what else decides,
-        and neither `n_jobs` nor `verbose`. Each model takes its size in memory on disk, until the folder is removed or
-        ``joblib.Memory.reduce_size`` called. It is pickle, so trust the folder like code. An interrupted fit is not
-        kept.
+        Folder in which trained models are cached: a fit that was done before, with the same texts, labels, weights,
+        parameters and version of this package, is read instead. So a search over thresholds trains once per fold. The
+        cache consists of pickles: trust it like code.
     random_state : int, RandomState or None, default=None
-        Source of all randomness. With `memory`, None finds the first model that was trained so; a RandomState draws
-        its numbers before, so that it moves on whether a model is found or not.
+        Source of all randomness. With `memory`, None takes the first model that was trained with any seed.
     verbose : int, default=0
         1 shows a progress bar for each stage.
 
     Attributes
     ----------
     classes_ : ndarray of int64, shape (n_labels, 2)
-        The classes 0 and 1 of each label, as scikit-learn's multi-output tools expect.
+        The classes 0 and 1 of each label, as multi-output tools of scikit-learn expect.
     label_names_ : ndarray of shape (n_labels,)
         Column names of a DataFrame, labels of label lists, else 0 to n_labels - 1.
     n_labels_ : int
         Number of labels.
     thresholds_ : ndarray of float64, shape (n_labels,)
-        Threshold of each label, from `threshold`, tuned ones included.
+        Threshold of each label.
     net_ : MultiLabelNet
-        The trained skorch net, ready to predict; ``net_.module_`` is the torch module, in evaluation mode. What `tfidf`
-        adds is not in it.
+        The trained skorch net; ``net_.module_`` is the torch module, in evaluation mode. The linear model is not part
+        of it.
     history_ : list of dict
-        Losses of each epoch of classifier training, of the network alone; with gradual unfreezing, `trained_groups`
-        names what was trained.
+        Losses of the network in each epoch; `trained_groups` names the layers that were trained, if unfrozen gradually.
     language_model_ : ULMFiTLanguageModel
-        The language model behind the body. Not part of a saved classifier; save it by itself.
+        The language model behind the encoder. It is not part of a saved classifier.
     backward_net_, backward_history_, backward_language_model_
         The same of the second network, with ``direction="both"`` only.
 
@@ -218,28 +193,26 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
 
     def __init__(
         self,
-        language_model: str | os.PathLike[str] | ULMFiTLanguageModel | None = "auto",
+        language_model: Any = "auto",
         *,
         lm_epochs: int | None = None,
+        direction: str = "forward",
         max_epochs: int | None = None,
         lr: float = 1e-2,
         lr_decay: float = 2.6,
         embedding_lr: float | None = 0.04,
         schedule: str = "slanted_triangular",
+        unfreezing: str = "auto",
         batch_size: int | None = None,
-        freeze_encoder: bool = False,
-        gradual_unfreezing: bool | None = None,
-        tfidf: bool = True,
-        direction: str = "forward",
         bptt: int = 70,
         max_length: int | None = 1400,
         dropout_multiplier: float = 0.5,
         alpha: float = 2.0,
         beta: float = 1.0,
         gradient_clip: float | None = 0.25,
+        tfidf: bool = True,
         pos_weight: Any = None,
         threshold: Any = 0.5,
-        threshold_metric: str | float = "f1_macro",
         top_k: int | None = None,
         at_least_one: bool = False,
         calibration: str | None = None,
@@ -256,25 +229,23 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     ):
         self.language_model = language_model
         self.lm_epochs = lm_epochs
+        self.direction = direction
         self.max_epochs = max_epochs
         self.lr = lr
         self.lr_decay = lr_decay
         self.embedding_lr = embedding_lr
         self.schedule = schedule
+        self.unfreezing = unfreezing
         self.batch_size = batch_size
-        self.freeze_encoder = freeze_encoder
-        self.gradual_unfreezing = gradual_unfreezing
-        self.tfidf = tfidf
-        self.direction = direction
         self.bptt = bptt
         self.max_length = max_length
         self.dropout_multiplier = dropout_multiplier
         self.alpha = alpha
         self.beta = beta
         self.gradient_clip = gradient_clip
+        self.tfidf = tfidf
         self.pos_weight = pos_weight
         self.threshold = threshold
-        self.threshold_metric = threshold_metric
         self.top_k = top_k
         self.at_least_one = at_least_one
         self.calibration = calibration
@@ -297,18 +268,17 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Parameters
         ----------
         X : sequence of str of length n, or StreamedTexts
-            Raw texts; an empty text is a document without words. `StreamedTexts`, which ``load_table(stream=True)``
-            gives, need not fit into memory.
+            Raw texts; an empty text is a document without words. `StreamedTexts`, as ``load_table(stream=True)``
+            returns them, need not fit into memory.
         y : array-like of shape (n, n_labels), DataFrame, sparse matrix, or n label lists or sets
-            Indicator of 0 and 1, or the labels of each text: a list of str, or a set of str or int. Lists of numbers
-            are always rows of an indicator, whichever rows there are. An entry of an indicator that is NaN (None,
-            ``pandas.NA``, masked) is not annotated: it takes no part in anything that is learned from labels.
+            Indicator matrix of 0 and 1, or the labels of each text: a list of str, or a set of str or int. Lists of
+            0 and 1 are always rows of a matrix. An entry of a matrix that is NaN (None, ``pandas.NA``, masked) is
+            unknown: nothing is learned from it.
         sample_weight : array-like of shape (n,), default=None
-            How much each text counts in what is learned from labels; only ratios matter. A text of weight 2 counts like
-            one that is there twice, and one of weight 0 like one that is not there. The language model reads every
-            text of a weight above 0 once.
+            Weight of each text in what is learned from labels; only ratios matter. A text of weight 2 counts like two
+            copies; a text of weight 0 is left out. The language model reads every other text once.
         unlabelled_texts : sequence of str or StreamedTexts, default=None
-            More texts for the language model, which needs no labels.
+            Further texts for the language model, which needs no labels.
 
         Returns
         -------
@@ -321,111 +291,36 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             If a parameter, a text, a label or a weight is not valid.
         """
         self._check_params()
-        texts = check_texts(X)
-        indicator, names = check_labels(y)
-        if len(texts) != len(indicator):
-            raise ValueError(
-                f"X has {len(texts)} texts, but y has {len(indicator)} rows; give one row of labels per text."
-            )
-        has_more = unlabelled_texts is not None and (not hasattr(unlabelled_texts, "__len__") or len(unlabelled_texts))
-        more_texts = check_texts(unlabelled_texts, "unlabelled_texts") if has_more else []
-        check_number("top_k", self.top_k, low=1, high=len(names), integer=True, none=True)
-        tune = _is_tune(self.threshold)
-        learns_decisions = tune or self.calibration is not None
-        if not tune:
-            check_thresholds(self.threshold, names)
-        weight = check_weights(sample_weight, len(texts))
-        if weight is not None and not weight.all():
-            counts = weight > 0
-            texts = texts.chosen(counts) if isinstance(texts, StreamedTexts) else list(compress(texts, counts))
-            indicator, weight = indicator[weight > 0], weight[weight > 0]
-        if weight is not None:
-            weight = None if (weight == weight[0]).all() else weight / weight.mean()
-        warn_constant(indicator, names)
-        pos_weight = check_pos_weight(self.pos_weight, indicator, names, weight)
+        data = check_labelled_texts(X, y, sample_weight, self.pos_weight)
+        unlabelled = _check_unlabelled(unlabelled_texts)
+        metric = self._check_decision_parameters(data.label_names)
         device = resolve_device(self.device)
         prediction_precision(self.precision, device, 0, {})  # an error now, not after the training
-        rng = check_random_state(self.random_state)
-        lm_seed, seed = (int(number) for number in rng.randint(2**31 - 1, size=2))
-        memory = check_memory(self.memory)
-        any_seed = self.random_state is None
-        bodies = []
-        for model in self._language_models(None if any_seed else lm_seed):
-            is_fitted = hasattr(model, "state_")
-            if is_fitted and more_texts:
-                warnings.warn(
-                    "unlabelled_texts are left out: language_model is fitted and used as it is. "
-                    "Fit it on them before, or pass an unfitted one or a path.",
-                    UserWarning,
-                    stacklevel=2,
-                )
-            body = model if is_fitted else model.fit(chained(texts, more_texts))
-            bodies.append((body, is_fitted or body.pretrained_ is not None))
-        if len({tuple(body.vocabulary_.words) for body, _ in bodies}) > 1:
-            raise ValueError(
-                "The two models of language_model have different words after they have seen the texts; fit both on the "
-                "same texts, with the same settings."
-            )
-        if self.freeze_encoder and any(not pretrained and not body.history_ for body, pretrained in bodies):
-            warnings.warn(
-                "freeze_encoder=True keeps a body with random weights: no language model was trained (lm_epochs=0) and "
-                "none was given. Pass language_model, or let lm_epochs be at least 1.",
-                UserWarning,
-                stacklevel=2,
-            )
-        settings = TrainingSettings.of(self, seed, device)
-        data: dict[str, Any] = {
-            "texts": texts,
-            "indicator": np.ascontiguousarray(indicator),
-            "label_names": names,
-            "document_weight": weight,
-            "pos_weight": pos_weight,
-        }
-        options: dict[str, Any] = {
-            "freeze_encoder": bool(self.freeze_encoder),
-            "gradual_unfreezing": None if self.gradual_unfreezing is None else bool(self.gradual_unfreezing),
-            "embedding_lr": plain_number(self.embedding_lr),
-            "tfidf": bool(self.tfidf),
-            "max_length": plain_number(self.max_length),
-            "early_stopping": bool(self.early_stopping),
-            "held_out_fraction": float(self.validation_fraction) if self.early_stopping or learns_decisions else 0.0,
-            "predict_held_out": learns_decisions,
-            "n_iter_no_change": int(self.n_iter_no_change),
-        }
+        memory, any_seed = check_memory(self.memory), self.random_state is None
+        lm_seed, seed = (int(n) for n in check_random_state(self.random_state).randint(2**31 - 1, size=2))
+        settings = ClassifierSettings.of(
+            self, seed=seed, device=device, predict_held_out=metric is not None or self.calibration is not None
+        )
 
-        if self.callbacks and self.memory is not None:
-            warnings.warn(
-                "Training with callbacks is not remembered, since what they do cannot be told from their values; "
-                "memory keeps the language model alone.",
-                UserWarning,
-                stacklevel=2,
-            )
-            memory = check_memory(None)
-        states, rows, proba = self._train_networks({**data, **options}, bodies, settings, memory)
-        state = merge(states)
-        config = dict(state.config)  # what was remembered stays as it is
-        held_out_weight = None if weight is None else weight[rows]
-        if self.calibration is not None:
-            coefficients = fit_calibration(indicator[rows], proba, self.calibration, sample_weight=held_out_weight)
-            config["calibration"] = coefficients.tolist()
-            proba = calibrate(proba, coefficients)
-        if tune:
-            config["thresholds"] = tune_thresholds(
-                indicator[rows],
-                proba,
-                metric=self.threshold_metric,
-                sample_weight=held_out_weight,
-                label_names=names,
-            ).tolist()
-        names_of_bodies = ("language_model_", "backward_language_model_")
-        of_bodies = {name: body for name, (body, _) in zip(names_of_bodies, bodies, strict=False)}
-        self._set_fitted(replace(state, config=config), settings, **of_bodies)
+        language_models = choose_language_models(self, None if any_seed else lm_seed)
+        encoders = fit_encoders(language_models, chained(data.texts, unlabelled), bool(len(unlabelled)))
+        self._warn_if_encoder_stays_random(language_models, encoders)
+        networks, linear_model, held_out = train_networks(
+            data,
+            encoders,
+            settings,
+            memory=self._memory_of_classifiers(memory),
+            any_seed=any_seed,
+            callbacks=self.callbacks,
+        )
+        config = merged_config(networks) | learn_decisions(data, held_out, self.calibration, metric)
+        self._set_fitted(networks, linear_model, config, settings, language_models)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Give the probability of each label for each text.
+        """Predict the probability of each label for each text.
 
-        Labels are independent: rows do not add up to 1. A text's result does not depend on the other texts.
+        Labels are independent, so rows do not sum to 1. The result for a text does not depend on the other texts.
 
         Parameters
         ----------
@@ -441,11 +336,11 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         config = self._config
         corpus = encode_texts(check_texts(X), self.vocabulary_, config["language"], self.n_jobs)
         check_choice("precision", self.precision, PRECISIONS)
-        proba = probabilities(read(self._readers, self._tfidf, corpus, self.precision))
+        proba = probabilities(predict_log_odds(self._networks, self._linear_model, corpus, self.precision))
         return calibrate(proba, np.array(config["calibration"])) if "calibration" in config else proba
 
     def predict(self, X: Any) -> NDArray[np.int64]:
-        """Decide on each label for each text.
+        """Predict the labels of each text as an indicator matrix.
 
         Parameters
         ----------
@@ -455,7 +350,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Returns
         -------
         ndarray of int64, shape (n, n_labels)
-            1 where the probability reaches the label's threshold, unless `top_k` or `at_least_one` decide otherwise.
+            1 where the probability reaches the threshold of the label, unless `top_k` or `at_least_one` say otherwise.
         """
         check_is_fitted(self)
         self._check_decision()
@@ -464,12 +359,12 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         return decide(self.predict_proba(X), thresholds, top_k=self.top_k, at_least_one=self.at_least_one)
 
     def set_thresholds(self, threshold: Any) -> ULMFiTMultiLabelClassifier:
-        """Decide by other thresholds from now on; nothing is trained.
+        """Set other thresholds; nothing is trained.
 
         Parameters
         ----------
-        threshold : float, array-like of shape (n_labels,), dict or "tune"
-            As the parameter `threshold`; "tune" goes back to those that ``fit`` has chosen.
+        threshold : float, array-like of shape (n_labels,), dict or str
+            As the parameter `threshold`; "tune" returns to the thresholds that ``fit`` has chosen.
 
         Returns
         -------
@@ -479,7 +374,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Raises
         ------
         ValueError
-            If a threshold is not valid, or "tune" is asked for and none were tuned.
+            If a threshold is not valid, or ``fit`` has not chosen such thresholds.
         """
         check_is_fitted(self)
         self._thresholds(threshold)
@@ -487,7 +382,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         return self
 
     def predict_labels(self, X: Any) -> list[tuple[Any, ...]]:
-        """Give the names of the labels of each text.
+        """Predict the labels of each text by name.
 
         Parameters
         ----------
@@ -497,31 +392,30 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Returns
         -------
         list of tuple
-            For each text the names of the labels predicted, in the order of `label_names_`.
+            Names of the predicted labels of each text, in the order of `label_names_`.
         """
         return [tuple(self.label_names_[row > 0].tolist()) for row in self.predict(X)]
 
     def explain(self, texts: Any, labels: Any = None, method: str = "gradient") -> Explanations:
-        """Tell which words of each text speak for and against labels.
+        """Attribute the prediction of labels to the words of each text.
 
         Parameters
         ----------
         texts : sequence of str of length n
             Raw texts.
         labels : label name or list of label names, default=None
-            What to explain. None explains the labels that ``predict`` gives to each text; if there are none, the most
-            probable one.
+            Labels to explain. None explains the labels that ``predict`` gives to each text, or the most probable label
+            if there are none.
         method : {"gradient", "occlusion"}, default="gradient"
-            "gradient": the network's log-odds less those of the same text with every word unknown, shared among the
-            words by integrated gradients, and each word's own part of the linear model (`tfidf`). The scores of a text
-            add up, to a few per cent, and the time grows with its length. "occlusion": what a label's log-odds lose if
-            the word alone is unknown; a word that occurs twice loses little, since the other one is still there, and
-            the time grows with the square of the length. Which words matter, both tell equally well.
+            "gradient": integrated gradients of the network from the same text with every word unknown, and the exact
+            part of each word in the linear model. The scores of a text add up, to a few per cent, and the time grows
+            with its length. "occlusion": the loss of log-odds if the word alone is unknown. A word that occurs twice
+            loses little, and the time grows with the square of the length. Both rank words equally well.
 
         Returns
         -------
         Explanations
-            One for each text, with a score in log-odds for each word and label, calibration included. ``print`` and
+            One for each text, with a score in log-odds, calibration included, for each word and label. ``print`` and
             notebooks show them; ``save_html`` writes a page.
 
         Raises
@@ -531,9 +425,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
 
         Notes
         -----
-        Computed in float32, whatever `precision`. With the small English model on one CPU core, a text of 25 words
-        takes half a second with "gradient" and a third with "occlusion", one of 200 words 5 and 11 seconds. That a
-        word drives a label is a statement about the model, not about the world.
+        Computed in float32, whatever `precision`. An explanation is a statement about the model, not about the world.
 
         References
         ----------
@@ -556,27 +448,26 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         texts = check_texts(texts, "texts")
         names = self.label_names_.tolist()
         self._check_decision()
-        with left_as_they_were([reader.net.module_ for reader in self._readers]):
+        networks, linear_model, thresholds = self._networks, self._linear_model, self.thresholds_
+        with evaluation_mode([network.module for network in networks]):
             proba = self.predict_proba(texts)
         if labels is None:
-            decided = decide(proba, self.thresholds_, top_k=self.top_k, at_least_one=True)
+            decided = decide(proba, thresholds, top_k=self.top_k, at_least_one=True)
             chosen = [np.flatnonzero(row) for row in decided]
         else:
             chosen = [label_indices(labels, names)] * len(texts)
-        return explain(
-            self._readers, self._tfidf, self.vocabulary_, self._config, texts, chosen, proba, self.thresholds_, method
-        )
+        return explain(networks, linear_model, self.vocabulary_, self._config, texts, chosen, proba, thresholds, method)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Give the share of texts with all labels right (subset accuracy), as scikit-learn does.
+        """Compute the subset accuracy: the share of texts whose labels are all right.
 
         Parameters
         ----------
         X : sequence of str of length n
             Raw texts.
         y : array-like of shape (n, n_labels), or n label lists or sets
-            True labels; a label that the classifier does not know makes its text wrong. An entry that is not annotated
-            is right either way.
+            True labels. A label that the classifier does not know makes its text wrong; an unknown entry counts as
+            right.
         sample_weight : array-like of shape (n,), default=None
             Weight of each text in the mean.
 
@@ -595,12 +486,21 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         return self._thresholds(self.threshold)
 
     def _thresholds(self, threshold: Any) -> NDArray[np.float64]:
-        if not _is_tune(threshold):
-            return check_thresholds(threshold, self.label_names_.tolist())
+        names = self.label_names_.tolist()
+        metric = threshold_metric(threshold, names)
+        if metric is None:
+            return check_thresholds(threshold, names)
         if "thresholds" not in self._config:
             raise ValueError(
-                "threshold='tune' was set after fit, which held out no texts to tune on; set it before, or choose "
-                "thresholds with sk_ulmfit.thresholds.tune_thresholds on labelled texts of your own."
+                f"threshold={threshold!r} was set after fit, which held out no texts to choose thresholds on. Set it "
+                "before fit, or choose thresholds with sk_ulmfit.thresholds.tune_thresholds on labelled texts of your "
+                "own."
+            )
+        tuned_for = self._config.get("threshold_metric", metric)  # earlier versions did not store it
+        if metric != tuned_for and threshold != "tune":
+            raise ValueError(
+                f"threshold={threshold!r} was set after fit, which chose thresholds for {tuned_for!r}. Set it before "
+                "fit, or choose thresholds with sk_ulmfit.thresholds.tune_thresholds on labelled texts of your own."
             )
         return np.array(self._config["thresholds"])
 
@@ -610,15 +510,15 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Parameters
         ----------
         path : path-like
-            File to write. A model there is replaced; any other file is left alone.
+            File to write. A model in it is replaced; any other file is left alone.
         metadata : mapping, default=None
-            Notes of your own to keep with the model, of types that JSON knows; `load` gives them
-            back as `metadata_`. None keeps those that a loaded model came with.
+            Notes of your own to store with the model, of JSON types; `load` returns them as `metadata_`. None keeps
+            those that a loaded model came with.
 
         Raises
         ------
         ModelFileError
-            If the file cannot be written there.
+            If the file cannot be written.
         """
         check_is_fitted(self)
         if metadata is None:
@@ -627,17 +527,14 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             json.dumps(dict(metadata))
         except (TypeError, ValueError) as error:
             raise ValueError(f"metadata must be a mapping of what JSON can hold: {error}.") from None
-        params = {name: _plain(name, value) for name, value in self.get_params(deep=False).items()}
+        params = _saved_parameters.to_json(self.get_params(deep=False))
         config = {**self._config, "params": params, "metadata": dict(metadata)}
-        first, *others = (plain_weights(reader.net.module_) for reader in self._readers)
-        weights = first | self._tfidf
-        for second in others:
-            weights |= of_second(second)
+        weights = merged_weights([plain_weights(network.module) for network in self._networks], self._linear_model)
         save_state(ModelState("classifier", config, self.vocabulary_, weights, self.history_), path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> ULMFiTMultiLabelClassifier:
-        """Read a classifier that `save` wrote, wherever it was trained.
+        """Read a classifier that `save` wrote on any machine.
 
         Parameters
         ----------
@@ -649,8 +546,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Returns
         -------
         ULMFiTMultiLabelClassifier
-            A fitted classifier with the parameters it was saved with. Callbacks, a RandomState object, a
-            fitted language model and `memory` among them are not saved and come back as None.
+            A fitted classifier with the parameters that it was saved with. A language model that was passed as an
+            estimator comes back unfitted, with its parameters. Callbacks, `memory` and a RandomState object are not
+            saved and come back as None.
 
         Raises
         ------
@@ -659,160 +557,82 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         """
         state, device_name = load_state(path, "classifier"), resolve_device(device)
         try:
-            given = state.config.pop("params")
-            params = {"tfidf": False, **given, "device": device}  # the first files know no such parameter
             metadata = state.config.pop("metadata")
-            params["language_model"] = _from_plain(params["language_model"])
-            for name in ("threshold", "pos_weight"):
-                if isinstance(params.get(name), dict):
-                    params[name] = dict(params[name]["by_name"])
-            model = cls(**params)
+            model = cls(**_saved_parameters.from_json(state.config.pop("params")) | {"device": device})
             if model.precision == "int8" and device == "auto":
                 device_name = "cpu"
-            model._set_fitted(state, TrainingSettings.of(model, 0, device_name))
+            networks, linear_model = split(state)
+            settings = TrainingSettings.of(model, seed=0, device=device_name)
+            model._set_fitted(networks, linear_model, state.config, settings)
         except (KeyError, TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise ModelFileError(f"{path} does not describe a whole classifier ({reason}); save it again.") from None
         model.metadata_ = metadata
         return model
 
-    def _set_fitted(self, state: ModelState, settings: TrainingSettings, **more: Any) -> None:
-        names = state.config["label_names"]
+    def _set_fitted(
+        self,
+        networks: Sequence[ModelState],
+        linear_model: LinearModel | None,
+        config: dict[str, Any],
+        settings: TrainingSettings,
+        language_models: Sequence[ULMFiTLanguageModel] = (),
+    ) -> None:
+        first, names = networks[0], config["label_names"]
         label_names = np.empty(len(names), object)
         label_names[:] = names
-        networks = split(state)
-        net, *others = (restore_classifier_net(network, settings) for network in networks)
-        fitted = {
-            "net_": net,
-            "_tfidf": split_tfidf(networks[0].weights)[1],
-            "_config": state.config,
-            "vocabulary_": state.vocabulary,
-            "history_": state.history,
+        nets = [restore_net(network, settings) for network in networks]
+        fitted: dict[str, Any] = {
+            "_linear_model": linear_model,
+            "_config": config,
+            "vocabulary_": first.vocabulary,
             "n_labels_": len(names),
             "classes_": np.tile(np.array([0, 1]), (len(names), 1)),
             "label_names_": label_names,
         }
-        for other in others:
-            fitted |= {"backward_net_": other, "backward_history_": networks[1].history}
-        fitted |= more
+        for prefix, net, network in zip(("", "backward_"), nets, networks, strict=False):
+            fitted |= {f"{prefix}net_": net, f"{prefix}history_": network.history}
+        for prefix, model in zip(("", "backward_"), language_models, strict=False):
+            fitted[f"{prefix}language_model_"] = model
         self.__dict__.update(fitted)  # all at once: an interrupt finds the old model or the new one
         for name in [name for name in self.__dict__ if name.startswith("backward_") and name not in fitted]:
-            del self.__dict__[name]  # of a fit before
+            del self.__dict__[name]  # from an earlier fit
 
     @property
-    def _readers(self) -> list[Reader]:
+    def _networks(self) -> list[Network]:
         nets = [self.net_, self.backward_net_] if "backward" in self._config else [self.net_]
-        return [Reader(net, config) for net, config in zip(nets, configs(self._config), strict=True)]
+        return [Network(net, config) for net, config in zip(nets, network_configs(self._config), strict=True)]
 
-    def _language_models(self, seed: int | None) -> list[ULMFiTLanguageModel]:
-        """Give the language model of each network, fitted or to be fitted; refuse what could not be trained."""
-        given: Any = self.language_model
-        if self.direction != "both":
-            return [self._language_model(given, seed, self.direction)]
-        if not isinstance(given, (tuple, list)) or len(given) != 2:
-            return [self._language_model(given, seed, direction) for direction in DIRECTIONS]
-        bare = [model.estimator if isinstance(model, FrozenEstimator) else model for model in given]
-        for which, model, direction in zip(("first", "second"), bare, DIRECTIONS, strict=True):
-            if hasattr(model, "state_") and (reads := _reads(model)) != direction:
-                raise ValueError(
-                    f"The {which} model of language_model reads {reads}; of the pair the first one must read forward "
-                    "and the second one backward."
-                )
-        first, second = (self._language_model(*one) for one in zip(given, (seed, seed), DIRECTIONS, strict=True))
-        if not _may_know_the_same_words(first, second):
-            raise ValueError(
-                "The two models of language_model know different words; pre-train both on one corpus (sk-ulmfit "
-                "pretrain, the second time on the folder 'tokens' of the first run, with --backward), or fit both on "
-                "the same texts."
-            )
-        return [first, second]
+    def _memory_of_classifiers(self, memory: Any) -> Any:
+        """Return the memory in which classifiers are cached: none if there are callbacks."""
+        if not self.callbacks or self.memory is None:
+            return memory
+        warnings.warn(
+            "A training with callbacks is not cached, since their effect cannot be told from their parameters; memory "
+            "keeps only the language model.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return check_memory(None)
 
-    def _language_model(self, given: Any, seed: int | None, direction: str) -> ULMFiTLanguageModel:
-        """Give the language model of a network: a fitted one as it is, or one to fit."""
-        if isinstance(given, FrozenEstimator):
-            given = given.estimator
-            if not isinstance(given, ULMFiTLanguageModel):
-                raise ValueError(
-                    f"language_model holds a frozen {type(given).__name__}, expected a ULMFiTLanguageModel."
-                )
-            check_is_fitted(given)
-        if isinstance(given, ULMFiTLanguageModel):
-            if hasattr(given, "state_"):
-                self._check_direction(given, direction)
-                return given
-            model = clone(given)
-            if model.random_state is None:
-                model.set_params(random_state=seed)
-            if model.memory is None:
-                model.set_params(memory=self.memory)
-            if model.direction is not None and self.direction != "forward" and model.direction != direction:
-                raise ValueError(
-                    f"language_model has direction={model.direction!r}, but that of the classifier is "
-                    f"{self.direction!r}; leave it None there, and the classifier decides."
-                )
-            if self.direction != "forward":
-                model.set_params(direction=direction)
-        elif given is None or isinstance(given, (str, os.PathLike)):
-            model = ULMFiTLanguageModel(
-                given,
-                direction=None if self.direction == "forward" else direction,
-                bptt=self.bptt,
-                device=self.device,
-                precision="auto" if self.precision == "int8" else self.precision,
-                n_jobs=self.n_jobs,
-                memory=self.memory,
-                random_state=seed,
-                verbose=self.verbose,
-            )
-        else:
-            raise ValueError(
-                "language_model must be 'auto', the name of a bundled model, a path, a ULMFiTLanguageModel or None, or "
-                "with direction='both' a pair of these; "
-                f"got {given!r} of type {type(given).__name__}."
-            )
-        if self.lm_epochs is not None:
-            model.set_params(max_epochs=self.lm_epochs)
-        model._check_params()
-        return model
-
-    def _train_networks(
-        self,
-        arguments: dict[str, Any],
-        bodies: list[tuple[ULMFiTLanguageModel, bool]],
-        settings: TrainingSettings,
-        memory: Any,
-    ) -> tuple[list[ModelState], NDArray[np.int64], NDArray[np.float64]]:
-        """Train a network on each body; give them, the rows that they held out, and the mean of what they say of these.
-
-        With each body comes whether it has learned from more than these texts.
-        """
-        states: list[ModelState] = []
-        held_out: list[HeldOut] = []
-        any_seed = self.random_state is None
-        for model, pretrained in bodies:
-            given = {**arguments, "pretrained": pretrained, "language_model": model.state_}
-            words = split_tfidf(states[0].weights)[1] if states else None
-            train = partial(train_classifier, **given, settings=settings, callbacks=self.callbacks, words=words)
-            key = {**given, "stage": "classifier", "settings": settings.key(any_seed)}
-            state, found = remembered(memory, key, train)
-            states.append(state)
-            held_out.append(found)
-            # A second network holds out the same rows, wherever the first one came from.
-            settings, any_seed = replace(settings, seed=found.seed), False
-        return states, held_out[0].rows, np.mean([found.proba for found in held_out], axis=0)
-
-    def _check_direction(self, given: ULMFiTLanguageModel, direction: str) -> None:
-        """See that a fitted language model reads in a direction that was asked for."""
-        reads = _reads(given)
-        if reads != direction and self.direction != "forward":
-            other = "its file, which is fine-tuned then" if self.direction == "backward" else "a pair of fitted ones"
-            raise ValueError(
-                f"language_model is fitted and reads {reads}, but direction={self.direction!r} needs one that reads "
-                f"{direction}: pass {other}, or an unfitted one."
+    def _warn_if_encoder_stays_random(
+        self, language_models: Sequence[ULMFiTLanguageModel], encoders: Sequence[Encoder]
+    ) -> None:
+        untrained = [
+            not encoder.pretrained and not model.history_
+            for model, encoder in zip(language_models, encoders, strict=True)
+        ]
+        if self.unfreezing == "head" and any(untrained):
+            warnings.warn(
+                "unfreezing='head' keeps an encoder with random weights: no language model was trained (lm_epochs=0) "
+                "and none was given. Pass language_model, or set lm_epochs to at least 1.",
+                UserWarning,
+                stacklevel=3,
             )
 
     def _check_params(self) -> None:
         check_choice("direction", self.direction, (*DIRECTIONS, "both"))
+        check_choice("unfreezing", self.unfreezing, UNFREEZING)
         check_training_parameters(self, tuple(SCHEDULES), PRECISIONS)
         check_number("lm_epochs", self.lm_epochs, low=0, integer=True, none=True)
         check_number("embedding_lr", self.embedding_lr, low=0, none=True, exclusive=True)
@@ -822,14 +642,10 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         check_number("n_iter_no_change", self.n_iter_no_change, low=1, integer=True)
         check_number("validation_fraction", self.validation_fraction, low=0, high=1, exclusive=True)
         self._check_decision()
-        check_metric(self.threshold_metric, "threshold_metric")
         if self.calibration is not None:
             check_choice("calibration", self.calibration, METHODS)
-        for name in ("early_stopping", "freeze_encoder", "tfidf"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")
-        if self.gradual_unfreezing is not None and not isinstance(self.gradual_unfreezing, (bool, np.bool_)):
-            raise ValueError(f"gradual_unfreezing must be True, False or None, got {self.gradual_unfreezing!r}.")
+        for name in ("early_stopping", "tfidf"):
+            check_bool(name, getattr(self, name))
         callbacks = [] if self.callbacks is None else self.callbacks
         if not isinstance(callbacks, (list, tuple)) or not all(map(_is_callback, callbacks)):
             raise ValueError(
@@ -839,8 +655,15 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
 
     def _check_decision(self) -> None:
         check_number("top_k", self.top_k, low=1, integer=True, none=True)
-        if not isinstance(self.at_least_one, (bool, np.bool_)):
-            raise ValueError(f"at_least_one must be True or False, got {self.at_least_one!r}.")
+        check_bool("at_least_one", self.at_least_one)
+
+    def _check_decision_parameters(self, names: Sequence[Any]) -> str | float | None:
+        """Check `top_k` and `threshold` for these labels; return the metric to tune thresholds for, or None."""
+        check_number("top_k", self.top_k, low=1, high=len(names), integer=True, none=True)
+        metric = threshold_metric(self.threshold, names)
+        if metric is None:
+            check_thresholds(self.threshold, names)
+        return metric
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")
@@ -857,57 +680,13 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         return tags
 
 
-def _is_tune(threshold: Any) -> bool:
-    return isinstance(threshold, str) and threshold == "tune"
+def _check_unlabelled(texts: Any) -> list[str] | StreamedTexts:
+    if texts is None or (hasattr(texts, "__len__") and not len(texts)):
+        return []
+    return check_texts(texts, "unlabelled_texts")
 
 
 def _is_callback(item: Any) -> bool:
     if isinstance(item, tuple):
         return len(item) == 2 and isinstance(item[0], str) and _is_callback(item[1])
     return hasattr(item, "on_train_begin") and not isinstance(item, type)
-
-
-def _plain(name: str, value: Any) -> Any:
-    """Give a parameter as JSON can hold it; None where that cannot be."""
-    if name == "memory":  # a folder of this machine
-        return None
-    if isinstance(value, ULMFiTLanguageModel):
-        if hasattr(value, "state_"):
-            return None
-        return {key: _plain(key, item) for key, item in value.get_params(deep=False).items()}
-    if name == "language_model" and isinstance(value, (tuple, list)):
-        pair = [_plain(name, item) for item in value]
-        is_whole = all(kept is not None or item is None for kept, item in zip(pair, value, strict=True))
-        return pair if is_whole else None
-    if name in ("threshold", "pos_weight") and not isinstance(value, (str, type(None))):
-        if isinstance(value, Mapping):
-            return {"by_name": [[plain_number(key), float(number)] for key, number in value.items()]}
-        return np.asarray(value, float).tolist()
-    if isinstance(value, Path):  # "./en" stays a path; "en" would name a bundled model
-        return str(value) if value.parent != Path() else os.path.join(os.curdir, value)
-    value = plain_number(value)
-    return value if isinstance(value, (bool, int, float, str)) else None
-
-
-def _reads(fitted: ULMFiTLanguageModel) -> str:
-    return "backward" if reads_backward(fitted.state_.config) else "forward"
-
-
-def _may_know_the_same_words(first: ULMFiTLanguageModel, second: ULMFiTLanguageModel) -> bool:
-    """Tell whether two language models can have the same words once both are fitted, as far as that can be told."""
-    known, others = first._known_words(), second._known_words()
-    if known is None or others is None:
-        return True
-    if hasattr(first, "state_") == hasattr(second, "state_"):
-        return known == others
-    if hasattr(second, "state_"):
-        first, second, known, others = second, first, others, known
-    # Only the first one is fitted. What the second one knows it keeps, up to vocab_size.
-    return set(others) <= set(known) or len(known) >= second.vocab_size
-
-
-def _from_plain(value: Any) -> Any:
-    """Give the parameter `language_model` as `_plain` has taken it."""
-    if isinstance(value, list):
-        return tuple(map(_from_plain, value))
-    return ULMFiTLanguageModel(**value) if isinstance(value, dict) else value

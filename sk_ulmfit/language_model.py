@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
@@ -19,58 +18,56 @@ from sk_ulmfit.models.fastai import load_fastai_language_model
 from sk_ulmfit.models.state import DIRECTIONS, ModelState, load_state, reads_backward, save_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS
-from sk_ulmfit.text.streams import check_texts
+from sk_ulmfit.text.streams import StreamedTexts, check_texts
 from sk_ulmfit.text.tokenizer import get_tokenizer
 from sk_ulmfit.training.caching import check_memory, remembered
 from sk_ulmfit.training.likelihood import negative_log_likelihood
-from sk_ulmfit.training.settings import SCHEDULES, TrainingSettings
+from sk_ulmfit.training.settings import SCHEDULES, LanguageModelSettings
 from sk_ulmfit.training.stages import finetune_language_model
 
-SIZES = ("emb_dim", "hidden_dim", "n_layers")
+SIZES = {"emb_dim": 400, "hidden_dim": 1152, "n_layers": 3}  # of a model from random weights
+IN_MEMORY = "memory"
+
+
+class Start(NamedTuple):
+    """What a training starts from: a model, or None for random weights, and the file that it comes from, if any."""
+
+    state: ModelState | None
+    file: Path | None
+
+    @property
+    def origin(self) -> str | None:
+        """The attribute `pretrained_` of a language model that was trained from here."""
+        if self.state is None:
+            return None
+        return IN_MEMORY if self.file is None else str(self.file)
 
 
 class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
-    """AWD-LSTM language model, trained on raw texts.
+    """AWD-LSTM language model on raw texts.
 
-    It learns from texts alone, without labels. Its body then carries a
-    `ULMFiTMultiLabelClassifier`.
+    It learns from texts without labels. Its encoder is the start of a `ULMFiTMultiLabelClassifier`.
 
     Parameters
     ----------
-    pretrained : "auto", "en", "en-small", path-like or None, default="auto"
-        Language model to fine-tune: the name of one that comes with the package, or the path of a saved one. Its sizes
-        are kept, words it knows keep their embedding, new words get the mean embedding. "auto" takes the bundled
-        English model, "en" on a GPU and "en-small" on a CPU, as far as they are there, if `language` is English and
-        no size differs from its default; else random weights. None starts from random weights; pass it for a search
-        over sizes, since one of them may be the default.
+    pretrained : "auto", "en", "en-small", path-like, ModelState or None, default="auto"
+        Language model to fine-tune: the name of a bundled model, the path of a saved one, or a model in memory. Its
+        sizes are kept. Words that it knows keep their embedding; new words get the mean embedding. "auto" takes the
+        bundled English model ("en" on a GPU if it is installed, else "en-small") if `language` is English and no size
+        is given, otherwise random weights. None starts from random weights.
     max_epochs : int or None, default=None
-        Passes over the texts; 0 only builds the vocabulary. None: as many as read four million tokens, from 1 to 10.
+        Passes over the texts; 0 only builds the vocabulary. None chooses 1 to 10 epochs, so that about four million
+        tokens are read.
     lr : float, default=0.004
-        Largest learning rate, that of the top group.
+        Maximum learning rate, that of the top layer group.
     lr_decay : float, default=2.6
-        Each lower group learns at the rate of the one above divided by this. Used when starting from
-        `pretrained`; from scratch all groups learn at `lr`.
+        Each lower layer group learns at the rate of the group above divided by this. Ignored from random weights.
     schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
-        How the learning rate moves over all steps.
-    emb_dim : int, default=400
-        Width of embedding and output of a model from random weights.
-    hidden_dim : int, default=1152
-        Width of its inner LSTM layers.
-    n_layers : int, default=3
-        Number of its LSTM layers.
-    vocab_size : int, default=30000
-        Most words; the words of `pretrained` fill places that the texts leave free.
-    min_frequency : int, default=2
-        Rarer words become unknown, unless `pretrained` knows them.
-    language : str or None, default=None
-        Language code of spaCy's tokenizer; None takes that of `pretrained`, or else "en".
-    direction : {"forward", "backward"} or None, default=None
-        The order in which texts are read; None takes that of `pretrained`, or else forward. With a `pretrained` of the
-        other direction, words keep their embedding, and the layers learn the new direction from what they know.
+        Learning-rate schedule over all steps.
     batch_size : int, default=32
-        Most text streams read side by side; a small corpus uses fewer, so that an epoch has enough steps.
+        Maximum number of parallel text streams. A small corpus uses fewer, so that an epoch has enough steps.
     bptt : int, default=70
-        Tokens per window, through which gradients flow.
+        Tokens per window of backpropagation through time.
     dropout_multiplier : float, default=1.0
         Factor on all five dropout rates.
     alpha : float, default=2.0
@@ -78,17 +75,28 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
     beta : float, default=1.0
         Weight of temporal activation regularisation (TAR).
     gradient_clip : float or None, default=0.3
-        Largest norm of the gradient; None does not clip.
+        Maximum norm of the gradient; None does not clip.
+    emb_dim, hidden_dim, n_layers : int or None, default=None
+        Width of the embedding, width of the inner LSTM layers, number of LSTM layers. None keeps the sizes of
+        `pretrained`; from random weights they are 400, 1152 and 3.
+    vocab_size : int, default=30000
+        Maximum number of words. Words of `pretrained` fill the places that the texts leave free.
+    min_frequency : int, default=2
+        Rarer words become unknown, unless `pretrained` knows them.
+    language : str or None, default=None
+        Language code of spaCy's tokenizer. None takes that of `pretrained`, or "en".
+    direction : {"forward", "backward"} or None, default=None
+        Reading order of the texts. None takes that of `pretrained`, or forward. If `pretrained` reads in the other
+        direction, words keep their embedding, and the layers learn the new direction from their present weights.
     device : str, default="auto"
-        Device of torch; "auto" is the GPU where there is one.
+        Torch device; "auto" uses a GPU if there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Arithmetic of the matrix products; "auto" trains in 16 bits where the device is faster at it, and scores in 32.
-        Weights are kept in float32 either way.
+        Arithmetic of the matrix products. "auto" trains in bfloat16 where that is faster, and scores in float32.
+        Weights are always stored in float32.
     n_jobs : int or None, default=None
         Worker processes that tokenize large corpora.
     memory : path-like, joblib.Memory or None, default=None
-        Folder in which trained models are kept, so that a fit that was done before is read instead, as in
-        `ULMFiTMultiLabelClassifier`.
+        Folder in which trained models are cached, as in `ULMFiTMultiLabelClassifier`.
     random_state : int, RandomState or None, default=None
         Source of all randomness.
     verbose : int, default=0
@@ -99,7 +107,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
     vocabulary_ : Vocabulary
         Words and their ids.
     pretrained_ : str or None
-        File of the language model that `fit` started from; None after a start from random weights.
+        File that ``fit`` started from or that ``load`` read, "memory" for a model in memory, None for random weights.
     history_ : list of dict
         Losses of each epoch; the training loss includes the penalties.
     state_ : ModelState
@@ -107,7 +115,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
 
     See Also
     --------
-    ULMFiTMultiLabelClassifier : Uses the body of a language model.
+    ULMFiTMultiLabelClassifier : Uses the encoder of a language model.
 
     References
     ----------
@@ -125,25 +133,25 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        pretrained: str | os.PathLike[str] | None = "auto",
+        pretrained: str | os.PathLike[str] | ModelState | None = "auto",
         *,
         max_epochs: int | None = None,
         lr: float = 4e-3,
         lr_decay: float = 2.6,
         schedule: str = "slanted_triangular",
-        emb_dim: int = 400,
-        hidden_dim: int = 1152,
-        n_layers: int = 3,
-        vocab_size: int = 30_000,
-        min_frequency: int = 2,
-        language: str | None = None,
-        direction: str | None = None,
         batch_size: int = 32,
         bptt: int = 70,
         dropout_multiplier: float = 1.0,
         alpha: float = 2.0,
         beta: float = 1.0,
         gradient_clip: float | None = 0.3,
+        emb_dim: int | None = None,
+        hidden_dim: int | None = None,
+        n_layers: int | None = None,
+        vocab_size: int = 30_000,
+        min_frequency: int = 2,
+        language: str | None = None,
+        direction: str | None = None,
         device: str = "auto",
         precision: str = "auto",
         n_jobs: int | None = None,
@@ -156,6 +164,12 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         self.lr = lr
         self.lr_decay = lr_decay
         self.schedule = schedule
+        self.batch_size = batch_size
+        self.bptt = bptt
+        self.dropout_multiplier = dropout_multiplier
+        self.alpha = alpha
+        self.beta = beta
+        self.gradient_clip = gradient_clip
         self.emb_dim = emb_dim
         self.hidden_dim = hidden_dim
         self.n_layers = n_layers
@@ -163,12 +177,6 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         self.min_frequency = min_frequency
         self.language = language
         self.direction = direction
-        self.batch_size = batch_size
-        self.bptt = bptt
-        self.dropout_multiplier = dropout_multiplier
-        self.alpha = alpha
-        self.beta = beta
-        self.gradient_clip = gradient_clip
         self.device = device
         self.precision = precision
         self.n_jobs = n_jobs
@@ -184,7 +192,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         X : sequence of str of length n, or StreamedTexts
             Raw texts.
         y : None
-            Ignored; a language model needs no labels.
+            Ignored.
 
         Returns
         -------
@@ -196,58 +204,19 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         ValueError
             If a parameter or a text is not valid, or `pretrained` cannot be read.
         """
-        file, arguments = self._arguments(X)
-        start, direction = arguments["start"], arguments["direction"]
-        if start is not None and self.max_epochs == 0 and reads_backward(start.config) != (direction == "backward"):
-            warnings.warn(
-                f"This language model is to read {direction}, but {file} has learned the other direction, and nothing "
-                "is trained (max_epochs=0, or lm_epochs=0 of the classifier). Train an epoch or more.",
-                UserWarning,
-                stacklevel=2,
-            )
-        memory = check_memory(self.memory)
-        key = {**arguments, "settings": arguments["settings"].key(any_seed=self.random_state is None)}
-        self.state_ = remembered(
-            memory, {"stage": "language model", **key}, lambda: finetune_language_model(**arguments)
-        )
-        self.pretrained_ = None if file is None else str(file)
-        return self
-
-    def _arguments(self, X: Any) -> tuple[Path | None, dict[str, Any]]:
-        """Check everything, and give the file to start from and what `finetune_language_model` takes."""
-        self._check_params()
-        texts = check_texts(X)
-        file = self._start()
-        start = None if file is None else load_state(file, "language_model")
-        language = self.language or ("en" if start is None else start.config["language"])
-        get_tokenizer(language)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        inherited = "backward" if start is not None and reads_backward(start.config) else "forward"
-        return file, {
+        texts, start, settings = training_input(self, X)
+        _warn_if_other_direction(start, settings)
+        key = {
+            "stage": "language model",
             "texts": texts,
-            "start": start,
-            "settings": TrainingSettings.of(self, seed, resolve_device(self.device)),
-            "sizes": {name: int(getattr(self, name)) for name in SIZES},
-            "vocab_size": int(self.vocab_size),
-            "min_frequency": int(self.min_frequency),
-            "language": language,
-            "direction": self.direction or inherited,
+            "start": start.state,
+            "settings": settings.key(any_seed=self.random_state is None),
         }
-
-    def _start(self) -> Path | None:
-        """Give the file to start from."""
-        if self.pretrained != "auto":
-            return None if self.pretrained is None else model_file(self.pretrained)
-        defaults = signature(type(self)).parameters
-        asks_for_sizes = any(getattr(self, name) != defaults[name].default for name in SIZES)
-        return None if asks_for_sizes else default_model(self.language or "en", resolve_device(self.device))
-
-    def _known_words(self) -> tuple[str, ...] | None:
-        """Give the words that it knows, or before it is fitted those of its start; None if that is random weights."""
-        if hasattr(self, "state_"):
-            return tuple(self.vocabulary_.words)
-        file = self._start()
-        return None if file is None else tuple(load_state(file, "language_model").vocabulary.words)
+        self.state_ = remembered(
+            check_memory(self.memory), key, lambda: finetune_language_model(texts, start.state, settings)
+        )
+        self.pretrained_ = start.origin
+        return self
 
     @property
     def vocabulary_(self) -> Any:
@@ -260,10 +229,10 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         return self._fitted().history
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Give minus the cross-entropy per token; larger is better.
+        """Return minus the cross-entropy per token; larger is better.
 
-        Every text is read by itself from an empty state, so that the score does not depend on their order. Words
-        outside the vocabulary are predicted as the unknown word.
+        Each text is read by itself from an empty state, so the score does not depend on their order. Words outside the
+        vocabulary count as the unknown word.
 
         Parameters
         ----------
@@ -275,7 +244,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         float
-            Minus the mean of nats per token, over all tokens but the start mark of each text.
+            Minus the mean number of nats per token, over all tokens except the start mark of each text.
         """
         state = self._fitted()
         corpus = state.encode(check_texts(X), self.n_jobs)
@@ -286,13 +255,11 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
             state, corpus, bptt=self.bptt, batch_size=self.batch_size, device=device, precision=precision
         )
         if not n_tokens:
-            raise ValueError(
-                "X holds no words, so there is nothing to score; give at least one text that is not empty."
-            )
+            raise ValueError("X holds no words, so there is nothing to score; pass at least one text that has words.")
         return -total / n_tokens
 
     def perplexity(self, X: Any) -> float:
-        """Give the perplexity per token, ``exp(-score(X))``; smaller is better.
+        """Return the perplexity per token, ``exp(-score(X))``; smaller is better.
 
         Parameters
         ----------
@@ -302,7 +269,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         float
-            Perplexity, 1 at best. Comparable only between models of one vocabulary and language.
+            Perplexity, 1 at best. Only models of the same vocabulary and language can be compared.
         """
         return math.exp(-self.score(X))
 
@@ -312,7 +279,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         path : path-like
-            File to write. A model there is replaced; any other file is left alone.
+            File to write. A model in it is replaced; any other file is left alone.
         compact : bool, default=False
             Round the weights to 8 bits with one scale per row: a quarter of the size. It costs the bundled models less
             than 1 % in perplexity.
@@ -320,7 +287,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ModelFileError
-            If the file cannot be written there.
+            If the file cannot be written.
         """
         save_state(self._fitted(), path, compact=compact)
 
@@ -331,21 +298,25 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         path : path-like
-            File to read, of which no code is run; or the name of a bundled model, or "auto".
+            File to read, or the name of a bundled model, or "auto". No code from the file is run.
         device : str, default="auto"
             Device to use from now on.
 
         Returns
         -------
         ULMFiTLanguageModel
-            A fitted language model.
+            A fitted language model. `path` is its parameter `pretrained`: ``fit``, and ``clone`` followed by ``fit``,
+            start from that file.
 
         Raises
         ------
         ModelFileError
             If the file is missing, foreign or damaged.
         """
-        return cls._from_state(load_state(model_file(path, resolve_device(device)), "language_model"), device)
+        file = model_file(path, resolve_device(device))
+        model = cls._from_state(load_state(file, "language_model"), path, device)
+        model.pretrained_ = str(file)
+        return model
 
     @classmethod
     def from_fastai(
@@ -365,44 +336,30 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         ULMFiTLanguageModel
-            A fitted language model. Save it to use it as `pretrained`.
+            A fitted language model, whose weights are also its parameter `pretrained`.
 
         Raises
         ------
         ModelFileError
             If the file does not hold such a model.
         """
-        return cls._from_state(load_fastai_language_model(state_dict_path, vocab, language), "auto")
+        state = load_fastai_language_model(state_dict_path, vocab, language)
+        model = cls._from_state(state, state, "auto")
+        model.pretrained_ = IN_MEMORY
+        return model
 
     @classmethod
-    def _from_state(cls, state: ModelState, device: str) -> ULMFiTLanguageModel:
+    def _from_state(cls, state: ModelState, pretrained: Any, device: str) -> ULMFiTLanguageModel:
         config = state.config
         sizes = {name: config[name] for name in SIZES}
         direction = "backward" if reads_backward(config) else None
-        model = cls(None, **sizes, language=config["language"], direction=direction, device=device)
-        model.state_, model.pretrained_ = state, None
+        model = cls(pretrained, **sizes, language=config["language"], direction=direction, device=device)
+        model.state_ = state
         return model
 
     def _fitted(self) -> ModelState:
         check_is_fitted(self, "state_")
         return self.state_
-
-    def _check_params(self) -> None:
-        check_training_parameters(self, tuple(SCHEDULES), PRECISIONS[:3])
-        check_number("max_epochs", self.max_epochs, low=0, integer=True, none=True)
-        check_number("batch_size", self.batch_size, low=1, integer=True)
-        for name in (*SIZES, "min_frequency"):
-            check_number(name, getattr(self, name), low=1, integer=True)
-        check_number("vocab_size", self.vocab_size, low=16, integer=True)
-        if self.direction is not None:
-            check_choice("direction", self.direction, DIRECTIONS)
-        if not isinstance(self.language, (str, type(None))):
-            raise ValueError(f"language must be a language code such as 'en', or None; got {self.language!r}.")
-        if not isinstance(self.pretrained, (str, os.PathLike, type(None))):
-            raise ValueError(
-                "pretrained must be 'auto', the name of a bundled model, the path of a saved one, or None; "
-                f"got {self.pretrained!r}. Save a fitted language model with save(path) and pass the path."
-            )
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "state_")
@@ -413,3 +370,96 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
         return tags
+
+
+def training_input(
+    model: ULMFiTLanguageModel, X: Any
+) -> tuple[list[str] | StreamedTexts, Start, LanguageModelSettings]:
+    """Check the parameters of a language model and its texts, and return what `finetune_language_model` takes."""
+    check_parameters(model)
+    texts = check_texts(X)
+    start = find_start(model)
+    language = model.language or ("en" if start.state is None else start.state.config["language"])
+    get_tokenizer(language)
+    inherited = "backward" if start.state is not None and reads_backward(start.state.config) else "forward"
+    sizes = SIZES if start.state is None else start.state.config
+    settings = LanguageModelSettings.of(
+        model,
+        seed=int(check_random_state(model.random_state).randint(2**31 - 1)),
+        device=resolve_device(model.device),
+        language=language,
+        direction=model.direction or inherited,
+        **{name: int(getattr(model, name) or sizes[name]) for name in SIZES},
+    )
+    return texts, start, settings
+
+
+def find_start(model: ULMFiTLanguageModel) -> Start:
+    """Find the model that the training of a language model starts from."""
+    pretrained = model.pretrained
+    if isinstance(pretrained, ModelState):
+        start = Start(pretrained, None)
+    else:
+        file = _start_file(model, pretrained)
+        start = Start(None if file is None else load_state(file, "language_model"), file)
+    if start.state is not None:
+        _check_sizes(model, start.state)
+    return start
+
+
+def known_words(model: ULMFiTLanguageModel) -> tuple[str, ...] | None:
+    """Return the words of a language model, or of its start before it is fitted; None for random weights."""
+    state = model.state_ if hasattr(model, "state_") else find_start(model).state
+    return None if state is None else tuple(state.vocabulary.words)
+
+
+def check_parameters(model: ULMFiTLanguageModel) -> None:
+    """Raise ValueError unless the parameters of a language model are valid."""
+    check_training_parameters(model, tuple(SCHEDULES), PRECISIONS[:3])
+    check_number("max_epochs", model.max_epochs, low=0, integer=True, none=True)
+    check_number("batch_size", model.batch_size, low=1, integer=True)
+    check_number("min_frequency", model.min_frequency, low=1, integer=True)
+    for name in SIZES:
+        check_number(name, getattr(model, name), low=1, integer=True, none=True)
+    check_number("vocab_size", model.vocab_size, low=16, integer=True)
+    if model.direction is not None:
+        check_choice("direction", model.direction, DIRECTIONS)
+    if not isinstance(model.language, (str, type(None))):
+        raise ValueError(f"language must be a language code such as 'en', or None; got {model.language!r}.")
+    if not isinstance(model.pretrained, (str, os.PathLike, ModelState, type(None))):
+        raise ValueError(
+            "pretrained must be 'auto', the name of a bundled model, the path of a saved one, or None; "
+            f"got {model.pretrained!r}. Save a fitted language model with save(path) and pass the path."
+        )
+
+
+def _start_file(model: ULMFiTLanguageModel, pretrained: str | os.PathLike[str] | None) -> Path | None:
+    if pretrained is None:
+        return None
+    if pretrained != "auto":
+        return model_file(pretrained)
+    if any(getattr(model, name) is not None for name in SIZES):
+        return None
+    return default_model(model.language or "en", resolve_device(model.device))
+
+
+def _check_sizes(model: ULMFiTLanguageModel, start: ModelState) -> None:
+    for name in SIZES:
+        wanted, size = getattr(model, name), start.config[name]
+        if wanted is not None and wanted != size:
+            raise ValueError(
+                f"{name}={wanted}, but the model to start from has {name}={size}; leave {name} at None, or pass "
+                "pretrained=None to start from random weights."
+            )
+
+
+def _warn_if_other_direction(start: Start, settings: LanguageModelSettings) -> None:
+    backward = settings.direction == "backward"
+    if start.state is None or settings.max_epochs != 0 or reads_backward(start.state.config) == backward:
+        return
+    warnings.warn(
+        f"This language model is to read {settings.direction}, but {start.file or 'its start'} has learned the other "
+        "direction, and nothing is trained (max_epochs=0, or lm_epochs=0 of the classifier). Train at least one epoch.",
+        UserWarning,
+        stacklevel=3,
+    )

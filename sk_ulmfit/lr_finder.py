@@ -1,4 +1,4 @@
-"""Which learning rate to take: a range test on a copy of an estimator, and a suggestion from its curve."""
+"""Learning-rate range test of an estimator, and the learning rate that its curve suggests."""
 
 from __future__ import annotations
 
@@ -10,44 +10,47 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.utils import check_random_state
 from skorch.callbacks import Callback
 
-from sk_ulmfit._validation import check_number, check_weights
+from sk_ulmfit._validation import check_number
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
-from sk_ulmfit.language_model import ULMFiTLanguageModel
-from sk_ulmfit.models.state import reads_backward
-from sk_ulmfit.text.streams import check_texts
-from sk_ulmfit.training.recipe import classifier_batch_size
-from sk_ulmfit.training.stages import finetune_language_model
+from sk_ulmfit.encoders import choose_language_models, direction_of, fit_encoders
+from sk_ulmfit.language_model import ULMFiTLanguageModel, training_input
+from sk_ulmfit.nn.device import resolve_device
+from sk_ulmfit.training.data import check_labelled_texts
+from sk_ulmfit.training.directions import Encoder
+from sk_ulmfit.training.settings import ClassifierSettings
+from sk_ulmfit.training.stages import finetune_language_model, train_classifier
 
 __all__ = ["LearningRateCurve", "lr_find", "smooth", "suggest_learning_rate"]
 
 Floats = NDArray[np.float64]
 
-FEWEST_STEPS = 20
-FEWEST_POINTS = 10  # a test that ends before has diverged at once
-LAST_LEFT_OUT = 5  # points before the end of the test: the loss explodes there
-BETA = 0.98  # weight of a smoothed loss beside the next loss, fastai 2's
-DIVERGED = 4.0  # times the least smoothed loss
+MIN_STEPS = 20
+MIN_POINTS = 10  # a test that ends earlier has diverged at once
+N_LAST_IGNORED = 5  # points at the end of the test, where the loss explodes
+BETA = 0.98  # of the moving average, as in fastai 2
+DIVERGED = 4.0  # times the smallest smoothed loss
 
 
 @dataclass(frozen=True)
 class LearningRateCurve:
-    """What a learning-rate range test has found.
+    """Result of a learning-rate range test.
 
     Parameters
     ----------
     learning_rates : ndarray of float64, shape (n_points,)
         Rate of the top layer group at each step, rising by a constant factor.
     losses : ndarray of float64, shape (n_points,)
-        Training loss of each step's batch, penalties included, before the step. All are finite.
+        Training loss of the batch of each step, penalties included, before the step. All are finite.
     smoothed_losses : ndarray of float64, shape (n_points,)
-        Mean of the losses so far, later ones weighing more, as `smooth` gives it.
+        Exponential moving average of the losses, see `smooth`.
     suggestion : float or None
-        A learning rate to take; None where the loss does not fall.
+        Suggested learning rate; None if the loss does not fall.
     parameters : dict of str to float
-        The suggestion as parameters of the estimator: `lr`, and `embedding_lr` where that takes part, which keeps its
-        ratio to `lr`. Empty without a suggestion.
+        The suggestion as parameters of the estimator: `lr`, and `embedding_lr` if the embedding has its own rate, with
+        the same ratio to `lr` as before. Empty without a suggestion.
 
     See Also
     --------
@@ -74,36 +77,32 @@ def lr_find(
     n_steps: int = 100,
     sample_weight: Any = None,
 ) -> LearningRateCurve:
-    """Run a learning-rate range test: raise the rate from step to step, and see where the loss falls.
+    """Run a learning-rate range test: raise the learning rate from step to step, and watch the loss.
 
-    A copy of the estimator is trained for `n_steps` batches, over the texts as often as that takes. The rate of the top
-    group (the head of a classifier) rises from `start_lr` to `end_lr` by a constant factor; the other groups keep their
-    ratio to it, a pre-trained embedding that of `embedding_lr` to `lr`. All groups are trained from the first step on.
-    The test ends early where the smoothed loss is more than four times the least so far, or is not a number. The
-    estimator stays as it is.
+    A copy of the estimator is trained for `n_steps` batches, with all layers unfrozen. The rate of the top layer group
+    rises from `start_lr` to `end_lr` by a constant factor; the other groups keep their ratio to it. The test ends early
+    if the smoothed loss exceeds four times its minimum, or is not finite. The estimator itself does not change.
 
     Parameters
     ----------
     estimator : ULMFiTMultiLabelClassifier or ULMFiTLanguageModel
-        Whose rate is looked for, fitted or not. `max_epochs`, `schedule`, `early_stopping`, `calibration`, `threshold`,
-        `tfidf`, `memory`, `callbacks` and `verbose` have no part in it.
+        Fitted or not. `max_epochs`, `schedule`, `early_stopping`, `calibration`, `threshold`, `tfidf`, `memory`,
+        `callbacks` and `verbose` are ignored.
     X : sequence of str of length n
         Raw texts.
     y : array-like of shape (n, n_labels), DataFrame, sparse matrix, or n label lists, default=None
         Labels, as ``fit`` takes them; a language model needs none.
-    start_lr : float, default=1e-6
-        First rate.
-    end_lr : float, default=10
-        Last rate.
+    start_lr, end_lr : float, default=1e-6, 10
+        First and last learning rate.
     n_steps : int, default=100
-        Batches, 20 at least.
+        Number of batches, at least 20.
     sample_weight : array-like of shape (n,), default=None
-        How much each text counts, as in ``fit`` of the classifier.
+        Weight of each text, as in ``fit`` of the classifier.
 
     Returns
     -------
     LearningRateCurve
-        Rates, losses and a suggestion.
+        Learning rates, losses and a suggestion.
 
     Raises
     ------
@@ -123,11 +122,8 @@ def lr_find(
     Notes
     -----
     An unfitted classifier is tested on the language model that it starts from, without fine-tuning it first; a fitted
-    one on the language model that its ``fit`` has fine-tuned, which is nearer to what will be trained. A language model
-    is tested from where its ``fit`` would start, fitted or not.
-
-    The suggestion fits training as it is at the first step. A rate that is good for a hundred steps may be large for
-    ten epochs: take it as a place to search around, not as the best value.
+    one on its fine-tuned language model. A rate that is good for a hundred steps may be too large for ten epochs: take
+    it as a place to search around.
 
     References
     ----------
@@ -146,24 +142,24 @@ def lr_find(
     """
     check_number("start_lr", start_lr, low=0, exclusive=True)
     check_number("end_lr", end_lr, low=start_lr, exclusive=True)
-    check_number("n_steps", n_steps, low=FEWEST_STEPS, integer=True)
+    check_number("n_steps", n_steps, low=MIN_STEPS, integer=True)
     test = LearningRateRangeTest(float(start_lr), float(end_lr), int(n_steps))
     if isinstance(estimator, ULMFiTMultiLabelClassifier):
         if y is None:
-            raise ValueError("y is None, and a classifier needs labels; pass y as fit takes it.")
-        _run_classifier(estimator, X, y, sample_weight, test)
+            raise ValueError("y is None, but a classifier needs labels; pass y as fit takes it.")
+        _test_classifier(estimator, X, y, sample_weight, test)
     elif isinstance(estimator, ULMFiTLanguageModel):
         if sample_weight is not None:
             raise ValueError("sample_weight has no meaning for a language model; leave it out.")
-        _run_language_model(estimator, X, test)
+        _test_language_model(estimator, X, test)
     else:
         raise ValueError(
             "estimator must be a ULMFiTMultiLabelClassifier or a ULMFiTLanguageModel, got a "
             f"{type(estimator).__name__}; of a Pipeline pass the last step, on texts as the steps before give them."
         )
-    if len(test.losses) < FEWEST_POINTS:
+    if len(test.losses) < MIN_POINTS:
         raise ValueError(
-            f"The loss diverges at once: after {len(test.losses)} steps from start_lr={start_lr:g}. "
+            f"The loss diverges at once, after {len(test.losses)} steps from start_lr={start_lr:g}. "
             f"Pass a smaller start_lr, for example {start_lr / 1000:.0e}."
         )
     rates, losses = np.array(test.learning_rates), np.array(test.losses)
@@ -180,26 +176,24 @@ def lr_find(
 
 
 def suggest_learning_rate(learning_rates: Any, losses: Any) -> float | None:
-    """Suggest a learning rate from the curve of a range test.
+    """Suggest a learning rate from the curve of a range test, by the rule that fastai 2 calls "valley".
 
-    The rule is the one that fastai 2 calls "valley". The losses are smoothed (`smooth`); the first tenth of the points
-    and the last five are left aside. Among the rest, the longest falling subsequence is found: points that need not be
-    neighbours, each lower than the one before. If it has k points and ends at the e-th, the suggestion is the rate
-    about k / 2 points before e, precisely that of the point e - k + floor(k / 3) + floor(k / 6). Smoothed losses lag
-    behind, so this is a rate at which the loss falls, not the one at which it is least.
+    The losses are smoothed; the first tenth of the points and the last five are ignored. Of the longest decreasing
+    subsequence of the others, with k points that end at the e-th, point e - k + floor(k / 3) + floor(k / 6) is
+    taken.
 
     Parameters
     ----------
     learning_rates : array-like of shape (n_points,)
-        Rates, each larger than the one before.
+        Learning rates in ascending order.
     losses : array-like of shape (n_points,)
-        Raw losses. What comes after the first that is not finite is left out.
+        Raw losses; those after the first that is not finite are ignored.
 
     Returns
     -------
     float or None
-        One of the rates; None where the loss does not fall: no later mean of n / 10 losses in a row is below that
-        of the first n / 5 by more than two standard errors. The noise is taken from the median distance of neighbours.
+        One of the rates; None if the loss does not fall: no later mean of n / 10 consecutive losses is below that of
+        the first n / 5 by more than two standard errors. The noise is estimated from the differences of neighbours.
 
     Raises
     ------
@@ -227,29 +221,17 @@ def suggest_learning_rate(learning_rates: Any, losses: Any) -> float | None:
         )
     finite = np.isfinite(raw)
     n = len(raw) if finite.all() else int(np.argmin(finite))
-    if n < FEWEST_POINTS:
-        raise ValueError(f"A suggestion needs at least {FEWEST_POINTS} finite losses, got {n}; test for longer.")
+    if n < MIN_POINTS:
+        raise ValueError(f"A suggestion needs at least {MIN_POINTS} finite losses, got {n}; test for longer.")
     rates, raw = rates[:n], raw[:n]
     if not _falls(raw):
         return None
-    part = slice(n // 10, max(n - LAST_LEFT_OUT, n // 10 + 2))
+    part = slice(n // 10, max(n - N_LAST_IGNORED, n // 10 + 2))
     return float(rates[part][_valley(smooth(raw)[part])])
 
 
 def smooth(losses: Any, beta: float = BETA) -> Floats:
-    """Smooth losses: an exponential moving average whose weights are divided by their sum, as in Adam and fastai 2.
-
-    Parameters
-    ----------
-    losses : array-like of shape (n,)
-        Losses in order.
-    beta : float, default=0.98
-        Weight of a loss over that of the one after it.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        Of each loss and all before it, the weighted mean.
+    """Compute the exponential moving average of losses, with bias correction as in Adam and fastai 2.
 
     Examples
     --------
@@ -265,7 +247,7 @@ def smooth(losses: Any, beta: float = BETA) -> Floats:
 
 
 def _falls(losses: Floats) -> bool:
-    """Tell whether the losses fall below the first ones by more than chance."""
+    """Tell whether the losses fall by more than chance."""
     n_first, n_lowest = max(len(losses) // 5, 3), max(len(losses) // 10, 3)
     means = np.convolve(losses[n_first:], np.full(n_lowest, 1 / n_lowest), mode="valid")
     noise = np.median(np.abs(np.diff(losses))) / 0.954  # standard deviation of normal losses, 0.6745 * sqrt(2)
@@ -274,7 +256,7 @@ def _falls(losses: Floats) -> bool:
 
 
 def _valley(losses: Floats) -> int:
-    """Give the index of the point in the middle of the longest falling subsequence."""
+    """Return the index of a point in the middle of the longest decreasing subsequence."""
     length = np.ones(len(losses), np.int64)
     for i in range(1, len(losses)):
         longest = length[:i][losses[:i] > losses[i]]
@@ -285,21 +267,21 @@ def _valley(losses: Floats) -> int:
 
 
 class LearningRateRangeTest(Callback):  # type: ignore[misc]
-    """Raise the learning rate at each training batch, note the losses, and end the training by an exception.
+    """Raise the learning rate at each training batch and record the losses.
 
-    It must come behind the schedule and the unfreezing, which it overrules.
+    It lowers `max_steps` of the net to end the training early.
 
     Parameters
     ----------
     start_lr, end_lr : float
         First and last rate of the top group.
     n_steps : int
-        Batches from one to the other.
+        Number of batches.
 
     Attributes
     ----------
     learning_rates, losses : list of float
-        Of each step so far.
+        Values at each step so far.
     """
 
     def __init__(self, start_lr: float, end_lr: float, n_steps: int):
@@ -309,21 +291,12 @@ class LearningRateRangeTest(Callback):  # type: ignore[misc]
         self.learning_rates: list[float] = []
         self.losses: list[float] = []
 
-    def __deepcopy__(self, memo: Any) -> LearningRateRangeTest:
-        """Stay the one that is asked for the losses afterwards."""
-        return self
-
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Take the ratios of the groups from the rates they begin with."""
+        """Take the ratios of the groups from their initial rates."""
         base = [group["lr"] for group in net.optimizer_.param_groups]
         self.ratios_ = [rate / base[-1] for rate in base]
-        self.embedding_has_its_own_ = getattr(net, "embedding_lr", None) is not None
+        self.embedding_has_own_rate_ = getattr(net, "embedding_lr", None) is not None
         self.average_, self.best_ = 0.0, math.inf
-
-    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
-        """Freeze nothing."""
-        for parameter in net.module_.parameters():
-            parameter.requires_grad_(True)
 
     def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
         """Set the rates."""
@@ -332,94 +305,114 @@ class LearningRateRangeTest(Callback):  # type: ignore[misc]
             group["lr"] = self.start_lr * factor * ratio
 
     def on_batch_end(self, net: Any, loss: Any = None, training: bool = False, **kwargs: Any) -> None:
-        """Note the loss; see whether this is the end."""
+        """Record the loss; end the training if it diverges."""
+        if net.max_steps == 0:  # a batch that was on its way already
+            return
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise _TestIsOverError
+            net.max_steps = 0
+            return
         self.learning_rates.append(net.optimizer_.param_groups[-1]["lr"])
         self.losses.append(value)
         self.average_ = BETA * self.average_ + (1 - BETA) * value
-        smoothed = self.average_ / (1 - BETA ** len(self.losses))  # the last of `smooth`
+        smoothed = self.average_ / (1 - BETA ** len(self.losses))  # the last value of `smooth`
         self.best_ = min(self.best_, smoothed)
-        if len(self.losses) == self.n_steps or smoothed > DIVERGED * self.best_:
-            raise _TestIsOverError
+        if smoothed > DIVERGED * self.best_:
+            net.max_steps = 0
 
 
-class _TestIsOverError(Exception):
-    pass
-
-
-def _run_classifier(
+def _test_classifier(
     estimator: ULMFiTMultiLabelClassifier, X: Any, y: Any, sample_weight: Any, test: LearningRateRangeTest
 ) -> None:
-    texts = check_texts(X)
-    weight = check_weights(sample_weight, len(texts))
-    n = len(texts) if weight is None else int((weight > 0).sum())
-    check_number("lr", estimator.lr, low=0, exclusive=True)  # the embedding's rate keeps its ratio to it
-    check_number("batch_size", estimator.batch_size, low=1, integer=True, none=True)
-    batch_size = classifier_batch_size(n) if estimator.batch_size is None else estimator.batch_size
+    """Run the test on the forward network of a classifier, or on its only one."""
+    check_number("lr", estimator.lr, low=0, exclusive=True)  # the rate of the embedding keeps its ratio to it
     model = clone(estimator)
     model.set_params(
         random_state=_own_source(model.random_state),
+        language_model=_language_models_to_test(estimator),
         lm_epochs=0,
-        batch_size=batch_size,
-        max_epochs=-(-test.n_steps // -(-n // batch_size)),
+        max_epochs=1,
         schedule="slanted_triangular",
         early_stopping=False,
         calibration=None,
         threshold=0.5,
         tfidf=False,
         memory=None,
-        callbacks=[("range_test", test)],
+        callbacks=None,
         verbose=0,
     )
-    given: Any = estimator.language_model
-    bodies = list(given) if isinstance(given, (tuple, list)) else [given]
-    found = getattr(estimator, "language_model_", None)
-    if estimator.direction == "both":  # fit begins with the forward network, and the test ends there
-        second = getattr(estimator, "backward_language_model_", None)
-        found = None if second is None else (found, second)
-    elif found is not None and estimator.direction == "backward" and not reads_backward(found.state_.config):
-        found = None
-    if found is not None and not all(hasattr(body, "state_") for body in bodies):
-        model.set_params(language_model=found)
-        if not hasattr(bodies[0], "state_") and estimator.language_model_.pretrained_ is None:
-            model.set_params(lr_decay=1.0, embedding_lr=None)  # as fit trains a body from random weights
-    else:  # clone has made those that are fitted forget what they know; fit only reads them
-        bodies = [_not_remembered(body) for body in bodies]
-        model.set_params(language_model=tuple(bodies) if isinstance(given, (tuple, list)) else bodies[0])
-    with warnings.catch_warnings():  # of a body that this test leaves untrained, and fit would not
-        warnings.filterwarnings("ignore", "freeze_encoder=True keeps a body with random weights")
+    model._check_params()
+    data = check_labelled_texts(X, y, sample_weight, model.pos_weight)
+    lm_seed, seed = (int(n) for n in check_random_state(model.random_state).randint(2**31 - 1, size=2))
+    with warnings.catch_warnings():  # fit would train what stays untrained here
         warnings.filterwarnings("ignore", "This language model is to read")
-        _until_over(model.fit, texts, y, sample_weight=weight)
+        encoder = fit_encoders(choose_language_models(model, lm_seed)[:1], data.texts, False)[0]
+    settings = ClassifierSettings.of(model, seed=seed, device=resolve_device(model.device), predict_held_out=False)
+    train_classifier(
+        data,
+        encoder.language_model,
+        settings,
+        pretrained=_is_pretrained(estimator, encoder),
+        callbacks=[("range_test", test)],
+        max_steps=test.n_steps,
+    )
 
 
-def _run_language_model(estimator: ULMFiTLanguageModel, X: Any, test: LearningRateRangeTest) -> None:
+def _test_language_model(estimator: ULMFiTLanguageModel, X: Any, test: LearningRateRangeTest) -> None:
     check_number("lr", estimator.lr, low=0, exclusive=True)
     model = clone(estimator)
     model.set_params(random_state=_own_source(model.random_state), schedule="slanted_triangular", verbose=0)
-    arguments = model._arguments(X)[1]
-    arguments["settings"] = replace(arguments["settings"], max_epochs=test.n_steps)
-    _until_over(finetune_language_model, **arguments, callbacks=[("range_test", test)])
+    texts, start, settings = training_input(model, X)
+    finetune_language_model(
+        texts,
+        start.state,
+        replace(settings, max_epochs=1),
+        callbacks=[("range_test", test)],
+        max_steps=test.n_steps,
+    )
 
 
-def _not_remembered(body: Any) -> Any:
-    """Give where a body comes from; a language model that is to be fitted for the test alone leaves nothing on disk."""
-    if isinstance(body, ULMFiTLanguageModel) and not hasattr(body, "state_"):
-        return clone(body).set_params(memory=None)
-    return body
+def _language_models_to_test(estimator: ULMFiTMultiLabelClassifier) -> Any:
+    """Return the fine-tuned language models of a fitted classifier; else its parameter `language_model`."""
+    wanted: Any = estimator.language_model
+    models = list(wanted) if isinstance(wanted, (tuple, list)) else [wanted]
+    tuned = _fine_tuned(estimator)
+    if tuned is not None and not all(hasattr(model, "state_") for model in models):
+        return tuned
+    models = [_without_memory(model) for model in models]
+    return tuple(models) if isinstance(wanted, (tuple, list)) else models[0]
 
 
-def _until_over(train: Any, *args: Any, **kwargs: Any) -> None:
-    try:
-        train(*args, **kwargs)
-    except _TestIsOverError:
-        return
-    raise AssertionError("The training ended before the range test.")
+def _fine_tuned(estimator: ULMFiTMultiLabelClassifier) -> Any:
+    """Return the language model that ``fit`` has trained, or both; None if there are none for this direction."""
+    tuned = getattr(estimator, "language_model_", None)
+    if estimator.direction == "both":
+        second = getattr(estimator, "backward_language_model_", None)
+        return None if second is None else (tuned, second)
+    if tuned is not None and estimator.direction == "backward" and direction_of(tuned) != "backward":
+        return None
+    return tuned
+
+
+def _is_pretrained(estimator: ULMFiTMultiLabelClassifier, encoder: Encoder) -> bool:
+    """Tell whether ``fit`` would treat the encoder as pre-trained."""
+    wanted: Any = estimator.language_model
+    first = wanted[0] if isinstance(wanted, (tuple, list)) else wanted
+    tuned = _fine_tuned(estimator)
+    if tuned is None or hasattr(first, "state_"):
+        return encoder.pretrained
+    return estimator.language_model_.pretrained_ is not None
+
+
+def _without_memory(model: Any) -> Any:
+    """Return a language model to fit for the test alone, which leaves nothing in the cache of the user."""
+    if isinstance(model, ULMFiTLanguageModel) and not hasattr(model, "state_"):
+        return clone(model).set_params(memory=None)
+    return model
 
 
 def _own_source(random_state: Any) -> Any:
-    """Give a source of randomness that does not draw from numpy's global one."""
+    """Return a source of randomness that does not draw from the global one of NumPy."""
     uses_global = random_state is None or random_state is np.random
     return int(np.random.default_rng().integers(2**31)) if uses_global else random_state
 
@@ -427,6 +420,6 @@ def _own_source(random_state: Any) -> Any:
 def _parameters(suggestion: float | None, test: LearningRateRangeTest) -> dict[str, float]:
     if suggestion is None:
         return {}
-    if not test.embedding_has_its_own_:
+    if not test.embedding_has_own_rate_:
         return {"lr": suggestion}
     return {"lr": suggestion, "embedding_lr": suggestion * test.ratios_[0]}

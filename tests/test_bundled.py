@@ -7,6 +7,7 @@ from skorch.callbacks import Callback
 
 import sk_ulmfit.models.bundled
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
+from sk_ulmfit.language_model import find_start
 from sk_ulmfit.models.bundled import bundled_models, default_model, model_file
 from sk_ulmfit.models.state import ModelFileError
 
@@ -50,9 +51,9 @@ def test_a_default_language_model_starts_from_the_bundled_one(stand_ins):
 
 @pytest.mark.parametrize("asked", [{"emb_dim": 10}, {"hidden_dim": 10}, {"n_layers": 1}, {"language": "de"}])
 def test_auto_is_from_scratch_for_sizes_and_languages_it_has_no_model_for(stand_ins, asked):
-    assert ULMFiTLanguageModel()._start() is not None
-    assert ULMFiTLanguageModel(language="en", vocab_size=100)._start() is not None
-    assert ULMFiTLanguageModel(**asked)._start() is None
+    assert find_start(ULMFiTLanguageModel()).state is not None
+    assert find_start(ULMFiTLanguageModel(language="en", vocab_size=100)).state is not None
+    assert find_start(ULMFiTLanguageModel(**asked)).state is None
 
 
 def test_models_are_named_and_paths_of_the_same_name_are_still_paths(stand_ins, tmp_path, monkeypatch):

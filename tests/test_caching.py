@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MultiLabelBinarizer
 from skorch.callbacks import Callback
 
-import sk_ulmfit.classifier
 import sk_ulmfit.language_model
+import sk_ulmfit.training.directions
 from sk_ulmfit import ULMFiTMultiLabelClassifier
 
 TEXTS, LABELS = make_corpus(24)
@@ -33,7 +33,7 @@ def trained(monkeypatch):
     """Names of the trainings that were really done."""
     done = []
     for module, name in [
-        (sk_ulmfit.classifier, "train_classifier"),
+        (sk_ulmfit.training.directions, "train_classifier"),
         (sk_ulmfit.language_model, "finetune_language_model"),
     ]:
         monkeypatch.setattr(module, name, counting(getattr(module, name), name, done))
@@ -78,14 +78,14 @@ class Counting(ULMFiTMultiLabelClassifier):
 
     def fit(self, X, y, **params):
         with pytest.MonkeyPatch.context() as patch:
-            real = sk_ulmfit.classifier.train_classifier
+            real = sk_ulmfit.training.directions.train_classifier
 
             def counted(*args, **kwargs):
                 with open(f"{self.memory}.trainings", "a") as file:
                     file.write("trained\n")
                 return real(*args, **kwargs)
 
-            patch.setattr(sk_ulmfit.classifier, "train_classifier", counted)
+            patch.setattr(sk_ulmfit.training.directions, "train_classifier", counted)
             return super().fit(X, y, **params)
 
 
@@ -118,7 +118,7 @@ def test_a_search_over_classifier_parameters_finetunes_once_per_fold(trained, tm
         {"threshold": 0.2},
         {"top_k": 1},
         {"at_least_one": True},
-        {"threshold_metric": "f1_micro"},
+        {"threshold": 0.3, "top_k": 2},
         {"n_jobs": 1},
         {"verbose": 1},
         {"max_epochs": np.int64(3)},
@@ -260,7 +260,7 @@ def test_callbacks_are_heard_each_time(trained, tmp_path):
 
     clf = tiny_classifier(memory=tmp_path, callbacks=[Listen()])
     for _ in range(2):
-        with pytest.warns(UserWarning, match="callbacks is not remembered"):
+        with pytest.warns(UserWarning, match="callbacks is not cached"):
             clf.fit(TEXTS, Y)
     assert len(heard) == 2
     assert trained.count("finetune_language_model") == 1
@@ -304,14 +304,14 @@ def test_where_no_space_is_left_the_model_is_kept_with_one_warning_each(trained,
 def test_a_folder_that_goes_away_costs_no_model(tmp_path, monkeypatch):
     import shutil
 
-    real = sk_ulmfit.classifier.train_classifier
+    real = sk_ulmfit.training.directions.train_classifier
 
     def removes(*args, **kwargs):
         shutil.rmtree(tmp_path / "memory")
         (tmp_path / "memory").write_text("")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(sk_ulmfit.classifier, "train_classifier", removes)
+    monkeypatch.setattr(sk_ulmfit.training.directions, "train_classifier", removes)
     with pytest.warns(UserWarning, match="could not be stored"):
         clf = tiny_classifier(memory=tmp_path / "memory").fit(TEXTS, Y)
     assert clf.predict(TEXTS).shape == Y.shape

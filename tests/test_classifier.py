@@ -501,7 +501,7 @@ def test_texts_without_words(corpus):
 
 def test_unlabelled_texts_that_cannot_count(corpus):
     lm = tiny_lm().fit(corpus[0])
-    with pytest.warns(UserWarning, match="unlabelled_texts are left out"):
+    with pytest.warns(UserWarning, match="unlabelled_texts are not used"):
         tiny_classifier(language_model=lm, max_epochs=1).fit(*corpus, unlabelled_texts=["zebra"])
     tiny_classifier(max_epochs=1).fit(*corpus, unlabelled_texts=[])
 
@@ -532,8 +532,8 @@ def test_a_frozen_encoder_is_run_once_and_kept_as_it_is(monkeypatch, early_stopp
         runs.append(len(offsets) - 1)
         return pooled_features(encoder, ids, offsets, max_length, head, precision)
 
-    monkeypatch.setattr("sk_ulmfit.training.net.pooled_features", counted)
-    clf = tiny_classifier(language_model=lm, freeze_encoder=True, max_epochs=30, early_stopping=early_stopping)
+    monkeypatch.setattr("sk_ulmfit.training.stages.pooled_features", counted)
+    clf = tiny_classifier(language_model=lm, unfreezing="head", max_epochs=30, early_stopping=early_stopping)
     clf.fit(texts, labels)
     assert runs == [len(texts)]
     weights = clf.net_.module_.encoder.state_dict()
@@ -549,10 +549,10 @@ def test_a_frozen_encoder_is_run_once_and_kept_as_it_is(monkeypatch, early_stopp
 
 def test_a_frozen_encoder_that_has_learned_nothing_is_warned_of():
     texts, labels = make_corpus(20)
-    with pytest.warns(UserWarning, match="freeze_encoder=True keeps a body with random weights"):
-        tiny_classifier(freeze_encoder=True, lm_epochs=0).fit(texts, labels)
-    with pytest.raises(ValueError, match="freeze_encoder must be True or False, got 'yes'"):
-        tiny_classifier(freeze_encoder="yes").fit(texts, labels)
+    with pytest.warns(UserWarning, match="unfreezing='head' keeps an encoder with random weights"):
+        tiny_classifier(unfreezing="head", lm_epochs=0).fit(texts, labels)
+    with pytest.raises(ValueError, match="unfreezing must be one of 'auto', 'gradual', 'at_once', 'head'; got 'yes'"):
+        tiny_classifier(unfreezing="yes").fit(texts, labels)
 
 
 def test_scoring_callbacks_work_on_a_frozen_encoder():
@@ -560,6 +560,6 @@ def test_scoring_callbacks_work_on_a_frozen_encoder():
     y = MultiLabelBinarizer().fit_transform(labels)
     ranking = EpochScoring("average_precision", lower_is_better=False, name="ranking")
     lm = tiny_lm(random_state=0).fit(texts)
-    clf = tiny_classifier(language_model=lm, freeze_encoder=True, early_stopping=True, callbacks=[ranking])
+    clf = tiny_classifier(language_model=lm, unfreezing="head", early_stopping=True, callbacks=[ranking])
     clf.fit(texts, y)
     assert all(0 < row["ranking"] <= 1 for row in clf.history_)

@@ -310,14 +310,13 @@ def test_train_with_a_frozen_encoder(table, tmp_path, capsys):
         "topics",
         "--delimiter",
         "|",
-        "--freeze-encoder",
+        "--unfreezing",
+        "head",
         "--no-tfidf",
         "--pos-weight",
         "balanced",
         "--threshold",
-        "tune",
-        "--threshold-metric",
-        "0.5",
+        "precision=0.5",
         "--at-least-one",
         "--calibration",
         "temperature",
@@ -326,12 +325,12 @@ def test_train_with_a_frozen_encoder(table, tmp_path, capsys):
     ]
     assert run("train", table, *args, "--out", out, *SMALL) == 0
     clf = ULMFiTMultiLabelClassifier.load(out)
-    assert clf.freeze_encoder
+    assert clf.unfreezing == "head"
     assert (clf.pos_weight, clf.calibration) == ("balanced", "temperature")
-    assert (clf.threshold, clf.threshold_metric, clf.at_least_one) == ("tune", 0.5, True)
+    assert (clf.threshold, clf.at_least_one) == ({"precision": 0.5}, True)
     with pytest.raises(SystemExit):
         run("train", table, *args, "--threshold", "best", "--out", out, *SMALL)
-    assert "expected a number or tune, got 'best'" in capsys.readouterr().err
+    assert "expected a number or tune or f1_macro or f1_micro or f1_samples, got 'best'" in capsys.readouterr().err
     assert not clf.tfidf
     assert clf.precision == "float32"
 

@@ -12,10 +12,11 @@ from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
-from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, classifier, language_model
+from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, language_model
 from sk_ulmfit.cli.main import main
 from sk_ulmfit.explain.attribution import mean_shares
 from sk_ulmfit.lr_finder import lr_find
+from sk_ulmfit.training import decisions, directions
 from sk_ulmfit.training.prediction import mean_log_odds
 
 TEXTS, LABELS = make_corpus(60)
@@ -36,7 +37,7 @@ def backward_file(tmp_path):
 # --- what it says -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", [{"tfidf": True}, {"early_stopping": True}, {"freeze_encoder": True}])
+@pytest.mark.parametrize("settings", [{"tfidf": True}, {"early_stopping": True}, {"unfreezing": "head"}])
 def test_probabilities_are_the_mean_of_those_of_the_two_directions(settings):
     forward, backward, both = (
         tiny_classifier(direction=direction, **settings).fit(TEXTS, LABELS)
@@ -65,7 +66,7 @@ def test_thresholds_and_calibration_see_the_mean(monkeypatch):
     seen = {"fit_calibration": [], "tune_thresholds": []}
 
     def watched(name):
-        work = getattr(classifier, name)
+        work = getattr(decisions, name)
 
         def run(y, proba, *args, **kwargs):
             seen[name].append(proba)
@@ -74,7 +75,7 @@ def test_thresholds_and_calibration_see_the_mean(monkeypatch):
         return run
 
     for name in seen:
-        monkeypatch.setattr(classifier, name, watched(name))
+        monkeypatch.setattr(decisions, name, watched(name))
     for calibration in ("platt", None):
         settings = {"threshold": "tune", "calibration": calibration, "validation_fraction": 0.4}
         for direction in ("forward", "backward", "both"):
@@ -196,7 +197,7 @@ def trained(monkeypatch):
 
         return run
 
-    monkeypatch.setattr(classifier, "train_classifier", counted("classifier", classifier.train_classifier))
+    monkeypatch.setattr(directions, "train_classifier", counted("classifier", directions.train_classifier))
     finetune = counted("language model", language_model.finetune_language_model)
     monkeypatch.setattr(language_model, "finetune_language_model", finetune)
     return counts
@@ -212,14 +213,14 @@ def test_a_search_trains_a_direction_once(tmp_path, trained, seed):
 
 def test_what_is_remembered_holds_out_the_same_texts(tmp_path, monkeypatch):
     """Of two trainings without a seed, the second one follows the first, wherever that came from."""
-    held_out, train = [], classifier.train_classifier
+    held_out, train = [], directions.train_classifier
 
-    def watched(**given):
-        state, found = train(**given)
-        held_out.append(found.rows.tolist())
-        return state, found
+    def watched(*args, **kwargs):
+        trained = train(*args, **kwargs)
+        held_out.append(trained.held_out.rows.tolist())
+        return trained
 
-    monkeypatch.setattr(classifier, "train_classifier", watched)
+    monkeypatch.setattr(directions, "train_classifier", watched)
     settings = {"memory": tmp_path / "memory", "random_state": None, "threshold": "tune", "validation_fraction": 0.3}
     for direction in ("backward", "forward", "both"):
         tiny_classifier(direction=direction, **settings).fit(TEXTS, LABELS)
@@ -236,14 +237,14 @@ def test_a_fit_in_one_direction_forgets_the_other(both):
 
 def test_an_interrupt_in_the_second_network_leaves_what_was_there(both, monkeypatch):
     clf = tiny_classifier(direction="both", tfidf=True).fit(TEXTS, LABELS)
-    before, train = clf.predict_proba(NEW), classifier.train_classifier
+    before, train = clf.predict_proba(NEW), directions.train_classifier
 
-    def interrupted(**given):
-        if given["language_model"].config["direction"] == "backward":
+    def interrupted(data, language_model, *args, **kwargs):
+        if language_model.config["direction"] == "backward":
             raise KeyboardInterrupt
-        return train(**given)
+        return train(data, language_model, *args, **kwargs)
 
-    monkeypatch.setattr(classifier, "train_classifier", interrupted)
+    monkeypatch.setattr(directions, "train_classifier", interrupted)
     with pytest.raises(KeyboardInterrupt):
         clf.fit(TEXTS[:30], LABELS[:30])
     np.testing.assert_array_equal(clf.predict_proba(NEW), before)
@@ -304,7 +305,7 @@ def test_the_losses_of_both_are_drawn(both):
         ({"language_model": tiny_lm(direction="up")}, "direction must be one of 'forward', 'backward'; got 'up'"),
         (
             {"language_model": tiny_lm(direction="forward"), "direction": "both"},
-            "language_model has direction='forward', but that of the classifier is 'both'; leave it None",
+            "language_model has direction='forward', but that of the classifier is 'both'; leave direction of the language model at None",
         ),
         ({"language_model": (tiny_lm(), 5), "direction": "both"}, "language_model must be 'auto'.* got 5 of type int"),
         ({"language_model": (tiny_lm(), tiny_lm(lr=-1)), "direction": "both"}, "lr must be"),

@@ -13,7 +13,7 @@ from sk_ulmfit.nn import pooling
 from sk_ulmfit.nn.modules import AWDLSTM
 from sk_ulmfit.pretraining import pretrain
 from sk_ulmfit.training.net import LanguageModelNet
-from sk_ulmfit.training.settings import TrainingSettings, _net_settings
+from sk_ulmfit.training.settings import TrainingSettings, net_arguments
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -90,8 +90,8 @@ def test_a_step_does_not_wait_for_the_gpu():
     torch.cuda.set_sync_debug_mode("error")
     try:
         lm = build_language_model({"emb_dim": 12, "hidden_dim": 16, "n_layers": 2}, 64, 1.0)
-        settings = TrainingSettings.of(tiny_lm(), 0, "cuda")
-        net = LanguageModelNet(lm, bptt=10, batch_size=4, pad_id=1, **_net_settings(settings))
+        settings = TrainingSettings.of(tiny_lm(), seed=0, device="cuda")
+        net = LanguageModelNet(lm, bptt=10, batch_size=4, pad_id=1, **net_arguments(settings))
         net.initialize()
         net.state_ = None
         net.module_.train()
@@ -104,7 +104,7 @@ def test_a_step_does_not_wait_for_the_gpu():
 
 def test_the_frozen_encoder_way():
     texts, labels = make_corpus(40)
-    clf = tiny_classifier(freeze_encoder=True, max_epochs=3).fit(texts, labels)
+    clf = tiny_classifier(unfreezing="head", max_epochs=3).fit(texts, labels)
     assert np.isfinite(clf.predict_proba(texts)).all()
 
 

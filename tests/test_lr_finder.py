@@ -8,7 +8,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 
-from sk_ulmfit.lr_finder import FEWEST_POINTS, LearningRateRangeTest, lr_find, smooth, suggest_learning_rate
+from sk_ulmfit.lr_finder import MIN_POINTS, LearningRateRangeTest, lr_find, smooth, suggest_learning_rate
 
 pytestmark = pytest.mark.filterwarnings("ignore:The loss does not fall")
 RATES = np.geomspace(1e-6, 10, 100)
@@ -83,7 +83,7 @@ def test_lr_find_of_a_classifier(corpus):
     texts, labels = corpus
     found = lr_find(tiny_classifier(batch_size=40), texts, labels, n_steps=60)
     n = len(found.losses)
-    assert FEWEST_POINTS <= n <= 60
+    assert MIN_POINTS <= n <= 60
     assert np.allclose(found.learning_rates, np.geomspace(1e-6, 10, 60)[:n])
     assert np.allclose(found.smoothed_losses, smooth(found.losses))
     assert np.isfinite(found.losses).all()
@@ -142,14 +142,14 @@ def test_a_fitted_classifier_is_tested_on_its_own_language_model_as_fit_trains_i
 
 @pytest.mark.parametrize("wrap", [lambda lm: lm, FrozenEstimator], ids=["fitted", "frozen"])
 def test_a_fitted_language_model_stays_fitted(corpus, wrap, monkeypatch):
-    import sk_ulmfit.classifier as module
+    import sk_ulmfit.lr_finder as module
 
     seen = []
     train = module.train_classifier
 
-    def note(*args, language_model, **kwargs):
+    def note(data, language_model, *args, **kwargs):
         seen.append(language_model)
-        return train(*args, language_model=language_model, **kwargs)
+        return train(data, language_model, *args, **kwargs)
 
     monkeypatch.setattr(module, "train_classifier", note)
     body = tiny_lm(random_state=0).fit(corpus[0])
@@ -204,13 +204,13 @@ def test_few_texts_are_read_as_often_as_it_takes(corpus):
 
 def test_the_head_alone_can_be_tested(corpus):
     body = tiny_lm(random_state=0).fit(corpus[0])
-    found = lr_find(tiny_classifier(language_model=body, freeze_encoder=True, batch_size=40), *corpus, n_steps=80)
+    found = lr_find(tiny_classifier(language_model=body, unfreezing="head", batch_size=40), *corpus, n_steps=80)
     assert 1e-5 < found.suggestion < 5
     assert list(found.parameters) == ["lr"]
 
 
 def test_it_says_when_the_loss_diverges_or_does_not_fall(corpus):
-    with pytest.raises(ValueError, match=r"diverges at once: after \d steps from start_lr=1e\+06\. Pass a smaller"):
+    with pytest.raises(ValueError, match=r"diverges at once, after \d steps from start_lr=1e\+06\. Pass a smaller"):
         lr_find(tiny_lm(random_state=0), corpus[0], start_lr=1e6, end_lr=1e9)
     with pytest.warns(UserWarning, match=r"does not fall between 1\.0e-12 and 1\.0e-11"):
         found = lr_find(tiny_classifier(), *corpus, start_lr=1e-12, end_lr=1e-11, n_steps=20)

@@ -36,7 +36,7 @@ def test_texts_held_out_do_not_count(monkeypatch):
 
 def test_a_head_alone_gets_more(monkeypatch):
     monkeypatch.setattr(recipe, "CLASSIFIER", FEW)
-    assert len(tiny_classifier(**BY_SIZE, freeze_encoder=True).fit(*make_corpus(40)).history_) == 10
+    assert len(tiny_classifier(**BY_SIZE, unfreezing="head").fit(*make_corpus(40)).history_) == 10
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def test_many_texts_train_all_layers_from_the_first_epoch(monkeypatch, pretraine
     monkeypatch.setattr(recipe, "CLASSIFIER", FEW)
     monkeypatch.setattr(recipe, "MOST_TEXTS_GRADUALLY", most)
     begun = tiny_classifier(**settings, max_epochs=1).fit(texts, labels)
-    asked = tiny_classifier(**settings, max_epochs=1, gradual_unfreezing=is_gradual)
-    other = tiny_classifier(**settings, max_epochs=1, gradual_unfreezing=not is_gradual)
+    asked = tiny_classifier(**settings, max_epochs=1, unfreezing="gradual" if is_gradual else "at_once")
+    other = tiny_classifier(**settings, max_epochs=1, unfreezing="at_once" if is_gradual else "gradual")
     proba = begun.predict_proba(texts)
     assert np.array_equal(proba, asked.fit(texts, labels).predict_proba(texts))
     assert not np.allclose(proba, other.fit(texts, labels).predict_proba(texts), atol=1e-4)
@@ -74,8 +74,8 @@ def test_many_texts_train_all_layers_from_the_first_epoch(monkeypatch, pretraine
 
 @pytest.mark.parametrize("value", ["yes", 1])
 def test_gradually_or_not(value):
-    with pytest.raises(ValueError, match=f"gradual_unfreezing must be True, False or None, got {value!r}"):
-        tiny_classifier(gradual_unfreezing=value).fit(*make_corpus(4))
+    with pytest.raises(ValueError, match="unfreezing must be one of"):
+        tiny_classifier(unfreezing=value).fit(*make_corpus(4))
 
 
 def test_what_is_asked_for_is_done(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from conftest import make_corpus, tiny_classifier, tiny_lm
 
 import sk_ulmfit.text.encoding
-import sk_ulmfit.training.linear
+import sk_ulmfit.training.linear_training
 from sk_ulmfit.datasets import load_table
 from sk_ulmfit.text.documents import CorpusError
 from sk_ulmfit.text.encoding import encode_texts, tokenize_texts
@@ -156,10 +156,10 @@ def test_a_disk_without_room_is_said_in_one_line(monkeypatch):
 def test_of_a_very_large_corpus_a_part_teaches_the_linear_model(monkeypatch):
     whole = tiny_classifier(tfidf=True).fit(TEXTS, LABELS)
     n_tokens = sum(map(len, whole.language_model_.state_.encode(TEXTS)))
-    monkeypatch.setattr(sk_ulmfit.training.linear, "MOST_TOKENS", n_tokens)
+    monkeypatch.setattr(sk_ulmfit.training.linear_training, "MAX_TOKENS", n_tokens)
     same = tiny_classifier(tfidf=True).fit(TEXTS, LABELS)
     assert np.array_equal(same.predict_proba(TEXTS), whole.predict_proba(TEXTS))
-    monkeypatch.setattr(sk_ulmfit.training.linear, "MOST_TOKENS", n_tokens // 2)
+    monkeypatch.setattr(sk_ulmfit.training.linear_training, "MAX_TOKENS", n_tokens // 2)
     part = tiny_classifier(tfidf=True).fit(TEXTS, LABELS)
     assert not np.array_equal(part.predict_proba(TEXTS), whole.predict_proba(TEXTS))
     assert ((part.predict_proba(TEXTS) > 0.5) == (whole.predict_proba(TEXTS) > 0.5)).mean() > 0.8

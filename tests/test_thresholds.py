@@ -301,21 +301,19 @@ def tuned():
     return tiny_classifier(max_epochs=8, threshold="tune", validation_fraction=0.3).fit(*make_corpus(60))
 
 
-@pytest.mark.parametrize("freeze_encoder", [False, True])
-def test_thresholds_are_tuned_on_texts_that_were_not_learned(monkeypatch, freeze_encoder):
+@pytest.mark.parametrize("unfreezing", ["auto", "head"])
+def test_thresholds_are_tuned_on_texts_that_were_not_learned(monkeypatch, unfreezing):
     texts, labels = make_corpus(40)
     held_out = np.arange(30, 40)
     monkeypatch.setattr(stages, "hold_out", lambda y, fraction, seed: (np.arange(30), held_out))
-    clf = tiny_classifier(max_epochs=4, freeze_encoder=freeze_encoder, threshold="tune").fit(texts, labels)
+    clf = tiny_classifier(max_epochs=4, unfreezing=unfreezing, threshold="tune").fit(texts, labels)
     y = np.array([[name in row for name in clf.label_names_] for row in labels])
     wanted = tune_thresholds(y[held_out], clf.predict_proba(texts)[held_out])
     assert clf.thresholds_ == pytest.approx(wanted, abs=1e-6)
     labels[35] = ["billing"] if labels[35] != ["billing"] else ["delivery"]
-    again = tiny_classifier(max_epochs=4, freeze_encoder=freeze_encoder, threshold="tune").fit(texts, labels)
+    again = tiny_classifier(max_epochs=4, unfreezing=unfreezing, threshold="tune").fit(texts, labels)
     assert np.array_equal(again.predict_proba(texts), clf.predict_proba(texts))
-    by_precision = tiny_classifier(
-        max_epochs=4, freeze_encoder=freeze_encoder, threshold="tune", threshold_metric=0.3
-    ).fit(texts, labels)
+    by_precision = tiny_classifier(max_epochs=4, unfreezing=unfreezing, threshold={"precision": 0.3}).fit(texts, labels)
     assert np.abs(by_precision.thresholds_ - again.thresholds_).max() > 0.01
 
 
@@ -372,8 +370,11 @@ def test_top_k_and_at_least_one_are_read_in_predict(tuned):
 
 
 def test_a_metric_that_does_not_exist_is_refused_before_any_training():
-    with pytest.raises(ValueError, match="threshold_metric must be one of 'f1_macro'"):
-        tiny_classifier(threshold="tune", threshold_metric="f2").fit(*make_corpus(10))
+    with pytest.raises(
+        ValueError,
+        match="threshold must be a number, one number per label, a dict from label name to number, or what to tune",
+    ):
+        tiny_classifier(threshold="f2").fit(*make_corpus(10))
 
 
 def test_a_search_may_choose_between_tuned_and_given_thresholds():

@@ -12,7 +12,8 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sk_ulmfit.labels import check_pos_weight
 from sk_ulmfit.text.tokenizer import tokenize_corpus
 from sk_ulmfit.text.vocabulary import Vocabulary
-from sk_ulmfit.training.linear import base_rates, fit_tfidf, tfidf_logits
+from sk_ulmfit.training.data import LabelledTexts
+from sk_ulmfit.training.linear_training import base_rates, fit_linear_model
 from sk_ulmfit.training.stages import _loss_weight
 
 
@@ -36,10 +37,10 @@ def test_a_text_of_weight_zero_is_not_there(data, tfidf):
     assert np.array_equal(weighted.predict_proba(texts), without.predict_proba(texts))
 
 
-@pytest.mark.parametrize("freeze_encoder", [False, True])
-def test_only_ratios_of_weights_matter(data, freeze_encoder):
+@pytest.mark.parametrize("unfreezing", ["auto", "head"])
+def test_only_ratios_of_weights_matter(data, unfreezing):
     texts, y = data
-    clf = tiny_classifier(tfidf=True, freeze_encoder=freeze_encoder)
+    clf = tiny_classifier(tfidf=True, unfreezing=unfreezing)
     weight = np.random.default_rng(0).random(len(texts)) + 0.1
     proba = [clf.fit(texts, y, w).predict_proba(texts) for w in (None, np.full(len(texts), 3.0), weight, 1e4 * weight)]
     assert np.array_equal(proba[0], proba[1])
@@ -47,7 +48,7 @@ def test_only_ratios_of_weights_matter(data, freeze_encoder):
     assert np.abs(proba[2] - proba[0]).max() > 0.01
 
 
-@pytest.mark.parametrize("params", [{}, {"freeze_encoder": True}, {"tfidf": True}, {"early_stopping": True}])
+@pytest.mark.parametrize("params", [{}, {"unfreezing": "head"}, {"tfidf": True}, {"early_stopping": True}])
 def test_contradicting_texts_are_decided_by_their_weights(params):
     texts = ["the lamp is late", "the hub is lost"] * 40
     y = np.array([[0], [0]] * 20 + [[1], [1]] * 20)
@@ -99,7 +100,7 @@ def test_weights_are_routed_through_a_search(data):
 
 
 @pytest.mark.parametrize(
-    "params", [{}, {"freeze_encoder": True}, {"tfidf": True}, {"early_stopping": True, "n_iter_no_change": 20}]
+    "params", [{}, {"unfreezing": "head"}, {"tfidf": True}, {"early_stopping": True, "n_iter_no_change": 20}]
 )
 def test_an_unknown_entry_is_not_a_no(params):
     texts = ["the lamp is late", "the hub is lost"] * 40
@@ -126,7 +127,7 @@ def test_a_label_that_is_annotated_nowhere_gets_the_mean_rate_and_a_warning(data
 def test_texts_without_any_annotation_change_nothing_but_the_language_model(data):
     texts, y = data
     more = np.vstack([y, np.full((10, 3), np.nan)])
-    loss_weight = _loss_weight(more.astype(np.float32), None, np.arange(50))
+    loss_weight = _loss_weight(LabelledTexts([], more.astype(np.float32), []), np.arange(50))
     assert loss_weight == pytest.approx(50 / 40)
     rates = base_rates(more.astype(np.float32))
     assert rates == pytest.approx((y.sum(0) + 0.5) / 41)
@@ -151,12 +152,12 @@ def test_svm_learns_from_the_known_rows_by_their_weights():
     y[::3] = np.nan
     weight = np.random.default_rng(0).random(60).astype(np.float32) + 0.5
     weight /= weight.mean()
-    logits = tfidf_logits(fit_tfidf(corpus, vocabulary, y, document_weight=weight), corpus)[:, 0]
-    other = tfidf_logits(fit_tfidf(corpus, vocabulary, y), corpus)[:, 0]
+    logits = fit_linear_model(corpus, vocabulary, y, document_weight=weight).logits(corpus)[:, 0]
+    other = fit_linear_model(corpus, vocabulary, y).logits(corpus)[:, 0]
     known = ~np.isnan(y[:, 0])
     assert np.abs(logits - other).max() > 0.01
     rows = corpus.take(np.flatnonzero(known))
-    alone = tfidf_logits(fit_tfidf(rows, vocabulary, y[known]), rows)[:, 0]
+    alone = fit_linear_model(rows, vocabulary, y[known]).logits(rows)[:, 0]
     assert np.corrcoef(other[known], alone)[0, 1] > 0.95
     assert ((logits > 0) == y[:, 0])[known].mean() > 0.9
 
@@ -167,7 +168,7 @@ def test_svm_learns_from_the_known_rows_by_their_weights():
 def test_pos_weight_multiplies_the_odds():
     texts = ["the lamp is late", "the hub is lost"] * 60
     y = np.array([[1, 0]] * 24 + [[0, 0]] * 72 + [[0, 1]] * 24)
-    for params in ({}, {"tfidf": True}, {"freeze_encoder": True}):
+    for params in ({}, {"tfidf": True}, {"unfreezing": "head"}):
         plain, weighted = (
             tiny_classifier(max_epochs=6, pos_weight=pos_weight, **params).fit(texts, y)
             for pos_weight in (None, [4.0, 1.0])

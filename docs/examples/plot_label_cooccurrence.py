@@ -18,7 +18,7 @@ from sk_ulmfit.plotting import LabelCooccurrenceDisplay
 
 train, test = load_support_messages("train"), load_support_messages("test")
 y = train.indicator()
-clf = ULMFiTMultiLabelClassifier(lm_epochs=0, freeze_encoder=True, random_state=0).fit(train.texts, train.labels)
+clf = ULMFiTMultiLabelClassifier(lm_epochs=0, unfreezing="head", random_state=0).fit(train.texts, train.labels)
 display = LabelCooccurrenceDisplay.from_estimator(clf, test.texts, test.labels)
 
 # %%

@@ -33,7 +33,7 @@ for name, n in zip(names, y.sum(axis=0), strict=True):
 # The tuner trains on four fifths of the texts and asks for the probabilities of the others, five times over; then it chooses
 # the thresholds, and trains on everything.
 
-clf = ULMFiTMultiLabelClassifier(lm_epochs=0, freeze_encoder=True, random_state=0)
+clf = ULMFiTMultiLabelClassifier(lm_epochs=0, unfreezing="head", random_state=0)
 tuner = MultiLabelThresholdTuner(clf, random_state=0).fit(texts, y)
 proba = tuner.predict_proba(test.texts)
 

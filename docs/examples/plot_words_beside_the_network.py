@@ -21,7 +21,7 @@ sizes = (30, 60, 120, 240, 480)
 
 scores = {}
 for tfidf in (False, True):
-    clf = ULMFiTMultiLabelClassifier(lm_epochs=0, freeze_encoder=True, tfidf=tfidf, random_state=0)
+    clf = ULMFiTMultiLabelClassifier(lm_epochs=0, unfreezing="head", tfidf=tfidf, random_state=0)
     for n in sizes:
         proba = clf.fit(train.texts[:n], y[:n]).predict_proba(test.texts)
         scores[tfidf, n] = mean_average_precision(y_test, proba)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sk_ulmfit.datasets.loaders import BLANKS
-from sk_ulmfit.language_model import ULMFiTLanguageModel
+from sk_ulmfit.language_model import SIZES
 from sk_ulmfit.nn.precision import PRECISIONS
 
 
@@ -81,14 +81,13 @@ def add_language_model(command: argparse.ArgumentParser) -> None:
         "scratch). auto: the included one, or from scratch if a size or another language is given (default: auto)",
     )
     command.add_argument("--language", metavar="CODE", help="language of the texts (default: en)")
-    defaults = ULMFiTLanguageModel().get_params(deep=False)
     for name, text in (
         ("emb_dim", "width of the embedding"),
         ("hidden_dim", "width of the LSTM layers"),
         ("n_layers", "number of LSTM layers"),
     ):
         flag = "--" + name.replace("_", "-")
-        command.add_argument(flag, type=int, metavar="N", help=f"{text}, from scratch (default: {defaults[name]})")
+        command.add_argument(flag, type=int, metavar="N", help=f"{text}, from scratch (default: {SIZES[name]})")
 
 
 def add_precision(command: argparse.ArgumentParser, used_for: str, choices: tuple[str, ...] = PRECISIONS) -> None:

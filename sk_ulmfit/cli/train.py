@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 from sk_ulmfit.calibration import METHODS
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
@@ -16,6 +17,7 @@ from sk_ulmfit.cli.files import check_input, check_output, language_model_file
 from sk_ulmfit.datasets.loaders import load_table
 from sk_ulmfit.models.state import DIRECTIONS, check_target
 from sk_ulmfit.thresholds import METRICS
+from sk_ulmfit.training.settings import UNFREEZING
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -49,9 +51,11 @@ def _add_training(command: argparse.ArgumentParser) -> None:
     ):
         command.add_argument(name, type=float, default=default, metavar="X", help=f"{text} (default: {default:g})")
     command.add_argument(
-        "--freeze-encoder",
-        action="store_true",
-        help="train the head alone, on features computed once, of which a text takes 5 kB of memory",
+        "--unfreezing",
+        choices=UNFREEZING,
+        default=defaults["unfreezing"],
+        help="layers of a pre-trained encoder to train: one more in each epoch (gradual), all (at_once), or only the "
+        "head on features that are computed once and take 5 kB per text (head) (default: auto, by the amount of data)",
     )
     command.add_argument(
         "--direction",
@@ -73,22 +77,22 @@ def _add_decisions(command: argparse.ArgumentParser) -> None:
     defaults = ULMFiTMultiLabelClassifier().get_params(deep=False)
     command.add_argument(
         "--threshold",
-        type=shared.number_or("tune"),
+        type=_threshold,
         default=defaults["threshold"],
         metavar="X",
-        help="predict labels with at least this probability, or tune: one threshold per label, chosen on held-out "
-        f"texts (default: {defaults['threshold']:g})",
-    )
-    command.add_argument(
-        "--threshold-metric",
-        type=shared.number_or(*METRICS),
-        default=defaults["threshold_metric"],
-        metavar="M",
-        help=f"what to tune for: {', '.join(METRICS)}, or a precision (default: {defaults['threshold_metric']})",
+        help="predict labels with at least this probability; or choose one threshold per label on held-out texts, for "
+        f"the best {', '.join(METRICS)} (tune: f1_macro) or for precision=X (default: {defaults['threshold']:g})",
     )
     command.add_argument("--top-k", type=int, metavar="N", help="predict the N most probable labels of each text")
     command.add_argument("--at-least-one", action="store_true", help="predict at least one label per text")
     command.add_argument("--calibration", choices=METHODS, help="calibrate the probabilities on held-out texts")
+
+
+def _threshold(text: str) -> Any:
+    """Parse a threshold; precision=0.9 is ``{"precision": 0.9}``."""
+    if text.startswith("precision="):
+        return {"precision": shared.number_or()(text.removeprefix("precision="))}
+    return shared.number_or("tune", *METRICS)(text)
 
 
 def run(options: argparse.Namespace) -> Answer:

@@ -60,6 +60,9 @@ class ModelState:
     weights: Weights
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        return f"ModelState of a {self.kind.replace('_', ' ')} with {len(self.vocabulary)} words"
+
     def encode(self, texts: Sequence[str] | StreamedTexts, n_jobs: int | None = None) -> TokenIds:
         """Return the token ids of texts, in the direction in which the model reads."""
         backward = reads_backward(self.config)

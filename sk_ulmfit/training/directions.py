@@ -1,57 +1,157 @@
-"""Two networks in one classifier: one reads texts forward, one from their end.
-
-They share vocabulary, labels and the linear model of words; what they say is averaged.
-"""
+"""Networks that read in different directions, as one classifier: their training, and the one file that holds them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit.models.state import ModelState, Weights
-from sk_ulmfit.training.linear import split_tfidf
+from sk_ulmfit.training.caching import remembered
+from sk_ulmfit.training.data import LabelledTexts
+from sk_ulmfit.training.linear import LinearModel
+from sk_ulmfit.training.settings import ClassifierSettings
+from sk_ulmfit.training.stages import HeldOut, train_classifier
 
 Floats = NDArray[np.float64]
 
-PREFIX = "backward."  # of the arrays of the second network in a file
+# Prefixes of array names in a file.
+LINEAR_MODEL = "tfidf."
+SECOND_NETWORK = "backward."
 
 
-def merge(states: Sequence[ModelState]) -> ModelState:
-    """Make one classifier of one, or of two that read the same words in the two directions, the one forward first."""
-    first, *others = states
+class Encoder(NamedTuple):
+    """Where a network starts.
+
+    Attributes
+    ----------
+    language_model : ModelState
+        Holds the encoder and the vocabulary.
+    pretrained : bool
+        Whether it has learned from more than the texts of the classifier.
+    """
+
+    language_model: ModelState
+    pretrained: bool
+
+
+class TrainedNetworks(NamedTuple):
+    """The networks of one classifier, the forward one first, and the linear model that they share.
+
+    `held_out` holds the rows that they did not learn from, and the mean of their probabilities.
+    """
+
+    networks: list[ModelState]
+    linear_model: LinearModel | None
+    held_out: HeldOut
+
+
+def train_networks(
+    data: LabelledTexts,
+    encoders: Sequence[Encoder],
+    settings: ClassifierSettings,
+    *,
+    memory: Any,
+    any_seed: bool,
+    callbacks: Sequence[Any] | None = None,
+) -> TrainedNetworks:
+    """Train a network on each encoder, or read it from `memory` if it was trained before.
+
+    Parameters
+    ----------
+    data : LabelledTexts
+        What to learn from.
+    encoders : sequence of Encoder
+        One, or two of one vocabulary.
+    settings : ClassifierSettings
+        How to train.
+    memory : joblib.Memory
+        From `check_memory`.
+    any_seed : bool
+        Whether a result of any seed in `memory` will do.
+    callbacks : sequence of skorch callbacks, default=None
+        Callbacks of the user, for each training.
+    """
+    networks: list[ModelState] = []
+    held_out: list[HeldOut] = []
+    linear_model: LinearModel | None = None
+    for encoder in encoders:
+        train = partial(
+            train_classifier,
+            data,
+            encoder.language_model,
+            settings,
+            pretrained=encoder.pretrained,
+            linear_model=linear_model,
+            callbacks=callbacks,
+        )
+        key = {"stage": "classifier", **vars(data), **encoder._asdict(), "settings": settings.key(any_seed)}
+        network, linear_model, rows = remembered(memory, key, train)
+        networks.append(network)
+        held_out.append(rows)
+        # A second network holds out the same rows, wherever the first one came from.
+        settings, any_seed = replace(settings, seed=rows.seed), False
+    proba = np.mean([rows.proba for rows in held_out], axis=0)
+    return TrainedNetworks(networks, linear_model, held_out[0]._replace(proba=proba))
+
+
+def merged_config(networks: Sequence[ModelState]) -> dict[str, Any]:
+    """Return the configuration of a classifier of one or two networks; `network_configs` undoes it."""
+    first, *others = networks
     if not others:
-        return first
+        return dict(first.config)
     (second,) = others
-    config = {name: value for name, value in second.config.items() if first.config.get(name) != value}
-    more = {"direction": "both", "backward": {"config": config, "history": second.history}}
-    weights = first.weights | of_second(split_tfidf(second.weights)[0])
-    return ModelState("classifier", {**first.config, **more}, first.vocabulary, weights, first.history)
+    differing = {name: value for name, value in second.config.items() if first.config.get(name) != value}
+    return {**first.config, "direction": "both", "backward": {"config": differing, "history": second.history}}
 
 
-def split(state: ModelState) -> list[ModelState]:
-    """Give the networks of a classifier, each as a classifier of its own with the linear model; undoes `merge`."""
-    weights: list[Weights] = [{}, {}]
-    for name, array in state.weights.items():
-        weights[name.startswith(PREFIX)][name.removeprefix(PREFIX)] = array
-    weights[1] |= split_tfidf(weights[0])[1]
-    histories = [state.history, state.config.get("backward", {}).get("history", [])]
-    return [
-        ModelState(state.kind, config, state.vocabulary, *of_one)
-        for config, *of_one in zip(configs(state.config), weights, histories, strict=False)
-    ]
-
-
-def configs(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give the configuration of each network of a classifier, from that of the whole."""
+def network_configs(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the configuration of each network of a classifier."""
     first = {name: value for name, value in config.items() if name != "backward"}
     if "backward" not in config:
         return [first]
     return [{**first, "direction": "forward"}, {**first, **config["backward"]["config"]}]
 
 
-def of_second(weights: Weights) -> Weights:
-    """Name the arrays of the second network as in a file."""
-    return {PREFIX + name: array for name, array in weights.items()}
+def merged_weights(networks: Sequence[Weights], linear_model: LinearModel | None) -> Weights:
+    """Return the arrays of a classifier under the names that they have in a file."""
+    first, *others = networks
+    weights = dict(first)
+    if linear_model is not None:
+        weights |= _with_prefix(LINEAR_MODEL, linear_model.to_arrays())
+    for second in others:
+        weights |= _with_prefix(SECOND_NETWORK, second)
+    return weights
+
+
+def split(state: ModelState) -> tuple[list[ModelState], LinearModel | None]:
+    """Split a classifier, as a file holds it, into its networks and its linear model."""
+    second, rest = _split_off(SECOND_NETWORK, state.weights)
+    linear, first = _split_off(LINEAR_MODEL, rest)
+    histories = [state.history, state.config.get("backward", {}).get("history", [])]
+    networks = [
+        ModelState(state.kind, config, state.vocabulary, weights, history)
+        for config, weights, history in zip(network_configs(state.config), (first, second), histories, strict=False)
+    ]
+    return networks, _linear_model(linear, n_ids=len(first["encoder.embedding.weight"]))
+
+
+def _linear_model(arrays: Weights, n_ids: int) -> LinearModel | None:
+    try:
+        return LinearModel.from_arrays(arrays, n_ids) if arrays else None
+    except KeyError as error:
+        raise KeyError(f"{LINEAR_MODEL}{error.args[0]}") from None
+
+
+def _with_prefix(prefix: str, arrays: Weights) -> Weights:
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def _split_off(prefix: str, arrays: Weights) -> tuple[Weights, Weights]:
+    """Return the arrays whose names begin with a prefix, without it, and the others."""
+    own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    return own, {name: array for name, array in arrays.items() if not name.startswith(prefix)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from skorch import NeuralNet
@@ -27,11 +27,22 @@ class _LayeredNet(NeuralNet):  # type: ignore[misc]
     above divided by `lr_decay`. The module names its groups (``layer_groups()``).
     """
 
-    def __init__(self, module: Any, criterion: Any, *, lr_decay: float, seed: int, pad_id: int, **kwargs: Any):
+    def __init__(
+        self,
+        module: Any,
+        criterion: Any,
+        *,
+        lr_decay: float,
+        seed: int,
+        pad_id: int,
+        max_steps: int | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(module, criterion, **kwargs)
         self.lr_decay = lr_decay
         self.seed = seed
         self.pad_id = pad_id
+        self.max_steps = max_steps
 
     def initialize_optimizer(self, triggered_directly: Any = None) -> _LayeredNet:
         groups = self.module_.layer_groups()
@@ -53,8 +64,29 @@ class _LayeredNet(NeuralNet):  # type: ignore[misc]
     def make_batches(self, dataset: Any, seed: int | None) -> Any:
         raise NotImplementedError
 
+    def first_steps(self, batches: Any) -> Iterator[Any]:
+        """Yield `max_steps` batches, from as many passes as that takes; a callback may lower `max_steps` meanwhile."""
+        done = 0
+        while True:
+            self.on_pass_begin()
+            for batch in batches:
+                if done >= cast(int, self.max_steps):
+                    return
+                yield batch
+                done += 1
+
+    def on_pass_begin(self) -> None:
+        """Prepare for a pass over all batches."""
+
     def run_single_epoch(self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any) -> None:
-        """Run over all batches; on a GPU the losses are read when the epoch is over, so that no step waits for one."""
+        """Run over all batches, or `max_steps` of them.
+
+        On a GPU the losses are read at the end of the epoch, so that no step waits for one.
+        """
+        if training and self.max_steps is not None:
+            iterator = self.first_steps(iterator)
+        else:
+            self.on_pass_begin()
         if iterator is None or not str(self.device).startswith("cuda"):
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
             return
@@ -237,11 +269,9 @@ class LanguageModelNet(_LayeredNet):
         """Give windows of parallel streams."""
         return StreamBatches(dataset, self.batch_size, self.bptt, self.pad_id, seed)
 
-    def run_single_epoch(self, iterator: Any, *args: Any, **kwargs: Any) -> None:
+    def on_pass_begin(self) -> None:
         """Begin every pass over a stream with an empty state."""
         self.state_: State | None = None
-        super().run_single_epoch(iterator, *args, **kwargs)
-        self.state_ = None
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Run a window from the state that the one before left."""

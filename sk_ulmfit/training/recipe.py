@@ -16,7 +16,7 @@ LANGUAGE_MODEL_TOKENS = 4_000_000  # to read, a text counted as often as it is r
 MOST_LANGUAGE_MODEL_EPOCHS = 10
 
 
-def classifier_epochs(n_texts: int, *, n_groups: int = 1, freeze_encoder: bool = False) -> int:
+def classifier_epochs(n_texts: int, *, n_groups: int = 1, head_only: bool = False) -> int:
     """Give the epochs of a classifier's training.
 
     Parameters
@@ -25,7 +25,7 @@ def classifier_epochs(n_texts: int, *, n_groups: int = 1, freeze_encoder: bool =
         Texts that it is trained on.
     n_groups : int, default=1
         Layer groups that are unfrozen one by one: none may stay frozen.
-    freeze_encoder : bool, default=False
+    head_only : bool, default=False
         Whether the head alone is trained.
 
     Returns
@@ -40,7 +40,7 @@ def classifier_epochs(n_texts: int, *, n_groups: int = 1, freeze_encoder: bool =
     [20, 12, 8, 3]
     """
     epochs = next(epochs for most, epochs, _ in CLASSIFIER if n_texts <= most)
-    return max(epochs, FEWEST_EPOCHS_OF_A_HEAD if freeze_encoder else n_groups)
+    return max(epochs, FEWEST_EPOCHS_OF_A_HEAD if head_only else n_groups)
 
 
 def classifier_batch_size(n_texts: int) -> int:

@@ -1,54 +1,27 @@
-"""How to train: the settings that both stages share."""
+"""How to train: parameters of the estimators as plain, frozen values."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
 
 from sk_ulmfit._validation import plain_number
 from sk_ulmfit.nn.optimizer import RowAdamW
-from sk_ulmfit.training.callbacks import (
-    OneCycleLR,
-    SlantedTriangularLR,
-)
+from sk_ulmfit.training.callbacks import OneCycleLR, SlantedTriangularLR
+from sk_ulmfit.training.recipe import classifier_batch_size, classifier_epochs, unfreezes_gradually
 
 SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
+UNFREEZING = ("auto", "gradual", "at_once", "head")
+
+NOT_IN_KEY = {"n_jobs", "verbose"}  # the result does not depend on them
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train; shared by both stages, and named as the parameters of the estimators.
+    """Settings of both trainings, named as the parameters of the estimators.
 
-    Parameters
-    ----------
-    max_epochs : int or None
-        Passes over the data; None goes by the amount of data, as in `recipe`.
-    lr : float
-        Largest learning rate, that of the top group.
-    lr_decay : float
-        Ratio of each group's rate to that of the group below.
-    schedule : {"slanted_triangular", "one_cycle"}
-        How the rate moves.
-    batch_size : int or None
-        Most rows of a batch; None, of a classifier, goes by the amount of data, as in `recipe`.
-    bptt : int
-        Tokens per window.
-    dropout_multiplier : float
-        Factor on the dropout rates.
-    alpha, beta : float
-        Weights of the AR and TAR penalties.
-    gradient_clip : float or None
-        Largest norm of the gradient.
-    seed : int
-        Source of all randomness.
-    device : str
-        Device of torch.
-    precision : {"auto", "float32", "bfloat16", "int8"}
-        Arithmetic of the matrix products.
-    n_jobs : int or None
-        Worker processes that tokenize and train SVMs.
-    verbose : int
-        1 shows a progress bar.
+    `max_epochs` and `batch_size` may be None: the amount of data decides (`recipe`). `seed` and `device` are what
+    ``random_state`` and ``device`` of the estimator stand for.
     """
 
     max_epochs: int | None
@@ -68,24 +41,81 @@ class TrainingSettings:
     verbose: int
 
     @classmethod
-    def of(cls, estimator: Any, seed: int, device: str) -> TrainingSettings:
-        """Take the settings from an estimator's parameters."""
-        names = [field.name for field in fields(cls) if field.name not in ("seed", "device")]
-        return cls(seed=seed, device=device, **{name: plain_number(getattr(estimator, name)) for name in names})
+    def of(cls, estimator: Any, **values: Any) -> Self:
+        """Take the settings from the parameters of an estimator, and those in `values` from there."""
+        names = [field.name for field in fields(cls) if field.name not in values]
+        return cls(**values, **{name: plain_number(getattr(estimator, name)) for name in names})
 
     def key(self, any_seed: bool) -> dict[str, Any]:
-        """Give what the result depends on; without the seed if any would do."""
-        left_out = {"n_jobs", "verbose"} | ({"seed"} if any_seed else set())
+        """Return what the result of the training depends on; without the seed if any seed will do."""
+        left_out = NOT_IN_KEY | ({"seed"} if any_seed else set())
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
-def _net_settings(settings: TrainingSettings) -> dict[str, Any]:
-    """Collect what both nets are given."""
+@dataclass(frozen=True)
+class LanguageModelSettings(TrainingSettings):
+    """Settings of language-model training. The sizes count only for a model from random weights."""
+
+    emb_dim: int
+    hidden_dim: int
+    n_layers: int
+    vocab_size: int
+    min_frequency: int
+    language: str
+    direction: str
+
+
+@dataclass(frozen=True)
+class ClassifierSettings(TrainingSettings):
+    """Settings of classifier training.
+
+    `predict_held_out` says whether the predictions for held-out rows are wanted, to learn decisions from them.
+    """
+
+    unfreezing: str
+    embedding_lr: float | None
+    tfidf: bool
+    max_length: int | None
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+    predict_held_out: bool
+
+    @property
+    def held_out_fraction(self) -> float:
+        """Share of the rows that are held out; 0 if nothing asks for them."""
+        return self.validation_fraction if self.early_stopping or self.predict_held_out else 0.0
+
+    def resolved(self, n_texts: int, n_layers: int, pretrained: bool) -> ClassifierSettings:
+        """Replace what is left to the amount of data, and what has no meaning for an encoder from random weights."""
+        settings = self if pretrained else replace(self, lr_decay=1.0, embedding_lr=None)
+        unfreezing = _unfreezing(self.unfreezing, n_texts, pretrained)
+        epochs, batch_size = self.max_epochs, self.batch_size
+        if epochs is None:
+            n_groups = n_layers + 1 + (settings.embedding_lr is None) if unfreezing == "gradual" else 1
+            epochs = classifier_epochs(n_texts, n_groups=n_groups, head_only=unfreezing == "head")
+        if batch_size is None:
+            batch_size = classifier_batch_size(n_texts)
+        return replace(settings, unfreezing=unfreezing, max_epochs=epochs, batch_size=batch_size)
+
+
+def _unfreezing(wanted: str, n_texts: int, pretrained: bool) -> str:
+    if wanted == "head":
+        return "head"
+    gradually = unfreezes_gradually(n_texts) if wanted == "auto" else wanted == "gradual"
+    return "gradual" if gradually and pretrained else "at_once"
+
+
+def net_arguments(settings: TrainingSettings) -> dict[str, Any]:
+    """Return the arguments of skorch that all nets share."""
     return {
-        **{
-            name: getattr(settings, name)
-            for name in ("alpha", "beta", "lr", "lr_decay", "max_epochs", "seed", "device")
-        },
+        "lr": settings.lr,
+        "lr_decay": settings.lr_decay,
+        "alpha": settings.alpha,
+        "beta": settings.beta,
+        "max_epochs": settings.max_epochs,
+        "seed": settings.seed,
+        "device": settings.device,
         "optimizer": RowAdamW,
         "optimizer__betas": (0.7, 0.99),
         "optimizer__weight_decay": 0.01,

@@ -7,10 +7,9 @@ from scipy.stats import spearmanr
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier
 from sk_ulmfit.explain import attribution as inspection
-from sk_ulmfit.explain.attribution import METHODS, Reading
+from sk_ulmfit.explain.attribution import METHODS, Document
 from sk_ulmfit.text.tokenizer import join_fields
 from sk_ulmfit.text.vocabulary import TokenIds
-from sk_ulmfit.training.linear import tfidf_logits, token_logits
 
 PLANTED = {"zubble": "red", "florp": "green", "quixa": "blue", "wimtor": "grey"}
 
@@ -65,7 +64,7 @@ def test_the_planted_word_is_first(clf, method):
     explained = clf.explain(texts, list(PLANTED.values()), method)
     first = [e.top_words(PLANTED[word], 1)[0][0] for e, (word,) in zip(explained, found, strict=True)]
     right = sum(a == word for a, (word,) in zip(first, found, strict=True))
-    print(f"{method}, {'with' if clf._tfidf else 'without'} TF-IDF: {right} of 100")
+    print(f"{method}, {'with' if clf._linear_model else 'without'} TF-IDF: {right} of 100")
     assert right >= 95
 
 
@@ -116,10 +115,10 @@ def test_both_methods_agree(clf):
 
 def test_the_linear_model_is_split_exactly(both):
     vocabulary, labels = both.vocabulary_, np.arange(4)
-    ids = Reading.of("Zubble zubble balan unheardof kodor florp", vocabulary, "en").ids
-    shares = token_logits(both._tfidf, ids, labels)
-    bias = tfidf_logits(both._tfidf, TokenIds(ids[:1], np.array([0, 1])))[0]
-    assert np.allclose(shares.sum(axis=0) + bias, tfidf_logits(both._tfidf, TokenIds(ids, np.array([0, len(ids)])))[0])
+    ids = Document.of("Zubble zubble balan unheardof kodor florp", vocabulary, "en").ids
+    shares = both._linear_model.token_logits(ids, labels)
+    bias = both._linear_model.logits(TokenIds(ids[:1], np.array([0, 1])))[0]
+    assert np.allclose(shares.sum(axis=0) + bias, both._linear_model.logits(TokenIds(ids, np.array([0, len(ids)])))[0])
     assert (shares[ids == vocabulary.unk] == 0).all()
     assert np.allclose(*shares[ids == vocabulary.index("zubble")])
 
@@ -139,7 +138,7 @@ def test_a_model_that_reads_backward():
 
 
 def readings(clf, text):
-    reading = Reading.of(text, clf.vocabulary_, "en")
+    reading = Document.of(text, clf.vocabulary_, "en")
     return clf.net_.module_, reading.ids, reading.baseline, np.array([0, 2])
 
 
@@ -178,7 +177,7 @@ def test_steps_are_halved_until_the_scores_add_up(network, monkeypatch):
     errors = []
     for steps, most in ((1, 1), (1, 128)):
         monkeypatch.setattr(inspection, "STEPS", steps)
-        monkeypatch.setattr(inspection, "MOST_STEPS", most)
+        monkeypatch.setattr(inspection, "MAX_STEPS", most)
         scores, log_odds, start = inspection.integrated_gradients(module, ids, baseline, labels)
         allowed = np.maximum(0.1, 0.02 * np.abs(scores).sum(axis=0))
         errors.append(np.abs(log_odds - start - scores.sum(axis=0)) / allowed)

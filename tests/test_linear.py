@@ -19,9 +19,10 @@ from sklearn.svm import LinearSVC
 from sk_ulmfit import ULMFiTMultiLabelClassifier
 from sk_ulmfit.models.state import ModelFileError, load_state, save_state
 from sk_ulmfit.text.vocabulary import SPECIAL_TOKENS, UNK, TokenIds, Vocabulary
-from sk_ulmfit.training import linear, stages
+from sk_ulmfit.training import linear, linear_training, stages
+from sk_ulmfit.training.averaging import average_with_linear_model
 from sk_ulmfit.training.batching import DocumentDataset
-from sk_ulmfit.training.linear import blend, fit_tfidf, tfidf_logits
+from sk_ulmfit.training.linear_training import fit_linear_model
 
 
 def token_ids(documents):
@@ -34,7 +35,13 @@ VOCABULARY = Vocabulary.from_counts([str(i) for i in range(40)], np.ones(40), ma
 
 def train(documents, y, **params):
     """Train on documents of numbers; those of special tokens are below `len(SPECIAL_TOKENS)`."""
-    return fit_tfidf(token_ids(documents), VOCABULARY, y, **params)
+    return fit_linear_model(token_ids(documents), VOCABULARY, y, **params)
+
+
+def assert_equal_models(model, other):
+    arrays, others = model.to_arrays(), other.to_arrays()
+    assert arrays.keys() == others.keys()
+    assert all(np.array_equal(arrays[name], others[name]) for name in arrays)
 
 
 def random_documents(n, seed):
@@ -96,7 +103,7 @@ def test_margins_are_those_of_the_best_svm_of_scikit_learn_on_one_scale():
     assert len(set(precision.values())) == 4
     assert max(precision, key=precision.get) != 1.0  # the first one tried
     margins = svm(max(precision, key=precision.get)).fit(texts, y).decision_function(new_texts)
-    logits = tfidf_logits(train(documents, y), token_ids(new))
+    logits = train(documents, y).logits(token_ids(new))
     for margin, logit_ in zip(margins.T, logits.T, strict=True):
         slope, offset = np.polyfit(margin, logit_, 1)
         assert slope > 1
@@ -110,9 +117,9 @@ def test_a_document_that_counts_k_times_is_k_documents(seed):
     y, weight = np.arange(12) % 2, rng.integers(1, 4, 12)
     repeated = np.repeat(np.arange(12), weight)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear, "TOLERANCE", 1e-6)
-        found = linear._fit_label(features, y, weight.astype(np.float32), 1.0, 0)
-        wanted = linear._fit_label(features[repeated], y[repeated], None, 1.0, 0)
+        patch.setattr(linear_training, "TOLERANCE", 1e-6)
+        found = linear_training._fit_svm(features, y, weight.astype(np.float32), 1.0, 0)
+        wanted = linear_training._fit_svm(features[repeated], y[repeated], None, 1.0, 0)
     assert np.allclose(found[0], wanted[0], atol=1e-3)
     assert np.isclose(found[1], wanted[1], atol=1e-3)
 
@@ -122,7 +129,7 @@ def test_words_say_the_same_of_every_text_about_a_label_known_only_of_texts_with
     documents += [[]] * 6
     y = np.vstack([y, np.zeros((6, 3))])
     empty_only = np.append(np.full(80, np.nan), [1, 0] * 3)
-    logits = tfidf_logits(train(documents, np.column_stack([y, empty_only])), token_ids(documents))
+    logits = train(documents, np.column_stack([y, empty_only])).logits(token_ids(documents))
     assert np.ptp(logits[:, 3]) == 0
     assert abs(logits[0, 3]) < 5
     assert (np.ptp(logits[:, :3], axis=0) > 1).all()
@@ -136,7 +143,7 @@ def test_log_odds_are_learned_from_held_out_documents_for_each_label():
     rare = np.isin(np.arange(400), (7, 90))
     weights = train(documents, np.column_stack([y, rng.random(400) < 0.4, rare]))
     new, y_new = random_documents(400, 6)
-    proba = expit(tfidf_logits(weights, token_ids(new)))
+    proba = expit(weights.logits(token_ids(new)))
     wanted = np.column_stack([y_new, rng.random(400) < 0.4, np.zeros(400)])
     surprise = -np.log(np.where(wanted > 0, proba, 1 - proba)).mean(0)
     rates = np.append(y_new.mean(0), 0.4)
@@ -144,60 +151,62 @@ def test_log_odds_are_learned_from_held_out_documents_for_each_label():
     assert (surprise[:3] < 0.5 * entropy[:3]).all()
     assert surprise[3] < 1.1 * entropy[3]
     assert surprise[4] < 0.05
-    one_more = tfidf_logits(weights, token_ids([[31, 20], [20]]))[:, 4]
+    one_more = weights.logits(token_ids([[31, 20], [20]]))[:, 4]
     assert one_more[0] > one_more[1] + 0.5
 
 
 @given(st.lists(st.lists(st.integers(0, 30), max_size=9), min_size=1, max_size=8), st.integers(1, 12))
 def test_a_document_does_not_depend_on_the_others(trained, documents, tokens_at_once):
     corpus = token_ids(documents)
-    together = tfidf_logits(trained, corpus)
+    together = trained.logits(corpus)
     assert np.array_equal(corpus.ids, token_ids(documents).ids)
-    alone = [tfidf_logits(trained, token_ids([document]))[0] for document in documents]
+    alone = [trained.logits(token_ids([document]))[0] for document in documents]
     assert np.array_equal(together, alone)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linear, "TOKENS_AT_ONCE", tokens_at_once)
-        assert np.array_equal(together, tfidf_logits(trained, token_ids(documents)))
+        assert np.array_equal(together, trained.logits(token_ids(documents)))
 
 
 def test_no_documents(trained):
-    assert tfidf_logits(trained, token_ids([])).shape == (0, 3)
+    assert trained.logits(token_ids([])).shape == (0, 3)
 
 
 def test_labels_that_all_or_no_documents_have_keep_their_base_rate():
     documents, y = random_documents(80, 0)
     y[:, 1], y[:, 2] = 0, 1
-    logits = tfidf_logits(train(documents, y), token_ids(documents))
+    logits = train(documents, y).logits(token_ids(documents))
     assert np.allclose(expit(logits[:, 1:]), [0.5 / 81, 80.5 / 81])
     assert np.ptp(logits[:, 0]) > 1
 
 
 def test_labels_about_which_words_say_nothing_are_left_to_the_network():
     documents, y = random_documents(80, 0)
-    assert train([[15], [16]], np.zeros((2, 1))) == {}
-    assert train([[15]], np.ones((1, 1))) == {}
-    assert train([[]], np.ones((1, 1))) == {}
-    network = np.ones((1, 1))
-    assert blend(network, {}, token_ids([[15]])) is network
+    assert train([[15], [16]], np.zeros((2, 1))) is None
+    assert train([[15]], np.ones((1, 1))) is None
+    assert train([[]], np.ones((1, 1))) is None
     some = train(documents, np.column_stack([y, np.random.default_rng(3).random((80, 6)) < 0.5]))
-    left = some["tfidf.network_share"] == 1
+    left = some.share == 1
     assert not left[:3].any()
     assert left[3:].any()
     corpus = token_ids(documents[:5])
-    assert np.array_equal(blend(np.full((5, 9), 3.0), some, corpus)[:, left], np.full((5, left.sum()), 3.0))
+    assert np.array_equal(
+        average_with_linear_model(np.full((5, 9), 3.0), some.logits(corpus), some.share)[:, left],
+        np.full((5, left.sum()), 3.0),
+    )
 
 
 def test_documents_that_are_all_the_same_get_the_rates_of_the_labels():
     y = np.random.default_rng(0).random((80, 3)) < [0.7, 0.3, 0.05]
     weights = train([[15, 16, 17]] * 80, y)
-    logits = blend(np.log(y.mean(0) / (1 - y.mean(0)))[None], weights, token_ids([[15, 16, 17]]))
+    network = np.log(y.mean(0) / (1 - y.mean(0)))[None]
+    logits = average_with_linear_model(network, weights.logits(token_ids([[15, 16, 17]])), weights.share)
     assert np.abs(expit(logits) - y.mean(0)).max() < 0.05
 
 
 def test_labels_of_one_document_each_are_learned_on_a_scale_for_all():
     """No held-out document shows how a margin of such a label is to be read."""
     documents = [[20, 21, 10 + i] for i in range(8)]
-    logits = tfidf_logits(train(documents, np.eye(8)), token_ids(documents))
+    logits = train(documents, np.eye(8)).logits(token_ids(documents))
     assert np.array_equal(logits.argmax(1), np.arange(8))
 
 
@@ -206,7 +215,7 @@ def test_markers_of_the_begin_and_of_unknown_words_are_no_words():
     bos, unk = VOCABULARY.index("xxbos"), VOCABULARY.index(UNK)
     marked = [np.concatenate([[bos], document, [unk] * i]) for i, document in enumerate(documents)]
     plain, with_markers = train(documents, y), train(marked, y)
-    assert all(np.array_equal(plain[name], with_markers[name]) for name in plain)
+    assert_equal_models(plain, with_markers)
     assert len(SPECIAL_TOKENS) <= 10
 
 
@@ -214,18 +223,17 @@ def test_workers_and_parts_change_nothing(trained):
     documents, y = random_documents(80, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linear, "TOKENS_AT_ONCE", 50)
-        patch.setattr(linear, "WORTH_WORKERS", 0)
+        patch.setattr(linear_training, "MIN_WORK_FOR_WORKERS", 0)
         again = train(documents, y, n_jobs=2)
-    assert trained.keys() == again.keys()
-    assert all(np.array_equal(trained[name], again[name]) for name in trained)
+    assert_equal_models(trained, again)
 
 
 def test_of_many_documents_one_fold_is_held_out(trained):
     documents, y = random_documents(80, 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear, "MOST_FOLDED", 20)
+        patch.setattr(linear_training, "MAX_FOLDED", 20)
         once = train(documents, y)
-    logits, wanted = (tfidf_logits(weights, token_ids(documents)) for weights in (once, trained))
+    logits, wanted = (weights.logits(token_ids(documents)) for weights in (once, trained))
     assert np.array_equal(logits > 0, wanted > 0)
     assert not np.allclose(logits, wanted, atol=0.01)
 
@@ -235,7 +243,7 @@ def test_share_of_the_network_grows_with_the_texts_of_a_label(both):
     new = make_corpus(10, seed=5)[0]
     corpus = both.language_model_.state_.encode(new)
     network = logit(both.net_.predict_proba(DocumentDataset(corpus)).astype(float))
-    words = tfidf_logits(both._tfidf, corpus)
+    words = both._linear_model.logits(corpus)
     c = MultiLabelBinarizer().fit_transform(labels).sum(0)
     c = np.minimum(c, 60 - c)
     share = c / (2 * c + 60)
@@ -281,8 +289,8 @@ def test_files_from_before_it_counted_letters_can_be_read(both, tmp_path):
     n_words = len(state.weights["tfidf.words"])
     for name in ("tfidf.idf", "tfidf.weight"):
         state.weights[name] = state.weights[name][:n_words]
-    for name in linear.NGRAM_ARRAYS:
-        del state.weights[name]
+    for name in ("ngram_offsets", "ngrams", "ngram_counts"):
+        del state.weights[f"tfidf.{name}"]
     save_state(state, tmp_path / "model")
     loaded = ULMFiTMultiLabelClassifier.load(tmp_path / "model")
     texts = make_corpus(8, seed=6)[0]
@@ -298,10 +306,10 @@ def test_a_word_that_no_text_had_is_known_by_its_letters():
     texts = [["paint", "hub"], ["painted", "hubs"], ["painter"], ["lamp", "hub"], ["lamps"], ["lamp", "hubs"]] * 6
     documents = [[ids[word] for word in text] for text in texts]
     y = np.array([[any(word.startswith("paint") for word in text)] for text in texts], np.float32)
-    model = fit_tfidf(token_ids(documents), vocabulary, y)
-    painting, lampshade = tfidf_logits(model, token_ids([[ids["painting"]], [ids["lampshade"]]]))[:, 0]
+    model = fit_linear_model(token_ids(documents), vocabulary, y)
+    painting, lampshade = model.logits(token_ids([[ids["painting"]], [ids["lampshade"]]]))[:, 0]
     assert painting > 2 > -2 > lampshade
-    nothing = tfidf_logits(model, token_ids([[vocabulary.unk], []]))[:, 0]
+    nothing = model.logits(token_ids([[vocabulary.unk], []]))[:, 0]
     assert nothing[0] == nothing[1]
 
 
@@ -309,17 +317,17 @@ def test_ngrams_in_fewer_than_three_texts_and_of_markers_are_not_counted():
     vocabulary = Vocabulary(["xxmaj", "abcd", "efgh", "ijkl"])
     ids = [vocabulary.index(word) for word in ("xxmaj", "abcd", "efgh", "ijkl")]
     documents = [[ids[0], ids[1]]] * 4 + [[ids[0], ids[2]]] * 2 + [[ids[0], ids[3], ids[3]]] * 3
-    model = fit_tfidf(token_ids(documents), vocabulary, np.eye(2)[[0] * 4 + [1] * 5])
-    n_ngrams = np.diff(model["tfidf.ngram_offsets"])
+    model = fit_linear_model(token_ids(documents), vocabulary, np.eye(2)[[0] * 4 + [1] * 5])
+    n_ngrams = np.diff(model.ngram_offsets)
     assert n_ngrams[ids].tolist() == [0, 7, 0, 7]  # " ab" "abc" "bcd" "cd " " abc" "abcd" "bcd "
 
 
 def test_with_very_many_labels_the_rarest_ngrams_are_left_out(monkeypatch, trained):
     documents, y = random_documents(80, 0)
-    n_all = len(trained["tfidf.idf"]) - len(trained["tfidf.words"])
-    monkeypatch.setattr(linear, "MOST_NGRAM_WEIGHTS", 3 * (n_all - 5))
+    n_all = len(trained.idf) - len(trained.words)
+    monkeypatch.setattr(linear_training, "MAX_NGRAM_WEIGHTS", 3 * (n_all - 5))
     fewer = train(documents, y)
-    assert len(fewer["tfidf.idf"]) - len(fewer["tfidf.words"]) == n_all - 5
+    assert len(fewer.idf) - len(fewer.words) == n_all - 5
 
 
 def test_pickles_and_copies_keep_it(both):
@@ -347,14 +355,14 @@ def test_a_file_with_half_of_it_is_refused(both, tmp_path):
         ULMFiTMultiLabelClassifier.load(tmp_path / "model")
 
 
-@pytest.mark.parametrize("freeze_encoder", [False, True])
-def test_it_is_on_by_default_and_can_be_left_out(freeze_encoder):
+@pytest.mark.parametrize("unfreezing", ["auto", "head"])
+def test_it_is_on_by_default_and_can_be_left_out(unfreezing):
     assert ULMFiTMultiLabelClassifier().tfidf is True
     texts, labels = make_corpus(40)
-    alone = tiny_classifier(tfidf=False, max_epochs=1, freeze_encoder=freeze_encoder).fit(texts, labels)
+    alone = tiny_classifier(tfidf=False, max_epochs=1, unfreezing=unfreezing).fit(texts, labels)
     network = alone.net_.predict_proba(DocumentDataset(alone.language_model_.state_.encode(texts)))
     assert np.allclose(alone.predict_proba(texts), network, atol=1e-6)
-    with_words = tiny_classifier(tfidf=True, max_epochs=1, freeze_encoder=freeze_encoder).fit(texts, labels)
+    with_words = tiny_classifier(tfidf=True, max_epochs=1, unfreezing=unfreezing).fit(texts, labels)
     assert np.abs(with_words.predict_proba(texts) - alone.predict_proba(texts)).max() > 0.1
 
 

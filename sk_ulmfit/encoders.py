@@ -1,0 +1,185 @@
+"""Where the encoder of each network comes from: the language models of a classifier."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from sk_ulmfit.language_model import ULMFiTLanguageModel, check_parameters, known_words
+from sk_ulmfit.models.state import DIRECTIONS, reads_backward
+from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.training.directions import Encoder
+
+
+def choose_language_models(classifier: Any, seed: int | None) -> list[ULMFiTLanguageModel]:
+    """Return the language model of each network, fitted or to be fitted, the forward one first.
+
+    Parameters
+    ----------
+    classifier : ULMFiTMultiLabelClassifier
+        Its parameters say what is wanted; language models that are made here take theirs from it.
+    seed : int or None
+        ``random_state`` of language models that have none.
+
+    Raises
+    ------
+    ValueError
+        If `language_model` or `direction` cannot be used, alone or together.
+    """
+    wanted, direction = classifier.language_model, classifier.direction
+    if direction != "both":
+        return [_language_model(classifier, wanted, direction, seed)]
+    pair = wanted if isinstance(wanted, (tuple, list)) and len(wanted) == 2 else (wanted, wanted)
+    if pair is wanted:
+        _check_pair(pair)
+    first, second = (_language_model(classifier, *one, seed) for one in zip(pair, DIRECTIONS, strict=True))
+    if pair is wanted and not _may_know_the_same_words(first, second):
+        raise ValueError(
+            "The two models of language_model know different words; pre-train both on one corpus (sk-ulmfit "
+            "pretrain, the second time on the folder 'tokens' of the first run, with --backward), or fit both on "
+            "the same texts."
+        )
+    return [first, second]
+
+
+def fit_encoders(
+    language_models: Sequence[ULMFiTLanguageModel], texts: list[str] | StreamedTexts, has_unlabelled: bool
+) -> list[Encoder]:
+    """Fit the language models that are not fitted yet, and return the encoder of each.
+
+    Parameters
+    ----------
+    language_models : sequence of ULMFiTLanguageModel
+        From `choose_language_models`.
+    texts : list of str or StreamedTexts
+        All texts, labelled or not.
+    has_unlabelled : bool
+        Whether some of them are unlabelled; a fitted language model does not read these, which is worth a warning.
+
+    Raises
+    ------
+    ValueError
+        If the language models have different words afterwards.
+    """
+    encoders = []
+    for model in language_models:
+        is_fitted = hasattr(model, "state_")
+        if is_fitted and has_unlabelled:
+            warnings.warn(
+                "unlabelled_texts are not used, since language_model is already fitted. Fit it on them beforehand, or "
+                "pass an unfitted one or a path.",
+                UserWarning,
+                stacklevel=3,
+            )
+        if not is_fitted:
+            model.fit(texts)
+        encoders.append(Encoder(model.state_, is_fitted or model.pretrained_ is not None))
+    if len({tuple(encoder.language_model.vocabulary.words) for encoder in encoders}) > 1:
+        raise ValueError(
+            "The two models of language_model have different words after training on the texts; fit both on the same "
+            "texts, with the same settings."
+        )
+    return encoders
+
+
+def _language_model(classifier: Any, wanted: Any, direction: str, seed: int | None) -> ULMFiTLanguageModel:
+    """Return the language model of one network: a fitted one as it is, or one to fit."""
+    if isinstance(wanted, FrozenEstimator):
+        wanted = _thawed(wanted)
+    if isinstance(wanted, ULMFiTLanguageModel) and hasattr(wanted, "state_"):
+        _check_direction(wanted, direction, classifier.direction)
+        return wanted
+    if isinstance(wanted, ULMFiTLanguageModel):
+        model = _copy_for(classifier, wanted, direction, seed)
+    elif wanted is None or isinstance(wanted, (str, os.PathLike)):
+        model = ULMFiTLanguageModel(
+            wanted,
+            direction=None if classifier.direction == "forward" else direction,
+            bptt=classifier.bptt,
+            device=classifier.device,
+            precision="auto" if classifier.precision == "int8" else classifier.precision,
+            n_jobs=classifier.n_jobs,
+            memory=classifier.memory,
+            random_state=seed,
+            verbose=classifier.verbose,
+        )
+    else:
+        raise ValueError(
+            "language_model must be 'auto', the name of a bundled model, a path, a ULMFiTLanguageModel or None, or "
+            f"with direction='both' a pair of these; got {wanted!r} of type {type(wanted).__name__}."
+        )
+    if classifier.lm_epochs is not None:
+        model.set_params(max_epochs=classifier.lm_epochs)
+    check_parameters(model)
+    return model
+
+
+def _thawed(frozen: FrozenEstimator) -> ULMFiTLanguageModel:
+    model = frozen.estimator
+    if not isinstance(model, ULMFiTLanguageModel):
+        raise ValueError(f"language_model holds a frozen {type(model).__name__}, expected a ULMFiTLanguageModel.")
+    check_is_fitted(model)
+    return model
+
+
+def _copy_for(classifier: Any, wanted: ULMFiTLanguageModel, direction: str, seed: int | None) -> ULMFiTLanguageModel:
+    """Copy an unfitted language model of the user; it takes from the classifier what it leaves open."""
+    model = clone(wanted)
+    if model.random_state is None:
+        model.set_params(random_state=seed)
+    if model.memory is None:
+        model.set_params(memory=classifier.memory)
+    if classifier.direction == "forward":
+        return model
+    if model.direction not in (None, direction):
+        raise ValueError(
+            f"language_model has direction={model.direction!r}, but that of the classifier is "
+            f"{classifier.direction!r}; leave direction of the language model at None."
+        )
+    return model.set_params(direction=direction)
+
+
+def _check_pair(pair: Sequence[Any]) -> None:
+    """Raise ValueError if a fitted model of a pair reads in the direction of the other one."""
+    models = [model.estimator if isinstance(model, FrozenEstimator) else model for model in pair]
+    for which, model, direction in zip(("first", "second"), models, DIRECTIONS, strict=True):
+        if hasattr(model, "state_") and (reads := direction_of(model)) != direction:
+            raise ValueError(
+                f"The {which} model of language_model reads {reads}; of the pair, the first one must read forward "
+                "and the second one backward."
+            )
+
+
+def _check_direction(fitted: ULMFiTLanguageModel, direction: str, wanted: str) -> None:
+    """Raise ValueError unless a fitted language model reads in the direction of its network."""
+    reads = direction_of(fitted)
+    if reads != direction and wanted != "forward":
+        other = "its file, which is then fine-tuned" if wanted == "backward" else "a pair of fitted ones"
+        raise ValueError(
+            f"language_model is fitted and reads {reads}, but direction={wanted!r} needs one that reads "
+            f"{direction}: pass {other}, or an unfitted one."
+        )
+
+
+def direction_of(fitted: ULMFiTLanguageModel) -> str:
+    """Return the direction in which a fitted language model reads."""
+    return "backward" if reads_backward(fitted.state_.config) else "forward"
+
+
+def _may_know_the_same_words(first: ULMFiTLanguageModel, second: ULMFiTLanguageModel) -> bool:
+    """Tell whether two language models can have the same words once both are fitted, as far as is known beforehand."""
+    words, others = known_words(first), known_words(second)
+    if words is None or others is None:
+        return True
+    if hasattr(first, "state_") == hasattr(second, "state_"):
+        return words == others
+    if hasattr(second, "state_"):
+        second, words, others = first, others, words
+    # Only the first one is fitted. The second one keeps the words that it knows, up to vocab_size.
+    return set(others) <= set(words) or len(words) >= second.vocab_size

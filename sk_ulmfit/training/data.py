@@ -1,0 +1,67 @@
+"""Texts with their labels and weights, checked: what a classifier learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sk_ulmfit._validation import check_weights
+from sk_ulmfit.labels import check_labels, check_pos_weight, warn_constant
+from sk_ulmfit.text.streams import StreamedTexts, check_texts
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Texts with labels.
+
+    Attributes
+    ----------
+    texts : list of str or StreamedTexts
+        n raw texts.
+    indicator : ndarray of float32, shape (n, L)
+        0 and 1, NaN where unknown.
+    label_names : list of length L
+        Names of the labels.
+    document_weight : ndarray of float64, shape (n,), or None
+        Weight of each text, 1 on average; None if all are equal.
+    pos_weight : ndarray of float64, shape (L,), or None
+        Factor on the loss of the entries that are 1.
+    """
+
+    texts: list[str] | StreamedTexts
+    indicator: NDArray[np.float32]
+    label_names: list[Any]
+    document_weight: NDArray[np.float64] | None = None
+    pos_weight: NDArray[np.float64] | None = None
+
+    def weight_of(self, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Return the weights of some rows, None if all texts weigh the same."""
+        return None if self.document_weight is None else self.document_weight[rows]
+
+
+def check_labelled_texts(X: Any, y: Any, sample_weight: Any = None, pos_weight: Any = None) -> LabelledTexts:
+    """Check what ``fit`` of a classifier takes; texts of weight 0 are left out.
+
+    Raises
+    ------
+    ValueError
+        If a text, a label or a weight is not valid, or their numbers differ.
+    """
+    texts = check_texts(X)
+    indicator, names = check_labels(y)
+    if len(texts) != len(indicator):
+        raise ValueError(f"X has {len(texts)} texts, but y has {len(indicator)} rows; give one row of labels per text.")
+    weight = check_weights(sample_weight, len(texts))
+    if weight is not None and not weight.all():
+        counts = weight > 0
+        texts = texts.chosen(counts) if isinstance(texts, StreamedTexts) else list(compress(texts, counts))
+        indicator, weight = indicator[counts], weight[counts]
+    if weight is not None:
+        weight = None if (weight == weight[0]).all() else weight / weight.mean()
+    warn_constant(indicator, names)
+    pos_weight = check_pos_weight(pos_weight, indicator, names, weight)
+    return LabelledTexts(texts, np.ascontiguousarray(indicator), names, weight, pos_weight)

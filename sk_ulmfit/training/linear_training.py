@@ -1,0 +1,336 @@
+"""Training of the linear model: one SVM per label, whose margins are scaled to log-odds."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.special import logit
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+from sklearn.model_selection import KFold
+from sklearn.svm import LinearSVC
+
+from sk_ulmfit.text.vocabulary import BOS, PAD, SPECIAL_TOKENS, UNK, TokenIds, Vocabulary
+from sk_ulmfit.training.linear import LinearModel, Terms, count_terms, tf_idf
+
+Floats = NDArray[np.float64]
+
+NOT_WORDS = (UNK, PAD, BOS)
+NGRAM_LENGTHS = (3, 4)  # characters, with a space at either end of a word
+MIN_NGRAM_DOCUMENTS = 3
+MAX_NGRAM_WEIGHTS = 50_000_000  # n-grams times labels; of more n-grams the most frequent ones are kept
+TOLERANCE = 0.1  # of the solver: finer ones take longer and rank no better
+STRENGTHS = (1.0, 0.3, 0.1, 0.03)  # C of the SVMs; the first of the best ones on held-out documents is taken
+SMOOTHING = 0.5  # documents added to each count behind the log-ratio of a term
+N_FOLDS = 3  # the strength is chosen on the first one
+MAX_FOLDED = 20_000  # with more documents only the first fold is held out, and at most so many documents of it
+MIN_FOR_OWN_SCALE = 20  # held-out documents with a label, and without it
+DEFAULT_SCALE = (4.0, 0.0)  # slope and offset if no held-out document has a label that could be learned
+MIN_SPREAD = 0.01  # of margins; they differ by about 1 where words say anything about the label
+HALF_SHARE = 30  # with so many documents of a label, the network has half of its largest share
+MAX_TOKENS = 5_000_000  # of a larger corpus a random part is used; the counts of so many take 1 to 3 GB
+MAX_CELLS = 1_000_000  # margins from which a scale is learned
+MIN_WORK_FOR_WORKERS = 50_000_000  # counts times labels from which more than one process pays
+
+
+@dataclass(frozen=True)
+class _Documents:
+    """Counted documents with their labels.
+
+    Attributes
+    ----------
+    counts : csr_matrix of float32, shape (n, n_terms)
+        Words, followed by n-grams.
+    n_words : int
+        How many of the terms are words.
+    y : ndarray, shape (n, L)
+        0 and 1, NaN where unknown.
+    weight : ndarray of float32, shape (n,), or None
+        Weight of each document, 1 on average.
+    """
+
+    counts: sparse.csr_matrix
+    n_words: int
+    y: NDArray[np.floating[Any]]
+    weight: NDArray[np.float32] | None
+
+    def take(self, rows: NDArray[np.int64]) -> _Documents:
+        return _Documents(self.counts[rows], self.n_words, self.y[rows], self.weight_of(rows))
+
+    def weight_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        return None if self.weight is None else self.weight[rows]
+
+
+@dataclass(frozen=True)
+class _Solver:
+    """How the SVMs are trained: seed of folds and solver, and worker processes."""
+
+    seed: int
+    n_jobs: int | None
+
+
+def fit_linear_model(
+    corpus: TokenIds,
+    vocabulary: Vocabulary,
+    indicator: NDArray[np.floating[Any]],
+    seed: int = 0,
+    n_jobs: int | None = None,
+    *,
+    document_weight: NDArray[np.float32] | None = None,
+    pos_weight: Floats | None = None,
+) -> LinearModel | None:
+    """Train one linear SVM per label on TF-IDF, and scale its margins to log-odds.
+
+    Terms are the words, and the n-grams of 3 and 4 characters within words that at least three documents have. A count
+    n becomes (1 + log n) times the inverse document frequency. For each label a term is multiplied by the cube root of
+    |r|, where r is the log-ratio of its frequencies in documents with and without the label, and all terms by one
+    number that makes their mean squared length 1. The strength is chosen for the largest mean average precision on
+    held-out documents. From these, Platt scaling learns the log-odds; labels with few documents share one scale.
+
+    Parameters
+    ----------
+    corpus : TokenIds
+        n documents.
+    vocabulary : Vocabulary
+        Words of the ids; ``xxunk``, ``xxpad`` and ``xxbos`` are left out.
+    indicator : ndarray, shape (n, L)
+        0 and 1, NaN where unknown.
+    seed : int, default=0
+        Seed of the folds and of the solver.
+    n_jobs : int or None, default=None
+        Worker processes, as in joblib, used if there is enough work.
+    document_weight : ndarray of shape (n,), default=None
+        Weight of each document, 1 on average.
+    pos_weight : ndarray of shape (L,), default=None
+        Factor on the odds of each label, as for the network.
+
+    Returns
+    -------
+    LinearModel or None
+        None if the words say nothing about any label of held-out documents.
+
+    References
+    ----------
+    J. Platt (1999), "Probabilistic Outputs for Support Vector Machines", section 2.
+    S. Wang, C. Manning (2012), "Baselines and Bigrams: Simple, Good Sentiment and Topic Classification", section 2.
+    W. Cavnar, J. Trenkle (1994), "N-Gram-Based Text Categorization", section 3.
+    """
+    words = np.setdiff1d(corpus.ids, [vocabulary.index(token) for token in NOT_WORDS]).astype(np.int32)
+    if not len(words):
+        return None
+    terms, counts = _choose_terms(corpus, vocabulary, words, indicator.shape[1])
+    documents = _Documents(counts, len(words), indicator, document_weight)
+    solver = _Solver(seed, n_jobs if counts.nnz * indicator.shape[1] >= MIN_WORK_FOR_WORKERS else 1)
+    strength, slope, offset = _choose_strength(documents, solver)
+    idf, weight, bias, learnable = _fit_svms(documents, strength, solver)
+    informative = learnable & (slope > 0)
+    if not informative.any():
+        return None
+    boost = np.zeros(len(slope)) if pos_weight is None else np.log(pos_weight)
+    prior = logit(base_rates(indicator, document_weight))
+    return LinearModel(
+        words=words,
+        ngram_offsets=terms.ngrams.indptr.astype(np.int32),
+        ngrams=terms.ngrams.indices.astype(np.int32),
+        ngram_counts=terms.ngrams.data.astype(np.uint8),
+        idf=idf.astype(np.float32),
+        weight=(weight * slope).astype(np.float16),
+        bias=(np.where(informative, bias * slope + offset, prior) + boost).astype(np.float32),
+        network_share=np.where(learnable & ~informative, 1, _network_share(indicator)).astype(np.float32),
+    )
+
+
+def _network_share(indicator: NDArray[np.floating[Any]]) -> Floats:
+    """Return the network's share of each label: c / (2 c + 60) for c documents that have it, or lack it if fewer."""
+    n_with, n_known = (indicator == 1).sum(axis=0), (~np.isnan(indicator)).sum(axis=0)
+    n_rarer = np.minimum(n_with, n_known - n_with)
+    return np.asarray(0.5 * n_rarer / (n_rarer + HALF_SHARE))
+
+
+def sample_documents(lengths: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Choose the documents to learn from: all, or of very many a random part of `MAX_TOKENS`.
+
+    `lengths` holds the tokens of each document, shape (n,). The result holds row numbers in ascending order.
+    """
+    if lengths.sum() <= MAX_TOKENS:
+        return np.arange(len(lengths))
+    order = np.random.default_rng(seed).permutation(len(lengths))
+    n_chosen = max(1, int(np.searchsorted(np.cumsum(lengths[order]), MAX_TOKENS, side="right")))
+    return np.sort(order[:n_chosen])
+
+
+def base_rates(indicator: NDArray[np.floating[Any]], document_weight: NDArray[np.float32] | None = None) -> Floats:
+    """Estimate the share of the documents that have each label, from the known entries, shape (L,).
+
+    Half a document of either kind is added, so a rate lies strictly between 0 and 1. A label without any known entry
+    gets the mean of the others.
+    """
+    weight = np.ones(len(indicator), np.float32) if document_weight is None else document_weight
+    n_known = weight @ ~np.isnan(indicator)
+    rate = (weight @ (indicator == 1) + 0.5) / (n_known + 1.0)
+    return np.where(n_known > 0, rate, rate[n_known > 0].mean())
+
+
+def _choose_terms(
+    corpus: TokenIds, vocabulary: Vocabulary, words: NDArray[np.int32], n_labels: int
+) -> tuple[Terms, sparse.csr_matrix]:
+    """Choose the n-grams, from all words of the vocabulary, and count words and n-grams in the documents."""
+    names = ["" if word in SPECIAL_TOKENS else word for word in vocabulary.words]
+    vectorizer = CountVectorizer(analyzer="char_wb", ngram_range=NGRAM_LENGTHS, lowercase=False, dtype=np.float32)
+    try:
+        ngrams = vectorizer.fit_transform(names)
+        ngrams.data = ngrams.data.clip(max=255)  # LinearModel stores them as uint8
+    except ValueError:  # the vocabulary has nothing but markers
+        ngrams = sparse.csr_matrix((len(names), 0), dtype=np.float32)
+    counts = sparse.vstack(list(count_terms(corpus, Terms(words, ngrams))), "csr")
+    n_documents = np.bincount(counts.indices, minlength=counts.shape[1])[len(words) :]
+    by_frequency = np.argsort(-n_documents, kind="stable")[: max(1, MAX_NGRAM_WEIGHTS // n_labels)]
+    chosen = np.sort(by_frequency[n_documents[by_frequency] >= MIN_NGRAM_DOCUMENTS])
+    ngrams = ngrams[:, chosen]
+    ngrams.sort_indices()
+    return Terms(words, ngrams), counts[:, np.append(np.arange(len(words)), len(words) + chosen)]
+
+
+def _fit_svms(
+    documents: _Documents, strength: float, solver: _Solver
+) -> tuple[Floats, NDArray[np.float32], Floats, NDArray[np.bool_]]:
+    """Train the SVMs; return idf, weights, biases, and which labels are learnable: some documents have it, some not."""
+    counts, y = documents.counts, documents.y
+    by_count = None if documents.weight is None else np.repeat(documents.weight, np.diff(counts.indptr))
+    n_with_term = np.bincount(counts.indices, by_count, minlength=counts.shape[1])
+    idf = np.log((1 + len(y)) / (1 + n_with_term)) + 1
+    features = tf_idf(counts, documents.n_words, idf)
+    learnable = np.asarray((y == 1).any(axis=0) & (y == 0).any(axis=0))
+    weight, bias = np.zeros((counts.shape[1], y.shape[1]), np.float32), np.zeros(y.shape[1])
+    labels = np.flatnonzero(learnable)
+    workers = Parallel(solver.n_jobs, return_as="generator")
+    svms = workers(
+        delayed(_fit_svm)(features, y[:, label], documents.weight, strength, solver.seed) for label in labels
+    )
+    for label, (label_weight, label_bias) in zip(labels, svms, strict=True):
+        weight[:, label], bias[label] = label_weight, label_bias
+    return idf, weight, bias, learnable
+
+
+def _fit_svm(
+    features: sparse.csr_matrix,
+    y: NDArray[np.floating[Any]],
+    document_weight: NDArray[np.float32] | None,
+    strength: float,
+    seed: int,
+) -> tuple[Floats, float]:
+    """Train on the features times their evidence; return the weights of the features themselves, and the bias."""
+    known = ~np.isnan(y)
+    if not known.all():
+        features, y = features[known], y[known]
+        document_weight = None if document_weight is None else document_weight[known]
+    evidence = _evidence(features, y == 1, document_weight)
+    data = evidence[features.indices]
+    data *= features.data
+    weighed = sparse.csr_matrix((data, features.indices, features.indptr), shape=features.shape)
+    # Without this, margins would differ in size from label to label, and one strength could not suit all labels.
+    squares = np.asarray(weighed.power(2).sum(axis=1))[:, 0]
+    unit = np.sqrt(max(np.average(squares, weights=document_weight), np.finfo(np.float64).tiny))
+    data /= unit
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 1,000 iterations are close enough
+        svm = LinearSVC(C=strength, tol=TOLERANCE, random_state=seed).fit(weighed, y == 1, document_weight)
+    return svm.coef_[0] * evidence / unit, float(svm.intercept_[0])
+
+
+def _evidence(
+    features: sparse.csr_matrix, has_label: NDArray[np.bool_], document_weight: NDArray[np.float32] | None
+) -> Floats:
+    """Measure what each term says about a label: the cube root of the absolute log-ratio of its frequencies."""
+    weight = np.ones(len(has_label)) if document_weight is None else document_weight.astype(np.float64)
+    columns, n_terms = features.indices, features.shape[1]
+    log_rates = []
+    for documents in (has_label, ~has_label):
+        document_weights = weight * documents
+        of_term = np.repeat(document_weights, np.diff(features.indptr))
+        n_with_term = np.bincount(columns, of_term, minlength=n_terms)
+        log_rates.append(np.log((n_with_term + SMOOTHING) / (document_weights.sum() + 2 * SMOOTHING)))
+    return np.cbrt(np.abs(log_rates[0] - log_rates[1]))
+
+
+def _choose_strength(documents: _Documents, solver: _Solver) -> tuple[float, Floats, Floats]:
+    """Choose the strength on held-out documents; return it with slope and offset of the margins of each label."""
+    y = documents.y
+    folds = list(KFold(min(N_FOLDS, len(y)), shuffle=True, random_state=solver.seed).split(y)) if len(y) > 1 else []
+    if len(y) > MAX_FOLDED:
+        folds = [(train, held_out[:MAX_FOLDED]) for train, held_out in folds[:1]]
+    rows = np.concatenate([np.arange(0), *(held_out for _, held_out in folds)])
+    first_rows = rows[: len(folds[0][1])] if folds else rows
+    truth, weight = y[first_rows], documents.weight_of(first_rows)
+    best = -1.0
+    for candidate in STRENGTHS:
+        candidate_margins = _held_out_margins(documents, folds[:1], candidate, solver)
+        precision = _mean_average_precision(truth, candidate_margins, weight)
+        if precision > best:
+            best, strength, margins = precision, candidate, candidate_margins
+    margins = np.concatenate([margins, _held_out_margins(documents, folds[1:], strength, solver)])
+    return strength, *_scales(margins, y[rows], documents.weight_of(rows))
+
+
+def _held_out_margins(documents: _Documents, folds: list[Any], strength: float, solver: _Solver) -> Floats:
+    """Compute the margins of the held-out documents of each fold, NaN for labels that the others cannot teach."""
+    margins = [np.empty((0, documents.y.shape[1]))]
+    for train, held_out in folds:
+        idf, weight, bias, learnable = _fit_svms(documents.take(train), strength, solver)
+        features = tf_idf(documents.counts[held_out], documents.n_words, idf)
+        margins.append(np.where(learnable, features @ weight + bias, np.nan))
+    return np.concatenate(margins)
+
+
+def _mean_average_precision(
+    truth: NDArray[np.floating[Any]], margins: Floats, weight: NDArray[np.float32] | None
+) -> float:
+    """Compute the mean over the labels that were learned in every fold."""
+    ranked = np.flatnonzero((truth == 1).any(axis=0) & np.isfinite(margins).all(axis=0))
+    precisions = []
+    for label in ranked:
+        known = ~np.isnan(truth[:, label])
+        weight_of_known = None if weight is None else weight[known]
+        precisions.append(
+            average_precision_score(truth[known, label], margins[known, label], sample_weight=weight_of_known)
+        )
+    return float(np.mean(precisions)) if precisions else 0.0
+
+
+def _scales(margins: Floats, y: NDArray[np.floating[Any]], weight: NDArray[np.float32] | None) -> tuple[Floats, Floats]:
+    """Learn slope and offset from margins to log-odds for each label; the slope is 0 where margins say nothing.
+
+    Labels with few held-out documents share one scale. Labels with none take it too, but do not contribute to it: they
+    could only show documents without the label.
+    """
+    learned, truth = np.isfinite(margins) & ~np.isnan(y), y == 1
+    weights = None if weight is None else np.broadcast_to(weight[:, None], y.shape)
+
+    def platt(chosen: Any) -> tuple[float, float]:
+        return _platt(margins[chosen], truth[chosen], None if weights is None else weights[chosen])
+
+    n_seen = np.minimum((truth & learned).sum(axis=0), (~truth & learned).sum(axis=0))
+    slope, offset = np.empty(len(n_seen)), np.empty(len(n_seen))
+    few = (n_seen > 0) & (n_seen < MIN_FOR_OWN_SCALE)
+    slope[:], offset[:] = platt(learned & few) if few.any() else DEFAULT_SCALE
+    for label in np.flatnonzero(n_seen >= MIN_FOR_OWN_SCALE):
+        slope[label], offset[label] = platt((learned[:, label], label))
+    return slope, offset
+
+
+def _platt(margins: Floats, truth: NDArray[np.bool_], weight: NDArray[np.float32] | None) -> tuple[float, float]:
+    """Learn slope and offset from margin to log-odds; a larger margin never means lower odds."""
+    every, unit = -(-len(margins) // MAX_CELLS), float(margins.std())
+    if unit < MIN_SPREAD:
+        return 0.0, 0.0
+    weight_of_taken = None if weight is None else weight[::every]
+    scale = LogisticRegression().fit(margins[::every, None] / unit, truth[::every], weight_of_taken)
+    return max(float(scale.coef_[0, 0]) / unit, 0.0), float(scale.intercept_[0])
