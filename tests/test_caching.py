@@ -119,6 +119,7 @@ def test_a_search_over_classifier_parameters_finetunes_once_per_fold(trained, tm
         {"top_k": 1},
         {"at_least_one": True},
         {"threshold": 0.3, "top_k": 2},
+        {"validation_fraction": 0.5},
         {"n_jobs": 1},
         {"verbose": 1},
         {"max_epochs": np.int64(3)},
@@ -269,7 +270,7 @@ def test_callbacks_are_heard_each_time(trained, tmp_path):
 @pytest.mark.parametrize("estimator", [tiny_lm(), tiny_classifier()])
 def test_a_folder_that_cannot_be_written_to_is_refused_before_training(trained, tmp_path, estimator, monkeypatch):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ValueError, match=r"memory=.*cannot be written to .*give another folder"):
+    with pytest.raises(ValueError, match=r"memory=.*cannot be written to .*pass another folder"):
         estimator.set_params(memory=tmp_path / "file" / "folder").fit(TEXTS, Y)
     with pytest.raises(ValueError, match=r"memory must be a folder, a joblib\.Memory or None, got 3"):
         estimator.set_params(memory=3).fit(TEXTS, Y)

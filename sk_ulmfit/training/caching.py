@@ -1,4 +1,4 @@
-"""Results of long trainings on disk, so that one that was done before is not done again."""
+"""Cache of trained models on disk."""
 
 from __future__ import annotations
 
@@ -21,22 +21,10 @@ T = TypeVar("T")
 
 
 def check_memory(memory: Any) -> Any:
-    """Give a `joblib.Memory`, whose folder is made and tried first.
+    """Turn the parameter `memory` of an estimator into a `joblib.Memory`; its folder is created and written to.
 
-    Parameters
-    ----------
-    memory : None, path-like or joblib.Memory
-        As the estimators take it.
-
-    Returns
-    -------
-    joblib.Memory
-        Or what was given, if it has a ``cache`` like that of one.
-
-    Raises
-    ------
-    ValueError
-        If it is nothing of that kind, or nothing can be written there.
+    An object with a ``cache`` method like that of `joblib.Memory` is returned as it is. Raise ValueError if `memory`
+    is something else, or its folder is not writable.
     """
     if isinstance(memory, str) and not memory:
         raise ValueError("memory must be a folder, a joblib.Memory or None, got ''.")
@@ -49,13 +37,13 @@ def check_memory(memory: Any) -> Any:
                 file.write(b"\0" * 4096)
     except OSError as error:
         raise ValueError(
-            f"memory={memory!r} cannot be written to ({error.strerror or error}); give another folder, or None to "
-            "remember nothing."
+            f"memory={memory!r} cannot be written to ({error.strerror or error}); pass another folder, or None to "
+            "cache nothing."
         ) from None
     except ValueError:
         raise ValueError(f"memory must be a folder, a joblib.Memory or None, got {memory!r}.") from None
     if location is not None and getattr(found, "mmap_mode", None) is not None:
-        found = joblib.Memory(  # what comes from disk is trained further, which memory maps would not allow
+        found = joblib.Memory(  # memory maps could not be trained further
             found.location,
             backend=found.backend,
             compress=found.compress,
@@ -66,23 +54,22 @@ def check_memory(memory: Any) -> Any:
 
 
 def remembered(memory: Any, key: Mapping[str, Any], work: Callable[[], T]) -> T:
-    """Give what `work` gives, from disk if it was done before under an equal key.
+    """Return the result of `work`, from disk if it was computed before under an equal key.
 
     Parameters
     ----------
     memory : joblib.Memory
         From `check_memory`.
     key : mapping
-        Plain data (numbers, strings, arrays, lists and dicts of those), models and streamed texts that the result
-        follows from.
-        The version of this package is added.
+        Everything that the result depends on: numbers, strings, arrays, models, streamed texts, and lists and dicts of
+        these. The version of this package is added.
     work : callable
-        Does the work. What it raises is passed on, and then nothing is kept.
+        Computes the result. If it raises, nothing is stored.
 
     Returns
     -------
     object
-        The result. One that cannot be stored is given too, with a warning.
+        The result. If it cannot be stored, a warning says so.
     """
     is_joblib = isinstance(memory, joblib.Memory)
     if is_joblib and memory.store_backend is None:
@@ -91,29 +78,34 @@ def remembered(memory: Any, key: Mapping[str, Any], work: Callable[[], T]) -> T:
     if not is_joblib:
         return cast(T, memory.cache(_run, ignore=["work"])(digest, work))
     cached = memory.cache(_run, ignore=["work"])
-    found = False
+    is_stored = False
     with suppress(OSError):  # the folder may be gone by now
-        found = cached.check_call_in_cache(digest, work)
-    if found:
+        is_stored = cached.check_call_in_cache(digest, work)
+    if is_stored:
         return cast(T, cached(digest, work))
     result = work()
-    trouble = "nothing is there afterwards."
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            cached(digest, lambda: result)
-        trouble = str(caught[0].message) if caught else trouble
-        found = cached.check_call_in_cache(digest, work)
-    except OSError as error:
-        trouble = str(error)
-    if not found:
+    if reason := _store(cached, digest, result):
         warnings.warn(
-            f"What was trained could not be stored in {memory.location!r}: {trouble} It is kept in this estimator, "
-            "but an equal fit will train anew.",
+            f"The trained model could not be stored in {memory.location!r}: {reason} This estimator keeps it, but an "
+            "equal fit will train again.",
             UserWarning,
             stacklevel=3,
         )
     return result
+
+
+def _store(cached: Any, digest: str, result: Any) -> str:
+    """Store a result; return the reason if that failed, else an empty string."""
+    reason = "the file is missing afterwards."
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            cached(digest, lambda: result)
+        if cached.check_call_in_cache(digest, None):
+            return ""
+        return str(caught[0].message) if caught else reason
+    except OSError as error:
+        return str(error)
 
 
 def _plain(value: Any) -> Any:

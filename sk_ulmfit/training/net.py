@@ -1,4 +1,4 @@
-"""The two skorch nets: what is optimised, group by group, and in which batches."""
+"""The skorch nets: loss, optimiser groups and batches of each training."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from sk_ulmfit.training.callbacks import Progress
 
 
 class _LayeredNet(NeuralNet):  # type: ignore[misc]
-    """A net with one optimiser group per layer; lower groups learn more slowly.
+    """A net with one optimiser group per layer, with discriminative learning rates (Howard & Ruder 2018, section 3.2).
 
-    Discriminative learning rates, Howard & Ruder 2018, section 3.2: each group's rate is that of the group
-    above divided by `lr_decay`. The module names its groups (``layer_groups()``).
+    The rate of each group is that of the group above divided by `lr_decay`. The module names its groups
+    (``layer_groups()``). `max_steps` ends the training after so many batches, instead of `max_epochs`.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ def _one_ahead(batches: Any, device: str) -> Iterator[Any]:
 
 
 class _WeightedNet(_LayeredNet):
-    """A net whose batches may say how much each document counts."""
+    """A net whose batches may have a weight for each document."""
 
     def __init__(self, module: Any, **kwargs: Any):
         kwargs.setdefault("criterion", MultiLabelLoss)
@@ -130,32 +130,21 @@ class _WeightedNet(_LayeredNet):
         super().__init__(module, **kwargs)
 
     def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
-        """Give the binary cross-entropy of logits; without weights every entry of `y_true` is known."""
+        """Compute the binary cross-entropy of logits; without weights every entry of `y_true` must be known."""
         return self.criterion_(y_pred, to_tensor(y_true, device=self.device), self.weight_of(X))
 
     def weight_of(self, x: Any) -> Tensor | None:
-        """Give how much each document of a batch counts, None for equally much."""
+        """Return the weights of the documents of a batch, or None."""
         weight = x.get("weight") if isinstance(x, dict) else None
         return None if weight is None else to_tensor(weight, device=self.device)
 
 
 class MultiLabelNet(_WeightedNet):
-    """Net of the classifier: BCE on logits plus the AR and TAR penalties.
+    """Net of the classifier: BCE on logits plus the AR and TAR penalties (Merity et al. 2017, section 4.6).
 
-    Parameters
-    ----------
-    module : TextClassifier
-        The network.
-    max_tokens : int
-        Most positions of a batch, padding included.
-    alpha, beta : float
-        Weights of the AR and TAR penalties (Merity et al. 2017, section 4.6).
-    embedding_lr : float or None, default=None
-        Learning rate of the embedding, the lowest group; None leaves it to `lr_decay`.
-    precision : {"float32", "bfloat16"}, default="float32"
-        Arithmetic of the LSTM layers in training and validation; ``forward`` and ``predict_proba`` take float32.
-    **kwargs : dict
-        What skorch's ``NeuralNet`` takes.
+    `max_tokens` limits the positions of a batch, padding included. `alpha` and `beta` are the weights of the penalties.
+    `embedding_lr` is the learning rate of the embedding, the lowest group; None leaves it to `lr_decay`. `precision`
+    is the arithmetic of training and validation; ``forward`` and ``predict_proba`` use float32.
     """
 
     def __init__(
@@ -177,26 +166,26 @@ class MultiLabelNet(_WeightedNet):
         self.precision = precision
 
     def initialize_optimizer(self, triggered_directly: Any = None) -> MultiLabelNet:
-        """Make the optimiser; the embedding may have a rate of its own."""
+        """Make the optimiser; the embedding may have its own rate."""
         super().initialize_optimizer(triggered_directly)
         if self.embedding_lr is not None:
             self.optimizer_.param_groups[0]["lr"] = self.embedding_lr
         return self
 
     def make_batches(self, dataset: Any, seed: int | None) -> DocumentBatches:
-        """Give length-bucketed batches."""
+        """Return length-bucketed batches."""
         return DocumentBatches(dataset, self.batch_size, self.max_tokens, self.pad_id, seed)
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
-        """Run the network; lengths stay on the CPU, where they steer the loop over windows."""
+        """Run the network; lengths stay on the CPU, where they control the loop over windows."""
         ids = to_tensor(x["ids"], device=self.device)
         return self.module_(ids, x["lengths"], self.weight_of(x), self.precision)
 
     def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
-        """BCE, and in training the penalties.
+        """Compute the BCE, and in training the penalties.
 
-        BCE is the mean over labels, the penalties were made for a loss per document: dividing them by the number of
-        labels keeps their strength the same whatever that number is.
+        BCE is a mean over labels, but the penalties were designed for a loss per document. Dividing them by the number
+        of labels makes their strength independent of it.
         """
         if not isinstance(y_pred, tuple):
             return super().get_loss(y_pred, y_true, X, training)
@@ -205,7 +194,7 @@ class MultiLabelNet(_WeightedNet):
         return loss + (self.alpha * activation + self.beta * change) / logits.shape[1]
 
     def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Tensor]:
-        """Give the logits of all documents at once, without dropout; `training` is not looked at."""
+        """Yield the logits of all documents at once, without dropout; `training` is ignored."""
         yield self.logits(self.get_dataset(X).chosen()).to(device)
 
     def logits(self, corpus: TokenIds, precision: str = "float32") -> Tensor:
@@ -217,22 +206,14 @@ class MultiLabelNet(_WeightedNet):
 
 
 class HeadNet(_WeightedNet):
-    """Net of a classifier's head alone: BCE on the logits that it gives for pooled features.
-
-    Parameters
-    ----------
-    module : ConcatPoolingHead
-        The head.
-    **kwargs : dict
-        What skorch's ``NeuralNet`` takes; weights of penalties on the body are left aside.
-    """
+    """Net of the head alone: BCE on its logits for pooled features; there is nothing to penalise."""
 
     def __init__(self, module: Any, *, alpha: float = 0.0, beta: float = 0.0, **kwargs: Any):
         super().__init__(module, **kwargs)
         self.alpha, self.beta = alpha, beta
 
     def make_batches(self, dataset: Any, seed: int | None) -> FeatureBatches:
-        """Give batches of one size."""
+        """Return batches of one size."""
         return FeatureBatches(dataset, self.batch_size, seed)
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
@@ -241,20 +222,10 @@ class HeadNet(_WeightedNet):
 
 
 class LanguageModelNet(_LayeredNet):
-    """Net of the language model: cross-entropy over a stream, state carried from batch to batch.
+    """Net of the language model: cross-entropy over a stream, with the state carried from batch to batch.
 
-    Parameters
-    ----------
-    module : LanguageModel
-        The network.
-    bptt : int
-        Tokens per window.
-    alpha, beta : float
-        Weights of the AR and TAR penalties (Merity et al. 2017, section 4.6).
-    precision : {"float32", "bfloat16"}, default="float32"
-        Arithmetic of the LSTM layers and of the decoder.
-    **kwargs : dict
-        What skorch's ``NeuralNet`` takes.
+    `bptt` is the number of tokens per window, `alpha` and `beta` are the weights of the AR and TAR penalties (Merity et
+    al. 2017, section 4.6). `precision` is the arithmetic of the LSTM layers and of the decoder.
     """
 
     def __init__(self, module: Any, *, bptt: int, alpha: float, beta: float, precision: str = "float32", **kwargs: Any):
@@ -266,44 +237,32 @@ class LanguageModelNet(_LayeredNet):
         self.precision = precision
 
     def make_batches(self, dataset: Any, seed: int | None) -> StreamBatches:
-        """Give windows of parallel streams."""
+        """Return windows of parallel streams."""
         return StreamBatches(dataset, self.batch_size, self.bptt, self.pad_id, seed)
 
     def on_pass_begin(self) -> None:
-        """Begin every pass over a stream with an empty state."""
+        """Start every pass over a stream with an empty state."""
         self.state_: State | None = None
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
-        """Run a window from the state that the one before left."""
+        """Run a window from the state after the previous one."""
         ids = to_tensor(x["ids"], device=self.device)
         dropped, raw, state = self.module_(ids, x["lengths"], self.state_, self.precision)
         self.state_ = detach(state)
         return dropped, raw
 
     def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
-        """Cross-entropy per token, and in training the penalties."""
+        """Compute the cross-entropy per token, and in training the penalties."""
         targets = to_tensor(y_true, device=self.device)
         loss = self.module_.cross_entropy(y_pred[0], targets, self.precision)
         return loss + self.module_.penalties(*y_pred, targets, self.alpha, self.beta) if training else loss
 
 
 def fit_net(net: Any, dataset: Any) -> Any:
-    """Train a net like ``net.fit``, but let an interrupt by the user out.
+    """Train a net like ``net.fit``, but re-raise KeyboardInterrupt, which skorch swallows.
 
-    skorch ends quietly on KeyboardInterrupt, because its EarlyStopping raises one; a half-trained net would
-    then look finished.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        The net; it is initialised here.
-    dataset : Dataset
-        What to train on.
-
-    Returns
-    -------
-    NeuralNet
-        The trained net.
+    skorch ends quietly on KeyboardInterrupt, since its EarlyStopping raises one; a half-trained net would then look
+    finished.
     """
     net.initialize()
     net.notify("on_train_begin", X=dataset, y=None)

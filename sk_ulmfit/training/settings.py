@@ -86,6 +86,12 @@ class ClassifierSettings(TrainingSettings):
         """Share of the rows that are held out; 0 if nothing asks for them."""
         return self.validation_fraction if self.early_stopping or self.predict_held_out else 0.0
 
+    def key(self, any_seed: bool) -> dict[str, Any]:
+        """Return what the result depends on: not `validation_fraction` unless rows are held out."""
+        key = super().key(any_seed) | {"held_out_fraction": self.held_out_fraction}
+        del key["validation_fraction"]
+        return key
+
     def resolved(self, n_texts: int, n_layers: int, pretrained: bool) -> ClassifierSettings:
         """Replace what is left to the amount of data, and what has no meaning for an encoder from random weights."""
         settings = self if pretrained else replace(self, lr_decay=1.0, embedding_lr=None)
