@@ -18,7 +18,6 @@ class Answer:
 
 
 def print_note(message: object) -> None:
-    """Print a note to stderr."""
     print(f"sk-ulmfit: note: {message}", file=sys.stderr)
 
 

@@ -86,7 +86,6 @@ def load_labelled_folder(options: argparse.Namespace, delimiter: str, blank: str
 
 
 def load_texts(options: argparse.Namespace) -> list[str] | StreamedTexts:
-    """Return the texts of a table, or the documents of a corpus."""
     if options.text:
         return load_table(options.file, text=options.text, stream=True).texts
     if file_type(options.file) in {*DELIMITED, *JSON_LINES, *PARQUET} and options.file.is_file():
@@ -95,7 +94,6 @@ def load_texts(options: argparse.Namespace) -> list[str] | StreamedTexts:
 
 
 def check_text_option(options: argparse.Namespace, columns: Sequence[str]) -> None:
-    """Raise ValueError if the text column of a table is not named."""
     if not options.text:
         raise ValueError(f"Name the text column with --text; the columns are {some(columns)}.")
 

@@ -1,4 +1,4 @@
-"""``sk-ulmfit demo``."""
+"""``sk-ulmfit demo``: compare ULMFiT with and without pre-training on included messages."""
 
 from __future__ import annotations
 
@@ -42,12 +42,10 @@ What to do next
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options to the parser of the command."""
     command.add_argument("--random-state", type=int, default=0, metavar="N", help="seed (default: 0)")
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Train and score on the messages that are included in the package."""
     say: Callable[[str], None] = _say_nothing if options.json else print
     return Answer("", run_demo(say, verbose=int(sys.stderr.isatty()), seed=options.random_state))
 
@@ -57,12 +55,7 @@ def _say_nothing(line: str) -> None:
 
 
 def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0) -> dict[str, dict[str, float]]:
-    """Compare three classifiers on the support messages; pass every line of the comparison to `say`.
-
-    They are ULMFiT from the pre-trained language model ("pretrained"), the same from random weights ("scratch"), and a
-    logistic regression on TF-IDF ("linear"). The scores of each on the test messages are returned: "micro F1",
-    "macro F1" and "average precision".
-    """
+    """Compare ULMFiT with and without pre-training, and a linear model; return the test scores of each."""
     train, test = load_support_messages("train"), load_support_messages("test")
     names = train.label_names
     say(f"{len(train.texts)} customer messages for training, {len(test.texts)} for testing, {len(names)} labels.")
@@ -86,15 +79,12 @@ def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0
 
 
 class _Comparison:
-    """Scores of classifiers on the same messages."""
-
     def __init__(self, train: TextTable, test: TextTable, say: Callable[[str], None]):
         self.train, self.test, self.say = train, test, say
         self.y, self.y_test = train.indicator(), test.indicator(train.label_names)
         self.scores: dict[str, dict[str, float]] = {}
 
     def score(self, key: str, title: str, model: Any) -> None:
-        """Fit a model and score it on the test messages."""
         start = time.perf_counter()
         proba = model.fit(self.train.texts, self.y).predict_proba(self.test.texts)
         predicted = (proba >= 0.5).astype(np.int64)
@@ -109,7 +99,6 @@ class _Comparison:
         }
 
     def say_gains(self) -> None:
-        """Say how much better the pre-trained model is than the others."""
         self.say("\nGain of the pre-trained model")
         for key, other in (("scratch", "the same from random weights"), ("linear", "TF-IDF + logistic regression")):
             gains = (

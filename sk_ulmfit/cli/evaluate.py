@@ -1,4 +1,4 @@
-"""``sk-ulmfit evaluate``."""
+"""``sk-ulmfit evaluate``: score a model on a table or a folder with true labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from sk_ulmfit.thresholds import decide
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options to the parser of the command."""
     shared.add_model(command)
     shared.add_table(command, "with texts and true labels")
     shared.add_text(command, default="as in training")
@@ -26,7 +25,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Score a model on a table or a folder with true labels."""
     clf = load_classifier(options)
     table = _load_true_labels(clf, options)
     known = [str(name) for name in clf.label_names_]
@@ -69,11 +67,7 @@ def _load_true_labels(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespa
 def _scored_labels(
     clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace, table: TextTable, known: list[str]
 ) -> list[str]:
-    """Return the labels to score; print a note about those that only the model or only the file has.
-
-    A column of 0 and 1 that the file lacks says nothing about its label. A label that a column of names lacks is absent
-    from every text, and is scored.
-    """
+    """Return the labels to score; print a note about those that only the model or only the file has."""
     unknown = sorted(set(table.label_names) - set(known))
     if len(unknown) == len(table.label_names):
         raise ValueError(
@@ -81,6 +75,7 @@ def _scored_labels(
             "Check --labels, --label-column and --delimiter."
         )
     one_column_per_label = bool(options.labels or (not options.label_column and clf.metadata_.get("labels")))
+    # a label without a column is unknown; a label that a column of names never has is absent from every text
     scored = [name for name in known if name in table.label_names] if one_column_per_label else known
     for names, why in ((unknown, "unknown to the model"), (sorted(set(known) - set(scored)), "not in the file")):
         if names:

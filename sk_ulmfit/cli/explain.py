@@ -1,4 +1,4 @@
-"""``sk-ulmfit explain``."""
+"""``sk-ulmfit explain``: show which words drove the labels of texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from sk_ulmfit.explain.explanation import Explanation
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options to the parser of the command."""
     shared.add_model(command)
     shared.add_table(command, "with the text columns of the training")
     shared.add_out(command, "PAGE.html", "page to write (default: print plain text)", required=False)
@@ -31,7 +30,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Show which words drove the labels of the first texts of a table or a folder."""
     if options.out:
         out = check_output(options, options.file, options.model)
     check_number("--limit", options.limit, low=1, integer=True)
@@ -66,7 +64,6 @@ def _labels(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> lis
 
 
 def _scores(explanation: Explanation) -> dict[str, Any]:
-    """Return the score of every word for each label."""
     spans = explanation.spans.tolist()
     return {
         str(label): {

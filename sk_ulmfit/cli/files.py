@@ -11,7 +11,6 @@ from sk_ulmfit.models.bundled import LANGUAGES
 
 
 def check_input(path: Path) -> None:
-    """Raise ValueError if there is no such file or folder."""
     if not path.exists():
         raise ValueError(f"There is no file {path}.")
 

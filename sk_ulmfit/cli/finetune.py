@@ -1,4 +1,4 @@
-"""``sk-ulmfit finetune``."""
+"""``sk-ulmfit finetune``: fine-tune a language model on texts and save it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from sk_ulmfit.models.state import DIRECTIONS, check_target
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options to the parser of the command."""
     command.add_argument(
         "file", type=Path, metavar="FILE", help="table with texts (needs --text), or a corpus as for pretrain"
     )
@@ -49,7 +48,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Fine-tune a language model on texts and save it."""
     check_input(options.file)
     out = check_output(options, options.file, language_model_file(options))
     check_target(out)

@@ -1,4 +1,4 @@
-"""``sk-ulmfit info``."""
+"""``sk-ulmfit info``: describe a model file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from sk_ulmfit.nn.device import resolve_device
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options to the parser of the command."""
     command.add_argument("model", metavar="MODEL", help="file of a classifier or a language model, or en-small")
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Describe a saved model."""
     path = model_file(options.model, resolve_device("cpu"))
     state = load_state(path, None)
     data: dict[str, Any] = {
@@ -70,8 +68,7 @@ def _changed_parameters(estimator: Any, params: dict[str, Any]) -> dict[str, Any
 
 
 def _describe_language_model(language_model: Any) -> Any:
-    """Return the changed parameters of a language model that is described by its parameters."""
-    if not isinstance(language_model, dict):
+    if not isinstance(language_model, dict):  # a name or a file
         return language_model
     return _changed_parameters(ULMFiTLanguageModel(), language_model) or "auto"
 

@@ -1,4 +1,4 @@
-"""``sk-ulmfit lr-find``."""
+"""``sk-ulmfit lr-find``: find a learning rate of a classifier or of a language model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from sk_ulmfit.plotting import LearningRateDisplay
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options to the parser of the command."""
     shared.add_table(command, "with texts, and labels for a classifier")
     shared.add_text(command)
     shared.add_labels(command)
@@ -39,7 +38,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Find a learning rate of a classifier or, without labels, of a language model."""
     if options.out:
         out = check_output(options, options.file, language_model_file(options))
         _check_picture(out)
@@ -77,7 +75,6 @@ def _suggestion(curve: LearningRateCurve, name: str) -> str:
 
 
 def _check_picture(out: Path) -> None:
-    """Raise ValueError if matplotlib cannot draw such a file."""
     try:
         from matplotlib.backend_bases import FigureCanvasBase
     except ImportError:

@@ -95,7 +95,6 @@ def _fail(options: argparse.Namespace, message: str, exit_code: int = 2) -> int:
 
 
 def _what_remains(options: argparse.Namespace) -> str:
-    """Describe the output of an interrupted command."""
     from sk_ulmfit.pretraining import CHECKPOINT
 
     if options.command == "pretrain" and (options.out / CHECKPOINT).exists():

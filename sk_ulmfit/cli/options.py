@@ -12,7 +12,6 @@ from sk_ulmfit.nn.precision import PRECISIONS
 
 
 def add_table(command: argparse.ArgumentParser, content: str) -> None:
-    """Add the table to read."""
     command.add_argument(
         "file",
         type=Path,
@@ -29,7 +28,6 @@ def add_model(command: argparse.ArgumentParser) -> None:
 
 
 def add_text(command: argparse.ArgumentParser, default: str = "") -> None:
-    """Add the names of the text columns."""
     note = f" (default: {default})" if default else ""
     command.add_argument("--text", action="append", metavar="COL", help=f"text column; may be repeated{note}")
 
@@ -91,19 +89,16 @@ def add_language_model(command: argparse.ArgumentParser) -> None:
 
 
 def add_precision(command: argparse.ArgumentParser, used_for: str, choices: tuple[str, ...] = PRECISIONS) -> None:
-    """Add the arithmetic of the network."""
     command.add_argument(
         "--precision", choices=choices, default="auto", help=f"arithmetic of {used_for} (default: auto)"
     )
 
 
 def add_seed(command: argparse.ArgumentParser, result: str) -> None:
-    """Add the random seed."""
     command.add_argument("--random-state", type=int, metavar="N", help=f"seed; the same seed gives the same {result}")
 
 
 def add_n_jobs(command: argparse.ArgumentParser, used_for: str = "tokenization") -> None:
-    """Add the number of worker processes."""
     command.add_argument("--n-jobs", type=int, metavar="N", help=f"worker processes for {used_for}")
 
 

@@ -1,4 +1,4 @@
-"""``sk-ulmfit predict``."""
+"""``sk-ulmfit predict``: add predicted labels and probabilities to a table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ MAX_ROWS, MAX_CHARACTERS = 20_000, 2_000_000  # held in memory at once
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options to the parser of the command."""
     shared.add_model(command)
     shared.add_table(command, "with the text columns of the training")
     shared.add_out(command, "OUT", "table to write, with labels added: .csv, .tsv or .jsonl, also .gz or .xz")
@@ -38,7 +37,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Add predicted labels and probabilities to a table, a block of rows at a time."""
     check_input(options.model)
     check_input(options.file)
     check_writable(options.out)
@@ -77,7 +75,6 @@ class _Labeller:
         self.n_texts = self.n_labels = 0
 
     def label(self, reader: RowReader, columns: Sequence[str]) -> Iterator[Row]:
-        """Yield the rows with labels and probabilities."""
         for rows, texts in _blocks(reader, columns):
             proba = self.clf.predict_proba(texts)
             decisions = decide(proba, self.clf.thresholds_, top_k=self.clf.top_k, at_least_one=self.clf.at_least_one)

@@ -1,4 +1,4 @@
-"""``sk-ulmfit pretrain``."""
+"""``sk-ulmfit pretrain``: train a language model on a large corpus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from sk_ulmfit.nn.precision import PRECISIONS
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options to the parser of the command."""
     command.add_argument(
         "corpus",
         type=Path,
@@ -52,7 +51,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_parameter(command: argparse.ArgumentParser, flag: str, name: str, of_type: type, text: str) -> None:
-    """Add an option for a parameter of `pretrain`, with its default."""
     default = signature(pretraining.pretrain).parameters[name].default
     metavar = {str: "NAME", int: "N", float: "X"}[of_type]
     text += "" if default is None else f" (default: {default})"
@@ -60,7 +58,6 @@ def _add_parameter(command: argparse.ArgumentParser, flag: str, name: str, of_ty
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Pre-train a language model on a corpus."""
     names = signature(pretraining.pretrain).parameters.keys() & vars(options).keys() - {"corpus", "out"}
     parameters = {name: getattr(options, name) for name in names}
     say = _print_progress if shows_progress(options) else None

@@ -1,4 +1,4 @@
-"""``sk-ulmfit train``."""
+"""``sk-ulmfit train``: train a classifier on a table or a folder and save it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from sk_ulmfit.training.settings import UNFREEZING
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options to the parser of the command."""
     shared.add_table(command, "with texts and labels")
     shared.add_text(command)
     shared.add_labels(command)
@@ -96,7 +95,6 @@ def _threshold(text: str) -> Any:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Train a classifier on a table or a folder and save it."""
     check_input(options.file)
     out = check_output(options, options.file, options.unlabelled, options.labels_file, language_model_file(options))
     check_target(out)

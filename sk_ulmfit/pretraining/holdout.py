@@ -13,14 +13,11 @@ from sk_ulmfit.pretraining.settings import PretrainingError
 from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.likelihood import negative_log_likelihood
 
-MAX_HELD_OUT = 500_000  # tokens
+MAX_HELD_OUT = 500_000  # tokens, and the rest of the last document
 
 
 def hold_out(tokens: TokenIds, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw whole documents that hold a fraction of the tokens; return the sorted indices of the others and of these.
-
-    At most `MAX_HELD_OUT` tokens are held out, rounded up to a whole document.
-    """
+    """Draw documents that hold a fraction of the tokens; return the sorted indices of the others, and of these."""
     order = np.random.default_rng(seed).permutation(len(tokens))
     seen = np.cumsum(tokens.lengths_of(order))
     wanted = min(seen[-1] * fraction, MAX_HELD_OUT)

@@ -11,13 +11,11 @@ from typing import Any
 
 @contextmanager
 def postponed_interrupt() -> Iterator[Callable[[], bool]]:
-    """Note the first Ctrl-C or SIGTERM instead of raising it; yield a function that tells whether one came.
-
-    A second signal takes effect at once. Handlers set by the program itself stay in place.
-    """
+    """Yield a function that tells whether Ctrl-C or SIGTERM came; a second signal takes effect at once."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
+    # handlers that the program has set stay in place
     defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     replaced: dict[int, Any] = {
         number: default for number, default in defaults.items() if signal.getsignal(number) is default

@@ -68,8 +68,8 @@ def pretrain(
 ) -> ModelState:
     r"""Pre-train a language model on a corpus that may be larger than memory.
 
-    Stage 1 of ULMFiT, with AdamW and one cycle of the learning rate over the whole run (Howard & Ruder 2018,
-    section 3.1). The texts are tokenized once, into memory-mapped files.
+    Stage 1 of ULMFiT, with AdamW and one cycle of the learning rate (Howard & Ruder 2018, section 3.1). The texts are
+    tokenized once, into memory-mapped files.
 
     A run can be stopped at any moment. Called again with the same arguments, it resumes from its last checkpoint; while
     it tokenizes, from the beginning. On a CPU, with `epochs` and the same number of threads, the result is bit for bit
@@ -83,36 +83,25 @@ def pretrain(
         gzip, or a folder of such files. An earlier run, or its folder ``tokens``, provides its token ids.
     out : path-like
         Folder of the run, for token ids, checkpoint, ``log.jsonl`` and finally ``model.safetensors``.
-    epochs : float, default=None
-        Passes over the corpus; 1 if `hours` is None too.
-    hours : float, default=None
-        Hours of training, in place of `epochs`. Tokenization and final evaluation are not included.
+    epochs, hours : float, default=None
+        Length of the training, either in passes over the corpus or in hours, to which tokenization and final evaluation
+        are added. One epoch if both are None.
     emb_dim, hidden_dim, n_layers : int, default=400, 1152, 3
         Sizes of the AWD-LSTM.
-    vocab_size : int, default=None
-        Maximum number of words; None means 30,000.
-    min_frequency : int, default=None
-        Minimum count of a word in the corpus; None means 3.
-    language : str, default=None
-        Language code of spaCy's tokenizer; None means "en".
-    field : str, default="text"
-        Field of the JSON objects that holds the text.
+    vocab_size, min_frequency : int, default=None
+        Maximum number of words, and minimum count of a word; None means 30,000 and 3.
+    language, field : str, default=None, "text"
+        Language code of spaCy's tokenizer (None means "en"), and field of the JSON objects that holds the text.
     backward : bool, default=False
         Whether to read every document from end to start.
     lr : float, default=0.003
         Maximum learning rate.
-    batch_size : int, default=64
-        Text streams per batch; a small corpus uses fewer.
-    bptt : int, default=70
-        Tokens per window of backpropagation through time.
-    dropout_multiplier : float, default=0.1
-        Factor on the dropout rates of the language model.
-    alpha, beta : float, default=0
-        Weights of the AR and TAR penalties.
-    weight_decay : float, default=0.01
-        Decoupled weight decay.
-    gradient_clip : float or None, default=0.3
-        Maximum norm of the gradient.
+    batch_size, bptt : int, default=64, 70
+        Text streams per batch (fewer for a small corpus), and tokens per window of backpropagation through time.
+    dropout_multiplier, alpha, beta : float, default=0.1, 0, 0
+        Factor on the dropout rates, and weights of the AR and TAR penalties.
+    weight_decay, gradient_clip : float, default=0.01, 0.3
+        Decoupled weight decay, and maximum norm of the gradient (None: no maximum).
     validation_fraction : float, default=0.005
         Fraction of the tokens, in whole documents and at most 500,000, held out to measure the final perplexity.
     checkpoint_minutes : float, default=5
@@ -136,11 +125,8 @@ def pretrain(
     Raises
     ------
     ValueError
-        If a parameter is not valid.
-    PretrainingError
-        If the folder belongs to another run or is in use, or the training diverges.
-    CorpusError
-        If the corpus cannot be read.
+        If a parameter is not valid; CorpusError if the corpus cannot be read; PretrainingError if the folder belongs to
+        another run or is in use, or the training diverges.
 
     Examples
     --------

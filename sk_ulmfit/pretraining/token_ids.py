@@ -32,7 +32,6 @@ def prepare_token_ids(corpus: Path, out: Path, settings: CorpusSettings, say: Sa
 
 
 def _vocabulary(settings: CorpusSettings) -> dict[str, Any]:
-    """Return what was asked of the vocabulary."""
     asked = {name: getattr(settings, name) for name in ("language", "vocab_size", "min_frequency")}
     return {name: value for name, value in asked.items() if value is not None}
 

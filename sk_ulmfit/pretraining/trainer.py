@@ -1,4 +1,7 @@
-"""One training step, and everything that the next step depends on."""
+"""One training step, and everything that the next step depends on.
+
+The randomness of a step depends only on the seed and the number of the step, so that a run resumes exactly.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,7 @@ AVERAGED_STEPS = 50  # the loss shown is the mean over this many steps
 
 
 class Trainer:
-    """The language model of a run, its optimizer and its progress.
-
-    The randomness of a step depends only on the seed and the number of the step. With `state_dict`, a run therefore
-    resumes exactly where it stopped.
-    """
+    """The language model of a run, its optimizer and its progress."""
 
     def __init__(
         self,
@@ -112,11 +111,8 @@ class Trainer:
         return loss.detach()
 
     def mean_loss(self) -> float:
-        """Return the mean loss of the last steps; raise PretrainingError if it is not finite.
-
-        Only here does the training wait for the device.
-        """
-        loss = torch.stack(list(self.losses)).mean().item()
+        """Return the mean loss of the last steps; raise PretrainingError if it is not finite."""
+        loss = torch.stack(list(self.losses)).mean().item()  # waits for the device
         if not math.isfinite(loss):
             raise PretrainingError(
                 f"Training diverged: the loss is {loss} at step {self.step}. Pass a learning rate below "
