@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from sk_ulmfit.datasets import load_folders, load_table
-from sk_ulmfit.datasets.tables import open_table, write_table
+from sk_ulmfit.datasets.table_writing import write_table
+from sk_ulmfit.datasets.tables import open_table
 
 SUBJECTS = ["Late", "Zwei, drei", ""]
 BODIES = ['My "hub" is late,\nhelp', "grün", "hello"]

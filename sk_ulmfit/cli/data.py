@@ -9,8 +9,9 @@ from typing import Any
 
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli.answers import print_note, some
-from sk_ulmfit.datasets.loaders import BLANKS, TextTable, load_folders, load_table
+from sk_ulmfit.datasets.loaders import BLANKS, load_folders, load_table
 from sk_ulmfit.datasets.tables import DELIMITED, JSON_LINES, PARQUET, file_type, open_table
+from sk_ulmfit.datasets.text_table import TextTable
 from sk_ulmfit.text.documents import read_documents
 from sk_ulmfit.text.streams import StreamedTexts
 

@@ -17,7 +17,8 @@ from sklearn.pipeline import make_pipeline
 
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli.answers import Answer
-from sk_ulmfit.datasets.loaders import TextTable, load_support_messages
+from sk_ulmfit.datasets.loaders import load_support_messages
+from sk_ulmfit.datasets.text_table import TextTable
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
 from sk_ulmfit.metrics import multilabel_report
 

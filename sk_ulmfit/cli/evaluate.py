@@ -11,7 +11,8 @@ from sk_ulmfit.cli import options as shared
 from sk_ulmfit.cli.answers import Answer, print_note, some
 from sk_ulmfit.cli.data import load_labelled_folder, text_columns
 from sk_ulmfit.cli.estimators import load_classifier
-from sk_ulmfit.datasets.loaders import BLANKS, TextTable, load_table
+from sk_ulmfit.datasets.loaders import BLANKS, load_table
+from sk_ulmfit.datasets.text_table import TextTable
 from sk_ulmfit.metrics import multilabel_report
 from sk_ulmfit.thresholds import decide
 

@@ -13,7 +13,8 @@ from sk_ulmfit.cli.answers import Answer
 from sk_ulmfit.cli.data import text_columns
 from sk_ulmfit.cli.estimators import load_classifier
 from sk_ulmfit.cli.files import check_output
-from sk_ulmfit.datasets.tables import open_table, text_of_row
+from sk_ulmfit.datasets.cells import text_of_row
+from sk_ulmfit.datasets.tables import open_table
 from sk_ulmfit.explain.attribution import METHODS
 from sk_ulmfit.explain.explanation import Explanation
 

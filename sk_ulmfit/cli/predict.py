@@ -11,15 +11,14 @@ from sk_ulmfit.cli.answers import Answer, shows_progress
 from sk_ulmfit.cli.data import text_columns
 from sk_ulmfit.cli.estimators import load_classifier
 from sk_ulmfit.cli.files import check_input, check_output
+from sk_ulmfit.datasets.cells import text_of_row
+from sk_ulmfit.datasets.table_writing import check_writable, write_table
 from sk_ulmfit.datasets.tables import (
     JSON_LINES,
     Row,
     RowReader,
-    check_writable,
     file_type,
     open_table,
-    text_of_row,
-    write_table,
 )
 from sk_ulmfit.thresholds import decide
 

@@ -1,9 +1,10 @@
 """Texts and labels from tables, folders and public data sets."""
 
 from sk_ulmfit.datasets.fields import TextFieldJoiner
-from sk_ulmfit.datasets.loaders import TextTable, load_folders, load_support_messages, load_table
+from sk_ulmfit.datasets.loaders import load_folders, load_support_messages, load_table
 from sk_ulmfit.datasets.public import fetch_goemotions, fetch_reuters21578
-from sk_ulmfit.datasets.tables import write_table
+from sk_ulmfit.datasets.table_writing import write_table
+from sk_ulmfit.datasets.text_table import TextTable
 from sk_ulmfit.labels import NamedIndicator
 
 __all__ = [

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from sk_ulmfit.datasets.tables import text_of_row
+from sk_ulmfit.datasets.cells import text_of_row
 
 
 class TextFieldJoiner(TransformerMixin, BaseEstimator):  # type: ignore[misc]

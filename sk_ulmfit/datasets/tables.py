@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
-import gzip
-import json
-import lzma
-import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
-import numpy as np
-
-from sk_ulmfit._files import atomic_write, json_objects, numbered_lines, open_text, read_text, reading
-from sk_ulmfit.text.tokenizer import join_fields
+from sk_ulmfit._files import json_objects, numbered_lines, open_text, read_text, reading
 
 Row = dict[str, Any]
 NumberedRow = tuple[str, Row]  # where the row stands, such as "line 3", and its cells by column
-TextOut = codecs.StreamWriter
 
 DELIMITED = {".csv": None, ".tsv": "\t"}  # None: what the header line has
 JSON_LINES = (".jsonl", ".ndjson", ".json")
@@ -118,120 +108,6 @@ def open_table(source: Any) -> RowReader:
     if not reader.columns or not any(reader.columns):
         raise ValueError(f"{reader.name} has no rows; a header line and at least one row were expected.")
     return reader
-
-
-def is_blank(cell: Any) -> bool:
-    """Tell whether a cell is empty: None, NaN, ``pandas.NA``, or nothing but white space."""
-    if isinstance(cell, str):
-        return not cell.strip()
-    is_nan = isinstance(cell, (float, np.floating)) and cell != cell
-    return bool(cell is None or type(cell).__name__ in ("NAType", "NaTType") or is_nan)
-
-
-def text_of_row(row: Row, columns: Sequence[str], where: str) -> str:
-    """Give the text of a row of a table; several columns are joined with field marks.
-
-    Parameters
-    ----------
-    row : dict
-        Cells by column; an empty one is an empty text.
-    columns : sequence of str
-        Columns with text.
-    where : str
-        What to call the row in errors.
-
-    Returns
-    -------
-    str
-        The text.
-
-    Raises
-    ------
-    ValueError
-        If a cell is neither text nor empty.
-    """
-    fields: list[str] = []
-    for column in columns:
-        cell = row.get(column)
-        if not isinstance(cell, str) and not is_blank(cell):
-            raise ValueError(f"{where}: column {column!r} holds {cell!r} of type {type(cell).__name__}, not text.")
-        fields.append(cell if isinstance(cell, str) else "")
-    return fields[0] if len(fields) == 1 else join_fields(fields)
-
-
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise ValueError if `write_table` writes no such files."""
-    suffixes = {file_type(Path(path)), Path(path).suffix.lower()}
-    if suffixes & {*PARQUET, *FOREIGN}:
-        raise ValueError(
-            f"{path}: such files are not written; write .csv, .tsv or .jsonl, also with .gz or .xz behind."
-        )
-
-
-def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write a CSV, TSV or JSON-lines file, completely or not at all.
-
-    Parameters
-    ----------
-    path : path-like
-        File to write; tab-separated if it ends in ``.tsv``, JSON lines if in ``.jsonl``, compressed if in ``.gz`` or
-        ``.xz`` behind that.
-    columns : sequence of str
-        Header.
-    rows : iterable of dict
-        Cells by column, taken one by one. Lists become JSON; what no text file can hold (half of a surrogate pair)
-        becomes a question mark.
-
-    Raises
-    ------
-    ValueError
-        If the name is that of a Parquet file, or a row has a cell in no column.
-    """
-    check_writable(path)
-    path = Path(path)
-    suffix = file_type(path)
-    with atomic_write(path) as file, _compressing(file, path) as stream:
-        out = codecs.getwriter("utf-8")(stream, "replace")
-        if suffix in JSON_LINES:
-            _write_json_lines(out, columns, rows)
-        else:
-            _write_delimited(out, columns, rows, DELIMITED.get(suffix) or ",", path)
-
-
-@contextmanager
-def _compressing(file: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
-    """Compress what is written to `file` if the name of `path` says so."""
-    suffix = path.suffix.lower()
-    if suffix == ".gz":
-        with gzip.GzipFile(path.stem, "wb", fileobj=file) as stream:
-            yield cast(IO[bytes], stream)
-    elif suffix == ".xz":
-        with lzma.LZMAFile(file, "wb") as stream:
-            yield stream
-    else:
-        yield file
-
-
-def _write_json_lines(out: TextOut, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    for row in rows:
-        cells = {column: _json_cell(cell) for column, cell in (dict.fromkeys(columns) | row).items()}
-        out.write(json.dumps(cells, ensure_ascii=False, default=str) + "\n")
-
-
-def _write_delimited(out: TextOut, columns: Sequence[str], rows: Iterable[Row], separator: str, path: Path) -> None:
-    dialect: Any = {"delimiter": separator, "lineterminator": "\n"}
-    writer = csv.DictWriter(out, columns, **dialect)
-    quoting_writer = csv.DictWriter(out, columns, **dialect, quoting=csv.QUOTE_ALL)
-    writer.writeheader()
-    for row in rows:
-        if more := row.keys() - set(columns):
-            raise ValueError(
-                f"{path}: a row has {min(more)!r}, which is no column of the first one; write to a .jsonl "
-                "file, or give all rows the same columns."
-            )
-        cells = {column: _text_cell(cell) for column, cell in row.items()}
-        holds_return = any(isinstance(cell, str) and "\r" in cell for cell in cells.values())
-        (quoting_writer if holds_return else writer).writerow(cells)
 
 
 def file_type(path: Path) -> str:
@@ -369,16 +245,3 @@ def _text_files(folder: Path) -> Iterator[NumberedRow]:
     for file in text_files(folder):
         name = file.relative_to(folder).as_posix()
         yield name, {"file": name, "text": read_text(file)}
-
-
-def _text_cell(cell: Any) -> Any:
-    cell = _json_cell(cell)
-    return json.dumps(cell, ensure_ascii=False, default=str) if isinstance(cell, (list, dict)) else cell
-
-
-def _json_cell(cell: Any) -> Any:
-    if isinstance(cell, (np.ndarray, np.generic)):
-        cell = cell.tolist()
-    if isinstance(cell, (list, tuple)):
-        return [_json_cell(item) for item in cell]
-    return None if isinstance(cell, float) and not math.isfinite(cell) else cell

@@ -1,4 +1,4 @@
-"""Modules made from the configuration of a model, and their weights as plain arrays."""
+"""Torch modules from the config of a model, and their weights as plain arrays."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def _encoder(config: dict[str, Any], vocab_size: int, rates: dict[str, float], m
 
 
 def build_language_model(config: dict[str, Any], vocab_size: int, dropout_multiplier: float) -> LanguageModel:
-    """Make a language model with random weights; see `ModelState` for `config`."""
+    """Return a language model with random weights; `config` as in `ModelState`."""
     encoder = _encoder(config, vocab_size, LANGUAGE_MODEL_DROPOUT, dropout_multiplier)
     return LanguageModel(encoder, min(LANGUAGE_MODEL_DROPOUT["output_p"] * dropout_multiplier, 1.0))
 
 
 def build_classifier(config: dict[str, Any], vocab_size: int, dropout_multiplier: float) -> TextClassifier:
-    """Make a classifier with random weights; see `ModelState` for `config`."""
+    """Return a classifier with random weights; `config` as in `ModelState`."""
     encoder = _encoder(config, vocab_size, CLASSIFIER_DROPOUT, dropout_multiplier)
     output_p = min(CLASSIFIER_DROPOUT["output_p"] * dropout_multiplier, 1.0)
     head = ConcatPoolingHead(3 * config["emb_dim"], len(config["label_names"]), output_p)
@@ -38,25 +38,15 @@ def build_classifier(config: dict[str, Any], vocab_size: int, dropout_multiplier
 
 
 def encoder_weights(weights: Weights) -> Weights:
-    """Give the arrays of the encoder within a model, by their name in the encoder."""
+    """Return the weights of a model's encoder, by their names in the encoder."""
     return {name.removeprefix("encoder."): array for name, array in weights.items() if name.startswith("encoder.")}
 
 
 def load_weights(module: torch.nn.Module, weights: Weights, assign: bool = False) -> None:
-    """Set a module's tensors.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        The network.
-    weights : dict of str to ndarray
-        One array for each of its tensors, by name.
-    assign : bool, default=False
-        Whether to replace the tensors, as one made on the "meta" device needs, instead of writing into them.
-    """
+    """Set the tensors of a module; with `assign`, replace them, as a module on the "meta" device needs."""
     module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()}, assign=assign)
 
 
 def plain_weights(module: torch.nn.Module) -> Weights:
-    """Give a module's tensors as numpy arrays of their own."""
+    """Return copies of the tensors of a module as numpy arrays."""
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}

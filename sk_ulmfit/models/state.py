@@ -1,7 +1,4 @@
-"""Models on disk: one safetensors file with its JSON header, and the name maps of published encoders.
-
-Loading runs no code from the file.
-"""
+"""Models as plain data, and their files: safetensors with a JSON header. Loading runs no code from a file."""
 
 from __future__ import annotations
 
@@ -23,12 +20,12 @@ from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 
 FORMAT = "sk_ulmfit"
 FORMAT_VERSION = 2  # 2: matrices may be compact
-DIRECTIONS = ("forward", "backward")  # in which a network can read
-SCALE = ":scale"  # ends the name of the scales of a compact matrix
+DIRECTIONS = ("forward", "backward")  # in which a network reads
+SCALE = ":scale"  # suffix of the name of a compact matrix's scales
 
 Weights = dict[str, NDArray[Any]]
 
-# What the config of each kind of model holds at the least.
+# Keys that the config of each kind of model must have.
 _LANGUAGE_MODEL_CONFIG = {"emb_dim", "hidden_dim", "n_layers", "language"}
 _CONFIG = {
     "language_model": _LANGUAGE_MODEL_CONFIG,
@@ -43,13 +40,13 @@ class ModelState:
     Parameters
     ----------
     kind : {"language_model", "classifier"}
-        What it is.
+        Kind of model.
     config : dict
-        Sizes, language, labels and settings; only what JSON can hold.
+        Sizes, language, labels and settings, in types that JSON has.
     vocabulary : Vocabulary
-        Words of the embedding's rows.
+        Words, one for each row of the embedding.
     weights : dict of str to ndarray
-        Tensors by their name in the module.
+        Tensors by their names in the module.
     history : list of dict
         Losses of each epoch.
     """
@@ -70,12 +67,12 @@ class ModelState:
 
 
 def reads_backward(config: Mapping[str, Any]) -> bool:
-    """Tell whether a model reads its texts from the end; files of earlier versions do not say, and read forward."""
+    """Tell whether a model reads texts from the end; a config without a direction means forward."""
     return bool(config.get("direction") == "backward")
 
 
 class ModelFileError(ValueError):
-    """A file is not a model of the kind asked for, or is damaged."""
+    """A file is not a model of the expected kind, or is damaged."""
 
 
 def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool = False) -> None:
@@ -86,14 +83,14 @@ def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool
     state : ModelState
         The model.
     path : path-like
-        File to write; an older model there is replaced, any other file is left alone.
+        File to write. A model that is there is replaced; any other file is left alone.
     compact : bool, default=False
-        Round the matrices to 8 bits, with one scale per row: a quarter of the size.
+        Whether to round matrices to 8 bits with one scale per row, for a quarter of the size.
 
     Raises
     ------
     ModelFileError
-        If `path` is a folder, or a file that is not a model of this package.
+        If the file cannot be written, or exists and is not a model of this package.
     """
     from safetensors.numpy import save
 
@@ -117,18 +114,7 @@ def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
-    """Check, before any long work, that a model can be written to a path.
-
-    Parameters
-    ----------
-    path : path-like
-        File to be written later.
-
-    Raises
-    ------
-    ModelFileError
-        If the folder does not exist or is read-only, or the path is taken by something that is not a model.
-    """
+    """Check, before training, that a model can be written to a path; raise ModelFileError if not."""
     path = Path(path)
     if path.is_dir():
         raise ModelFileError(f"{path} is a folder; give the name of a file to write, for example {path / 'model'}.")
@@ -154,36 +140,23 @@ def load_state(path: str | os.PathLike[str], kind: str | None) -> ModelState:
     path : path-like
         File to read.
     kind : {"language_model", "classifier"} or None
-        What is wanted; None takes either.
+        Expected kind of model; None accepts both.
 
     Returns
     -------
     ModelState
-        The model, on the CPU.
+        The model.
 
     Raises
     ------
     ModelFileError
-        If there is no such file, or it is foreign, damaged, of another kind, or of a later format.
+        If the file does not exist, is not a model, is damaged, or has another kind or a later format.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     path = Path(path)
-    if path.is_dir():
-        raise ModelFileError(f"{path} is a folder; a model of sk_ulmfit is one file.")
-    if not path.is_file():
-        raise ModelFileError(f"There is no file {path}; give the path that save() wrote.")
-    header = _read_header(path)
-    if header is None:
-        raise ModelFileError(f"{path} is not a model of sk_ulmfit; give a file that save() wrote.")
-    if kind is not None and header["kind"] != kind:
-        named = header["kind"].replace("_", " ")
-        raise ModelFileError(
-            f"{path} holds a {named}, not a {kind.replace('_', ' ')}; load it with the class that saved it."
-        )
-    if int(header["format_version"]) > FORMAT_VERSION:
-        raise ModelFileError(f"{path} was written by a later version of sk_ulmfit; upgrade the package to read it.")
+    header = _checked_header(path, kind)
     damaged = ModelFileError(f"{path} is damaged (its contents do not match its checksum); copy or save it again.")
     try:
         weights = load_file(path)
@@ -198,32 +171,55 @@ def load_state(path: str | os.PathLike[str], kind: str | None) -> ModelState:
         )
     except (SafetensorError, KeyError, ValueError):
         raise damaged from None
-    kind = state.kind
-    missing = _CONFIG[kind] - state.config.keys()
-    rows = state.weights.get("encoder.embedding.weight", np.zeros(0)).shape[0]
-    if missing or rows != len(state.vocabulary):
-        reason = f"no {min(missing)}" if missing else f"{rows} embeddings for {len(state.vocabulary)} words"
-        raise ModelFileError(f"{path} does not describe a whole {kind.replace('_', ' ')} ({reason}); save it again.")
+    _check_complete(state, path)
     return state
 
 
+def _checked_header(path: Path, kind: str | None) -> dict[str, str]:
+    """Return the header of a model file; raise ModelFileError unless the file has the kind and a known format."""
+    if path.is_dir():
+        raise ModelFileError(f"{path} is a folder; a model of sk_ulmfit is one file.")
+    if not path.is_file():
+        raise ModelFileError(f"There is no file {path}; give the path that save() wrote.")
+    header = _read_header(path)
+    if header is None:
+        raise ModelFileError(f"{path} is not a model of sk_ulmfit, or is cut off; give a file that save() wrote.")
+    if kind is not None and header["kind"] != kind:
+        actual, expected = (name.replace("_", " ") for name in (header["kind"], kind))
+        raise ModelFileError(f"{path} holds a {actual}, not a {expected}; load it with the class that saved it.")
+    if int(header["format_version"]) > FORMAT_VERSION:
+        raise ModelFileError(f"{path} was written by a later version of sk_ulmfit; upgrade the package to read it.")
+    return header
+
+
 def _read_header(path: Path) -> dict[str, str] | None:
-    """Give the metadata of a model file, or None if it is not one."""
+    """Return the header of a model file, or None if the file is not a model."""
+    from safetensors import SafetensorError, safe_open
+
     try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            if not 2 <= size <= 100_000_000 or size > path.stat().st_size:
-                return None
-            header = json.loads(file.read(size))["__metadata__"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        with safe_open(path, "np") as file:
+            header = file.metadata() or {}
+    except SafetensorError:
         return None
-    known = isinstance(header, dict) and header.get("format") == FORMAT
-    complete = known and {"kind", "format_version"} <= header.keys() and header["format_version"].isdigit()
-    return header if complete else None
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read ({error}).") from None
+    is_known = header.get("format") == FORMAT and "kind" in header
+    return header if is_known and header.get("format_version", "").isdigit() else None
+
+
+def _check_complete(state: ModelState, path: Path) -> None:
+    """Raise ModelFileError if the config lacks a key, or the embedding does not fit the vocabulary."""
+    missing = _CONFIG[state.kind] - state.config.keys()
+    n_rows = state.weights.get("encoder.embedding.weight", np.zeros(0)).shape[0]
+    if missing or n_rows != len(state.vocabulary):
+        reason = f"no {min(missing)}" if missing else f"{n_rows} embeddings for {len(state.vocabulary)} words"
+        raise ModelFileError(
+            f"{path} does not describe a whole {state.kind.replace('_', ' ')} ({reason}); save it again."
+        )
 
 
 def _compact(weights: Weights) -> Weights:
-    """Round each matrix to whole numbers from -127 to 127 times a scale per row."""
+    """Round each matrix to int8, from -127 to 127, times one float32 scale per row."""
     compact: Weights = {}
     for name, array in weights.items():
         if array.ndim != 2:
@@ -255,22 +251,10 @@ def _digest(header: Mapping[str, str], weights: Mapping[str, NDArray[Any]]) -> s
 
 
 def fit_vocabulary(weights: Weights, old: Vocabulary, new: Vocabulary) -> Weights:
-    """Give the weights of a language model for another vocabulary.
+    """Return the weights of a language model for another vocabulary.
 
-    A word that both have keeps its row of the embedding and its bias; a new word gets the mean row and
-    the mean bias (Howard & Ruder 2018, as in the authors' scripts and in fastai 2).
-
-    Parameters
-    ----------
-    weights : dict of str to ndarray
-        Weights of a language model.
-    old, new : Vocabulary
-        Its vocabulary, and the one wanted.
-
-    Returns
-    -------
-    dict of str to ndarray
-        New embedding and bias; all other arrays are the same objects.
+    Words of both vocabularies keep their row of the embedding and their bias; new words get the mean row and the mean
+    bias, as in Howard & Ruder (2018). All other arrays are the same objects.
     """
     if old == new:
         return weights
