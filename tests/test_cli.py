@@ -244,7 +244,7 @@ def test_questions_a_table_cannot_answer(tmp_path):
     assert load_table(path, text="text", labels="a").label_names == ["a"]
     with pytest.raises(ValueError, match="labels or label_column, not both"):
         load_table(path, text="text", labels="a", label_column="b")
-    with pytest.warns(UserWarning, match="label 'u;v' holds ';'"):
+    with pytest.warns(UserWarning, match="label 'u;v' contains ';'"):
         load_table(path, text="text", label_column="b", delimiter="|")
 
 
