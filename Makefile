@@ -1,14 +1,15 @@
 # One word for each thing to do here; continuous integration (.ci/run) and pre-commit use the same words.
 bin := .venv/bin
+lowest := .venv-lowest/bin
 
-.PHONY: setup test style lint types imports docstrings spelling docs
+.PHONY: setup test style lint types imports docstrings spelling docs lowest
 
 setup:
 	python3 -m venv .venv
 	$(bin)/pip install -q -c constraints.txt -e ".[test,docs]"
 
 test:
-	$(bin)/python -m pytest
+	$(bin)/python -m pytest -n 2 --dist worksteal
 
 style: lint types imports docstrings spelling
 
@@ -30,3 +31,14 @@ spelling:
 
 docs:
 	$(bin)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+# Tests of what each dependency does here, with the lowest version of each that pyproject.toml allows. torch alone has the
+# version of constraints.txt: older ones are on PyPI only with GPU libraries of several gigabytes.
+lowest_tests := $(addprefix tests/test_, callbacks.py classifier.py labels.py metrics.py saved_models.py \
+	sklearn_contract.py splitting.py text.py tfidf.py weights.py)
+lowest:
+	python3 -m venv .venv-lowest
+	$(lowest)/python .ci/lowest.py > .venv-lowest/lowest.txt
+	$(lowest)/pip install -q -c constraints.txt torch
+	$(lowest)/pip install -q -c .venv-lowest/lowest.txt -e . hypothesis pandas pytest pytest-xdist
+	$(lowest)/python -m pytest -n 2 --dist worksteal $(lowest_tests)
