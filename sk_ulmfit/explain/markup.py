@@ -1,4 +1,4 @@
-"""HTML of texts in which words are highlighted: plain tags, no scripts, nothing from elsewhere."""
+"""HTML of texts with highlighted words: plain tags, no scripts, nothing to load."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# Okabe and Ito's colours, told apart with every kind of colour vision, but for black and yellow
+# The palette of Okabe and Ito, safe for colour-blind readers, without black and yellow
 COLOURS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0))
-FAINTEST = 0.08  # of the strongest word of the label: weaker ones are not marked
-LOWEST_SCALE = 0.2  # of the strongest word of all: a label on which no word says more looks pale
-LONGEST_TEXT, CONTEXT = 3_000, 15  # characters of a text that are shown; words round each strong one
-LABELS_IN_TIP = 5
+FAINTEST = 0.08  # smallest score to mark, as a share of the largest one of the label
+LOWEST_SCALE = 0.2  # of the largest score of all: labels with smaller ones have no word of full colour
+LONGEST_TEXT, CONTEXT = 3_000, 15  # characters of a text to show; words around each strong one
+LABELS_IN_TOOLTIP = 5
 
 STYLE = """
 .sk-ulmfit { line-height: 1.7; margin: 1em 0; padding: .8em 1em; border: 1px solid rgba(128,128,128,.45);
@@ -35,17 +35,7 @@ body { font-family: system-ui, sans-serif; max-width: 56em; margin: 2em auto; pa
 
 
 class Legend(NamedTuple):
-    """What is said of one label.
-
-    Attributes
-    ----------
-    label : str
-        Its name.
-    proba, threshold : float
-        Its probability and threshold.
-    words_for, words_against : list of (str, float)
-        Its strongest words with their log-odds.
-    """
+    """One label: its probability and threshold, and its strongest words with their log-odds."""
 
     label: str
     proba: float
@@ -54,177 +44,143 @@ class Legend(NamedTuple):
     words_against: list[tuple[str, float]]
 
 
-class Highlighted(NamedTuple):
-    """A text with its words' scores.
-
-    Attributes
-    ----------
-    text : str
-        The text.
-    spans : ndarray of int64, shape (n_words, 2)
-        Where each word begins and ends, from left to right.
-    scores : ndarray of float64, shape (n_words, K)
-        Log-odds that each word gives to each label.
-    legends : list of Legend of length K
-        The labels.
-    """
+class HighlightedText(NamedTuple):
+    """A text, the scores of its words in log-odds, and its labels."""
 
     text: str
-    spans: NDArray[np.int64]
-    scores: Floats
-    legends: list[Legend]
+    spans: NDArray[np.int64]  # (n_words, 2), start and end of each word, in their order
+    scores: Floats  # (n_words, K)
+    legends: list[Legend]  # of length K
 
 
-def page(items: Sequence[Highlighted]) -> str:
-    """Give a whole page; parameters as of `fragment`."""
+def page(texts: Sequence[HighlightedText]) -> str:
+    """Return a whole HTML page."""
     head = '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
     head += f"<title>Explanations</title>\n<style>{PAGE_STYLE}{STYLE}</style>"
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{_body(items)}</body>\n</html>\n'
+    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{_body(texts)}</body>\n</html>\n'
 
 
-def fragment(items: Sequence[Highlighted]) -> str:
-    """Give a piece of a page, with its style.
-
-    Parameters
-    ----------
-    items : sequence of Highlighted
-        Texts.
-
-    Returns
-    -------
-    str
-        One ``div`` for each text. Whatever texts and labels hold is shown, never read as markup.
-    """
-    return f"<style>{STYLE}</style>\n{_body(items)}"
+def fragment(texts: Sequence[HighlightedText]) -> str:
+    """Return a part of a page with its style, for a notebook; markup in texts and labels is escaped."""
+    return f"<style>{STYLE}</style>\n{_body(texts)}"
 
 
-def _body(items: Sequence[Highlighted]) -> str:
+def _body(texts: Sequence[HighlightedText]) -> str:
     note = (
-        "A word has the colour of the label on which it says most. Filled: it speaks for the label; "
-        "underlined with dashes: against it. Beside a label stand its probability and its threshold; the numbers of "
-        "words are log-odds."
+        "Each word has the colour of the label it affects most: filled if it speaks for the label, underlined with "
+        "dashes if it speaks against it. Each label is followed by its probability and threshold; the numbers of words "
+        "are log-odds."
     )
-    return "".join([f"<p><small>{note}</small></p>\n", *map(_section, items, _colours(items))])
+    return "".join([f"<p><small>{note}</small></p>\n", *map(_section, texts, _colours(texts))])
 
 
-def _colours(items: Sequence[Highlighted]) -> list[list[str]]:
-    """Give the colour of each label of each text: one all over the page, as far as those of a text then differ."""
+def _colours(texts: Sequence[HighlightedText]) -> list[list[str]]:
+    """Choose the colour of each label of each text: the same on the whole page, unless two of a text would be equal."""
     usual: dict[str, int] = {}
-    found = []
-    for item in items:
+    colours = []
+    for text in texts:
         taken: list[int] = []
-        for line in item.legends:
-            wanted = usual.setdefault(line.label, len(usual) % len(COLOURS))
+        for legend in text.legends:
+            wanted = usual.setdefault(legend.label, len(usual) % len(COLOURS))
             free = (k for k in range(len(COLOURS)) if k not in taken)
             taken.append(wanted if wanted not in taken else next(free, wanted))
-        found.append([",".join(map(str, COLOURS[k])) for k in taken])
-    return found
+        colours.append([",".join(map(str, COLOURS[k])) for k in taken])
+    return colours
 
 
 def excerpts(
     length: int, spans: NDArray[np.int64], strength: Floats, budget: int, context: int
 ) -> list[tuple[int, int]]:
-    """Choose the parts of a long text that stand around its strongest words.
+    """Choose the parts of a text of `length` characters around its strongest words, at most `budget` characters.
 
-    Parameters
-    ----------
-    length : int
-        Characters of the text.
-    spans : ndarray of int64, shape (n_words, 2)
-        Where each word begins and ends, from left to right.
-    strength : ndarray of float64, shape (n_words,)
-        How strong each word is.
-    budget : int
-        Most characters, those between parts not counted.
-    context : int
-        So many words on either side belong to a part.
-
-    Returns
-    -------
-    list of (int, int)
-        Begin and end of each part, from left to right; one part at least, which may be empty.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sk_ulmfit.explain.markup import excerpts
-    >>> excerpts(29, np.array([[0, 9], [10, 19], [20, 29]]), np.array([0.0, 0.1, 2.0]), 20, 1)
-    [(10, 29)]
+    `spans`, shape (n_words, 2), and `strength`, shape (n_words,), are those of the words in their order. Each part
+    includes `context` words on both sides. At least one part is returned, which may be empty.
     """
     if length <= budget or not len(spans):
         return [(0, min(length, budget))]
-    shown = np.zeros(length + 1, bool)
+    is_shown = np.zeros(length + 1, bool)
     left = budget
     for word in np.argsort(-strength, kind="stable"):
-        begin = int(spans[max(word - context, 0), 0])
+        start = int(spans[max(word - context, 0), 0])
         end = int(spans[min(word + context, len(spans) - 1), 1])
-        needed = int((~shown[begin:end]).sum())
+        needed = int((~is_shown[start:end]).sum())
         if needed > left:
             if left == budget:  # not even the first part fits
-                begin = max(begin, int(spans[word, 0]) - budget // 4)
-                shown[begin : min(begin + budget, length)] = True
+                start = max(start, int(spans[word, 0]) - budget // 4)
+                is_shown[start : min(start + budget, length)] = True
             break
-        shown[begin:end] = True
+        is_shown[start:end] = True
         left -= needed
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], shown]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], is_shown]).astype(np.int8)))
+    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
 
 
-def _section(item: Highlighted, colours: list[str]) -> str:
-    legend = "".join(f"<li>{_legend(*pair)}</li>\n" for pair in zip(item.legends, colours, strict=True))
-    text = f'<div class="sk-ulmfit-text" dir="auto">{_text(item, colours)}</div>'
-    return f'<div class="sk-ulmfit">\n<ul>\n{legend}</ul>\n{text}\n</div>\n'
+def _section(text: HighlightedText, colours: list[str]) -> str:
+    legend = "".join(f"<li>{_legend(*pair)}</li>\n" for pair in zip(text.legends, colours, strict=True))
+    body = f'<div class="sk-ulmfit-text" dir="auto">{_text(text, colours)}</div>'
+    return f'<div class="sk-ulmfit">\n<ul>\n{legend}</ul>\n{body}\n</div>\n'
 
 
-def _legend(line: Legend, colour: str) -> str:
-    words = "".join(
-        f" · {name}: " + " &nbsp;".join(f"{_signed(score)} <bdi>{_plain(word)}</bdi>" for word, score in found)
-        for name, found in (("for it", line.words_for), ("against it", line.words_against))
-        if found
-    )
-    sign = "≥" if line.proba >= line.threshold else "&lt;"
-    label = f'<i style="background: rgb({colour})"></i><b><bdi>{_plain(line.label)}</bdi></b>'
-    return f"{label} {line.proba:.2f} {sign} {line.threshold:.2f}<small>{words}</small>"
+def _legend(legend: Legend, colour: str) -> str:
+    label = f'<i style="background: rgb({colour})"></i><b><bdi>{_escape(legend.label)}</bdi></b>'
+    sign = "≥" if legend.proba >= legend.threshold else "&lt;"
+    words = _word_list("for it", legend.words_for) + _word_list("against it", legend.words_against)
+    return f"{label} {legend.proba:.2f} {sign} {legend.threshold:.2f}<small>{words}</small>"
 
 
-def _text(item: Highlighted, colours: list[str]) -> str:
-    size = np.abs(item.scores)
-    scale = np.maximum(size.max(axis=0, initial=0.0), LOWEST_SCALE * size.max(initial=0.0))
-    relative = item.scores / np.where(scale > 0, scale, 1.0)
+def _word_list(title: str, words: list[tuple[str, float]]) -> str:
+    if not words:
+        return ""
+    return f" · {title}: " + " &nbsp;".join(f"{_signed(score)} <bdi>{_escape(word)}</bdi>" for word, score in words)
+
+
+def _text(text: HighlightedText, colours: list[str]) -> str:
+    relative = _relative_scores(text.scores)
     strength = np.abs(relative).max(axis=1, initial=0.0)
     parts = []
-    for begin, end in excerpts(len(item.text), item.spans, strength, LONGEST_TEXT, CONTEXT):
-        at = begin
-        first, stop = np.searchsorted(item.spans[:, 0], [begin, end]) if len(item.spans) else (0, 0)
-        parts.append("<small> … </small>" if begin else "")
+    for start, end in excerpts(len(text.text), text.spans, strength, LONGEST_TEXT, CONTEXT):
+        parts.append("<small> … </small>" if start else "")
+        first, stop = np.searchsorted(text.spans[:, 0], [start, end]) if len(text.spans) else (0, 0)
+        position = start
         for word in range(first, stop):
             if strength[word] >= FAINTEST:
-                word_begin, word_end = (min(int(edge), end) for edge in item.spans[word])
-                parts.append(_plain(item.text[at:word_begin]))
-                parts.append(_marked(item, colours, word, relative[word], item.text[word_begin:word_end]))
-                at = word_end
-        parts.append(_plain(item.text[at:end]))
-    parts.append("<small> … </small>" if end < len(item.text) else "")
+                word_start, word_end = (min(int(edge), end) for edge in text.spans[word])
+                tooltip = _tooltip(text, word, relative[word])
+                parts.append(_escape(text.text[position:word_start]))
+                parts.append(_marked(text.text[word_start:word_end], relative[word], colours, tooltip))
+                position = word_end
+        parts.append(_escape(text.text[position:end]))
+    parts.append("<small> … </small>" if end < len(text.text) else "")
     return "".join(parts)
 
 
-def _marked(item: Highlighted, colours: list[str], word: int, relative: Floats, text: str) -> str:
+def _relative_scores(scores: Floats) -> Floats:
+    """Divide scores, shape (n_words, K), by the largest one of each label; small labels are not scaled up fully."""
+    size = np.abs(scores)
+    scale = np.maximum(size.max(axis=0, initial=0.0), LOWEST_SCALE * size.max(initial=0.0))
+    return scores / np.where(scale > 0, scale, 1.0)
+
+
+def _marked(word: str, relative: Floats, colours: list[str], tooltip: str) -> str:
+    """Return a word in the colour of the label with its largest relative score; `relative` has the shape (K,)."""
     k = int(np.abs(relative).argmax())
-    alpha = 0.1 + 0.45 * abs(relative[k])
-    style = (
-        f"background: rgba({colours[k]},{alpha:.2f})"
-        if relative[k] > 0
-        else f"border-bottom: .17em dashed rgba({colours[k]},{0.3 + 0.7 * abs(relative[k]):.2f})"
-    )
-    strongest = np.argsort(-np.abs(relative), kind="stable")[:LABELS_IN_TIP]
-    tip = ", ".join(f"{item.legends[i].label} {_signed(item.scores[word, i])}" for i in strongest)
-    return f'<span style="{style}" title="{_plain(tip)}">{_plain(text)}</span>'
+    size = abs(relative[k])
+    if relative[k] > 0:
+        style = f"background: rgba({colours[k]},{0.1 + 0.45 * size:.2f})"
+    else:
+        style = f"border-bottom: .17em dashed rgba({colours[k]},{0.3 + 0.7 * size:.2f})"
+    return f'<span style="{style}" title="{_escape(tooltip)}">{_escape(word)}</span>'
+
+
+def _tooltip(text: HighlightedText, word: int, relative: Floats) -> str:
+    strongest = np.argsort(-np.abs(relative), kind="stable")[:LABELS_IN_TOOLTIP]
+    return ", ".join(f"{text.legends[k].label} {_signed(text.scores[word, k])}" for k in strongest)
 
 
 def _signed(score: float) -> str:
     return f"{score:+.2f}".replace("-", "−")
 
 
-def _plain(text: str) -> str:
-    """Give text as HTML shows it; half surrogates, which no file can hold, become question marks."""
+def _escape(text: str) -> str:
+    """Escape markup; lone surrogates, which UTF-8 cannot encode, become question marks."""
     return escape(text.encode("utf-8", "replace").decode("utf-8"))

@@ -31,8 +31,9 @@ def expected_calibration_error(
 
     References
     ----------
-    M. P. Naeini, G. F. Cooper, M. Hauskrecht (2015), "Obtaining Well Calibrated Probabilities Using Bayesian Binning";
-    C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger (2017), "On Calibration of Modern Neural Networks", section 2.
+    Naeini, M. P., Cooper, G. F., Hauskrecht, M. (2015), "Obtaining Well Calibrated Probabilities Using Bayesian
+    Binning";
+    Guo, C., Pleiss, G., Sun, Y., Weinberger, K. Q. (2017), "On Calibration of Modern Neural Networks", section 2.
 
     Examples
     --------

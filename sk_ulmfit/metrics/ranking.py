@@ -31,7 +31,7 @@ def precision_at_k(y_true: Any, y_score: Any, *, k: int = 5, sample_weight: Any 
 
     References
     ----------
-    C. D. Manning, P. Raghavan, H. Schütze (2008), "Introduction to Information Retrieval", section 8.4.
+    Manning, C. D., Raghavan, P., Schütze, H. (2008), "Introduction to Information Retrieval", section 8.4.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def ndcg_at_k(y_true: Any, y_score: Any, *, k: int = 5, sample_weight: Any = Non
 
     References
     ----------
-    K. Järvelin, J. Kekäläinen (2002), "Cumulated gain-based evaluation of IR techniques", section 2.
+    Järvelin, K., Kekäläinen, J. (2002), "Cumulated gain-based evaluation of IR techniques", section 2.
 
     Examples
     --------

@@ -118,13 +118,10 @@ class LabelCooccurrenceDisplay:
     ) -> LabelCooccurrenceDisplay:
         """Draw true and predicted labels.
 
-        Unknown entries are ignored in both matrices: shares refer to the texts that have the label of the row and for
-        which the other label is known.
-
         Parameters
         ----------
         y_true : array-like of shape (n, L), DataFrame, or n label lists
-            True labels, NaN where unknown.
+            True labels, NaN where unknown; texts in which one of two labels is unknown do not count for their share.
         y_pred : array-like of shape (n, L)
             Predicted labels, 0 and 1.
         label_names : sequence of length L, default=None
@@ -153,10 +150,7 @@ class LabelCooccurrenceDisplay:
         ).plot(ax)
 
     def plot(self, ax: Any = None) -> LabelCooccurrenceDisplay:
-        """Draw into `ax`, two Axes for truth and predictions, or into a new figure; return the display.
-
-        With up to 12 labels, cells show numbers, and the diagonal shows how many texts have the label.
-        """
+        """Draw into `ax`, two Axes for truth and predictions, or into a new figure; return the display."""
         n = len(self.label_names)
         names = [shorten_name(name) for name in self.label_names]
         font_size = LARGEST_FONT if n <= MOST_NUMBERS else min(max(220 / n, 5.0), LARGEST_FONT)

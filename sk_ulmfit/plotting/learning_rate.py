@@ -23,7 +23,7 @@ class LearningRateDisplay:
 
     References
     ----------
-    L. N. Smith (2017), "Cyclical Learning Rates for Training Neural Networks", section 3.3.
+    Smith, L. N. (2017), "Cyclical Learning Rates for Training Neural Networks", section 3.3.
 
     Examples
     --------

@@ -52,7 +52,7 @@ class ReliabilityDisplay:
 
     References
     ----------
-    A. Niculescu-Mizil, R. Caruana (2005), "Predicting Good Probabilities With Supervised Learning", section 4.
+    Niculescu-Mizil, A., Caruana, R. (2005), "Predicting Good Probabilities With Supervised Learning", section 4.
 
     Examples
     --------

@@ -45,8 +45,6 @@ class ThresholdCurve(NamedTuple):
 class ThresholdCurveDisplay:
     """Precision, recall and F1 by threshold, one panel for each label.
 
-    To choose thresholds, see `sk_ulmfit.thresholds.tune_thresholds`.
-
     Parameters
     ----------
     curves : list of ThresholdCurve

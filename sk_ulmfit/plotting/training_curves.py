@@ -31,8 +31,7 @@ class TrainingCurvesDisplay:
 
     References
     ----------
-    J. Howard, S. Ruder (2018), "Universal Language Model Fine-tuning for Text Classification", section 3.3, on gradual
-    unfreezing.
+    Howard, J., Ruder, S. (2018), "Universal Language Model Fine-tuning for Text Classification", section 3.3.
 
     Examples
     --------
