@@ -112,10 +112,7 @@ def _binned(truth: NDArray[np.float32], proba: Floats, weight: Floats) -> tuple[
 
 
 def _fit(odds: Floats, zeros: Floats, ones: Floats, prior: Floats, free: NDArray[np.bool_]) -> Floats:
-    """Return slope and offset of each label, (2, L), fitted by Newton's method to bins of entries, (L, bins).
-
-    Values that are not `free`, shape (2,), stay at the prior.
-    """
+    """Return slope and offset of each label, (2, L), fitted to bins, (L, bins); only those that are `free` move."""
     total = zeros + ones
     design = np.stack([odds, np.ones_like(odds)])  # (2, L, bins)
     penalty = _penalty(design, total, prior)
