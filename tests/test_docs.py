@@ -1,8 +1,9 @@
-"""README and docs: their code runs, and their links lead somewhere."""
+"""README and docs: their code runs, their links lead somewhere, and what they name exists."""
 
 import ast
 import json
 import re
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def tiny_model(tmp_path_factory):
 
 
 def run_page(page):
-    """Run the code of a page top to bottom; give its names."""
+    """Run the code of a page top to bottom; return its names."""
     text = page.read_text()
     names = {"__name__": "docs"}
     for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
@@ -70,7 +71,7 @@ def test_code_runs_top_to_bottom(page, tiny_model, tmp_path, monkeypatch, capsys
 
 
 def rows_of_tables(text):
-    """Give the cells of each row of each table but the heads."""
+    """Return the cells of each row of each table except the heads."""
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in row] for row in rows]
     return [row for row in rows if row[0] != "there"]
@@ -119,7 +120,7 @@ def _fastai_files(tmp_path, monkeypatch):
 
 
 def slugs_of(page):
-    """Give the anchors that a code host makes of the headings."""
+    """Return the anchors that a code host makes of the headings."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.M), re.M)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -146,7 +147,53 @@ def test_every_page_can_be_reached():
     assert {page_id(page) for page in PAGES} - {page_id(page) for page in reached if ROOT in page.parents} == set()
 
 
-def test_architecture_names_every_module():
+def code_blocks(text):
+    return re.findall(r"^```text\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def files_of_tree(tree):
+    """Return the paths in an indented tree of folders, each relative to its first line."""
+    folders, files = [], set()
+    for line in tree.splitlines()[1:]:
+        name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2
+        folders[depth - 1 :] = [name]
+        if not name.endswith("/"):
+            files.add("".join(folders[:depth]))
+    return files
+
+
+def defined_in(path):
+    """Return the functions, classes and methods (as Class.method) of a file."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+            names |= {f"{node.name}.{child.name}" for child in node.body if isinstance(child, ast.FunctionDef)}
+    return names
+
+
+def test_architecture_is_that_of_the_code():
+    package = ROOT / "sk_ulmfit"
     text = (ROOT / "docs" / "architecture.md").read_text()
-    modules = {path.name for path in (ROOT / "sk_ulmfit").glob("*.py")} - {"__init__.py", "__main__.py"}
-    assert {name for name in modules if f"`{name}`" not in text} == set()
+    _flow, tree, contracts = code_blocks(text)
+
+    files = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
+    files = {file for file in files if "__pycache__" not in file and not file.endswith("__init__.py")}
+    assert files_of_tree(tree) == files
+
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers, *others = settings
+    assert " ".join(contracts.split()) == " ".join(
+        [" > ".join(layers["layers"]), *[contract["name"] for contract in others]]
+    )
+
+    places = re.findall(r"`([\w/]+\.py)::([\w.]+)`", text)
+    assert len(places) > 30
+    assert [f"{file}::{name}" for file, name in places if name not in defined_in(package / file)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_source_files_that_a_page_names_exist(page):
+    """Files are named by their paths from the root of the repository."""
+    named = re.findall(r"`((?:sk_ulmfit|tests|docs|benchmarks)/[\w./-]+\.py)`", page.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
