@@ -330,7 +330,19 @@ def test_train_with_a_frozen_encoder(table, tmp_path, capsys):
     assert (clf.threshold, clf.at_least_one) == ({"precision": 0.5}, True)
     with pytest.raises(SystemExit):
         run("train", table, *args, "--threshold", "best", "--out", out, *SMALL)
-    assert "expected a number or tune or f1_macro or f1_micro or f1_samples, got 'best'" in capsys.readouterr().err
+    expected = "expected a number, tune, f1_macro, f1_micro, f1_samples or precision=NUMBER"
+    assert f"{expected}, got 'best'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run("train", table, *args, "--threshold", "precision=high", "--out", out, *SMALL)
+    assert f"{expected}, got 'high'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run("train", table, *args, "--pos-weight", "equal", "--out", out, *SMALL)
+    assert "expected a number or balanced, got 'equal'" in capsys.readouterr().err
+    capsys.readouterr()
+    assert run("info", out) == 0
+    shown = capsys.readouterr().out
+    assert "unfreezing=head\n" in shown
+    assert "threshold=(precision=0.5)\n" in shown
     assert not clf.tfidf
     assert clf.precision == "float32"
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from sk_ulmfit._saved_parameters import from_json
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli.answers import Answer
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
@@ -47,30 +48,29 @@ def _describe_classifier(path: Path, state: ModelState) -> dict[str, Any]:
     return {
         "labels": names,
         "thresholds": dict(zip(names, clf.thresholds_.tolist(), strict=True)),
-        "decides_with_words": any(key.startswith("tfidf.") for key in state.weights),
+        "decides_with_words": clf._linear_model is not None,
         "calibrated": "calibration" in config,
-        "trained_with": _changed_parameters(ULMFiTMultiLabelClassifier(), config["params"]),
+        "trained_with": _changed_parameters(ULMFiTMultiLabelClassifier(), from_json(config["params"])),
         "metadata": config["metadata"],
     }
 
 
-def _changed_parameters(estimator: Any, params: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters that differ from the estimator's defaults."""
+def _changed_parameters(estimator: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters that differ from the defaults of the estimator."""
     defaults = estimator.get_params(deep=False)
-    changed = {key: value for key, value in params.items() if value is not None and value != defaults.get(key, value)}
-    language_model = changed.get("language_model")
-    if isinstance(language_model, list):  # one for each direction
-        models = map(_describe_language_model, language_model)
-        changed["language_model"] = dict(zip(DIRECTIONS, models, strict=True))
-    elif language_model is not None:
-        changed["language_model"] = _describe_language_model(language_model)
+    changed = {name: value for name, value in parameters.items() if value is not None and value != defaults[name]}
+    if "language_model" in changed:
+        changed["language_model"] = _describe_language_model(changed["language_model"])
     return changed
 
 
 def _describe_language_model(language_model: Any) -> Any:
-    if not isinstance(language_model, dict):  # a name or a file
-        return language_model
-    return _changed_parameters(ULMFiTLanguageModel(), language_model) or "auto"
+    if isinstance(language_model, tuple):
+        models = map(_describe_language_model, language_model)
+        return dict(zip(DIRECTIONS, models, strict=True))
+    if isinstance(language_model, ULMFiTLanguageModel):
+        return _changed_parameters(ULMFiTLanguageModel(), language_model.get_params(deep=False)) or "auto"
+    return language_model
 
 
 def _lines(key: str, value: Any) -> list[str]:

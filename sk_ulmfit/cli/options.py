@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 from sk_ulmfit.datasets.loaders import BLANKS
@@ -106,15 +105,3 @@ def add_running(command: argparse.ArgumentParser) -> None:
     """Add where to run and whether to show progress."""
     command.add_argument("--quiet", action="store_true", help="show no progress, not even on a terminal")
     command.add_argument("--device", default="auto", metavar="D", help="torch device (default: auto)")
-
-
-def number_or(*words: str) -> Callable[[str], float | str]:
-    """Return a parser of arguments that accepts a number or one of some words."""
-
-    def parse(text: str) -> float | str:
-        try:
-            return text if text in words else float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"expected a number or {' or '.join(words)}, got {text!r}") from None
-
-    return parse

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Any
 
 from sk_ulmfit.calibration import METHODS
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
@@ -53,8 +52,9 @@ def _add_training(command: argparse.ArgumentParser) -> None:
         "--unfreezing",
         choices=UNFREEZING,
         default=defaults["unfreezing"],
-        help="layers of a pre-trained encoder to train: one more in each epoch (gradual), all (at_once), or only the "
-        "head on features that are computed once and take 5 kB per text (head) (default: auto, by the amount of data)",
+        help="layers of a pre-trained encoder to train: one more in each epoch (gradual), all from the first epoch "
+        "(at_once), or none but the head (head), on features that are computed once and take 5 kB of memory per text "
+        "(default: auto, which chooses gradual or at_once by the number of texts)",
     )
     command.add_argument(
         "--direction",
@@ -65,7 +65,7 @@ def _add_training(command: argparse.ArgumentParser) -> None:
     command.add_argument("--no-tfidf", dest="tfidf", action="store_false", help="use the network without linear model")
     command.add_argument(
         "--pos-weight",
-        type=shared.number_or("balanced"),
+        type=_pos_weight,
         metavar="X",
         help="weight of the labels that a text has in the loss, or balanced: more recall of rare labels",
     )
@@ -79,19 +79,33 @@ def _add_decisions(command: argparse.ArgumentParser) -> None:
         type=_threshold,
         default=defaults["threshold"],
         metavar="X",
-        help="predict labels with at least this probability; or choose one threshold per label on held-out texts, for "
-        f"the best {', '.join(METRICS)} (tune: f1_macro) or for precision=X (default: {defaults['threshold']:g})",
+        help="predict labels with at least this probability. Or tune one threshold per label on held-out texts for "
+        f"{', '.join(METRICS)} or a precision, such as precision=0.9; tune is f1_macro "
+        f"(default: {defaults['threshold']:g})",
     )
     command.add_argument("--top-k", type=int, metavar="N", help="predict the N most probable labels of each text")
     command.add_argument("--at-least-one", action="store_true", help="predict at least one label per text")
     command.add_argument("--calibration", choices=METHODS, help="calibrate the probabilities on held-out texts")
 
 
-def _threshold(text: str) -> Any:
-    """Parse a threshold; precision=0.9 is ``{"precision": 0.9}``."""
+def _pos_weight(text: str) -> float | str:
+    return text if text == "balanced" else _number(text, "a number or balanced")
+
+
+def _threshold(text: str) -> float | str | dict[str, float]:
+    expected = f"a number, tune, {', '.join(METRICS)} or precision=NUMBER"
+    if text in ("tune", *METRICS):
+        return text
     if text.startswith("precision="):
-        return {"precision": shared.number_or()(text.removeprefix("precision="))}
-    return shared.number_or("tune", *METRICS)(text)
+        return {"precision": _number(text.removeprefix("precision="), expected)}
+    return _number(text, expected)
+
+
+def _number(text: str, expected: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}") from None
 
 
 def run(options: argparse.Namespace) -> Answer:
