@@ -75,8 +75,8 @@ class Recorder(Callback):
 
 def record(corpus, **params):
     log = []
-    body = tiny_lm(random_state=0).fit(corpus[0])
-    settings = {"language_model": body, "max_epochs": 6, "lr": 0.02, "callbacks": [Recorder(log)], **params}
+    language_model = tiny_lm(random_state=0).fit(corpus[0])
+    settings = {"language_model": language_model, "max_epochs": 6, "lr": 0.02, "callbacks": [Recorder(log)], **params}
     tiny_classifier(**settings).fit(*corpus)
     return log
 
@@ -120,14 +120,14 @@ def test_one_cycle_sets_rates_and_momentum(corpus):
 
 
 @pytest.mark.parametrize("lm_epochs", [0, 1])
-def test_a_body_from_scratch_is_trained_whole_at_one_rate(corpus, lm_epochs):
+def test_an_encoder_from_scratch_is_trained_whole_at_one_rate(corpus, lm_epochs):
     log = record(corpus, language_model=tiny_lm(), lm_epochs=lm_epochs)
     for step, entry in enumerate(log):
         assert not any(entry["frozen"])
         assert entry["rates"] == pytest.approx([0.02 * slanted_triangular(step, len(log))] * 4)
 
 
-def test_a_body_from_a_path_is_unfrozen_gradually(corpus, tmp_path):
+def test_an_encoder_from_a_path_is_unfrozen_gradually(corpus, tmp_path):
     tiny_lm(random_state=0).fit(corpus[0]).save(tmp_path / "lm")
     log = record(corpus, language_model=tmp_path / "lm", lm_epochs=0)
     assert log[0]["frozen"] == [False, True, True, False]

@@ -36,7 +36,7 @@ def formula(encoder, ids, max_length):
     st.sampled_from([1, 2, 3, 8, 128]),
     st.sampled_from([1, 4, 7, 32]),
 )
-def test_features_equal_the_formula_whatever_stands_beside(lengths, max_length, rows, window):
+def test_features_equal_the_formula_whatever_other_documents_there_are(lengths, max_length, rows, window):
     encoder = make_encoder()
     ids, offsets = make_documents(lengths)
     with pytest.MonkeyPatch.context() as patch:

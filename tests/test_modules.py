@@ -187,7 +187,7 @@ def test_head_is_the_papers():
     assert (head[2].out_features, head[6].out_features, head[1].p, head[5].p) == (50, 7, 0.2, 0.1)
 
 
-def test_batch_norm_equals_torch_on_batches_and_stands_a_batch_of_one():
+def test_batch_norm_equals_torch_on_batches_and_takes_a_batch_of_one():
     torch.manual_seed(0)
     x = torch.randn(8, 5)
     ours, theirs = BatchNorm(5), nn.BatchNorm1d(5)

@@ -39,7 +39,7 @@ def test_pooled_features_equal_the_formula_for_every_row(lengths, max_length):
             assert torch.allclose(features[row], reference(model, ids[row], length), atol=1e-10)
 
 
-def test_what_stands_behind_a_document_does_not_matter():
+def test_padding_behind_a_document_does_not_matter():
     model = make().eval()
     ids, lengths = random_batch([9, 3, 6])
     other = ids.clone()
@@ -122,7 +122,7 @@ def test_pooling_without_gradients_holds_one_window():
     assert max(x.shape[1] for x in seen) == 4
 
 
-def test_a_fully_frozen_body_builds_no_graph():
+def test_a_fully_frozen_encoder_builds_no_graph():
     model = make()
     for parameter in model.encoder.parameters():
         parameter.requires_grad_(False)

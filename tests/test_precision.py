@@ -42,7 +42,7 @@ def test_auto_takes_what_the_processor_is_fast_at(machine, found, training, pred
     assert prediction_precision("auto", "cpu", 1152, GOOD) == prediction
 
 
-def test_auto_keeps_float32_where_the_shift_is_large_unknown_or_the_body_narrow(machine):
+def test_auto_keeps_float32_where_the_shift_is_large_unknown_or_the_encoder_narrow(machine):
     machine(avx512_bf16=True)
     assert prediction_precision("auto", "cpu", 1152, {}) == "float32"
     assert prediction_precision("auto", "cpu", 1152, {"bfloat16": 0.006}) == "float32"
@@ -70,8 +70,8 @@ def test_unknown_precision_is_refused(estimator, value):
 
 def test_a_classifier_learns_and_predicts_in_16_and_8_bits(fitted, tmp_path):
     texts, labels = make_corpus(60, seed=11)
-    body = tiny_lm(emb_dim=24, hidden_dim=32, precision="bfloat16")
-    clf = tiny_classifier(language_model=body, max_epochs=20, dropout_multiplier=0.1, precision="bfloat16")
+    lm = tiny_lm(emb_dim=24, hidden_dim=32, precision="bfloat16")
+    clf = tiny_classifier(language_model=lm, max_epochs=20, dropout_multiplier=0.1, precision="bfloat16")
     clf.fit(*make_corpus(120, seed=7))
     assert clf.score(texts, labels) > 0.9
     exact = clf.set_params(precision="float32").predict_proba(texts)

@@ -170,7 +170,7 @@ def multiply_all_(tensors: Sequence[Tensor], factor: Tensor) -> None:
 
 
 def change_count(tensor: Tensor) -> object:
-    """Return a value that changes when a tensor is changed in place, other than by a fused optimizer.
+    """Return a value that changes when a tensor is changed in place, other than by a fused optimiser.
 
     It is None for inference tensors, whose changes torch does not count.
     """

@@ -264,7 +264,7 @@ class AWDLSTM(nn.Module):
         return kept[1]
 
     def train(self, mode: bool = True) -> AWDLSTM:
-        """Set the mode, and drop the 16- and 8-bit weights: fused optimizers change weights without a trace."""
+        """Set the mode, and drop the 16- and 8-bit weights: fused optimisers change weights without a trace."""
         self._evaluated = {}
         return super().train(mode)
 

@@ -18,23 +18,16 @@ Batch = tuple[dict[str, Tensor], Tensor]
 
 BUCKETS_PER_POOL = 50  # training sorts by length within pools of this many batches
 
-# A batch holds at most this many windows per document, on average; a longer document gets a smaller batch.
+# A batch holds at most this many windows per document on average: fewer documents if they are longer.
 WINDOWS_PER_DOCUMENT = 20
 
 
 class DocumentDataset(Dataset[Any]):
     """Documents as token ids, with their labels.
 
-    Parameters
-    ----------
-    corpus : TokenIds
-        The documents; may be memory-mapped, since a batch reads its own tokens only.
-    y : ndarray of float32, shape (n, n_labels), default=None
-        Indicator matrix; None where only predictions are wanted.
-    weight : ndarray of float32, shape (n,), default=None
-        How much each document counts; batches hold it if it is given.
-    documents : ndarray of int64, shape (n,), default=None
-        Indices of the documents that `y` is about; None takes all.
+    `corpus` may be memory-mapped, since a batch reads only its own tokens. `documents`, (n,), are the indices of the
+    documents in the data set; None means all. `y` is their indicator matrix, (n, n_labels), or None for prediction;
+    `weight`, (n,), tells how much each document counts.
     """
 
     def __init__(
@@ -57,7 +50,7 @@ class DocumentDataset(Dataset[Any]):
         return {"ids": ids, "lengths": len(ids)}, self.y[index]
 
     def chosen(self) -> TokenIds:
-        """Give its documents, in its order; a copy unless they are the whole corpus."""
+        """Return its documents in its order; a copy unless they are the whole corpus."""
         return self.corpus if self.is_whole else self.corpus.take(self.documents)
 
 
@@ -67,24 +60,11 @@ def bucket_batches(
     max_tokens: int,
     rng: np.random.Generator | None = None,
 ) -> list[NDArray[np.int64]]:
-    """Group documents of similar length.
+    """Group documents of similar length, given by their `lengths`, (n_documents,), into batches of indices.
 
-    Parameters
-    ----------
-    lengths : ndarray of int64, shape (n_documents,)
-        Tokens of each document.
-    batch_size : int
-        Most documents of a batch.
-    max_tokens : int
-        Most positions of a batch, padding included; a longer document is a batch of its own.
-    rng : numpy.random.Generator, default=None
-        Shuffles documents and batches; the batch with the longest document then comes first, so that
-        memory that does not suffice shows at once. None sorts everything by falling length.
-
-    Returns
-    -------
-    list of ndarray of int64
-        Indices of each batch, longest document first; every document once.
+    A batch has at most `batch_size` documents, longest first, and `max_tokens` positions, padding included; a longer
+    document is a batch of its own. With `rng`, documents and batches are shuffled, but the batch with the longest
+    document comes first, so that too little memory shows at once. Without it, all documents are sorted, longest first.
     """
     n = len(lengths)
     if rng is None:
@@ -103,11 +83,12 @@ def bucket_batches(
 def _cut(
     order: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int, max_tokens: int
 ) -> list[NDArray[np.int64]]:
+    """Cut indices of documents, longest first, into batches."""
     batches = []
     start = 0
     while start < len(order):
         rows = max(1, max_tokens // int(lengths[order[start]]))
-        rows -= rows % 8 if rows > 8 else 0  # few shapes: oneDNN keeps kernels and buffers for each
+        rows -= rows % 8 if rows > 8 else 0  # oneDNN keeps kernels and buffers for each shape: use few
         rows = min(batch_size, rows)
         batches.append(order[start : start + rows])
         start += rows
@@ -115,7 +96,7 @@ def _cut(
 
 
 def pad(corpus: TokenIds, indices: NDArray[np.int64], pad_id: int) -> dict[str, Tensor]:
-    """Right-pad some documents to one matrix: ``{"ids": (batch, time) int64, "lengths": (batch,) int64}``."""
+    """Return some documents, padded at the end, as ``{"ids": (batch, time) int64, "lengths": (batch,) int64}``."""
     lengths = corpus.lengths_of(indices)
     ids = np.full((len(indices), int(lengths.max())), pad_id, np.int64)
     ids[np.arange(ids.shape[1]) < lengths[:, None]] = corpus.take(indices).ids
@@ -123,20 +104,9 @@ def pad(corpus: TokenIds, indices: NDArray[np.int64], pad_id: int) -> dict[str, 
 
 
 class DocumentBatches:
-    """Iterate over a dataset of documents in length-bucketed batches.
+    """Batches of documents of similar length, as in `bucket_batches`, padded with `pad_id`.
 
-    Parameters
-    ----------
-    dataset : DocumentDataset
-        Documents and labels.
-    batch_size : int
-        Most documents of a batch.
-    max_tokens : int
-        Most positions of a batch, padding included.
-    pad_id : int
-        Id that fills up rows.
-    seed : int or None
-        Shuffles, differently in each epoch; None keeps the order by length.
+    Every epoch is shuffled in its own way that follows from `seed`; None means the order by length.
     """
 
     def __init__(self, dataset: DocumentDataset, batch_size: int, max_tokens: int, pad_id: int, seed: int | None):
@@ -145,7 +115,7 @@ class DocumentBatches:
         self.epoch = 0
 
     def plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Give the indices of each batch of an epoch."""
+        """Return the indices of each batch of an epoch."""
         rng = None if self.seed is None else np.random.default_rng([self.seed, epoch])
         lengths = self.dataset.corpus.lengths_of(self.dataset.documents)
         return bucket_batches(lengths, self.batch_size, self.max_tokens, rng)
@@ -165,16 +135,9 @@ class DocumentBatches:
 
 
 class FeatureDataset(Dataset[Any]):
-    """Pooled features of documents, with their labels.
+    """Pooled features of documents, (n_documents, n_features), with their labels, (n_documents, n_labels).
 
-    Parameters
-    ----------
-    features : Tensor, shape (n_documents, n_features)
-        Features.
-    y : ndarray of float32, shape (n_documents, n_labels)
-        Indicator matrix.
-    weight : ndarray of float32, shape (n_documents,), default=None
-        How much each document counts; batches hold it if it is given.
+    `weight`, (n_documents,), tells how much each document counts.
     """
 
     def __init__(self, features: Tensor, y: NDArray[np.float32], weight: NDArray[np.float32] | None = None):
@@ -188,17 +151,7 @@ class FeatureDataset(Dataset[Any]):
 
 
 class FeatureBatches:
-    """Iterate over a dataset of features in batches of one size.
-
-    Parameters
-    ----------
-    dataset : FeatureDataset
-        Features and labels.
-    batch_size : int
-        Rows of a batch; the last may have fewer.
-    seed : int or None
-        Shuffles, differently in each epoch; None keeps the order.
-    """
+    """Batches of features of one size, except for the last; `seed` shuffles each epoch, None keeps the order."""
 
     def __init__(self, dataset: FeatureDataset, batch_size: int, seed: int | None):
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
@@ -221,14 +174,10 @@ class FeatureBatches:
 
 
 class StreamDataset(Dataset[Any]):
-    """Documents to be read one behind the other by a language model.
+    """Documents that a language model reads one after another.
 
-    Parameters
-    ----------
-    corpus : TokenIds
-        The documents; may be memory-mapped, since a batch reads its own tokens only.
-    documents : ndarray of int64, default=None
-        Indices of those to read; None reads all.
+    `corpus` may be memory-mapped, since a batch reads only its own tokens. `documents` are the indices of those to be
+    read; None means all.
     """
 
     def __init__(self, corpus: TokenIds, documents: NDArray[np.int64] | None = None):
@@ -243,23 +192,12 @@ class StreamDataset(Dataset[Any]):
 
 
 class StreamBatches:
-    """Iterate over windows of parallel text streams.
+    """Windows of parallel text streams.
 
-    All documents, in an order drawn anew for each epoch, form one stream; it is cut into `n_rows` rows that
-    are read side by side, `bptt` tokens at a time, so that the state after a window is the one before the next.
-
-    Parameters
-    ----------
-    dataset : StreamDataset
-        The documents, two tokens or more in all.
-    batch_size : int
-        Most rows. A small corpus gets fewer, so that an epoch has at least `MIN_STEPS` windows or one row.
-    bptt : int
-        Tokens per window.
-    pad_id : int
-        Id that fills the last row; its targets are left out of the loss.
-    seed : int or None
-        Shuffles the documents; None keeps their order.
+    All documents form one stream, in an order that `seed` draws for each epoch; None keeps their order. The stream has
+    at least two tokens. It is cut into at most `batch_size` rows that are read side by side, `bptt` tokens at a time,
+    so that the state after a window is the one before the next. A small corpus gets fewer rows, so that an epoch has
+    `MIN_STEPS` windows or one row. `pad_id` fills the last row; its targets do not count in the loss.
     """
 
     MIN_STEPS = 16
@@ -280,20 +218,20 @@ class StreamBatches:
         yield from self.windows(self.epoch - 1)
 
     def windows(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Give the windows of an epoch, from the one numbered `first` on."""
+        """Yield the windows of an epoch, from number `first` on."""
         corpus, order = self.dataset.corpus, self.dataset.documents
         if self.seed is not None:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
-        ends = np.cumsum(corpus.lengths_of(order))
-        shifts = corpus.offsets[order + 1] - ends  # from the place in the stream to the place in the corpus
-        row_starts = self.row_length * np.arange(self.n_rows)[:, None]
+        ends = np.cumsum(corpus.lengths_of(order))  # (n_documents,)
+        shifts = corpus.offsets[order + 1] - ends  # (n_documents,): from the place in the stream to that in the corpus
+        row_starts = self.row_length * np.arange(self.n_rows)[:, None]  # (n_rows, 1)
         for start in range(first * self.bptt, self.row_length, self.bptt):
             stop = min(start + self.bptt, self.row_length)
-            places = row_starts + np.arange(start, stop + 1)
-            real = np.minimum(places, self.n_targets)
+            places = row_starts + np.arange(start, stop + 1)  # (n_rows, time + 1)
+            real = np.minimum(places, self.n_targets)  # (n_rows, time + 1)
             tokens = corpus.ids[real + shifts[np.searchsorted(ends, real, side="right")]].astype(np.int64)
             tokens[places > self.n_targets] = self.pad_id
-            ids, wanted = tokens[:, :-1].copy(), tokens[:, 1:].copy()
-            wanted[places[:, 1:] > self.n_targets] = IGNORED
+            ids, targets = tokens[:, :-1].copy(), tokens[:, 1:].copy()  # (n_rows, time)
+            targets[places[:, 1:] > self.n_targets] = IGNORED
             lengths = torch.full((self.n_rows,), stop - start, dtype=torch.int64)
-            yield {"ids": torch.from_numpy(ids), "lengths": lengths}, torch.from_numpy(wanted)
+            yield {"ids": torch.from_numpy(ids), "lengths": lengths}, torch.from_numpy(targets)

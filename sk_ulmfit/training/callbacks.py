@@ -1,4 +1,4 @@
-"""Training behaviour as skorch callbacks: unfreezing, learning rates, clipping, progress."""
+"""Callbacks of skorch: learning rates, gradual unfreezing, gradient clipping, divergence, progress."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sk_ulmfit.training.schedules import one_cycle, slanted_triangular
 
 
 class _Schedule(Callback):  # type: ignore[misc]
-    """Set every group's rate before each training batch; groups keep their ratio to each other."""
+    """Set the learning rate of every group before each training batch; their ratios stay the same."""
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         self.step_ = 0
@@ -31,15 +31,7 @@ class _Schedule(Callback):  # type: ignore[misc]
 
 
 class SlantedTriangularLR(_Schedule):
-    """Slanted triangular learning rates (Howard & Ruder 2018, section 3.2).
-
-    Parameters
-    ----------
-    cut_frac : float, default=0.1
-        Share of the steps in which the rate rises.
-    ratio : float, default=32
-        Largest rate over smallest.
-    """
+    """Slanted triangular learning rates (Howard & Ruder 2018, section 3.2); see `slanted_triangular`."""
 
     def __init__(self, cut_frac: float = 0.1, ratio: float = 32.0):
         self.cut_frac = cut_frac
@@ -51,13 +43,7 @@ class SlantedTriangularLR(_Schedule):
 
 
 class OneCycleLR(_Schedule):
-    """One-cycle learning rates and momentum, as in fastai 2's ``fit_one_cycle``.
-
-    Parameters
-    ----------
-    pct_start : float, default=0.25
-        Share of the steps in which the rate rises.
-    """
+    """One-cycle learning rates and momentum, as in fastai 2's ``fit_one_cycle``; see `one_cycle`."""
 
     def __init__(self, pct_start: float = 0.25):
         self.pct_start = pct_start
@@ -70,22 +56,18 @@ class OneCycleLR(_Schedule):
 
 
 class GradualUnfreezing(Callback):  # type: ignore[misc]
-    """Train the head in the first epoch and one more layer group, from the top, in each that follows.
+    """Train the head in the first epoch, and one more layer group, from the top, in each epoch that follows.
 
-    Howard & Ruder 2018, section 3.3. The network names its groups itself (``layer_groups()``). What an epoch trains is
-    written in the history as `trained_groups`, from the top: "head, embedding", then "head, layer 3, embedding".
-
-    Parameters
-    ----------
-    embedding_from_start : bool, default=False
-        Whether the embedding, the lowest group, is trained from the first epoch.
+    Howard & Ruder 2018, section 3.3. With `embedding_from_start` the embedding, which is the lowest group, is trained
+    from the first epoch on. The history records what an epoch trains as `trained_groups`, from the top: "head,
+    embedding", then "head, layer 3, embedding".
     """
 
     def __init__(self, embedding_from_start: bool = False):
         self.embedding_from_start = embedding_from_start
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
-        """Freeze what this epoch leaves alone."""
+        """Freeze the groups that are not trained in this epoch."""
         embedding, *layers = net.module_.layer_groups()
         n_trained = len(net.history)
         names = ["head", *(f"layer {number}" for number in range(len(layers) - 1, 0, -1)), "embedding"]
@@ -98,25 +80,19 @@ class GradualUnfreezing(Callback):  # type: ignore[misc]
         net.history.record("trained_groups", ", ".join(trained))
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Leave nothing frozen."""
+        """Unfreeze all parameters."""
         for parameter in net.module_.parameters():
             parameter.requires_grad_(True)
 
 
 class ClipGradient(Callback):  # type: ignore[misc]
-    """Scale the gradient down where its norm, over all parameters, is larger than allowed.
-
-    Parameters
-    ----------
-    max_norm : float
-        Largest norm.
-    """
+    """Scale the gradient down if its norm over all parameters is above `max_norm`."""
 
     def __init__(self, max_norm: float):
         self.max_norm = max_norm
 
     def on_grad_computed(self, net: Any, named_parameters: Any, **kwargs: Any) -> None:
-        """Clip; sparse gradients count with the rows they hold."""
+        """Clip the gradients, also sparse ones."""
         gradients = []
         for _, parameter in named_parameters:
             if parameter.grad is None:
@@ -132,7 +108,7 @@ class ClipGradient(Callback):  # type: ignore[misc]
 
 
 class StopWhenDiverged(Callback):  # type: ignore[misc]
-    """End a training whose loss is no longer a number, before it can look finished."""
+    """Raise ValueError if the training loss is no longer finite."""
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Check the loss of the epoch."""
@@ -145,19 +121,13 @@ class StopWhenDiverged(Callback):  # type: ignore[misc]
 
 
 class Progress(Callback):  # type: ignore[misc]
-    """A progress bar for one training stage, on stderr, with the time left.
-
-    Parameters
-    ----------
-    stage : str
-        What stands before the bar.
-    """
+    """A progress bar on stderr for one training stage, whose name stands before the bar."""
 
     def __init__(self, stage: str):
         self.stage = stage
 
     def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
-        """Open the bar before the first batch, when the number of steps is known."""
+        """Open the bar before the first batch; the number of steps is known by then."""
         if getattr(self, "bar_", None) is None:
             from tqdm.auto import tqdm
 
@@ -178,7 +148,7 @@ class Progress(Callback):  # type: ignore[misc]
         self.close()
 
     def close(self) -> None:
-        """Leave the bar as it stands, also after an interrupt."""
+        """Close the bar, also after an interrupt."""
         if getattr(self, "bar_", None) is not None:
             self.bar_.close()
         self.bar_ = None

@@ -1,4 +1,4 @@
-"""How likely texts are under a language model."""
+"""The likelihood of texts under a language model."""
 
 from __future__ import annotations
 
@@ -16,29 +16,10 @@ from sk_ulmfit.training.batching import WINDOWS_PER_DOCUMENT, bucket_batches, pa
 def negative_log_likelihood(
     state: ModelState, corpus: TokenIds, *, bptt: int, batch_size: int, device: str, precision: str = "float32"
 ) -> tuple[float, int]:
-    """Sum the negative log-likelihood of documents, each read by itself from an empty state.
+    """Return the negative log-likelihood of documents in nats, and the number of predicted tokens.
 
-    Parameters
-    ----------
-    state : ModelState
-        A language model.
-    corpus : TokenIds
-        Documents in its vocabulary.
-    bptt : int
-        Tokens per window.
-    batch_size : int
-        Most documents side by side.
-    device : str
-        Device of torch.
-    precision : {"float32", "bfloat16"}, default="float32"
-        Arithmetic of the matrix products.
-
-    Returns
-    -------
-    total : float
-        Nats over all predicted tokens.
-    n_tokens : int
-        Tokens predicted: all but the first of each document.
+    Each document is read from an empty state; all of its tokens but the first are predicted. The documents must be in
+    the vocabulary of `state`, a language model. `bptt` is the number of tokens of a window.
     """
     with torch.device("meta"):
         module = build_language_model(state.config, len(state.vocabulary), 0.0)
@@ -50,16 +31,16 @@ def negative_log_likelihood(
     with torch.no_grad():
         for batch in bucket_batches(lengths[whole], batch_size, batch_size * WINDOWS_PER_DOCUMENT * bptt):
             padded = pad(corpus, whole[batch], state.vocabulary.pad)
-            targets = padded["ids"][:, 1:].to(device)
+            targets = padded["ids"][:, 1:].to(device)  # (batch, time)
             documents = Documents(padded["ids"][:, :-1].to(device), padded["lengths"] - 1, bptt, None)
             hidden_state = None
             for window in documents.windows():
                 n, time = window.ids.shape
                 outputs, hidden_state = module.encoder(window.ids, window.lengths, hidden_state, precision=precision)
                 hidden_state = next_state(hidden_state, window)
-                wanted = targets[:n, window.begin : window.begin + time][window.pooled]
+                expected = targets[:n, window.begin : window.begin + time][window.pooled]  # (n_tokens,)
                 loss = linear_cross_entropy(
-                    outputs[window.pooled], module.decoder_weight, module.decoder_bias, wanted, precision
+                    outputs[window.pooled], module.decoder_weight, module.decoder_bias, expected, precision
                 )
-                total += float(loss) * len(wanted)
+                total += float(loss) * len(expected)
     return total, int((lengths[whole] - 1).sum())

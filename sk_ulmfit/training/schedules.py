@@ -6,26 +6,11 @@ import math
 
 
 def slanted_triangular(step: int, n_steps: int, cut_frac: float = 0.1, ratio: float = 32.0) -> float:
-    """Share of the largest learning rate at a step of the slanted triangular schedule.
+    """Return the factor on the largest learning rate, from 1 / ratio to 1, of the slanted triangular schedule.
 
-    Howard & Ruder 2018, equation 3, with ``n_steps - cut`` as the falling denominator: the paper's own is
-    smaller when ``n_steps * cut_frac`` is no integer, and lets the rate turn negative at the end.
-
-    Parameters
-    ----------
-    step : int
-        Steps done, from 0.
-    n_steps : int
-        Steps in all.
-    cut_frac : float, default=0.1
-        Share of the steps in which the rate rises.
-    ratio : float, default=32
-        Largest rate over smallest.
-
-    Returns
-    -------
-    float
-        Factor from 1 / ratio to 1.
+    The rate rises in the share `cut_frac` of the steps. Howard & Ruder 2018, equation 3, but with ``n_steps - cut`` as
+    the denominator of the falling part: the paper's own is smaller if ``n_steps * cut_frac`` is no integer, and makes
+    the rate negative at the end.
 
     Examples
     --------
@@ -41,30 +26,10 @@ def slanted_triangular(step: int, n_steps: int, cut_frac: float = 0.1, ratio: fl
 def one_cycle(
     step: float, n_steps: float, pct_start: float = 0.25, div: float = 25.0, div_final: float = 1e5
 ) -> tuple[float, float]:
-    """Share of the largest learning rate, and the momentum, at a step of the one-cycle schedule.
+    """Return the factor on the largest learning rate, and the momentum (Adam's first beta), of the one-cycle schedule.
 
-    Cosine from 1 / div up to 1, then down to 1 / div_final, as in fastai 2's ``fit_one_cycle``; the momentum
-    goes from 0.8 down to 0.7 and back.
-
-    Parameters
-    ----------
-    step : float
-        Steps done, from 0; or time, where a budget of time is to be kept.
-    n_steps : float
-        Steps, or time, in all.
-    pct_start : float, default=0.25
-        Share of the steps in which the rate rises.
-    div : float, default=25
-        Largest rate over the first.
-    div_final : float, default=1e5
-        Largest rate over the last.
-
-    Returns
-    -------
-    factor : float
-        Share of the largest rate.
-    momentum : float
-        First beta of Adam.
+    The factor follows a cosine from 1 / div up to 1 in the share `pct_start` of the steps, then down to 1 / div_final;
+    the momentum goes from 0.8 down to 0.7 and back, as in fastai 2's ``fit_one_cycle``. Steps may also be seconds.
 
     Examples
     --------
