@@ -1,13 +1,12 @@
 """Multi-label targets in every form, as one indicator matrix.
 
-How y is read depends on the types in it, never on which rows are there, so any subset of rows is read alike:
+Each row is read by itself, never by which other rows are there, so any subset of rows of a y is read like the whole:
 
 * An array, DataFrame or sparse matrix is an indicator matrix. So is a list of lists of 0 and 1, None and NaN included.
 * A list of lists of str, or of int from 2 on, or a list of sets of str or int, holds the labels of each text.
 
-Tuples and arrays count as lists, a Series or 1-D object array as the list of its entries. Each row is read by itself;
-a y with both kinds of rows is refused, and so are rows of a matrix of different lengths. So lists of integer labels
-that use the names 0 or 1 are refused: such labels go into sets.
+Tuples and arrays count as lists, a Series or 1-D object array as the list of its entries. A y with both kinds of rows
+is refused, and so are rows of a matrix of different lengths. Labels with the names 0 or 1 therefore go into sets.
 """
 
 from __future__ import annotations

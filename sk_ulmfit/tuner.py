@@ -206,8 +206,10 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
 
         Parameters
         ----------
-        X, y
-            Input of `estimator` and true labels; any prediction is right for an unknown entry (NaN).
+        X : sequence of length n
+            Input of `estimator`.
+        y : array-like of shape (n, n_labels), DataFrame, or n label lists
+            True labels; any prediction is right for an unknown entry (NaN).
         sample_weight : array-like of shape (n,), default=None
             Weight of each row in the mean.
 
