@@ -169,5 +169,6 @@ def test_the_net_of_a_classifier_predicts_in_float32():
     clf = tiny_classifier(precision="bfloat16").fit(texts, labels)
     exact = clf.set_params(precision="float32").predict_proba(texts)
     clf.set_params(precision="bfloat16").predict_proba(texts)
-    through_skorch = clf.net_.predict_proba(DocumentDataset(clf.language_model_.state_.encode(texts)))
+    net = clf.net_.set_params(precision="bfloat16")  # that of its training
+    through_skorch = net.predict_proba(DocumentDataset(clf.language_model_.state_.encode(texts)))
     assert np.abs(through_skorch - exact).max() < 1e-6
