@@ -195,5 +195,5 @@ def test_architecture_is_that_of_the_code():
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_source_files_that_a_page_names_exist(page):
     """Files are named by their paths from the root of the repository."""
-    named = re.findall(r"`((?:sk_ulmfit|tests|docs|benchmarks)/[\w./-]+\.py)`", page.read_text())
+    named = re.findall(r"\b((?:sk_ulmfit|tests|docs|benchmarks)/[\w./-]+\.py)\b", page.read_text())
     assert [path for path in named if not (ROOT / path).exists()] == []

@@ -7,7 +7,7 @@ and the last one. All other fits are read from a folder.
 """
 
 # %%
-# A small body from random weights, so that this runs fast:
+# A small language model from random weights, so that this runs fast:
 
 import tempfile
 import time

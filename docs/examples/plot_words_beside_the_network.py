@@ -7,7 +7,7 @@ few. Here both are trained on more and more messages, with and without it.
 """
 
 # %%
-# The head alone is trained, on the language model as it comes; training the body too would lift the network's curve.
+# The head alone is trained, on the language model as it comes; training the encoder too would lift the network's curve.
 
 import matplotlib.pyplot as plt
 
@@ -38,5 +38,5 @@ axes.minorticks_off()
 axes.legend()
 
 # %%
-# What both gain with a fully trained body, on public data sets, is on the page of
+# What both gain with a fully trained encoder, on public data sets, is on the page of
 # `benchmarks <../benchmarks.html#words-beside-the-network>`_.
