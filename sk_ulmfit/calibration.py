@@ -52,8 +52,8 @@ def fit_calibration(y: Any, proba: Any, method: str = "platt", *, sample_weight:
 
     References
     ----------
-    J. Platt (1999), "Probabilistic Outputs for Support Vector Machines", section 2.1; C. Guo, G. Pleiss, Y. Sun,
-    K. Q. Weinberger (2017), "On Calibration of Modern Neural Networks", section 4.
+    Platt, J. (1999), "Probabilistic Outputs for Support Vector Machines", section 2.1.
+    Guo, C., Pleiss, G., Sun, Y., Weinberger, K. Q. (2017), "On Calibration of Modern Neural Networks", section 4.
 
     Examples
     --------

@@ -176,7 +176,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
 
     References
     ----------
-    J. Howard, S. Ruder (2018), "Universal Language Model Fine-tuning for Text Classification", section 3.
+    Howard, J., Ruder, S. (2018), "Universal Language Model Fine-tuning for Text Classification", section 3.
 
     Examples
     --------
@@ -429,8 +429,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
 
         References
         ----------
-        M. Sundararajan, A. Taly, Q. Yan (2017), "Axiomatic Attribution for Deep Networks", sections 3 and 5;
-        M. D. Zeiler, R. Fergus (2014), "Visualizing and Understanding Convolutional Networks", section 4.2.
+        Sundararajan, M., Taly, A., Yan, Q. (2017), "Axiomatic Attribution for Deep Networks", sections 3 and 5.
+        Zeiler, M. D., Fergus, R. (2014), "Visualizing and Understanding Convolutional Networks", section 4.2.
 
         Examples
         --------

@@ -119,8 +119,8 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
 
     References
     ----------
-    S. Merity, N. S. Keskar, R. Socher (2017), "Regularizing and Optimizing LSTM Language Models".
-    J. Howard, S. Ruder (2018), "Universal Language Model Fine-tuning for Text Classification", section 3.2.
+    Merity, S., Keskar, N. S., Socher, R. (2017), "Regularizing and Optimizing LSTM Language Models".
+    Howard, J., Ruder, S. (2018), "Universal Language Model Fine-tuning for Text Classification", section 3.2.
 
     Examples
     --------

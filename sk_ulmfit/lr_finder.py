@@ -127,7 +127,7 @@ def lr_find(
 
     References
     ----------
-    L. N. Smith (2017), "Cyclical Learning Rates for Training Neural Networks", section 3.3.
+    Smith, L. N. (2017), "Cyclical Learning Rates for Training Neural Networks", section 3.3.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def suggest_learning_rate(learning_rates: Any, losses: Any) -> float | None:
 
     References
     ----------
-    L. N. Smith (2017), "Cyclical Learning Rates for Training Neural Networks", section 3.3; fastai 2, ``valley`` in
+    Smith, L. N. (2017), "Cyclical Learning Rates for Training Neural Networks", section 3.3; fastai 2, ``valley`` in
     ``fastai/callback/schedule.py``.
 
     Examples

@@ -24,7 +24,7 @@ def stratify(y: Any, sizes: Sequence[int], rng: np.random.Generator | None = Non
 
     References
     ----------
-    K. Sechidis, G. Tsoumakas, I. Vlahavas (2011), "On the Stratification of Multi-Label Data", section 3, algorithm 1.
+    Sechidis, K., Tsoumakas, G., Vlahavas, I. (2011), "On the Stratification of Multi-Label Data", section 3.
     """
     n, n_parts = len(y), len(sizes)
     order = np.arange(n) if rng is None else rng.permutation(n)
@@ -76,7 +76,7 @@ class MultiLabelStratifiedKFold(BaseCrossValidator):  # type: ignore[misc]
 
     References
     ----------
-    K. Sechidis, G. Tsoumakas, I. Vlahavas (2011), "On the Stratification of Multi-Label Data", section 3.
+    Sechidis, K., Tsoumakas, G., Vlahavas, I. (2011), "On the Stratification of Multi-Label Data", section 3.
 
     Examples
     --------

@@ -110,7 +110,7 @@ def tune_thresholds(
 
     References
     ----------
-    Z. C. Lipton, C. Elkan, B. Naryanaswamy (2014), "Optimal Thresholding of Classifiers to Maximize F1 Measure", on
+    Lipton, Z. C., Elkan, C., Naryanaswamy, B. (2014), "Optimal Thresholding of Classifiers to Maximize F1 Measure", on
     macro F1 and rare labels; I. Pillai, G. Fumera, F. Roli (2013), "Threshold optimisation for multi-label
     classifiers", on micro F1.
 

@@ -110,7 +110,7 @@ def fetch_reuters21578(
 
     References
     ----------
-    D. Lewis (1997), Reuters-21578 Text Categorization Test Collection, Distribution 1.0, README, section VIII.B.
+    Lewis, D. (1997), Reuters-21578 Text Categorization Test Collection, Distribution 1.0, README, section VIII.B.
 
     Examples
     --------
@@ -185,7 +185,7 @@ def fetch_goemotions(
 
     References
     ----------
-    D. Demszky et al. (2020), "GoEmotions: A Dataset of Fine-Grained Emotions", section 3.
+    Demszky, D. et al. (2020), "GoEmotions: A Dataset of Fine-Grained Emotions", section 3.
 
     Examples
     --------

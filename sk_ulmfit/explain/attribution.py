@@ -241,8 +241,8 @@ def occlusion_scores(
 
     References
     ----------
-    M. D. Zeiler, R. Fergus (2014), "Visualizing and Understanding Convolutional Networks", section 4.2; J. Li,
-    W. Monroe, D. Jurafsky (2016), "Understanding Neural Networks through Representation Erasure", section 3.
+    Zeiler, M. D., Fergus, R. (2014), "Visualizing and Understanding Convolutional Networks", section 4.2.
+    Li, J., Monroe, W., Jurafsky, D. (2016), "Understanding Neural Networks through Representation Erasure", section 3.
     """
     ids, offsets = document.ids, document.alignment.token_offsets
     log_odds, baseline = _log_odds(networks, linear_model, [ids, document.baseline])[:, labels]
@@ -291,7 +291,7 @@ def integrated_gradients(
 
     References
     ----------
-    M. Sundararajan, A. Taly, Q. Yan (2017), "Axiomatic Attribution for Deep Networks", sections 3 and 5.
+    Sundararajan, M., Taly, A., Yan, Q. (2017), "Axiomatic Attribution for Deep Networks", sections 3 and 5.
     """
     weight = module.encoder.embedding.weight.detach()
     start, end = (weight[torch.from_numpy(part.astype(np.int64)).to(weight.device)] for part in (baseline, ids))

@@ -119,9 +119,9 @@ def fit_linear_model(
 
     References
     ----------
-    J. Platt (1999), "Probabilistic Outputs for Support Vector Machines", section 2.
-    S. Wang, C. Manning (2012), "Baselines and Bigrams: Simple, Good Sentiment and Topic Classification", section 2.
-    W. Cavnar, J. Trenkle (1994), "N-Gram-Based Text Categorization", section 3.
+    Platt, J. (1999), "Probabilistic Outputs for Support Vector Machines", section 2.
+    Wang, S., Manning, C. (2012), "Baselines and Bigrams: Simple, Good Sentiment and Topic Classification", section 2.
+    Cavnar, W., Trenkle, J. (1994), "N-Gram-Based Text Categorization", section 3.
     """
     words = np.setdiff1d(corpus.ids, [vocabulary.index(token) for token in NOT_WORDS]).astype(np.int32)
     if not len(words):
