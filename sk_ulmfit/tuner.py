@@ -124,8 +124,7 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
             Unknown entries (NaN) are left out of the choice, and passed to `estimator`. It receives a DataFrame
             as it is, label lists as a `NamedIndicator`, anything else as a matrix.
         sample_weight : array-like of shape (n,), default=None
-            Weight of each row in the choice, and in the training of `estimator` (with metadata routing: if it
-            requests it).
+            Weight of each row in the choice and in the training of `estimator` (with metadata routing: if requested).
         **params : dict
             Further parameters for ``fit`` of `estimator`; with metadata routing, those requested. Parameters with one
             entry per row are split among the folds.
