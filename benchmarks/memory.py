@@ -23,6 +23,7 @@ def measure(what: str, length: int, max_length: int | None, sizes: dict[str, int
     import torch
 
     from sk_ulmfit.nn.modules import AWDLSTM, ConcatPoolingHead
+    from sk_ulmfit.nn.optimizer import RowAdamW
     from sk_ulmfit.nn.pooling import TextClassifier
     from sk_ulmfit.text.vocabulary import TokenIds
     from sk_ulmfit.training.batching import DocumentDataset
@@ -37,7 +38,7 @@ def measure(what: str, length: int, max_length: int | None, sizes: dict[str, int
     module = TextClassifier(encoder, ConcatPoolingHead(3 * sizes["emb_dim"], 10, 0.2), 70, max_length)
     net = MultiLabelNet(
         module, max_tokens=8960, alpha=2.0, beta=1.0, lr_decay=2.6, seed=0, pad_id=1, batch_size=32, max_epochs=1,
-        optimizer=torch.optim.AdamW, optimizer__fused=True, train_split=None, callbacks__print_log=None, verbose=0, precision=precision,
+        optimizer=RowAdamW, optimizer__fused=True, train_split=None, callbacks__print_log=None, verbose=0, precision=precision,
     ).initialize()  # fmt: skip
 
     def document(n: int) -> DocumentDataset:
