@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,22 @@ from sk_ulmfit._validation import plain_number
 from sk_ulmfit.labels import named_numbers
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
 from sk_ulmfit.models.state import ModelState
+from sk_ulmfit.thresholds import check_thresholds
 
 PER_LABEL = ("threshold", "pos_weight")
 NOT_SAVED = ("memory", "callbacks")  # a folder of this machine, and code
 NOT_IN_FILE = "(a language model in memory, which is not part of the saved classifier)"  # no file has this name
 
 
-def to_json(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def to_json(parameters: Mapping[str, Any], label_names: Sequence[Any]) -> dict[str, Any]:
     """Turn the parameters of a classifier into types of JSON; what cannot be saved becomes None."""
-    return {name: _to_json(name, value) for name, value in parameters.items()}
+    values = {name: _to_json(name, value) for name, value in parameters.items()}
+    threshold = parameters.get("threshold")
+    if not isinstance(threshold, Mapping) and _names_only_precision(threshold):
+        values["threshold"] = check_thresholds(
+            threshold, label_names
+        ).tolist()  # a dict would mean a precision to reach
+    return values
 
 
 def from_json(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,6 +51,10 @@ def _to_json(name: str, value: Any) -> Any:
         return _per_label_to_json(value)
     value = plain_number(value)
     return value if isinstance(value, (bool, int, float, str)) else None
+
+
+def _names_only_precision(threshold: Any) -> bool:
+    return [name for name, _ in named_numbers(threshold) or []] == ["precision"]
 
 
 def _per_label_to_json(value: Any) -> Any:

@@ -527,7 +527,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             json.dumps(dict(metadata))
         except (TypeError, ValueError) as error:
             raise ValueError(f"metadata must be a mapping of what JSON can hold: {error}.") from None
-        params = _saved_parameters.to_json(self.get_params(deep=False))
+        params = _saved_parameters.to_json(self.get_params(deep=False), self.label_names_.tolist())
         config = {**self._config, "params": params, "metadata": dict(metadata)}
         weights = merged_weights([plain_weights(network.module) for network in self._networks], self._linear_model)
         save_state(ModelState("classifier", config, self.vocabulary_, weights, self.history_), path)

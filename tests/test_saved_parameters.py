@@ -59,12 +59,19 @@ def test_numbers_as_names_stay_numbers(lm, tmp_path):
     assert saved_and_loaded(clf, tmp_path).thresholds_.tolist() == [0.1, 0.4, 0.9]
 
 
+def test_a_threshold_of_a_label_called_precision_stays_one(lm, tmp_path):
+    y = [["precision" if label == "billing" else label for label in row] for row in LABELS]
+    clf = tiny_classifier(language_model=lm, threshold=pd.Series({"precision": 0.9}), max_epochs=1).fit(TEXTS, y)
+    assert clf.thresholds_.tolist() == [0.5, 0.9, 0.5]
+    assert saved_and_loaded(clf, tmp_path).thresholds_.tolist() == [0.5, 0.9, 0.5]
+
+
 @given(st.permutations(NAMES), st.lists(st.floats(0, 1), min_size=3, max_size=3))
 @settings(max_examples=30)
 def test_names_in_any_order_come_back_with_their_numbers(names, numbers):
     for form in (dict(zip(names, numbers, strict=True)), pd.Series(numbers, names)):
         parameters = {"language_model": None, "threshold": form, "pos_weight": form}
-        again = _saved_parameters.from_json(_saved_parameters.to_json(parameters))
+        again = _saved_parameters.from_json(_saved_parameters.to_json(parameters, names))
         assert again["threshold"] == again["pos_weight"] == dict(zip(names, numbers, strict=True))
 
 
