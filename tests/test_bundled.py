@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,21 @@ from sk_ulmfit.models.state import ModelFileError
 TEXTS, LABELS = make_corpus(30)
 
 
-@pytest.fixture
-def stand_ins(tmp_path, monkeypatch):
-    """Tiny models in place of the bundled ones, of different width."""
-    monkeypatch.setattr(sk_ulmfit.models.bundled, "FOLDER", tmp_path)
+@pytest.fixture(scope="module")
+def tiny_models(tmp_path_factory):
+    """A folder of two tiny models, of different width, named as the bundled ones."""
+    folder = tmp_path_factory.mktemp("models")
     for name, width in (("en", 12), ("en-small", 6)):
         lm = tiny_lm(pretrained=None, emb_dim=width, max_epochs=15, lr=0.03, random_state=0)
-        lm.fit(TEXTS).save(tmp_path / f"{name}.safetensors")
+        lm.fit(TEXTS).save(folder / f"{name}.safetensors")
+    return folder
+
+
+@pytest.fixture
+def stand_ins(tiny_models, tmp_path, monkeypatch):
+    """Copies of the tiny models in place of the bundled ones."""
+    monkeypatch.setattr(sk_ulmfit.models.bundled, "FOLDER", tmp_path)
+    shutil.copytree(tiny_models, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -27,14 +27,13 @@ def page_id(page):
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.fixture
-def _few_messages(monkeypatch):
-    """The code on the pages is run on sixty messages of each part, in which all labels occur."""
+def give_few_messages(monkeypatch, n):
+    """Run the code of a page on the first `n` messages of each part; all labels occur in 20."""
     whole = datasets.load_support_messages
 
     def few(part="train"):
         table = whole(part)
-        return replace(table, texts=table.texts[:60], labels=table.labels[:60], rows=table.rows[:60])
+        return replace(table, texts=table.texts[:n], labels=table.labels[:n], rows=table.rows[:n])
 
     monkeypatch.setattr(datasets, "load_support_messages", few)
 
@@ -58,12 +57,14 @@ def run_page(page):
     return names
 
 
-@pytest.mark.usefixtures("_few_messages")
 @pytest.mark.parametrize("page", WITH_CODE, ids=page_id)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_code_runs_top_to_bottom(page, tiny_model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    if page.name != "README.md":  # one page with the model that users get is enough
+    if page.name == "README.md":  # one page with the language model that users get is enough
+        give_few_messages(monkeypatch, 20)
+    else:
+        give_few_messages(monkeypatch, 60)
         monkeypatch.setattr(language_model, "default_model", lambda *_: tiny_model)
     names = run_page(page)
     capsys.readouterr()
@@ -77,9 +78,10 @@ def rows_of_tables(text):
     return [row for row in rows if row[0] != "there"]
 
 
-@pytest.mark.usefixtures("_few_messages", "_fastai_files")
+@pytest.mark.usefixtures("_fastai_files")
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_code_in_the_tables_of_the_migration_page_runs(capsys):
+def test_code_in_the_tables_of_the_migration_page_runs(monkeypatch, capsys):
+    give_few_messages(monkeypatch, 60)
     names = run_page(MIGRATION)
     rows = rows_of_tables(MIGRATION.read_text())
     assert len(rows) > 60
