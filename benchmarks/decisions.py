@@ -1,18 +1,18 @@
-"""Decisions and probabilities on Reuters-21578: thresholds, calibration, and what a search costs.
+"""Decisions and probabilities on Reuters-21578: thresholds, calibration, and the cost of a search.
 
     python benchmarks/decisions.py PATH_TO/reuters21578 --out results
     python benchmarks/decisions.py PATH_TO/reuters21578 --out results --search
     python benchmarks/decisions.py --large
 
-The first trains the quick setting of reuters.py with three seeds and scores the test part, once for each seed, with
-decisions at 0.5, thresholds tuned on a part held out (threshold="tune"), and thresholds tuned on out-of-fold
-probabilities (MultiLabelThresholdTuner), and with probabilities as they are and after calibration. Trained models are
-kept in OUT/trained, so that a run that was killed goes on.
+The first command trains the quick setting of reuters.py with three seeds and scores each once on the test part: with
+thresholds of 0.5, tuned on a held-out part (threshold="f1_macro") and tuned on out-of-fold probabilities
+(MultiLabelThresholdTuner), and with and without calibration. Trained models are kept in OUT/trained, so that a run can
+be resumed.
 
-The second counts the trainings of a search over 7 thresholds with 5 folds, with and without memory, and times it, on
-200 training documents; nothing of the test part is read.
+The second counts and times the trainings of a search over 7 thresholds with 5 folds, with and without memory, on 200
+training documents. The test part is not read.
 
-The third times the choice of thresholds, calibration and splits for 100,000 texts and 1,000 labels, on random data.
+The third times tuning of thresholds, calibration and splitting for 100,000 random texts with 1,000 labels.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def decisions(folder: Path, out: Path, seeds: list[int]) -> None:
             continue
         rows = []
 
-        def add(decided_by: str, predicted: np.ndarray, rows: list[dict[str, Any]] = rows, seed: int = seed) -> None:
+        def add_decisions(
+            decided_by: str, predicted: np.ndarray, rows: list[dict[str, Any]] = rows, seed: int = seed
+        ) -> None:
             f1 = {a: f1_score(y_test, predicted, average=a, zero_division=0) for a in ("micro", "macro", "samples")}
             of_text = float(predicted.sum(1).mean())
             rows.append(
@@ -81,14 +83,16 @@ def decisions(folder: Path, out: Path, seeds: list[int]) -> None:
             )
             print(json.dumps(rows[-1]), flush=True)
 
-        def errors(name: str, proba: np.ndarray, rows: list[dict[str, Any]] = rows, seed: int = seed) -> None:
-            found = {a: expected_calibration_error(y_test, proba, average=a) for a in ("micro", "macro")}
+        def add_probabilities(
+            name: str, proba: np.ndarray, rows: list[dict[str, Any]] = rows, seed: int = seed
+        ) -> None:
+            errors_of = {a: expected_calibration_error(y_test, proba, average=a) for a in ("micro", "macro")}
             log_loss = -float((np.log(proba) * y_test + np.log1p(-proba) * (1 - y_test)).sum(1).mean())
             rows.append(
                 {
                     "seed": seed,
                     "probabilities": name,
-                    **found,
+                    **errors_of,
                     "log_loss": log_loss,
                     "expected_labels": float(proba.sum(1).mean()),
                 }
@@ -100,20 +104,20 @@ def decisions(folder: Path, out: Path, seeds: list[int]) -> None:
             tuner = MultiLabelThresholdTuner(classifier(seed, memory), scoring=metric, cv=FOLDS, random_state=seed)
             proba = tuner.fit(texts, y).predict_proba(test_texts)
             if metric == METRICS[0]:
-                add("0.5", proba >= 0.5)
-                errors("all texts", proba)
-            add(f"tuner, {metric}", proba >= tuner.best_thresholds_)
+                add_decisions("0.5", proba >= 0.5)
+                add_probabilities("all texts", proba)
+            add_decisions(f"tuner, {metric}", proba >= tuner.best_thresholds_)
             print(f"{time.perf_counter() - start:.0f} s", flush=True)
         for metric in METRICS[:2]:
             clf = classifier(seed, memory, threshold=metric).fit(texts, y)
             proba = clf.predict_proba(test_texts)
             if metric == METRICS[0]:
-                add("0.5, nine tenths of the texts", proba >= 0.5)
-                errors("nine tenths of the texts", proba)
-            add(f"tune, {metric}", proba >= clf.thresholds_)
+                add_decisions("0.5, nine tenths of the texts", proba >= 0.5)
+                add_probabilities("nine tenths of the texts", proba)
+            add_decisions(f"tune, {metric}", proba >= clf.thresholds_)
         for method in METHODS:
             clf = classifier(seed, memory, calibration=method).fit(texts, y)
-            errors(method, clf.predict_proba(test_texts))
+            add_probabilities(method, clf.predict_proba(test_texts))
         with results.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         done += rows
@@ -133,7 +137,7 @@ THRESHOLDS = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
 
 
 def search(folder: Path, rounds: int) -> None:
-    """Time the search, each in a process of its own."""
+    """Time each kind of search in a process of its own."""
     figures: dict[str, Any] = {}
     for round_number in range(rounds):
         for name, with_memory, n_jobs in (("memory", 1, 1), ("none", 0, 1), ("memory, n_jobs=2", 1, 2)):
@@ -154,11 +158,11 @@ def search(folder: Path, rounds: int) -> None:
                 flush=True,
             )
             figures.setdefault(name, []).append(row["seconds"])
-    print(f"without memory {np.median(figures['none']) / np.median(figures['memory']):.1f} times as long")
+    print(f"without memory: {np.median(figures['none']) / np.median(figures['memory']):.1f} times as long")
 
 
 class Counting(ULMFiTMultiLabelClassifier):
-    """Writes a line for every training that is really done, in whichever process."""
+    """Write a line for every training that is not read from the cache, in any process."""
 
     def fit(self, X: Any, y: Any, **params: Any) -> Any:  # noqa: D102
         import sk_ulmfit.training.directions as module
@@ -184,16 +188,16 @@ def one_search(folder: Path, with_memory: bool, n_jobs: int) -> None:
     y = MultiLabelBinarizer().fit_transform(labels)
     with tempfile.TemporaryDirectory() as cache:
         counts = Path(cache) / "counts"
-        os.environ["COUNTS"] = str(counts)  # workers are started after this and inherit it
+        os.environ["COUNTS"] = str(counts)  # inherited by the workers
         memory = Path(cache) / "memory" if with_memory else None
         lm = ULMFiTLanguageModel(None, **QUICK["lm"])
         clf = Counting(lm, **QUICK["clf"], random_state=0, memory=memory)
         start = time.perf_counter()
-        found = GridSearchCV(clf, {"threshold": THRESHOLDS}, scoring="f1_micro", cv=5, n_jobs=n_jobs).fit(texts, y)
+        grid = GridSearchCV(clf, {"threshold": THRESHOLDS}, scoring="f1_micro", cv=5, n_jobs=n_jobs).fit(texts, y)
         seconds = time.perf_counter() - start
         trainings = len(counts.read_text().splitlines())
     print(
-        json.dumps({"trainings": trainings, "seconds": seconds, "best": found.best_params_, "score": found.best_score_})
+        json.dumps({"trainings": trainings, "seconds": seconds, "best": grid.best_params_, "score": grid.best_score_})
     )
 
 
@@ -235,7 +239,7 @@ def main() -> None:
         large()
         return
     if options.folder is None:
-        parser.error("name the folder of Reuters-21578")
+        parser.error("pass the folder of Reuters-21578")
     if options.one_search:
         one_search(options.folder, bool(options.one_search[0]), options.one_search[1])
     elif options.search:

@@ -1,4 +1,4 @@
-"""The labelled sets of the benchmarks: Reuters-21578, GoEmotions, arXiv-CS, read from files that the user has."""
+"""The labelled sets of the benchmarks, read from local files: Reuters-21578, GoEmotions, arXiv-CS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WITHOUT_DEV = {"reuters": 1_000}  # training documents held out where the set ha
 
 @dataclass
 class Part:
-    """Texts, and which of the labels each has."""
+    """Texts and their labels; y: (n, n_labels), 0 or 1."""
 
     texts: list[str]
     y: np.ndarray
@@ -33,7 +33,7 @@ class Part:
         return len(self.texts)
 
     def take(self, rows: Any) -> Part:
-        """Give some of the documents, in the order of `rows`."""
+        """Return some of the documents, in the order of `rows`."""
         return Part([self.texts[row] for row in rows], self.y[rows])
 
 
@@ -43,7 +43,7 @@ def read(folder: Path, name: str, part: str) -> tuple[list[str], list[set[str]]]
     paths = [folder / subfolder / f"{part}.jsonl{ending}" for ending in (".xz", "")]
     path = next((path for path in paths if path.exists()), None)
     if path is None:
-        raise SystemExit(f"{paths[0]} is not there; DATA must be the folder that holds {subfolder}.")
+        raise SystemExit(f"{paths[0]} does not exist; DATA must be the folder that contains {subfolder}.")
     with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf8") as file:
         rows = [json.loads(line) for line in file]
     texts = [join_fields([row[field] for field in fields]) if len(fields) > 1 else row[fields[0]] for row in rows]
@@ -51,13 +51,13 @@ def read(folder: Path, name: str, part: str) -> tuple[list[str], list[set[str]]]
 
 
 def binarized(parts: dict[str, tuple[list[str], list[set[str]]]]) -> dict[str, Part]:
-    """Give parts with the labels of the one that is called "train" as columns."""
+    """Return the parts with the labels of the part "train" as columns."""
     binarizer = MultiLabelBinarizer().fit(parts["train"][1])
     return {name: Part(texts, binarizer.transform(labels)) for name, (texts, labels) in parts.items()}
 
 
 def load(folder: Path, name: str, dev: bool) -> tuple[Part, Part]:
-    """Give the training documents of a set and those to score; with `dev` the test part is not read."""
+    """Return the documents to train on and to score; with `dev`, the test part is not read."""
     if dev and name in WITHOUT_DEV:
         train = binarized({"train": read(folder, name, "train")})["train"]
         order = np.random.default_rng(21578).permutation(len(train))
@@ -69,8 +69,8 @@ def load(folder: Path, name: str, dev: bool) -> tuple[Part, Part]:
 
 
 def sample(train: Part, size: int | str, seed: int) -> Part:
-    """Draw training documents; a larger sample of the same seed holds the smaller ones."""
+    """Draw training documents; a larger sample with the same seed includes the smaller ones."""
     n = len(train) if size == "full" else int(size)
     if n > len(train):
-        raise SystemExit(f"{n} training documents were asked for, but the set has {len(train)}; choose other --sizes.")
+        raise SystemExit(f"The set has {len(train)} training documents, {n} were requested; pass other --sizes.")
     return train.take(np.random.default_rng(seed).permutation(len(train))[:n])

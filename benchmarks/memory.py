@@ -2,9 +2,9 @@
 
     python benchmarks/memory.py [--lengths 2000 100000] [--max-length 0] [--small]
 
-Each measurement runs in a process of its own; what counts is the largest resident set of that process, and how much of
-it came on top of the model with its optimiser state. The default is the full body, 400/1152/3 with 30,000 words, with
-every token pooled, which is the hardest case.
+Each measurement runs in a process of its own and reports the maximum resident memory of that process, in all and beyond
+the model with its optimizer state. The default is the full encoder, 400/1152/3 with 30,000 words, with every token
+pooled, which is the hardest case.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def measure(what: str, length: int, max_length: int | None, sizes: dict[str, int
         else:
             net.logits(dataset.chosen(), precision)
 
-    run(document(70))  # optimiser state, thread pools and kernels are there from now on
+    run(document(70))  # creates optimizer state, thread pools and kernels
     before, start = peak(), time.perf_counter()
     run(document(length))
     return {"peak_mb": peak(), "above_mb": peak() - before, "seconds": time.perf_counter() - start}
@@ -60,7 +60,7 @@ def measure(what: str, length: int, max_length: int | None, sizes: dict[str, int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", type=int, nargs="+", default=[2_000, 100_000], metavar="N")
-    parser.add_argument("--max-length", type=int, default=0, help="tokens pooled; 0 for all (default)")
+    parser.add_argument("--max-length", type=int, default=0, help="number of tokens pooled; 0 pools all (default)")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--small", action="store_true", help="200/300/2 instead of 400/1152/3")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
@@ -81,11 +81,11 @@ def main() -> None:
             command = [sys.executable, __file__, "--max-length", str(options.max_length), "--one", what, str(length)]
             command += ["--precision", options.precision]
             command += ["--small"] if options.small else []
-            found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-            first = first or found["peak_mb"]
+            figures = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            first = first or figures["peak_mb"]
             print(
-                f"| {what} | {length:,} | {found['peak_mb']:.0f} | {found['above_mb']:.0f} | {found['seconds']:.1f} "
-                f"| {found['peak_mb'] / first:.2f} |",
+                f"| {what} | {length:,} | {figures['peak_mb']:.0f} | {figures['above_mb']:.0f} | {figures['seconds']:.1f} "
+                f"| {figures['peak_mb'] / first:.2f} |",
                 flush=True,
             )
 

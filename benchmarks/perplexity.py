@@ -3,14 +3,14 @@
     python benchmarks/perplexity.py PATH_TO/wikitext-2.test.txt.xz en-small
 
 Models are named as for `ULMFiTLanguageModel.load`. With --compact each model is also rounded to 8 bits and read again,
-which tells what that costs.
+to show what that costs.
 
-Every article is read by itself, from an empty state. The marks that WikiText puts around hyphens and in numbers
-(``@-@``) are undone; its ``<unk>`` is scored as the unknown word, and so is every word outside the model's vocabulary.
-The perplexity per token is over the model's own tokens, markers included, and compares only between models of one
-vocabulary. The perplexity per word spreads the same total over the words of the file as distributed (split at white
-space, ends of lines not counted), so that it compares across tokenisations; it flatters a small vocabulary, whose
-unknown words are easy to guess: their share stands beside it.
+Every article is read by itself, from an empty state. The marks of WikiText around hyphens and in numbers (``@-@``) are
+removed; its ``<unk>`` is scored as the unknown word, like every word outside the model's vocabulary. The perplexity per
+token is over the model's own tokens, markers included; it is comparable between models with the same vocabulary only.
+The perplexity per word divides the same total by the number of words of the original file (split at white space, without
+ends of lines), so it is comparable across tokenizations. It flatters a small vocabulary, whose unknown words are easy to
+predict; the share of unknown words is therefore reported too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TITLE = re.compile(r"^ = [^=].*[^=] = $")
 
 
 def read_articles(path: Path) -> tuple[list[str], int]:
-    """Give the articles as plain text, and the number of words of the file."""
+    """Return the articles as plain text, and the number of words of the file."""
     opener = lzma.open if path.suffix == ".xz" else open
     with opener(path, "rt", encoding="utf8") as file:
         lines = file.read().split("\n")
@@ -49,7 +49,7 @@ def read_articles(path: Path) -> tuple[list[str], int]:
 
 
 def plain(text: str) -> str:
-    """Undo what WikiText did to hyphens and numbers; its unknown word becomes one that nobody knows."""
+    """Undo the marks of WikiText; its unknown word becomes that of the vocabulary."""
     return re.sub(r" @([-,.])@ ", r"\1", text).replace("<unk>", "xxunk")
 
 
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help="names of bundled models, or files")
     parser.add_argument("--compact", action="store_true", help="also measure each model rounded to 8 bits")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.add_argument("--threads", type=int, help="number of torch threads")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)

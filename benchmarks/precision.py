@@ -1,11 +1,11 @@
-"""What reduced precision costs in accuracy, on real text: the gates of `precision="auto"`.
+"""What reduced precision costs in accuracy on real text; this decides what `precision="auto"` may use.
 
     python benchmarks/precision.py PATH_TO/reuters21578 PATH_TO/english.jsonl.xz [--work FOLDER]
 
-A language model learns a little English, then reads part of the training texts of Reuters-21578 for one epoch, from the
-same start and seed once in float32 and once in bfloat16; a classifier is trained on its body. Losses and probabilities
-are taken on training texts that were held out; the test part is not read. Everything trained is kept in FOLDER, and a
-second run takes it from there.
+A language model is trained on a little English and then fine-tuned for one epoch on part of the training texts of
+Reuters-21578, with the same start and seed, once in float32 and once in bfloat16. A classifier is trained on its encoder.
+Losses and probabilities are measured on held-out training texts; the test part is not read. Trained models are kept in
+FOLDER and reused by the next run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
 
 
 def english(path: Path, n_characters: int) -> list[str]:
-    """Read articles until they hold so many characters."""
+    """Read articles until they have so many characters."""
     texts, total = [], 0
     with lzma.open(path, "rt", encoding="utf8") as file:
         while total < n_characters and (line := file.readline()):
@@ -38,7 +38,7 @@ def english(path: Path, n_characters: int) -> list[str]:
 
 
 def timed(what: str, path: Path, make, load):
-    """Load what an earlier run has trained, or train and save it."""
+    """Load the model of an earlier run, or train and save it."""
     if path.exists():
         return load(path)
     start = time.perf_counter()
@@ -52,8 +52,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reuters", type=Path)
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("--work", type=Path, help="folder that keeps the models; a temporary one if not given")
-    parser.add_argument("--documents", type=int, default=1_500, help="texts to train on")
+    parser.add_argument("--work", type=Path, help="folder for the models (default: a temporary one)")
+    parser.add_argument("--documents", type=int, default=1_500, help="number of training texts")
     parser.add_argument("--sizes", type=json.loads, default={}, help="sizes of the language model, as JSON")
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp())
@@ -66,7 +66,7 @@ def main() -> None:
     lm_class, clf_class = ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
     base = work / "english.ulmfit"
     timed(
-        "language model of a little English",
+        "language model on a little English",
         base,
         lambda: lm_class(max_epochs=1, random_state=0, **options.sizes).fit(english(options.corpus, 2_000_000)),
         lm_class.load,
@@ -84,13 +84,13 @@ def main() -> None:
         losses[precision] = -lm.set_params(precision="float32").score(unseen)
     for precision, loss in losses.items():
         print(
-            f"validation loss after {precision}: {loss:.4f} nats a token (perplexity {math.exp(loss):.1f}, "
+            f"validation loss after {precision}: {loss:.4f} nats per token (perplexity {math.exp(loss):.1f}, "
             f"{100 * (loss / losses['float32'] - 1):+.2f} % against float32)"
         )
 
     binarizer = MultiLabelBinarizer().fit(labels)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # labels that these few texts do not have
+        warnings.simplefilter("ignore")  # labels that do not occur in these few texts
         clf = timed(
             "classifier",
             work / "classifier.ulmfit",
@@ -108,14 +108,14 @@ def main() -> None:
     for precision in ("float32", "bfloat16", "int8"):
         clf.set_params(precision=precision).predict_proba(unseen[:2])
         start = time.perf_counter()
-        found = clf.predict_proba(unseen)
+        proba = clf.predict_proba(unseen)
         seconds = time.perf_counter() - start
-        exact = found if exact is None else exact
-        shift = np.abs(found - exact)
+        exact = proba if exact is None else exact
+        shift = np.abs(proba - exact)
         print(
             f"| {precision} | {shift.max():.5f} | {np.quantile(shift, 0.999):.5f} "
-            f"| {f1_score(y, found >= 0.5, average='micro', zero_division=0):.4f} "
-            f"| {average_precision_score(y[:, present], found[:, present]):.4f} | {seconds:.1f} |"
+            f"| {f1_score(y, proba >= 0.5, average='micro', zero_division=0):.4f} "
+            f"| {average_precision_score(y[:, present], proba[:, present]):.4f} | {seconds:.1f} |"
         )
 
 

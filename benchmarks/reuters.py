@@ -1,10 +1,10 @@
-"""Reuters-21578, ModApte split: ULMFiT beside TF-IDF + LinearSVC.
+"""Reuters-21578, ModApte split: ULMFiT compared with TF-IDF + LinearSVC.
 
     python benchmarks/reuters.py PATH_TO/reuters21578 --quick
 
-PATH holds train.jsonl[.xz] and test.jsonl[.xz], one object a line with title, body and labels. The test part is
-scored once, at the end. With --dev nothing of it is read: a part of the training texts is held out and scored instead,
-which is what choices are to be made on.
+PATH holds train.jsonl[.xz] and test.jsonl[.xz], with one object per line: title, body and labels. The test part is
+scored once, at the end. With --dev it is not read; a held-out part of the training texts is scored instead. Choose
+settings on that part.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sklearn.svm import LinearSVC
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
 from sk_ulmfit.text.tokenizer import join_fields
 
-# A model that 2 CPU cores train from scratch in a few minutes, and the full one of the paper.
+# A model that trains from scratch in a few minutes on 2 CPU cores, and the full one of the paper.
 QUICK = {
     "lm": {"emb_dim": 128, "hidden_dim": 256, "n_layers": 2, "vocab_size": 8_000, "max_epochs": 0},
     "clf": {"max_epochs": 6, "batch_size": 32},

@@ -1,17 +1,17 @@
-"""Speed and memory beside fastai 2.8: the same data, sizes and dropout, measured in turns.
+"""Speed and memory compared with fastai 2.8: the same data, sizes and dropout, measured alternately.
 
     benchmarks/peers/setup
     python benchmarks/speed.py --reuters PATH_TO/reuters21578 --corpus PATH_TO/english.jsonl.xz [--quick]
 
-Each side (fastai, and this package once for every precision it knows) is a process of its own that answers one JSON
-object a line; the idle ones wait on a pipe. In every round each side runs once, so that a machine whose speed drifts is
-fair to all. Figures are medians over the rounds, a ratio is the median of the ratios within a round, and above 1 always
-speaks for this package. The percentage is the share of the machine's own rate of multiplying matrices, measured in
-every round in float32 and bfloat16. Weights are random: speed does not depend on them. Neither side clips gradients.
+Each side (fastai, and this package once for each precision) is a process of its own that answers requests, one JSON
+object per line; idle processes wait on a pipe. In every round each side runs once, so that drifts in the speed of the
+machine affect all sides. Figures are medians over the rounds. A ratio is the median of the ratios within a round; above 1
+this package is better. The percentage is relative to the matrix-product rate of the machine, measured in every round in
+float32 and bfloat16. Weights are random, as speed does not depend on them. Neither side clips gradients.
 
---reuters is a folder with train.jsonl[.xz] (title, body, labels); --corpus a file of English, one document a line, as
-plain text or as JSON with a field "text", also as .xz. Linux only. On a GPU (--device cuda) the training cases compare
-this package in 16 bits with fastai in its mixed precision (to_fp16):
+--reuters is a folder with train.jsonl[.xz] (title, body, labels); --corpus is a file of English with one document per
+line, as plain text or as JSON with a field "text", also as .xz. Linux only. On a GPU (--device cuda) the training cases
+compare this package in 16 bits with fastai in mixed precision (to_fp16):
 
     python benchmarks/speed.py --device cuda --cases lm-30k,lm-60k,fit --sides fastai,bfloat16 ...
 """
@@ -42,7 +42,7 @@ PEER = "fastai"
 DROPOUT_MULTIPLIER, ALPHA, BETA, LR = 0.5, 2.0, 1.0, 1e-3  # of both sides
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What both sides share: sizes, data, and how a worker answers. peers/fastai_worker.py imports it from here.
+# Shared by both sides: sizes, data and the protocol of a worker. peers/fastai_worker.py imports it from here.
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ QUICK = Sizes(
 
 
 class Data:
-    """What `collect` wrote: the same token ids and texts for every side."""
+    """The token ids and texts that `collect` wrote, the same for every side."""
 
     def __init__(self, folder: str, sizes: Sizes, device: str = "cpu"):
         self.folder, self.sizes, self.device = Path(folder), sizes, device
@@ -90,22 +90,22 @@ class Data:
         return np.load(self.folder / f"{name}.npy")
 
     def documents(self, n: int | None = None) -> list[np.ndarray]:
-        """Give the token ids of the first Reuters texts."""
+        """Return the token ids of the first Reuters texts."""
         ids, offsets = self._array("ids"), self._array("offsets")
         return [ids[a:b] for a, b in zip(offsets[:-1][:n], offsets[1:][:n], strict=True)]
 
     def cut_documents(self, lengths: Any) -> list[np.ndarray]:
-        """Cut documents of given lengths out of the corpus."""
+        """Cut documents of the given lengths from the corpus."""
         stream = self._array(f"stream-{self.sizes.vocab}")
         return [stream[:n] for n in lengths]
 
     def long_documents(self) -> list[np.ndarray]:
-        """Cut a few long documents, each of another length."""
+        """Cut a few long documents of different lengths from the corpus."""
         n, shortest, longest = self.sizes.long_documents
         return self.cut_documents(np.linspace(shortest, longest, n).astype(int))
 
     def lm_windows(self, vocab: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Give inputs and targets of one round of language-model training, each (rows, window) of int64."""
+        """Return inputs and targets of one round of language-model training, each (rows, window), int64."""
         rows, window, steps = self.sizes.lm_rows, self.sizes.window, self.sizes.lm_steps
         stream = self._array(f"stream-{vocab}").astype(np.int64)
         length = (len(stream) - 1) // rows
@@ -114,13 +114,13 @@ class Data:
         return [(x[:, cut], y[:, cut]) for cut in cuts]
 
     def tiny_window(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give inputs and targets of a step after which gradients and optimiser state are there."""
+        """Return inputs and targets of a small step that creates gradients and optimizer state."""
         return np.full((1, 2), 9), np.full((1, 2), 9)
 
     def fit_batches(self) -> list[tuple[list[np.ndarray], np.ndarray]]:
-        """Give the batches of one round of classifier training, from long documents to short ones.
+        """Return the batches of one round of classifier training, from long documents to short ones.
 
-        As both packages do, documents are sorted by length within a pool of fifty batches; out of these come a few,
+        As in both packages, documents are sorted by length within a pool of fifty batches, from which a few are taken,
         evenly spaced.
         """
         rows, n = self.sizes.fit_rows, self.sizes.fit_batches
@@ -138,21 +138,21 @@ def seconds_of(work: Callable[[], Any]) -> float:
 
 
 def megabytes_above(work: Callable[[], Any]) -> float:
-    """Largest resident memory while something runs, above what was resident before it."""
+    """Return the maximum resident memory while `work` runs, beyond that before it."""
 
     def resident(field: str) -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     before = resident("VmRSS")
     work()
     return resident("VmHWM") - before
 
 
 def serve(prepare: Callable[[dict[str, Any], Data], Callable[[], dict[str, float]]]) -> None:
-    """Answer the parent: prepare a case, then run rounds of it. Whatever a library prints goes to stderr."""
+    """Answer the parent process: prepare a case, then run rounds of it. Output of libraries goes to stderr."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     run_round: Callable[[], dict[str, Any]] | None = None
@@ -160,7 +160,7 @@ def serve(prepare: Callable[[dict[str, Any], Data], Callable[[], dict[str, float
         request = json.loads(line)
         if request["do"] == "prepare":
             run_round = None
-            gc.collect()  # the case before leaves before the next comes
+            gc.collect()  # frees the previous case first
             run_round = prepare(request, Data(request["folder"], Sizes(**request["sizes"]), request["device"]))
             answer: dict[str, Any] = {}
         else:
@@ -173,7 +173,7 @@ def serve(prepare: Callable[[dict[str, Any], Data], Callable[[], dict[str, float
 
 
 def prepare_ours(request: dict[str, Any], data: Data) -> Callable[[], dict[str, Any]]:
-    """Give the function that runs one round of a case."""
+    """Return the function that runs one round of a case."""
     case, precision, sizes = request["case"], request["side"], data.sizes
     if case in ("tokenize-cold", "tokenize-warm"):
         return tokenize_round(data, warm=case == "tokenize-warm")
@@ -209,12 +209,12 @@ def timed(work: Callable[[], Any], units: int, tokens: int, warm_up: bool = Fals
 
 
 def weighed(work: Callable[[], Any]) -> Callable[[], dict[str, float]]:
-    """Measure the first time something runs, above what the model, its gradient and its optimiser's state take."""
+    """Return a function that measures the memory of `work` beyond model, gradients and optimizer state."""
     return lambda: {"megabytes": megabytes_above(work)}
 
 
 def synchronize() -> None:
-    """Wait for the GPU, where there is one: until then nothing has been measured."""
+    """Wait for the GPU, if there is one; otherwise times would be too short."""
     import torch
 
     if torch.cuda.is_available():
@@ -222,7 +222,7 @@ def synchronize() -> None:
 
 
 def our_settings(estimator: Any, precision: str, data: Data, batch_size: int) -> Any:
-    """`TrainingSettings` of an estimator class with the benchmark's parameters."""
+    """Return the `TrainingSettings` of an estimator class with the parameters of the benchmark."""
     from sk_ulmfit.training.settings import TrainingSettings
 
     params = {"lr": LR, "dropout_multiplier": DROPOUT_MULTIPLIER, "alpha": ALPHA, "beta": BETA, "gradient_clip": None}
@@ -234,13 +234,13 @@ def our_settings(estimator: Any, precision: str, data: Data, batch_size: int) ->
 
 def our_config(data: Data) -> dict[str, Any]:
     sizes = data.sizes
-    body = {name: getattr(sizes, name) for name in ("emb_dim", "hidden_dim", "n_layers")}
+    encoder = {name: getattr(sizes, name) for name in ("emb_dim", "hidden_dim", "n_layers")}
     pooling = {"bptt": sizes.window, "max_length": sizes.max_length, "batch_size": sizes.fit_rows}
-    return {**body, **pooling, "language": "en", "label_names": data.strings("label_names")}
+    return {**encoder, **pooling, "language": "en", "label_names": data.strings("label_names")}
 
 
 def lm_training(data: Data, vocab: int, precision: str, tiny_step: bool = False) -> tuple[Callable[[], None], int, int]:
-    """Language-model training steps, and their tokens; a tiny step goes before where memory is to be measured."""
+    """Return language-model training steps and their tokens; measurements of memory need `tiny_step` first."""
     import torch
 
     from sk_ulmfit import ULMFiTLanguageModel
@@ -267,7 +267,7 @@ def lm_training(data: Data, vocab: int, precision: str, tiny_step: bool = False)
 
 
 def our_classifier_net(data: Data, precision: str, **more: Any) -> Any:
-    """Make a classifier's net, ready to train."""
+    """Return the net of a classifier, ready to train."""
     from sk_ulmfit import ULMFiTMultiLabelClassifier
     from sk_ulmfit.models.assembly import build_classifier
     from sk_ulmfit.text.vocabulary import Vocabulary
@@ -288,7 +288,7 @@ def token_ids(documents: list[np.ndarray]) -> Any:
 
 
 def classifier_training(data: Data, precision: str, tiny_step: bool = False) -> tuple[Callable[[], None], int, int]:
-    """Classifier training steps with every layer unfrozen, and their tokens; for `tiny_step` see `lm_training`."""
+    """Return classifier training steps with all layers unfrozen, and their tokens; see `lm_training`."""
     import torch
 
     from sk_ulmfit.training.batching import pad
@@ -312,9 +312,9 @@ def classifier_training(data: Data, precision: str, tiny_step: bool = False) -> 
 
 
 def head_only_epoch(data: Data, precision: str) -> Callable[[], dict[str, float]]:
-    """Time the second epoch of a training with a frozen encoder, on the documents of `classifier_training`.
+    """Return a function that times the second epoch of training the head alone.
 
-    The features were computed before the first.
+    The documents are those of `classifier_training`; the features are computed before the first epoch.
     """
     from skorch.callbacks import Callback
 
@@ -331,7 +331,7 @@ def head_only_epoch(data: Data, precision: str) -> Callable[[], dict[str, float]
             self.start = time.perf_counter()
 
         def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-            self.seconds = time.perf_counter() - self.start  # in the end that of the last epoch
+            self.seconds = time.perf_counter() - self.start  # finally that of the last epoch
 
     batches, config = data.fit_batches(), our_config(data)
     corpus = token_ids([document for documents, _ in batches for document in documents])
@@ -364,7 +364,7 @@ def fitted_state(data: Data) -> Any:
 
 
 def prediction(data: Data, documents: list[np.ndarray], precision: str) -> tuple[Callable[[], Any], int, int]:
-    """Prediction from token ids; the number of documents and of tokens."""
+    """Return prediction from token ids, and the numbers of documents and of tokens."""
     from sk_ulmfit import ULMFiTMultiLabelClassifier
     from sk_ulmfit.training.prediction import network_logits, probabilities, restore_net
 
@@ -389,7 +389,7 @@ def write_model(data: Data, precision: str) -> Callable[[], dict[str, float]]:
 
 
 def text_prediction(data: Data, precision: str) -> Callable[[], dict[str, float]]:
-    """Prediction from raw text, end to end, with a loaded classifier."""
+    """Return prediction from raw text, with a loaded classifier."""
     from sk_ulmfit import ULMFiTMultiLabelClassifier
 
     model = ULMFiTMultiLabelClassifier.load(model_path(data, precision), device="cpu")
@@ -399,7 +399,7 @@ def text_prediction(data: Data, precision: str) -> Callable[[], dict[str, float]
 
 
 def first_prediction(data: Data, precision: str) -> Callable[[], dict[str, float]]:
-    """Load and predict; the parent's clock runs from the start of this process."""
+    """Load and predict; the parent measures the time from the start of this process."""
     from sk_ulmfit import ULMFiTMultiLabelClassifier
 
     ULMFiTMultiLabelClassifier.load(model_path(data, precision), device="cpu").predict_proba(data.strings("texts")[:1])
@@ -407,18 +407,18 @@ def first_prediction(data: Data, precision: str) -> Callable[[], dict[str, float
 
 
 def tokenize_round(data: Data, warm: bool) -> Callable[[], dict[str, float]]:
-    """Texts to ids; cold is the first pass over them in this process, warm a later one."""
+    """Return tokenization: the first pass over the texts in this process or, if `warm`, a later one."""
     from sk_ulmfit.text.encoding import encode_texts
     from sk_ulmfit.text.vocabulary import Vocabulary
 
     texts, vocabulary = data.strings("corpus"), Vocabulary(data.strings("words"))
-    encode_texts([""], vocabulary, "en")  # spaCy's rules are loaded
+    encode_texts([""], vocabulary, "en")  # loads the rules of spaCy
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
     return timed(lambda: encode_texts(texts, vocabulary, "en"), megabytes, 0, warm_up=warm)
 
 
 def matrix_rates(device: str) -> Callable[[], dict[str, float]]:
-    """Floating-point operations per second of one large matrix product, best of three."""
+    """Return a function that measures the floating-point operations per second of a large matrix product."""
     import torch
 
     m, k, n = 4480, 1152, 4608
@@ -439,11 +439,11 @@ def matrix_rates(device: str) -> Callable[[], dict[str, float]]:
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: unit of the figure, what a new process is needed for, and which sides can do it."""
+    """What is measured, in which unit, by which sides, and whether each round needs a new process."""
 
     about: str
     unit: str = "tokens/s"
-    flops: tuple[int, str] | None = None  # passes (a backward pass counts as two), and the vocabulary decoded to
+    flops: tuple[int, str] | None = None  # passes (a backward pass counts as two), and size of the decoder
     int8: bool = False
     peer: bool = True
     fresh: bool = False  # a new process for each round
@@ -467,12 +467,12 @@ CASES = {
     "memory-long": Case("memory, prediction, 100,000 tokens", "MB", int8=True, peer=False, fresh=True, most_rounds=1),
     "cold-start": Case("new process: import, load, predict", "s", int8=True, fresh=True, saved_model=True),
 }
-ONE_PRECISION = ("tokenize-cold", "tokenize-warm")  # no arithmetic in them
+ONE_PRECISION = ("tokenize-cold", "tokenize-warm")  # without arithmetic
 LOWER_IS_BETTER = ("MB", "s")
 
 
 class WorkerError(Exception):
-    """A worker ended before it answered."""
+    """A worker ended without an answer."""
 
 
 class Worker:
@@ -508,13 +508,13 @@ class Worker:
             raise WorkerError from None
 
     def close(self) -> None:
-        """Let the process end."""
+        """End the process."""
         self.process.stdin.close()
         self.process.wait()
 
 
 class Bench:
-    """The workers, and the rounds they are sent through."""
+    """The workers and their rounds."""
 
     def __init__(self, options: argparse.Namespace, sizes: Sizes, folder: str, sides: list[str]):
         self.options, self.sizes, self.folder, self.sides = options, sizes, folder, sides
@@ -525,7 +525,7 @@ class Bench:
         return Worker(side, self.options, self.sizes, self.folder)
 
     def worker(self, side: str) -> Worker:
-        """Give the standing worker of a side, a new one in place of a broken one."""
+        """Return the worker of a side; start it if it does not run."""
         if side not in self.workers or self.workers[side].process.poll() is not None:
             self.workers[side] = self.new_worker(side)
         return self.workers[side]
@@ -547,7 +547,7 @@ class Bench:
             worker.close()
 
     def run(self, name: str) -> dict[str, Any]:
-        """Run the rounds of a case; a side that breaks is left out of it."""
+        """Run the rounds of a case, without the sides that fail."""
         case, found, rates = CASES[name], {}, []
         for side in self.sides_of(name):
             try:
@@ -563,7 +563,7 @@ class Bench:
         n_rounds = min(self.options.rounds, case.most_rounds)
         for number in range(n_rounds):
             for side in list(found):
-                time.sleep(0.3)  # the threads of the side before stop spinning
+                time.sleep(0.3)  # until the threads of the previous side stop spinning
                 try:
                     answer = self.fresh_round(side, name) if case.fresh else self.worker(side).round()
                     found[side].append(figure(case, answer))
@@ -577,14 +577,14 @@ class Bench:
         return self.summary(name, found, rates)
 
     def sides_of(self, name: str) -> list[str]:
-        """Choose the sides that take part in a case."""
+        """Return the sides that take part in a case."""
         case = CASES[name]
         ours = [side for side in self.sides if side != PEER and (case.int8 or side != "int8")]
         ours = ours[:1] if name in ONE_PRECISION else ours
         return [PEER] * (case.peer and PEER in self.sides) + ours
 
     def summary(self, name: str, found: dict[str, Any], rates: list[dict[str, float]]) -> dict[str, Any]:
-        """Take medians, and ratios within rounds."""
+        """Compute medians, and ratios within rounds."""
         case = CASES[name]
         result: dict[str, Any] = {"case": name, "about": case.about, "unit": case.unit, "rates": rates, "sides": {}}
         for side, figures in found.items():
@@ -604,7 +604,7 @@ class Bench:
 
 
 def figure(case: Case, answer: dict[str, float]) -> dict[str, float]:
-    """Give the number that a case is about."""
+    """Return the figure of a case, from the answer of a worker."""
     if case.unit == "MB":
         return {"value": answer["megabytes"]}
     if case.unit == "s":
@@ -616,7 +616,7 @@ def figure(case: Case, answer: dict[str, float]) -> dict[str, float]:
 
 
 def flops_per_token(sizes: Sizes, passes: int, vocab: str) -> int:
-    """Floating-point operations of the matrix products: four gates of each LSTM layer, and the decoder."""
+    """Count the operations of the matrix products: four gates of each LSTM layer, and the decoder."""
     widths = [sizes.emb_dim, *[sizes.hidden_dim] * (sizes.n_layers - 1), sizes.emb_dim]
     layers = sum(2 * 4 * b * (a + b) for a, b in itertools.pairwise(widths))
     return passes * (layers + (2 * sizes.emb_dim * getattr(sizes, vocab) if vocab else 0))
@@ -627,7 +627,7 @@ def plain(value: float) -> str:
 
 
 def table(results: list[dict[str, Any]], sides: list[str]) -> Iterator[str]:
-    """Lines of the Markdown table."""
+    """Yield the lines of the Markdown table."""
     yield "| case | unit | " + " | ".join(sides) + " |"
     yield "|---|---|" + "---|" * len(sides)
     for row in results:
@@ -647,7 +647,7 @@ def cell(entry: dict[str, float] | None) -> str:
 
 
 def collect(options: argparse.Namespace, sizes: Sizes, folder: str) -> None:
-    """Read the texts, make the vocabularies, and write what `Data` reads."""
+    """Read the texts, make the vocabularies, and write the files of `Data`."""
     from reuters import read
 
     from sk_ulmfit.text.tokenizer import tokenize_corpus
@@ -695,20 +695,20 @@ def read_corpus(path: Path, megabytes: float) -> list[str]:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reuters", type=Path, required=True, metavar="FOLDER", help="folder with train.jsonl[.xz]")
-    parser.add_argument("--corpus", type=Path, required=True, metavar="FILE", help="English, one document a line")
+    parser.add_argument("--corpus", type=Path, required=True, metavar="FILE", help="English, one document per line")
     parser.add_argument("--peer", type=Path, default=HERE / "peers/.venv/bin/python", metavar="PYTHON")
-    parser.add_argument("--cases", default=",".join(CASES), help="some of the cases, with commas (default: all)")
-    parser.add_argument("--sides", help="some of fastai,float32,bfloat16,int8 (default: all there are)")
+    parser.add_argument("--cases", default=",".join(CASES), help="comma-separated cases (default: all)")
+    parser.add_argument("--sides", help="comma-separated, of fastai,float32,bfloat16,int8 (default: all)")
     parser.add_argument("--rounds", type=int, help="rounds of each case (default 5, with --quick 1)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu", help="of the training cases")
+    parser.add_argument("--device", default="cpu", help="device of the training cases")
     parser.add_argument("--documents", type=int, help="documents of predict-text (default 3000, with --quick 40)")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to check that everything runs")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args(arguments)
     options.cases = options.cases.split(",")
     if unknown := set(options.cases) - set(CASES):
-        parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+        parser.error(f"unknown cases: {', '.join(sorted(unknown))}; the cases are {', '.join(CASES)}")
     return options
 
 
@@ -718,7 +718,7 @@ def main() -> None:
     if options.sides:
         sides = [side for side in sides if side in options.sides.split(",")]
     if PEER in sides and not options.peer.exists():
-        sys.exit(f"No {options.peer}: run benchmarks/peers/setup, or give an interpreter that has fastai with --peer.")
+        sys.exit(f"{options.peer} does not exist; run benchmarks/peers/setup, or pass a Python with fastai to --peer.")
     sizes = QUICK if options.quick else Sizes()
     options.rounds = options.rounds or (1 if options.quick else 5)
     if options.documents:

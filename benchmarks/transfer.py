@@ -1,22 +1,22 @@
-"""What pre-training gives: few labelled documents, with and without a pre-trained language model.
+"""What pre-training is worth: few labelled documents, with and without a pre-trained language model.
 
     python benchmarks/transfer.py DATA --language-model auto --out results/transfer
     python benchmarks/transfer.py --out results/transfer --table
 
 DATA holds reuters21578/{train,test}, goemotions/{train,dev,test} and arxiv_cs/{train,dev,test}, each as .jsonl or
-.jsonl.xz, one object a line with its text fields and labels. On each set, for 100, 500 and 2,000 training documents and
+.jsonl.xz, one object per line with text fields and labels. On each set, for 100, 500 and 2,000 training documents and
 three samples of each size, four variants are trained and scored:
 
     svm         TF-IDF and one linear SVM per label, tuned by cross-validation on the sample
-    scratch     ULMFiT whose body starts from random weights, of the same sizes as the pre-trained one
-    pretrained  ULMFiT on the pre-trained body as it is
-    finetuned   ULMFiT on that body after the language model has read all training texts of the set, without their labels
+    scratch     ULMFiT from random weights, with the sizes of the pre-trained model
+    pretrained  ULMFiT on the pre-trained encoder, without fine-tuning of the language model
+    finetuned   ULMFiT on the encoder after fine-tuning of the language model on all training texts, without labels
 
-ULMFiT decides as it does by default, together with a linear model of words; its network alone has a column of its own.
+By default ULMFiT averages its network with a linear model; the network alone has a column of its own.
 
-Every finished unit of work is one line of OUT/results.jsonl and is not done again, so a run can be stopped at any time
-and started again. With --dev held-out documents are scored and the test parts are not read: choices are made on that.
-Those lines go to OUT/dev.jsonl.
+Every finished unit of work is one line of OUT/results.jsonl and is not repeated, so a run can be stopped and resumed at
+any time. With --dev, which is for choosing settings, held-out documents are scored, the test parts are not read, and the
+lines go to OUT/dev.jsonl.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, __version
 from sk_ulmfit.models.state import ModelFileError
 from sk_ulmfit.nn.device import resolve_device
 
-# Raised when the classifier learns otherwise than before, so that its rows are not taken for those of today.
+# Increased when the training of the classifier changes, so that older rows are kept apart.
 RECIPE = 3
-# Settings of the classifier, by the most training documents they are for.
+# Settings of the classifier, by maximum number of training documents.
 BY_SIZE: dict[float, dict[str, Any]] = {
     100: {"max_epochs": 20, "batch_size": 16},
     500: {"max_epochs": 12, "batch_size": 32},
@@ -57,7 +57,7 @@ BY_SIZE: dict[float, dict[str, Any]] = {
     math.inf: {"max_epochs": 5, "batch_size": 64},
 }
 CLASSIFIER = {"scratch": BY_SIZE, "pretrained": BY_SIZE, "finetuned": BY_SIZE}
-# Settings of the fine-tuning of the language model, by set.
+# Settings of language-model fine-tuning, by set.
 LANGUAGE_MODEL = {"reuters": {"max_epochs": 3}, "goemotions": {"max_epochs": 3}, "arxiv": {"max_epochs": 2}}
 
 SIZES = (100, 500, 2_000)
@@ -88,7 +88,7 @@ COLUMNS = {
 
 
 def fit_svm(train: Part, texts: list[str], seed: int, grid: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, dict]:
-    """Tune an SVM for micro F1 and one for mean average precision; give what each says on `texts`, and its settings."""
+    """Tune an SVM for micro F1 and one for mean average precision; return their margins on `texts` and settings."""
     pipeline = Pipeline(
         [("tfidf", TfidfVectorizer(sublinear_tf=True)), ("svm", OneVsRestClassifier(LinearSVC(random_state=seed)))]
     )
@@ -107,12 +107,12 @@ def fit_svm(train: Part, texts: list[str], seed: int, grid: dict[str, Any]) -> t
 
 def svm_scores(pipeline: Pipeline, train: Part, texts: list[str]) -> np.ndarray:
     scores = pipeline.fit(train.texts, train.y).decision_function(texts)
-    scores[:, ~train.y.any(axis=0)] = NEVER  # scikit-learn says 0 there, above every decision against a label
+    scores[:, ~train.y.any(axis=0)] = NEVER  # scikit-learn has 0, more than for a label that is rejected
     return scores
 
 
 def language_model_file(name: str) -> Path:
-    """Give the file of a language model, by its path or by a name that the package knows."""
+    """Return the file of a language model, given by its path or its name in the package."""
     if Path(name).is_file():
         return Path(name)
     try:
@@ -120,12 +120,12 @@ def language_model_file(name: str) -> Path:
     except ModelFileError as error:
         raise SystemExit(f"--language-model: {error}") from None
     if file is None:
-        raise SystemExit(f"No pre-trained model comes with this installation for {name!r}; give --language-model FILE.")
+        raise SystemExit(f"This installation has no pre-trained model {name!r}; pass --language-model FILE.")
     return Path(file)
 
 
 def describe_language_model(path: Path) -> dict[str, Any]:
-    """Give the name, fingerprint and sizes of a language model."""
+    """Return the name, fingerprint and sizes of a language model."""
     with path.open("rb") as file:
         fingerprint = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     config = ULMFiTLanguageModel.load(path).state_.config
@@ -137,7 +137,7 @@ def describe_language_model(path: Path) -> dict[str, Any]:
 
 
 class Benchmark:
-    """All that the units of work share: options, data, language models and the file of results."""
+    """Options, data, language models and results, shared by the units of work."""
 
     def __init__(self, options: argparse.Namespace):
         self.options = options
@@ -155,7 +155,7 @@ class Benchmark:
         return describe_language_model(self.file)
 
     def data(self, name: str) -> tuple[Part, Part]:
-        """Give the training documents of a set and those to score."""
+        """Return the documents of a set to train on and to score."""
         if name not in self.parts:
             train, scored = load(self.options.folder, name, self.options.dev)
             n = self.options.limit_test
@@ -163,17 +163,17 @@ class Benchmark:
         return self.parts[name]
 
     def run(self) -> None:
-        """Do what is not done yet, in the order of `units`."""
+        """Do the units that are not done yet, in the order of `units`."""
         order = units(self.options)
         for name in dict.fromkeys(name for name, _, variant, _ in order if variant == "finetuned"):
-            self.is_finetuned(name)  # an error now, not after hours
+            self.finetuning_notes(name)  # an error now, not after hours
         for name, size, variant, seed in order:
             unit = self.unit("score", name, size, variant, seed)
             if find(self.results, unit) is None:
                 self.score(unit, self.thresholds(name, size, variant))
 
     def unit(self, kind: str, name: str, size: int | str, variant: str, seed: int) -> dict[str, Any]:
-        """Give all that identifies a unit of work; what it does not depend on is left out."""
+        """Return everything that a unit of work depends on, as its key in the results."""
         part = "dev" if self.options.dev else "test"
         unit = {"kind": kind, "set": name, "part": part, "size": size, "variant": variant, "seed": seed}
         if kind == "score" and self.options.limit_test is not None:
@@ -192,7 +192,7 @@ class Benchmark:
         return unit
 
     def thresholds(self, name: str, size: int | str, variant: str) -> dict[str, float]:
-        """Give the thresholds of a configuration: chosen on a fifth of the first sample, trained on the rest."""
+        """Return thresholds chosen on a fifth of the first sample, with a model trained on the rest."""
         unit = self.unit("threshold", name, size, variant, 0)
         row = find(self.results, unit)
         if row is None:
@@ -222,7 +222,7 @@ class Benchmark:
         self.finish(unit, {**figures, "n_scored": len(scored), "thresholds": thresholds, **details})
 
     def train(self, unit: dict[str, Any], train: Part, texts: list[str]) -> tuple[dict[str, np.ndarray], dict]:
-        """Train on some documents; give scores to be held against a threshold and to rank by, and details."""
+        """Train on some documents; return scores for decisions and for ranking, and details."""
         variant, details = unit["variant"], {}
         if variant == "finetuned":
             language_model, details["lm_seconds"] = self.finetuned(unit["set"])
@@ -243,7 +243,7 @@ class Benchmark:
         return {"scores": proba, "ranking": proba, "network": network_alone(clf, texts)}, details
 
     def finish(self, unit: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
-        """Write down and print what came out of a unit of work."""
+        """Save and print the result of a unit of work."""
         machine = {
             "version": __version__,
             "device": resolve_device(self.options.clf.get("device", "auto")),
@@ -252,41 +252,41 @@ class Benchmark:
         row = {"unit": unit, **figures, **machine}
         append(self.results, row)
         is_score = unit["kind"] == "score"
-        found = {key: figures[key] for key in COLUMNS if key in figures} if is_score else figures["thresholds"]
-        shown = ", ".join(f"{key} {value:.3f}" for key, value in found.items() if key != "seconds")
+        values = {key: figures[key] for key in COLUMNS if key in figures} if is_score else figures["thresholds"]
+        shown = ", ".join(f"{key} {value:.3f}" for key, value in values.items() if key != "seconds")
         print(f"{headline(unit)}: {shown}, {figures['seconds']:.0f} s", flush=True)
         return row
 
     # The language model fine-tuned on all training texts of a set
 
     def finetuned_file(self, name: str) -> Path:
-        """Give the file of the fine-tuned model; one with settings of --lm has their fingerprint in its name."""
+        """Return the file of the fine-tuned model; the name has a fingerprint of the settings of --lm."""
         held_out = "-dev" if self.options.dev and name in WITHOUT_DEV else ""
         settings = json.dumps(self.options.lm, sort_keys=True).encode()
         changed = f"-{hashlib.sha256(settings).hexdigest()[:8]}" if self.options.lm else ""
         return self.options.out / f"lm-{name}{held_out}{changed}.safetensors"
 
-    def is_finetuned(self, name: str) -> dict[str, Any] | None:
-        """Give the notes beside the fine-tuned model of a set, None if it is not there; it must be of these settings."""
+    def finetuning_notes(self, name: str) -> dict[str, Any] | None:
+        """Return the notes on the fine-tuned model of a set, or None; raise SystemExit if its settings differ."""
         path = self.finetuned_file(name)
         notes = path.with_suffix(".json")
         if not path.exists() or not notes.exists():
             return None
-        found = json.loads(notes.read_text(encoding="utf8"))
-        if found["made_with"] != self.made_with(name):
+        saved = json.loads(notes.read_text(encoding="utf8"))
+        if saved["made_with"] != self.made_with(name):
             raise SystemExit(
-                f"{path} was made with other settings, {json.dumps(found['made_with'])}; now they are "
-                f"{json.dumps(self.made_with(name))}. Move it away, or give another --out."
+                f"{path} was made with other settings, {json.dumps(saved['made_with'])}, than the current ones, "
+                f"{json.dumps(self.made_with(name))}. Move it away, or pass another --out."
             )
-        return found
+        return saved
 
     def made_with(self, name: str) -> dict[str, Any]:
-        """Give what the fine-tuned language model of a set depends on."""
+        """Return what the fine-tuned language model of a set depends on."""
         return {"language_model": self.language_model, "lm": {**LANGUAGE_MODEL[name], **self.options.lm}}
 
     def finetuned(self, name: str) -> tuple[ULMFiTLanguageModel, float]:
-        """Give the fine-tuned language model of a set, trained now if need be, and the seconds that this took."""
-        path, notes = self.finetuned_file(name), self.is_finetuned(name)
+        """Return the fine-tuned language model of a set, trained now if necessary, and the seconds this took."""
+        path, notes = self.finetuned_file(name), self.finetuning_notes(name)
         if notes is None:
             texts = self.data(name)[0].texts
             made_with = self.made_with(name)
@@ -302,15 +302,15 @@ class Benchmark:
 
 
 def units(options: argparse.Namespace) -> list[tuple[str, int | str, str, int]]:
-    """Give set, size, variant and seed of all units that are scored: small samples first, and of each size the SVM."""
-    found = []
+    """Return set, size, variant and seed of all units to score: small samples first, for each size the SVM first."""
+    order = []
     for size in sorted(options.sizes):
         rounds = [(("svm",), seed) for seed in options.seeds]
         rounds += [(VARIANTS[1:], seed) for seed in options.seeds]
-        found += [(name, size, variant, seed) for group, seed in rounds for variant in group for name in options.sets]
+        order += [(name, size, variant, seed) for group, seed in rounds for variant in group for name in options.sets]
     if options.full and "reuters" in options.sets:
-        found += [("reuters", "full", variant, options.seeds[0]) for variant in VARIANTS]
-    return [unit for unit in found if unit[2] in options.variants]
+        order += [("reuters", "full", variant, options.seeds[0]) for variant in VARIANTS]
+    return [unit for unit in order if unit[2] in options.variants]
 
 
 def verbose() -> int:
@@ -327,11 +327,11 @@ def headline(unit: dict[str, Any]) -> str:
 
 
 def print_tables(rows: list[dict[str, Any]]) -> None:
-    """Print one table for each set; results of different settings stand in rows of their own."""
+    """Print one table for each set, with one row for each combination of settings."""
     scored = [row for row in rows if row["unit"]["kind"] == "score"]
     whole = [row for row in scored if "limit_test" not in row["unit"]]
     if len(whole) < len(scored):
-        print(f"{len(scored) - len(whole)} results on a part of the documents (--limit-test) are left out.\n")
+        print(f"{len(scored) - len(whole)} results on a part of the documents (--limit-test) are omitted.\n")
     for name in SETS:
         groups: dict[tuple, list[dict[str, Any]]] = {}
         for row in whole:
@@ -363,14 +363,14 @@ def print_table(name: str, groups: dict[tuple, list[dict[str, Any]]]) -> None:
 
 
 def settings_of(unit: dict[str, Any]) -> dict[str, Any]:
-    """Give the settings of a unit in one dict, such as ``clf.lr``."""
+    """Return the settings of a unit in one dict, with keys such as ``clf.lr``."""
     parts = {part: unit.get(part, {}) for part in ("clf", "language_model", "lm")}
     settings = {f"{part}.{key}": value for part, settings in parts.items() for key, value in settings.items()}
     return {**settings, "recipe": unit.get("recipe")}
 
 
 def differences(settings: dict[str, Any], siblings: list[dict[str, Any]]) -> list[str]:
-    """Name the settings that not all siblings share."""
+    """Return the settings that differ between siblings."""
     keys = sorted({key for sibling in siblings for key in sibling})
     return [f"{key}={settings.get(key)}" for key in keys if any(s.get(key) != settings.get(key) for s in siblings)]
 
@@ -387,17 +387,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dev", action="store_true", help="score held-out documents; the test parts are not read")
     parser.add_argument("--full", action="store_true", help="also Reuters with all its training documents, one seed")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--sizes", nargs="*", type=int, default=list(SIZES), help="none: only what --full adds")
+    parser.add_argument("--sizes", nargs="*", type=int, default=list(SIZES), help="empty: only what --full adds")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--clf", type=json.loads, default={}, help="parameters of the classifier, as JSON")
     parser.add_argument("--lm", type=json.loads, default={}, help="parameters of the language model's fine-tuning")
-    parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.add_argument("--threads", type=int, help="number of torch threads")
     parser.add_argument(
         "--limit-test",
         type=int,
         metavar="N",
-        help="dry run: score the first N documents; such results are marked and stand in no table",
+        help="dry run: score the first N documents; such results are marked and omitted from the tables",
     )
     options = parser.parse_args()
     if options.folder is None and not options.table:

