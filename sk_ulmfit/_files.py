@@ -25,6 +25,7 @@ except ImportError:  # Windows
 
 _PREFIX, _SUFFIX = ".sk_ulmfit-", ".part"  # names of temporary files, whatever the target is called
 _ABANDONED_AFTER = 24 * 60 * 60  # seconds without a change, on file systems without locks
+LONGEST_LINE = 2**23  # characters of a line, a row or a text that is read whole: few bytes may decompress to terabytes
 _XZ, _GZIP = b"\xfd7zXZ\x00", b"\x1f\x8b"  # how compressed files begin
 _KINDS = {
     stat.S_IFDIR: "folder",
@@ -182,7 +183,10 @@ def open_text(path: str | os.PathLike[str], newline: str = "") -> TextIOWrapper:
 def read_text(path: str | os.PathLike[str]) -> str:
     """Return the text of a UTF-8 file, plain or compressed, with line feeds as line ends."""
     with reading(path), TextIOWrapper(open_bytes(path), encoding="utf-8-sig") as file:
-        return file.read()
+        text = file.read(LONGEST_LINE + 1)
+        if len(text) > LONGEST_LINE:
+            raise UnreadableFileError(f"{path} has more than {LONGEST_LINE:,} characters; split it into several files.")
+        return text
 
 
 def numbered_lines(file: TextIOWrapper, longest: int = -1, first: int = 1) -> Iterator[tuple[int, str]]:
@@ -194,6 +198,16 @@ def numbered_lines(file: TextIOWrapper, longest: int = -1, first: int = 1) -> It
     while line := file.readline(longest):
         yield number, line
         number += line.endswith("\n") or len(line) != longest
+
+
+def whole_lines(path: str | os.PathLike[str], file: TextIOWrapper, first: int = 1) -> Iterator[tuple[int, str]]:
+    """Yield each line with its number; raise UnreadableFileError at a line of more than `LONGEST_LINE` characters."""
+    for number, line in numbered_lines(file, LONGEST_LINE + 1, first):
+        if len(line) > LONGEST_LINE:
+            raise UnreadableFileError(
+                f"{path}, line {number}: longer than {LONGEST_LINE:,} characters; write one JSON object per line."
+            )
+        yield number, line
 
 
 def json_objects(

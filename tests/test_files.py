@@ -1,5 +1,7 @@
 """Files are written completely or not at all, whatever happens on the way."""
 
+import gzip
+import lzma
 import os
 import signal
 import stat
@@ -8,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sk_ulmfit import _files
-from sk_ulmfit._files import NotAFileError, atomic_write, check_writable_folder
+from sk_ulmfit._files import LONGEST_LINE, NotAFileError, atomic_write, check_writable_folder
+from sk_ulmfit.datasets import load_folders, load_table
+from sk_ulmfit.text.documents import CorpusError, read_documents
 
 
 def write(path, *parts):
@@ -283,3 +288,73 @@ def test_a_place_that_cannot_be_written_is_named_by_the_file_asked_for(tmp_path)
         check_writable_folder(tmp_path / "no" / "out")
     check_writable_folder(tmp_path / "out")
     assert names(tmp_path) == []
+
+
+# --- a few bytes that decompress to gigabytes ---------------------------------
+
+TEN_GIGABYTES = 10 * 2**30
+MOST_MEMORY, MOST_SECONDS = 100 * 2**20, 10
+
+
+def write_bomb(file, compress, start, unit):
+    """Write a compressed file of `start` and ten gigabytes of `unit`, as one compressed part many times over."""
+    part = unit * (2**24 // len(unit))
+    file.write_bytes(compress(start) + compress(part) * (TEN_GIGABYTES // len(part)))
+    assert file.stat().st_size < 50e6
+
+
+def refused(read, error, message):
+    """Check that reading is refused within seconds and little memory."""
+    begin = time.monotonic()
+    tracemalloc.start()
+    try:
+        with pytest.raises(error, match=message) as raised:
+            read()
+        assert tracemalloc.get_traced_memory()[1] < MOST_MEMORY
+    finally:
+        tracemalloc.stop()
+    assert time.monotonic() - begin < MOST_SECONDS
+    assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "unit", "message"),
+    [
+        ("row.csv.gz", b"text,labels\n", b"a", "row that begins in line 2: longer than 8,388,608 characters"),
+        ("row.csv.xz", b"text,labels\n", b"a", "row that begins in line 2: longer than"),
+        ("header.csv.gz", b"", b"a", "row that begins in line 1: longer than"),
+        ("columns.csv.gz", b"", b"a,", "row that begins in line 1: longer than"),
+        (
+            "quoted.csv.gz",
+            b'text,labels\n"',
+            b"many lines of a cell" * 50 + b"\n",
+            "row that begins in line 2: longer than",
+        ),
+        ("row.tsv.gz", b"text\tlabels\n", "é".encode(), "row that begins in line 2: longer than"),
+        ("row.jsonl.gz", b'{"text": "a"}\n{"text": "', b"a", "line 2: longer than 8,388,608 characters"),
+    ],
+)
+def test_a_table_of_one_endless_line_is_refused_at_once(tmp_path, name, start, unit, message):
+    compress = lzma.compress if name.endswith("xz") else gzip.compress
+    write_bomb(tmp_path / name, compress, start, unit)
+    refused(lambda: load_table(tmp_path / name, text="text", label_column="labels"), ValueError, message)
+
+
+def test_a_corpus_and_a_folder_of_endless_lines_are_refused_at_once(tmp_path):
+    write_bomb(tmp_path / "first.jsonl", gzip.compress, b'{"text": "', b"a")
+    refused(lambda: next(read_documents(tmp_path / "first.jsonl")), CorpusError, "line 1: longer than")
+    write_bomb(tmp_path / "second.jsonl", gzip.compress, b'{"text": "a"}\n{"text": "', b"a")
+    refused(lambda: list(read_documents(tmp_path / "second.jsonl")), CorpusError, "line 2: longer than")
+    (tmp_path / "folders" / "pos").mkdir(parents=True)
+    write_bomb(tmp_path / "folders" / "pos" / "1.txt", gzip.compress, b"", b"words and ")
+    refused(lambda: load_folders(tmp_path / "folders"), ValueError, r"1\.txt has more than 8,388,608 characters")
+
+
+def test_the_longest_row_is_read(tmp_path):
+    text = "a" * (LONGEST_LINE - len(",x\n"))
+    (tmp_path / "long.csv").write_text(f"text,labels\n{text},x\n{text},x\n", newline="")
+    table = load_table(tmp_path / "long.csv", text="text", label_column="labels")
+    assert [len(text) for text in table.texts] == [LONGEST_LINE - 3] * 2
+    (tmp_path / "long.csv").write_text(f"text,labels\n{text}a,x\n", newline="")
+    with pytest.raises(ValueError, match="line 2: longer than"):
+        load_table(tmp_path / "long.csv", text="text", label_column="labels")

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
-from sk_ulmfit._files import json_objects, numbered_lines, open_text, read_text, reading
+from sk_ulmfit._files import (
+    LONGEST_LINE,
+    UnreadableFileError,
+    json_objects,
+    open_text,
+    read_text,
+    reading,
+    whole_lines,
+)
 
 Row = dict[str, Any]
 NumberedRow = tuple[str, Row]  # where the row stands, such as "line 3", and its cells by column
@@ -23,7 +32,6 @@ FOREIGN = {".xlsx", ".xls", ".ods", ".zip", ".bz2", ".zst", ".7z", ".rar", ".pkl
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how files of Excel and its like begin, whatever their names
 _BATCH = 1_000  # rows of a Parquet file that are read at once
 _FIRST_ROWS = 1_000  # of JSON lines, whose keys are the columns
-_LONGEST_CELL = 2**26  # characters
 
 
 @dataclass
@@ -102,7 +110,7 @@ def open_table(source: Any) -> RowReader:
             reader = _json_lines(path)
         else:
             reader = _delimited(path, DELIMITED.get(suffix))
-    twice = sorted({column for column in reader.columns if reader.columns.count(column) > 1})
+    twice = sorted(column for column, n in Counter(reader.columns).items() if n > 1)
     if twice:
         raise ValueError(f"{reader.name} has columns of the same name: {twice[0]!r}. Rename them.")
     if not reader.columns or not any(reader.columns):
@@ -129,31 +137,61 @@ def _is_workbook(path: Path) -> bool:
 
 def _delimited(path: Path, separator: str | None) -> RowReader:
     """Open a file of separated cells; None finds the separator in the header line."""
-    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
     with reading(path):
         separator = separator or _separator(path)
-        file = open_text(path)
-        cells = csv.reader(file, delimiter=separator, strict=True)
+        lines = _RowLines(path, open_text(path))
+        cells = csv.reader(lines, delimiter=separator, strict=True)
         try:
             columns = next(filter(None, cells), [])
         except csv.Error as error:
             raise ValueError(f"{path}, line {cells.line_num}: {error}.") from None
-    return RowReader(str(path), columns, _readable(path, _delimited_rows(path, file, cells, columns)), separator)
+    return RowReader(str(path), columns, _readable(path, _delimited_rows(lines, cells, columns)), separator)
 
 
 def _separator(path: Path) -> str:
     """Return what separates the cells of the header line: a comma if it has one, else a semicolon or a tab."""
     with open_text(path) as file:
-        header = file.readline(_LONGEST_CELL)
+        header = file.readline(LONGEST_LINE)
     return next((mark for mark in ",;\t" if mark in header), ",")
 
 
-def _delimited_rows(path: Path, file: IO[str], cells: Any, columns: list[str]) -> Iterator[NumberedRow]:
-    first_line = cells.line_num + 1  # of the row
-    with file:
+class _RowLines:
+    """The lines of a file for csv.reader; a row of more than `LONGEST_LINE` characters is refused while it is read."""
+
+    def __init__(self, path: Path, file: IO[str]):
+        self.path, self.file = path, file
+        self.n_lines = self.n_characters = 0  # read so far: of the file, and of the row
+        self.begin_row()
+
+    def begin_row(self) -> None:
+        """Count from here."""
+        self.first_line, self.n_characters = self.n_lines + 1, 0
+
+    def __iter__(self) -> _RowLines:
+        return self
+
+    def __next__(self) -> str:
+        line = self.file.readline(LONGEST_LINE + 1)
+        self.n_lines += 1
+        self.n_characters += len(line)
+        if self.n_characters > LONGEST_LINE:
+            raise UnreadableFileError(
+                f"{self.path}, the row that begins in line {self.first_line}: longer than {LONGEST_LINE:,} characters; "
+                "is a double quote never closed?"
+            )
+        if not line:
+            raise StopIteration
+        return line
+
+
+def _delimited_rows(lines: _RowLines, cells: Any, columns: list[str]) -> Iterator[NumberedRow]:
+    path = lines.path
+    lines.begin_row()
+    with lines.file:
         try:
             for row in cells:
-                first_line = cells.line_num + 1
+                lines.begin_row()
                 if not row:
                     continue
                 if len(row) != len(columns):
@@ -164,7 +202,7 @@ def _delimited_rows(path: Path, file: IO[str], cells: Any, columns: list[str]) -
                 yield f"line {cells.line_num}", dict(zip(columns, row, strict=True))
         except csv.Error as error:
             raise ValueError(
-                f"{path}, the row that begins in line {first_line}: {error}; is a double quote never closed?"
+                f"{path}, the row that begins in line {lines.first_line}: {error}; is a double quote never closed?"
             ) from None
 
 
@@ -177,18 +215,8 @@ def _json_lines(path: Path) -> RowReader:
 
 def _json_rows(path: Path) -> Iterator[NumberedRow]:
     with open_text(path) as file:
-        lines = _bounded(path, numbered_lines(file, _LONGEST_CELL))
-        for number, row in json_objects(path, lines):
+        for number, row in json_objects(path, whole_lines(path, file)):
             yield f"line {number}", row
-
-
-def _bounded(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    for number, line in lines:
-        if len(line) == _LONGEST_CELL:
-            raise ValueError(
-                f"{path}, line {number}: longer than {_LONGEST_CELL} characters; write one JSON object per line."
-            )
-        yield number, line
 
 
 def _parquet(path: Path) -> RowReader:

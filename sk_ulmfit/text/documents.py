@@ -9,7 +9,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from sk_ulmfit._files import UnreadableFileError, json_objects, numbered_lines, open_text, reading
+from sk_ulmfit._files import (
+    LONGEST_LINE,
+    UnreadableFileError,
+    json_objects,
+    numbered_lines,
+    open_text,
+    reading,
+    whole_lines,
+)
 
 IDS, OFFSETS, VOCABULARY, INFO = "ids.npy", "offsets.npy", "vocabulary.json", "corpus.json"
 RUN_MARK = ".sk_ulmfit-run"  # a file in every folder of a pre-training run
@@ -118,10 +126,14 @@ def _documents(file: Path, field: str) -> Iterator[str]:
     with reading(file), open_text(file, newline="\n") as stream:
         number, line = next((line for line in numbered_lines(stream, _LONGEST_DOCUMENT) if line[1].strip()), (1, ""))
         if line.lstrip().startswith("{") and not line.endswith("\n"):
-            line += stream.readline()
+            line += stream.readline(LONGEST_LINE)
+            if not line.endswith("\n") and len(line) > LONGEST_LINE:
+                raise UnreadableFileError(
+                    f"{file}, line {number}: longer than {LONGEST_LINE:,} characters; write one JSON object per line."
+                )
         next_number = number + line.endswith("\n")
         if _is_json_object(file, line):
-            lines = itertools.chain([(number, line)], numbered_lines(stream, first=next_number))
+            lines = itertools.chain([(number, line)], whole_lines(file, stream, first=next_number))
             for text in _json_documents(file, lines, field):
                 yield from _pieces(text)
         else:
