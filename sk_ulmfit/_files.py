@@ -52,17 +52,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedRandom]:
     without an exception. The temporary file is locked until then; unlocked ones, left by killed processes, are removed.
     A link is followed. A file that is replaced hands on its permissions.
 
-    Yields
-    ------
-    file
-        Open for writing and reading, in binary mode; leave it open.
-
-    Raises
-    ------
-    NotAFileError
-        If `path` exists and is not a regular file.
-    OSError
-        If the file cannot be written.
+    Yields the temporary file, open in binary mode; do not close it. Raises NotAFileError if `path` exists and is not a
+    regular file, OSError if it cannot be written.
     """
     target = writable_target(path)
     _remove_leftovers(target.parent)

@@ -1,4 +1,4 @@
-"""Checks of what users pass in; every error says what came, what was expected and what to do next."""
+"""Checks of parameters and arguments; every error says what was passed and what was expected."""
 
 from __future__ import annotations
 
@@ -22,27 +22,9 @@ def check_number(
     none: bool = False,
     exclusive: bool = False,
 ) -> None:
-    """Check one numeric parameter against the range [low, high].
+    """Raise ValueError unless `value` is a number in [low, high]; with `exclusive`, in (low, high).
 
-    Parameters
-    ----------
-    name : str
-        Name of the parameter.
-    value : object
-        What the user set.
-    low, high : float
-        Smallest and largest value allowed.
-    integer : bool, default=False
-        Whether it must be a whole number.
-    none : bool, default=False
-        Whether None is allowed.
-    exclusive : bool, default=False
-        Whether the value may be neither `low` nor `high`.
-
-    Raises
-    ------
-    ValueError
-        If the value is not such a number.
+    With `integer` it must be a whole number; with `none` it may be None.
     """
     if value is None and none:
         return
@@ -60,22 +42,7 @@ def check_number(
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Check that a parameter is one of a few strings.
-
-    Parameters
-    ----------
-    name : str
-        Name of the parameter.
-    value : object
-        What the user set.
-    choices : tuple of str
-        What is allowed.
-
-    Raises
-    ------
-    ValueError
-        If it is none of them.
-    """
+    """Raise ValueError unless `value` is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}.")
 
@@ -87,22 +54,7 @@ def check_bool(name: str, value: Any) -> None:
 
 
 def check_training_parameters(estimator: Any, schedules: tuple[str, ...], precisions: tuple[str, ...]) -> None:
-    """Check the parameters that both estimators have.
-
-    Parameters
-    ----------
-    estimator : object
-        What has them as attributes.
-    schedules : tuple of str
-        Names of the schedules.
-    precisions : tuple of str
-        Names of the kinds of arithmetic.
-
-    Raises
-    ------
-    ValueError
-        If one of them is not valid.
-    """
+    """Raise ValueError if a parameter that both estimators have is invalid."""
     check_number("bptt", estimator.bptt, low=1, integer=True)
     for name in ("lr", "dropout_multiplier", "alpha", "beta"):
         check_number(name, getattr(estimator, name), low=0)
@@ -115,24 +67,9 @@ def check_training_parameters(estimator: Any, schedules: tuple[str, ...], precis
 
 
 def check_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
-    """Check the weights of texts.
+    """Return the weights of n texts as float64, shape (n,), or None if there are none.
 
-    Parameters
-    ----------
-    sample_weight : array-like of shape (n,), or None
-        How much each text counts.
-    n : int
-        Number of texts.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,), or None
-        The weights; None where none were given.
-
-    Raises
-    ------
-    ValueError
-        If there are not n of them, or one is negative or not finite, or all are 0.
+    Raises ValueError unless there are n weights, finite and at least 0, one of them above 0.
     """
     if sample_weight is None:
         return None
@@ -157,5 +94,5 @@ def check_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
 
 
 def plain_number(value: Any) -> Any:
-    """Turn a number of numpy into Python's, as JSON and torch want it."""
+    """Return a numpy scalar as a Python number, for JSON and torch."""
     return value.item() if isinstance(value, np.generic) else value

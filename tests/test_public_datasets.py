@@ -87,7 +87,7 @@ def test_a_folder_of_sgml_files_does_too(archive, tmp_path):
 
 def test_downloaded_once_and_kept(served, tmp_path, monkeypatch):
     home = tmp_path / "home"
-    with pytest.raises(FileNotFoundError, match="is not there, and download_if_missing is False"):
+    with pytest.raises(FileNotFoundError, match="is missing, and download_if_missing is False"):
         fetch_reuters21578(data_home=home, download_if_missing=False)
     first = fetch_reuters21578(data_home=home)
     served.unlink()

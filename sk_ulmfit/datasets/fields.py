@@ -1,4 +1,4 @@
-"""Text columns of a table to one text a row, as a step of a Pipeline."""
+"""Text columns joined to one text per row, as a step of a Pipeline."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from sk_ulmfit.datasets.cells import text_of_row
 
 
 class TextFieldJoiner(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Join the text columns of a DataFrame or a 2-D array into one text a row.
+    """Join the text columns of a DataFrame or a 2-D array into one text per row.
 
-    Goes before the classifier in a ``Pipeline``, by itself or behind a ``ColumnTransformer`` that prepares the columns.
-    Several columns are joined with field marks, so that the model sees where each begins; a single one is taken as it
-    is. Training and prediction must have the same columns in the same order. The texts come out in one dimension, as
-    the classifier wants them; inside a ``ColumnTransformer``, which wants two, it has no place.
+    Use it before the classifier in a ``Pipeline``, also after a ``ColumnTransformer``, but not inside one: it returns
+    a 1-D array. Several columns are joined as fields; a single one is left as it is. Prediction needs the columns of
+    training in the same order.
 
     Parameters
     ----------
     columns : str, list of str or None, default=None
-        Names of the text columns of a DataFrame, in this order; other columns are left aside. None takes all.
+        Text columns of a DataFrame, in this order; other columns are ignored. None means all columns.
 
     Attributes
     ----------
     n_features_in_ : int
-        Text columns that ``fit`` has seen.
+        Number of text columns seen during ``fit``.
     feature_names_in_ : ndarray of str
-        Their names; only of a DataFrame.
+        Their names; only defined for a DataFrame.
 
     See Also
     --------
@@ -51,25 +50,7 @@ class TextFieldJoiner(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.columns = columns
 
     def fit(self, X: Any, y: Any = None) -> TextFieldJoiner:
-        """Look at the columns.
-
-        Parameters
-        ----------
-        X : DataFrame, or array-like of shape (n, n_columns)
-            Text columns.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        TextFieldJoiner
-            This transformer.
-
-        Raises
-        ------
-        ValueError
-            If a column is missing, or `X` is not a table.
-        """
+        """Check the columns of `X`, shape (n, n_columns), and remember them; `y` is ignored."""
         _, names = _cells(X, self.columns)
         self.n_features_in_ = len(names)
         self.__dict__.pop("feature_names_in_", None)
@@ -78,27 +59,11 @@ class TextFieldJoiner(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: Any) -> NDArray[np.object_]:
-        """Join.
-
-        Parameters
-        ----------
-        X : DataFrame, or array-like of shape (n, n_columns)
-            Text columns, those of ``fit``. An empty cell (None, NaN) is an empty text.
-
-        Returns
-        -------
-        ndarray of str, shape (n,)
-            One text a row.
-
-        Raises
-        ------
-        ValueError
-            If a column is missing, or a cell is neither text nor empty.
-        """
+        """Return one text per row of `X`, shape (n, n_columns), in an array of shape (n,); a blank cell is empty."""
         cells, names = _cells(X, self.columns if self.columns is not None else getattr(self, "feature_names_in_", None))
         known = getattr(self, "n_features_in_", len(names))
         if len(names) != known:
-            raise ValueError(f"X has {len(names)} columns, and fit saw {known}; pass the same ones.")
+            raise ValueError(f"X has {len(names)} columns, and fit saw {known}; pass the same columns.")
         texts = np.empty(len(cells), object)
         for i, row in enumerate(cells):
             texts[i] = text_of_row(dict(zip(names, row, strict=True)), names, f"X, row {i}")
@@ -115,7 +80,7 @@ class TextFieldJoiner(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _cells(X: Any, columns: Any) -> tuple[NDArray[Any], list[Any]]:
-    """Give the cells of the text columns, shape (n, n_columns), and their names."""
+    """Return the cells of the text columns, shape (n, n_columns), and the names of the columns."""
     wanted = None if columns is None else [columns] if isinstance(columns, str) else list(columns)
     if hasattr(X, "columns") and hasattr(X, "to_numpy"):
         names = list(X.columns)

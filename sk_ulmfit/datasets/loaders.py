@@ -56,11 +56,6 @@ def load_table(
         Whether to keep only the labels in memory. `texts` are then read from `source` whenever they are iterated over,
         a few times in ``fit`` and ``predict``. For files larger than memory.
 
-    Returns
-    -------
-    TextTable
-        Texts and labels.
-
     Raises
     ------
     ValueError
@@ -222,10 +217,8 @@ def load_folders(
         Hidden files are left out.
     labels_file : path-like, default=None
         Table (see `load_table`) whose first column is the path of a file relative to `folder`.
-    labels, label_column : str or sequence of str, default=None
-        Label columns of `labels_file`, as in `load_table`. None for both: all columns but the first hold label names.
-    delimiter : str, default=";"
-        Separator of the label names in `labels_file`.
+    labels, label_column, delimiter : str or sequence of str
+        Label columns of `labels_file`, as in `load_table`. By default, all columns but the first hold label names.
     blank : {"absent", "unknown"}, default="absent"
         Meaning of a blank label cell, and of a file that `labels_file` does not list.
 
@@ -244,11 +237,10 @@ def load_folders(
     >>> import pathlib, tempfile
     >>> from sk_ulmfit.datasets import load_folders
     >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> for label in ("late", "lost"):
-    ...     (folder / label).mkdir()
-    ...     _ = (folder / label / "1.txt").write_text("Where is it?")
+    >>> (folder / "late").mkdir()
+    >>> _ = (folder / "late" / "1.txt").write_text("Where is it?")
     >>> load_folders(folder).labels
-    [['late', 'lost']]
+    [['late']]
     """
     root = Path(folder)
     if not root.is_dir():
@@ -331,11 +323,6 @@ def load_support_messages(part: str = "train") -> TextTable:
     ----------
     part : {"train", "test"}, default="train"
         Part of the data to load.
-
-    Returns
-    -------
-    TextTable
-        Texts and labels.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Public multi-label data sets, fetched from where they were published and kept in scikit-learn's data home."""
+"""Public multi-label data sets, downloaded and kept in scikit-learn's data home."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sklearn.utils import Bunch
 from sk_ulmfit._files import atomic_write
 from sk_ulmfit._validation import check_choice
 
-_TIMEOUT = 60  # seconds without a byte
+_TIMEOUT = 60  # seconds without data
 
 
 @dataclass(frozen=True)
@@ -73,27 +73,24 @@ def fetch_reuters21578(
 ) -> Any:
     """Load Reuters-21578, Distribution 1.0: newswire stories of 1987 with any of 90 topics (ModApte split).
 
-    The stories that the ModApte split assigns to training (7,770) and to testing (3,019), restricted to the topics that
-    occur in both parts and to stories with at least one of them. Title and body are separated by a line break; some
-    stories are a headline only.
+    Of the stories that the split assigns to training (7,770) and testing (3,019), those with at least one topic that
+    occurs in both parts. A line break separates title and body.
 
-    Licence: free distribution for research purposes only; the texts belong to Reuters Ltd. Results are to name
-    "Reuters-21578, Distribution 1.0" (README of the collection, David D. Lewis 1997).
+    Licence: free distribution for research purposes only; the texts belong to Reuters Ltd. Name the data set
+    "Reuters-21578, Distribution 1.0" in publications (README of the collection, David D. Lewis 1997).
 
     Parameters
     ----------
     subset : {"train", "test", "all"}, default="train"
-        Which part; "all" is training stories, then test stories.
+        Part to load; "all" is training stories, then test stories.
     data_home : path-like, default=None
-        Folder of scikit-learn's data sets, in which the archive (8 MB) is kept; None is that of
-        ``sklearn.datasets.get_data_home``.
+        Folder to keep the archive (8 MB) in; None means that of ``sklearn.datasets.get_data_home``.
     path : path-like, default=None
-        The archive ``reuters21578.tar.gz``, or a folder that holds it or its ``.sgm`` files. Nothing is
-        downloaded then.
+        Archive ``reuters21578.tar.gz``, or a folder with it or its ``.sgm`` files, to read in place of a download.
     download_if_missing : bool, default=True
-        Whether to download it where it is not there yet.
+        Whether to download the archive if it is missing; otherwise raise OSError.
     return_X_y : bool, default=False
-        Give ``(data, target)`` instead.
+        Whether to return ``(data, target)`` instead of a Bunch.
 
     Returns
     -------
@@ -104,9 +101,9 @@ def fetch_reuters21578(
     Raises
     ------
     ValueError
-        If a file is damaged or not what it should be.
+        If a file is damaged or not the expected one.
     OSError
-        If it is neither there nor to be downloaded.
+        If a file is missing or cannot be downloaded.
 
     References
     ----------
@@ -115,19 +112,18 @@ def fetch_reuters21578(
     Examples
     --------
     >>> from sk_ulmfit.datasets import fetch_reuters21578
-    >>> train = fetch_reuters21578()  # doctest: +SKIP
-    >>> train.target.shape  # doctest: +SKIP
+    >>> fetch_reuters21578().target.shape  # doctest: +SKIP
     (7770, 90)
     """
     check_choice("subset", subset, ("train", "test", "all"))
-    source = _local(_REUTERS, data_home, download_if_missing) if path is None else _given(Path(path), _REUTERS.name)
+    source = _source(_REUTERS, data_home, path, download_if_missing)
     if source.is_file() and _sha256(source) != _REUTERS.sha256:
         raise ValueError(
             f"{source} is not {_REUTERS.name} as it was published (its checksum differs), or is damaged; get it again, "
             "or unpack it and pass the folder."
         )
     stories = [story for text in _sgml(source) for story in _stories(text)]
-    topics = [{topic for split, *_, found in stories if split == part for topic in found} for part in ("TRAIN", "TEST")]
+    topics = [{topic for split, *_, names in stories if split == part for topic in names} for part in ("TRAIN", "TEST")]
     names = sorted(topics[0] & topics[1])
     if not names:
         raise ValueError(f"{source} holds no stories of Reuters-21578 with topics in both parts.")
@@ -135,11 +131,11 @@ def fetch_reuters21578(
     chosen = [story for part in parts for story in stories if story[0] == part and story[3] & set(names)]
     column = {name: k for k, name in enumerate(names)}
     target = np.zeros((len(chosen), len(names)), np.int64)
-    for i, (_, _, _, found) in enumerate(chosen):
-        target[i, [column[name] for name in found if name in column]] = 1
+    for i, (_, _, _, story_topics) in enumerate(chosen):
+        target[i, [column[name] for name in story_topics if name in column]] = 1
     data = [text for _, _, text, _ in chosen]
     ids = np.array([number for _, number, _, _ in chosen], np.int64)
-    return _answer(fetch_reuters21578, data, target, names, ids, return_X_y)
+    return _bunch(fetch_reuters21578, data, target, names, ids, return_X_y)
 
 
 def fetch_goemotions(
@@ -159,16 +155,13 @@ def fetch_goemotions(
     Parameters
     ----------
     subset : {"train", "dev", "test", "all"}, default="train"
-        Which part; "all" is the three in this order.
+        Part to load; "all" is the three in this order.
     data_home : path-like, default=None
-        Folder of scikit-learn's data sets, in which the files (4 MB) are kept; None is that of
-        ``sklearn.datasets.get_data_home``.
+        Folder to keep the files (4 MB) in; None means that of ``sklearn.datasets.get_data_home``.
     path : path-like, default=None
-        Folder that holds ``train.tsv``, ``dev.tsv`` and ``test.tsv``; nothing is downloaded then.
-    download_if_missing : bool, default=True
-        Whether to download them where they are not there yet.
-    return_X_y : bool, default=False
-        Give ``(data, target)`` instead.
+        Folder with ``train.tsv``, ``dev.tsv`` and ``test.tsv``, to read in place of a download.
+    download_if_missing, return_X_y : bool
+        As in `fetch_reuters21578`.
 
     Returns
     -------
@@ -179,9 +172,9 @@ def fetch_goemotions(
     Raises
     ------
     ValueError
-        If a file is damaged or not what it should be.
+        If a file is damaged or not the expected one.
     OSError
-        If it is neither there nor to be downloaded.
+        If a file is missing or cannot be downloaded.
 
     References
     ----------
@@ -190,15 +183,14 @@ def fetch_goemotions(
     Examples
     --------
     >>> from sk_ulmfit.datasets import fetch_goemotions
-    >>> train = fetch_goemotions()  # doctest: +SKIP
-    >>> train.target.shape  # doctest: +SKIP
+    >>> fetch_goemotions().target.shape  # doctest: +SKIP
     (43410, 28)
     """
     check_choice("subset", subset, (*_GOEMOTIONS, "all"))
     data, ids, rows = [], [], []
     for part in _GOEMOTIONS if subset == "all" else [subset]:
         remote = _GOEMOTIONS[part]
-        file = _local(remote, data_home, download_if_missing) if path is None else _given(Path(path), remote.name)
+        file = _source(remote, data_home, path, download_if_missing)
         if file.name != remote.name or not file.is_file():
             raise FileNotFoundError(f"{path} is no folder that holds {remote.name}; give the one that does.")
         for number, line in enumerate(file.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
@@ -212,31 +204,34 @@ def fetch_goemotions(
     target = np.zeros((len(data), len(_EMOTIONS)), np.int64)
     for i, row in enumerate(rows):
         target[i, row] = 1
-    return _answer(fetch_goemotions, data, target, list(_EMOTIONS), np.array(ids), return_X_y)
+    return _bunch(fetch_goemotions, data, target, list(_EMOTIONS), np.array(ids), return_X_y)
 
 
-def _answer(function: Any, data: list[str], target: Any, names: list[str], ids: Any, return_X_y: bool) -> Any:
+def _bunch(function: Any, data: list[str], target: Any, names: list[str], ids: Any, return_X_y: bool) -> Any:
     if return_X_y:
         return data, target
     description = (function.__doc__ or "").split("Parameters\n")[0].strip()
     return Bunch(data=data, target=target, target_names=names, ids=ids, DESCR=description)
 
 
-def _given(path: Path, name: str) -> Path:
-    """Give the file of that name if the path is a folder that holds it, else the path."""
+def _source(remote: _Remote, data_home: Any, path: Any, download: bool) -> Path:
+    """Return the file of a data set, or the path that the user gave if it is not a folder with that file."""
+    if path is None:
+        return _downloaded(remote, data_home, download)
+    path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file or folder {path}.")
-    return path / name if (path / name).is_file() else path
+    return path / remote.name if (path / remote.name).is_file() else path
 
 
-def _local(remote: _Remote, data_home: str | os.PathLike[str] | None, download: bool) -> Path:
-    """Give the file in the data home, downloaded if need be."""
+def _downloaded(remote: _Remote, data_home: str | os.PathLike[str] | None, download: bool) -> Path:
+    """Return the file in the data home, downloaded if necessary."""
     folder = Path(get_data_home(None if data_home is None else os.fspath(data_home))) / "sk_ulmfit"
     file = folder / remote.name
     if file.is_file() and _sha256(file) == remote.sha256:
         return file
     if not download:
-        raise FileNotFoundError(f"{file} is not there, and download_if_missing is False; get {remote.url}.")
+        raise FileNotFoundError(f"{file} is missing, and download_if_missing is False; get it from {remote.url}.")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with urllib.request.urlopen(remote.url, timeout=_TIMEOUT) as answer, atomic_write(file) as out:
@@ -261,7 +256,7 @@ def _sha256(file: Path) -> str:
 
 
 def _sgml(source: Path) -> Iterator[str]:
-    """Give the content of each .sgm file of an archive or a folder, in the order of their names."""
+    """Yield the content of each .sgm file in an archive or a folder, sorted by name."""
     if source.is_dir():
         files = sorted(source.glob("*.sgm"))
         if not files:
@@ -280,15 +275,15 @@ def _sgml(source: Path) -> Iterator[str]:
 
 
 def _stories(sgml: str) -> Iterator[tuple[str, int, str, set[str]]]:
-    """Give part, number, text and topics of each story that the ModApte split takes."""
+    """Yield part, number, text and topics of each story in the ModApte split."""
     for match in _DOCUMENT.finditer(sgml):
         attributes, content = match.groups()
         split = _SPLIT.search(attributes)
         if split is None or 'TOPICS="YES"' not in attributes:
             continue
         number = re.search(r'NEWID="(\d+)"', attributes)
-        found = {name: pattern.search(content) for name, pattern in _FIELDS.items()}
-        topics, title, body = (found[name].group(1) if found[name] else "" for name in _FIELDS)  # type: ignore[union-attr]
+        fields = (pattern.search(content) for pattern in _FIELDS.values())
+        topics, title, body = (match.group(1) if match else "" for match in fields)
         unprocessed = _UNPROCESSED.search(content)
         if unprocessed is not None:
             body = re.sub(r"<[A-Z]+>.*?</[A-Z]+>", "", unprocessed.group(1))

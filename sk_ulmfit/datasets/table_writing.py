@@ -23,11 +23,11 @@ TextOut = codecs.StreamWriter
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise ValueError if `write_table` writes no such files."""
+    """Raise ValueError if `write_table` does not write this type of file."""
     suffixes = {file_type(Path(path)), Path(path).suffix.lower()}
     if suffixes & {*PARQUET, *FOREIGN}:
         raise ValueError(
-            f"{path}: such files are not written; write .csv, .tsv or .jsonl, also with .gz or .xz behind."
+            f"{path}: such files are not written; choose .csv, .tsv or .jsonl, also followed by .gz or .xz."
         )
 
 
@@ -37,18 +37,17 @@ def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
     Parameters
     ----------
     path : path-like
-        File to write; tab-separated if it ends in ``.tsv``, JSON lines if in ``.jsonl``, compressed if in ``.gz`` or
-        ``.xz`` behind that.
+        File to write: comma-separated, tab-separated (``.tsv``) or JSON lines (``.jsonl``); compressed if ``.gz`` or
+        ``.xz`` follows.
     columns : sequence of str
-        Header.
+        Names of the columns.
     rows : iterable of dict
-        Cells by column, taken one by one. Lists become JSON; what no text file can hold (half of a surrogate pair)
-        becomes a question mark.
+        Cells by column. Lists are written as JSON, lone surrogates as question marks.
 
     Raises
     ------
     ValueError
-        If the name is that of a Parquet file, or a row has a cell in no column.
+        If the type of file is not supported, or a row has a cell in none of the columns.
     """
     check_writable(path)
     path = Path(path)

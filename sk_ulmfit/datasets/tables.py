@@ -1,4 +1,4 @@
-"""Rows of tables, from files and data frames, one by one."""
+"""Rows of tables, read one by one from files, folders and DataFrames."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sk_ulmfit._files import (
 )
 
 Row = dict[str, Any]
-NumberedRow = tuple[str, Row]  # where the row stands, such as "line 3", and its cells by column
+NumberedRow = tuple[str, Row]  # the place of the row, such as "line 3", and its cells by column
 
 DELIMITED = {".csv": None, ".tsv": "\t"}  # None: what the header line has
 JSON_LINES = (".jsonl", ".ndjson", ".json")
@@ -36,18 +36,9 @@ _FIRST_ROWS = 1_000  # of JSON lines, whose keys are the columns
 
 @dataclass
 class RowReader:
-    """The rows of a table, read when they are asked for.
+    """The rows of a table, read as they are iterated over; a cell that a row lacks is None.
 
-    Parameters
-    ----------
-    name : str
-        What to call the table in messages.
-    columns : list of str
-        Names of its columns.
-    rows : iterator of (str, dict)
-        Where each row stands, for messages, and its cells by column. A column that a row lacks is None.
-    separator : str, default=""
-        What separates the cells, where something does.
+    `name` is for messages; `separator` is what separates the cells of a text file.
     """
 
     name: str
@@ -63,33 +54,20 @@ class RowReader:
             if name not in self.columns:
                 shown = ", ".join(map(repr, self.columns))
                 alone = self.separator and len(self.columns) == 1
-                hint = " Cells are to be separated by commas, semicolons or tabs." if alone else ""
+                hint = " Separate the cells by commas, semicolons or tabs." if alone else ""
                 raise ValueError(f"{self.name} has no column {name!r}. Its columns are {shown}.{hint}")
 
 
 def open_table(source: Any) -> RowReader:
-    """Open a table.
+    """Open a file, a folder or a DataFrame as a table; the first line of a file, or the DataFrame, names the columns.
 
-    Parameters
-    ----------
-    source : path-like or DataFrame
-        A file of comma- (``.csv``) or tab-separated cells (``.tsv``) with a header line, JSON lines (``.jsonl``,
-        ``.ndjson``, ``.json``: one object a line), each UTF-8 and plain or compressed (``.gz``, ``.xz``), or Parquet
-        (``.parquet``); any other name is read as comma-separated. Where the header line has semicolons or tabs and no
-        comma, these separate the cells. A folder: one row for each text file (``*.txt``) in
-        it and its subfolders, with the columns "file" (the path in the folder) and "text". Or a DataFrame of pandas or
-        polars.
+    The name says what a file is: comma-separated (any other name), tab-separated (``.tsv``), JSON lines (``.jsonl``,
+    ``.ndjson``, ``.json``) or Parquet (``.parquet``, ``.pq``). Text files must be UTF-8, and may be compressed with
+    gzip or xz. Without a comma in the header, semicolons or tabs separate the cells. The columns of JSON lines are the
+    keys of the first thousand rows. A folder has one row per text file, with the columns "file" and "text".
 
-    Returns
-    -------
-    RowReader
-        Its columns and rows. Of JSON lines, the columns are the keys of the first thousand.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be read, is empty, or has columns of the same name. What is wrong with a row is raised when
-        that row is read.
+    Raises ValueError if the file cannot be read, is empty, or has two columns of the same name. An invalid row raises
+    ValueError when it is read.
     """
     if not isinstance(source, (str, os.PathLike)):
         reader = _data_frame(source)
@@ -100,7 +78,7 @@ def open_table(source: Any) -> RowReader:
         suffix = file_type(path)
         if suffix in FOREIGN or path.suffix.lower() in FOREIGN or (path.is_file() and _is_workbook(path)):
             raise ValueError(
-                f"{path} is no table that can be read; save it as .csv (of the kind UTF-8), .tsv, .jsonl or .parquet."
+                f"{path} is no table that can be read; save it as .csv (in Excel: CSV UTF-8), .tsv, .jsonl or .parquet."
             )
         if path.is_dir():
             reader = RowReader(str(path), ["file", "text"], _text_files(path))
@@ -119,7 +97,7 @@ def open_table(source: Any) -> RowReader:
 
 
 def file_type(path: Path) -> str:
-    """Give the suffix that says what a file is, whatever compresses it."""
+    """Return the suffix of a file without that of a compression: ".csv" for "mail.csv.gz"."""
     name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     return name.suffix.lower()
 
@@ -224,12 +202,12 @@ def _parquet(path: Path) -> RowReader:
         import pyarrow.parquet
     except ImportError:
         raise ValueError(
-            f"{path} is Parquet, for which pyarrow is needed; install it, or save the table as CSV."
+            f"{path} is a Parquet file, which needs pyarrow; install it, or save the table as CSV."
         ) from None
     try:
         file = pyarrow.parquet.ParquetFile(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not a Parquet file, or a damaged one ({error}).") from None
+        raise ValueError(f"{path} is not a Parquet file, or is damaged ({error}).") from None
 
     def rows() -> Iterator[NumberedRow]:
         number = 0
@@ -245,8 +223,8 @@ def _data_frame(frame: Any) -> RowReader:
     is_polars = hasattr(frame, "iter_rows")
     if not is_polars and not hasattr(frame, "itertuples"):
         raise ValueError(
-            f"A {type(frame).__name__} is neither a path nor a DataFrame of pandas or polars; turn it into one (a "
-            "LazyFrame with collect())."
+            f"A {type(frame).__name__} is neither a path nor a DataFrame of pandas or polars; convert it to one (a "
+            "LazyFrame by collect())."
         )
     columns = [str(column) for column in frame.columns]
 
@@ -259,13 +237,13 @@ def _data_frame(frame: Any) -> RowReader:
 
 
 def text_files(folder: Path) -> list[Path]:
-    """List the text files (``*.txt``) of a folder and its subfolders by their paths, hidden ones left out."""
+    """Return the text files (``*.txt``) in a folder and its subfolders, sorted by path, without hidden ones."""
     files = (file for file in folder.rglob("*.txt") if file.is_file())
     return sorted(file for file in files if not any(map(is_hidden, file.relative_to(folder).parts)))
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file or folder is none that a user put there, by its name."""
+    """Tell from its name whether a file or folder was not made by the user."""
     return name.startswith(".") or name == "__MACOSX"
 
 

@@ -49,7 +49,7 @@ class TextTable:
         return f"TextTable of {len(self.texts)} texts{labels}"
 
     def indicator(self, label_names: Sequence[str] | None = None) -> NDArray[Any]:
-        """Return the labels as an indicator matrix.
+        """Return the labels as a matrix, 1 where a row has a label and NaN where that is unknown.
 
         Parameters
         ----------
@@ -58,8 +58,8 @@ class TextTable:
 
         Returns
         -------
-        ndarray of shape (n, L), int64, or float32 if some labels are unknown
-            1 where the row has the label, NaN where that is unknown.
+        ndarray of shape (n, L)
+            Indicator matrix of int64, or of float32 if some labels are unknown.
         """
         column = {name: i for i, name in enumerate(self.label_names if label_names is None else label_names)}
         return self._filled(column, np.int64 if self.unknown is None else np.float32)

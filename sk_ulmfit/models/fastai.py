@@ -57,21 +57,14 @@ def load_fastai_language_model(
     vocab: Sequence[str] | str | os.PathLike[str],
     language: str = "en",
 ) -> ModelState:
-    """Read a language model published for fastai: encoder and decoder bias.
+    """Read a language model published for fastai; its decoder bias is zero if the file has none.
 
     Parameters
     ----------
-    state_dict_path : path-like
-        As in `load_fastai`.
-    vocab : sequence of str, or path-like
+    state_dict_path, vocab : path-like
         As in `load_fastai`.
     language : str, default="en"
         Language code of spaCy's tokenizer.
-
-    Returns
-    -------
-    ModelState
-        A language model. The decoder bias is zero if the file has none.
     """
     tensors = _Tensors(Path(state_dict_path))
     words = [_OLD_MARKERS.get(word, word) for word in _read_words(vocab)]

@@ -142,11 +142,6 @@ def load_state(path: str | os.PathLike[str], kind: str | None) -> ModelState:
     kind : {"language_model", "classifier"} or None
         Expected kind of model; None accepts both.
 
-    Returns
-    -------
-    ModelState
-        The model.
-
     Raises
     ------
     ModelFileError

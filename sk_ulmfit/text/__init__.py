@@ -1,4 +1,4 @@
-"""From raw text to token ids: the tokenizer, the vocabulary, and texts that need not fit into memory."""
+"""Raw texts to token ids: the tokenizer, the vocabulary, corpora in files and in memory."""
 
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.text.tokenizer import FIELD_SEPARATOR, join_fields, tokenize

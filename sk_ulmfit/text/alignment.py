@@ -17,30 +17,16 @@ class Alignment:
     """The words of one text and the tokens of each.
 
     A unit is a word with its markers, such as ``xxmaj hello`` or ``xxrep 4 !``; a run of equal words, ``xxwrep 3 no``;
-    or ``xxbos`` or ``xxfld 2``, which has no word.
-
-    Parameters
-    ----------
-    text : str
-        Text as the tokenizer reads it: entities and control characters resolved, letters composed, fields as lines.
-    words : list of str
-        Words from left to right.
-    spans : ndarray of int64, shape (n_words, 2)
-        Start and end of each word in `text`. Only white space lies between words.
-    tokens : list of str
-        What `tokenize` returns.
-    token_offsets : ndarray of int64, shape (n_units + 1,)
-        The tokens of unit i are ``tokens[token_offsets[i]:token_offsets[i + 1]]``.
-    word_offsets : ndarray of int64, shape (n_units + 1,)
-        The words of unit i are ``words[word_offsets[i]:word_offsets[i + 1]]``.
+    or ``xxbos`` or ``xxfld 2``, which has no word. Unit i has the tokens ``token_offsets[i]:token_offsets[i + 1]`` and
+    the words ``word_offsets[i]:word_offsets[i + 1]``. Only white space lies between words.
     """
 
-    text: str
+    text: str  # as the tokenizer reads it: entities and control characters resolved, letters composed, fields as lines
     words: list[str]
-    spans: NDArray[np.int64]
-    tokens: list[str]
-    token_offsets: NDArray[np.int64]
-    word_offsets: NDArray[np.int64]
+    spans: NDArray[np.int64]  # (n_words, 2), start and end of each word in `text`
+    tokens: list[str]  # what `tokenize` returns
+    token_offsets: NDArray[np.int64]  # (n_units + 1,)
+    word_offsets: NDArray[np.int64]  # (n_units + 1,)
 
 
 def align(text: str, language: str = "en") -> Alignment:

@@ -1,4 +1,4 @@
-"""Documents of a corpus, read one by one from text and JSON lines files."""
+"""Documents of a corpus, read one by one from text and JSON-lines files."""
 
 from __future__ import annotations
 
@@ -20,41 +20,26 @@ from sk_ulmfit._files import (
 )
 
 IDS, OFFSETS, VOCABULARY, INFO = "ids.npy", "offsets.npy", "vocabulary.json", "corpus.json"
-RUN_MARK = ".sk_ulmfit-run"  # a file in every folder of a pre-training run
+RUN_MARK = ".sk_ulmfit-run"  # file in every folder of a pre-training run
 _LONGEST_DOCUMENT = 1_000_000  # characters; a longer one is cut at the end of a line
 
 
 class CorpusError(ValueError):
-    """A corpus cannot be read, or its token ids are not usable."""
+    """A corpus cannot be read, or its token ids cannot be written or read."""
 
 
 def corpus_files(path: str | os.PathLike[str], exclude: str | os.PathLike[str] | None = None) -> list[Path]:
-    """List the files of a corpus.
+    """Return the files of a corpus: one file, or those in a folder and its subfolders, sorted by path.
 
-    Parameters
-    ----------
-    path : path-like
-        A file, or a folder whose files, also in its subfolders, are taken in the order of their names. Hidden files,
-        folders of token ids and folders of pre-training runs are left out.
-    exclude : path-like, default=None
-        A folder to leave out too.
-
-    Returns
-    -------
-    list of Path
-        The files, at least one.
-
-    Raises
-    ------
-    CorpusError
-        If there is none, or a folder cannot be read.
+    Hidden files, folders of token ids and of pre-training runs, and the folder `exclude` are left out. Raises
+    CorpusError if there are no files, or a folder cannot be read.
     """
     path = Path(path)
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise CorpusError(f"There is no file or folder {path}; give a text file, a JSON lines file, or a folder.")
-    found: list[Path] = []
+    files: list[Path] = []
     seen = set() if exclude is None else {_identity(Path(exclude))}
     for folder, subfolders, names in os.walk(path, followlinks=True, onerror=_unreadable):
         here = Path(folder)
@@ -63,10 +48,10 @@ def corpus_files(path: str | os.PathLike[str], exclude: str | os.PathLike[str] |
             continue
         seen.add(_identity(here))
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [here / name for name in names if not name.startswith(".") and (here / name).is_file()]
-    if not found:
+        files += [here / name for name in names if not name.startswith(".") and (here / name).is_file()]
+    if not files:
         raise CorpusError(f"The folder {path} holds no files; give one with text or JSON lines files.")
-    return sorted(found)
+    return sorted(files)
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
@@ -82,7 +67,7 @@ def _unreadable(error: OSError) -> None:
 
 
 def describe(path: str | os.PathLike[str], exclude: str | os.PathLike[str] | None = None) -> str:
-    """Name a corpus and its size, which tells it from another of the same name."""
+    """Return the name and the size of a corpus, which together identify it."""
     n_bytes = sum(file.stat().st_size for file in corpus_files(path, exclude))
     return f"{Path(path).resolve().name} ({n_bytes:,} bytes)"
 
@@ -90,30 +75,13 @@ def describe(path: str | os.PathLike[str], exclude: str | os.PathLike[str] | Non
 def read_documents(
     path: str | os.PathLike[str], field: str = "text", exclude: str | os.PathLike[str] | None = None
 ) -> Iterator[str]:
-    """Read the documents of a corpus one by one.
+    """Yield the documents of a corpus one by one; parameters as in `corpus_files`.
 
-    What a file holds is seen from its contents. JSON lines (the first line is a JSON object): one document a line,
-    in one field of the object. Anything else is plain UTF-8 text, whose documents are separated by blank lines. Both
-    may be compressed with xz or gzip. Empty documents are left out.
+    The format of a file is found from its content. JSON lines, if the first line is a JSON object: one document per
+    line, in the field `field`. Otherwise plain text: blank lines separate the documents. Both must be UTF-8, and may
+    be compressed with xz or gzip. Documents of more than a million characters are cut; empty ones are left out.
 
-    Parameters
-    ----------
-    path : path-like
-        A file, or a folder of files (`corpus_files`).
-    field : str, default="text"
-        Field of a JSON line that holds the text.
-    exclude : path-like, default=None
-        A folder to leave out.
-
-    Yields
-    ------
-    str
-        A document of at most a million characters; longer ones are cut.
-
-    Raises
-    ------
-    CorpusError
-        If a file cannot be read, is not UTF-8 text, or damaged, or a line is not JSON, or has no such field.
+    Raises CorpusError if a file cannot be read or is damaged, or a line is not JSON or has no such field.
     """
     for file in corpus_files(path, exclude):
         try:
@@ -187,7 +155,7 @@ def _plain_documents(lines: Iterable[tuple[int, str]]) -> Iterator[str]:
 
 
 def _pieces(text: str, keep_end: bool = False) -> Iterator[str]:
-    """Cut a text that is too long, at ends of lines if possible; with `keep_end` the last piece may be empty."""
+    """Cut a long text, at line ends if possible; yield the last piece even if it is blank with `keep_end`."""
     start = 0
     while len(text) - start > _LONGEST_DOCUMENT:
         most = start + _LONGEST_DOCUMENT

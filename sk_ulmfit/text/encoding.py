@@ -33,30 +33,10 @@ def encode_texts(
     *,
     backward: bool = False,
 ) -> TokenIds:
-    """Return the token ids of each text; the ids of streamed texts are kept in a temporary file.
+    """Return the token ids of each text, at least one per text; words outside the vocabulary become ``xxunk``.
 
-    Parameters
-    ----------
-    texts : sequence of str or StreamedTexts
-        Raw texts.
-    vocabulary : Vocabulary
-        Words outside it become ``xxunk``.
-    language : str
-        Language code of spaCy's tokenizer.
-    n_jobs : int or None, default=None
-        Number of worker processes, as in joblib.
-    backward : bool, default=False
-        Whether to reverse each document, for a model that reads backward.
-
-    Returns
-    -------
-    TokenIds
-        One document per text, at least one token long.
-
-    Raises
-    ------
-    CorpusError
-        If the temporary file cannot be written.
+    With `backward`, each document is reversed, for a model that reads backward. The ids of streamed texts are kept in a
+    temporary file, deleted with the result; raises CorpusError if it cannot be written.
     """
     if not isinstance(texts, StreamedTexts):
         return _encode_list(texts, vocabulary, language, n_jobs, backward)

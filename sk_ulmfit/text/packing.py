@@ -59,31 +59,9 @@ def pack_corpus(
     """Tokenize documents into a new folder of memory-mapped files, completely or not at all.
 
     Memory stays bounded: documents are read in blocks, and of more than three million distinct words the rarest are
-    forgotten.
-
-    Parameters
-    ----------
-    documents : iterable of str
-        Raw texts.
-    folder : path-like
-        Folder to make; its parent must exist.
-    language : str, default="en"
-        Language code of spaCy's tokenizer.
-    vocab_size : int, default=30000
-        Maximum number of words.
-    min_frequency : int, default=3
-        Words that occur less often become ``xxunk``.
-    n_jobs : int or None, default=None
-        Number of worker processes.
-    source, field : str, default=""
-        Name of the corpus, and the field that held the texts; kept in `PackedCorpus.info`.
-    report : callable, default=None
-        Called after every block with the numbers of documents, characters and tokens so far.
-
-    Raises
-    ------
-    CorpusError
-        If the folder exists or cannot be written, or there are no documents.
+    forgotten. Words that occur less often than `min_frequency` become ``xxunk``. `source` and `field`, where the texts
+    come from, are kept in `PackedCorpus.info`. Raises CorpusError if the folder exists or cannot be written, or there
+    are no documents.
     """
 
     def choose(words: list[str], counts: NDArray[np.int64]) -> Vocabulary:

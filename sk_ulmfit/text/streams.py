@@ -1,4 +1,4 @@
-"""Texts that are read each time they are gone through, so that they need not fit into memory."""
+"""Raw texts: checks of lists, and texts that are read anew at each iteration, for data larger than memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from numpy.typing import NDArray
 
 
 class StreamedTexts:
-    """Texts that are read from where they are, as often as they are gone through.
+    """Texts that are read from their source whenever they are iterated over.
 
-    The estimators take them wherever they take a list of str. What is made of them (token ids) is kept in temporary
-    files, which are gone when it is no longer needed, in the folder of `tempfile.gettempdir`; the environment variable
-    TMPDIR names another.
+    Estimators accept them in place of a list of str. Their token ids are kept in temporary files, in the folder of
+    `tempfile.gettempdir`; set the environment variable TMPDIR to choose another.
 
     Parameters
     ----------
     read : callable
-        Gives an iterator over the texts; called each time.
+        Returns an iterator over the texts.
     n_texts : int
-        How many there are.
+        Number of texts.
 
     Examples
     --------
@@ -59,56 +58,42 @@ class StreamedTexts:
 
     def __getitem__(self, index: object) -> str:
         raise TypeError(
-            "Streamed texts can be gone through, but not picked by number, as cross-validation does; pass list(texts) "
-            "there."
+            "Streamed texts can be iterated over, but not picked by number, as cross-validation does; pass list(texts) "
+            "instead."
         )
 
     def __repr__(self) -> str:
         return f"StreamedTexts of {self.n_texts} texts"
 
     def with_progress(self, stage: str) -> StreamedTexts:
-        """Give the same texts, with a progress bar on stderr whenever they are gone through."""
+        """Return the same texts with a progress bar on stderr at each iteration."""
         from tqdm.auto import tqdm
 
         return StreamedTexts(lambda: tqdm(self, desc=stage, total=self.n_texts, unit=" texts"), self.n_texts)
 
     def batches(self, size: int) -> Iterator[list[str]]:
-        """Give the texts in lists of `size`; the last may be shorter."""
+        """Yield lists of `size` texts; the last may be shorter."""
         iterator = iter(self)
         while batch := list(itertools.islice(iterator, size)):
             yield batch
 
     def chosen(self, mask: NDArray[np.bool_]) -> StreamedTexts:
-        """Give those for which a mask of shape (n_texts,) is True."""
+        """Return the texts for which a mask of shape (n_texts,) is True."""
         return StreamedTexts(lambda: itertools.compress(self, mask), int(mask.sum()))
 
 
 def chained(first: list[str] | StreamedTexts, second: list[str] | StreamedTexts) -> list[str] | StreamedTexts:
-    """Put texts behind others; a list if both are."""
+    """Return the texts of `first`, then those of `second`; a list if both are lists."""
     if isinstance(first, list) and isinstance(second, list):
         return first + second
     return StreamedTexts(lambda: itertools.chain(first, second), len(first) + len(second))
 
 
 def check_texts(X: Any, name: str = "X") -> Any:
-    """Check raw texts and give them as a list.
+    """Return raw texts as a list of str, or as the StreamedTexts that they are.
 
-    Parameters
-    ----------
-    X : sequence of str or StreamedTexts
-        List, tuple, 1-D array, or pandas or polars Series; or texts that stay where they are.
-    name : str, default="X"
-        What to call it in errors.
-
-    Returns
-    -------
-    list of str, or StreamedTexts
-        The texts.
-
-    Raises
-    ------
-    ValueError
-        If `X` is a single string, not one-dimensional, empty, or holds anything but strings.
+    Accepts a list, tuple, 1-D array, or Series of pandas or polars; `name` is for errors. Raises ValueError if `X` is a
+    single string, not one-dimensional, empty, or holds anything but str.
     """
     if isinstance(X, StreamedTexts) and len(X):
         return X
@@ -139,7 +124,7 @@ def check_texts(X: Any, name: str = "X") -> Any:
 
 
 def describe_value(item: Any) -> str:
-    """Describe a wrong value in an error message, in at most 40 characters and its type."""
+    """Describe an invalid value for an error message: at most 40 characters, and its type."""
     if item is None:
         return "None"
     if isinstance(item, float) and math.isnan(item):

@@ -45,16 +45,6 @@ def join_fields(fields: Sequence[str]) -> str:
     fields : sequence of str
         Fields of one document, such as title and body.
 
-    Returns
-    -------
-    str
-        Text for an estimator or for `tokenize`.
-
-    Raises
-    ------
-    ValueError
-        If a field is not a str.
-
     Examples
     --------
     >>> from sk_ulmfit.text import join_fields, tokenize

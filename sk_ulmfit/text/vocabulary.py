@@ -20,22 +20,9 @@ _DOCUMENTS_AT_ONCE = 50_000
 
 @dataclass(frozen=True)
 class TokenIds:
-    """Token ids of many documents in one flat array.
+    """Token ids of documents in one flat array: document i is ``ids[offsets[i]:offsets[i + 1]]``.
 
-    Parameters
-    ----------
-    ids : ndarray of int32, shape (n_tokens,)
-        All documents, concatenated.
-    offsets : ndarray of int64, shape (n_documents + 1,)
-        Document i is ``ids[offsets[i]:offsets[i + 1]]``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sk_ulmfit.text import TokenIds
-    >>> corpus = TokenIds(np.array([2, 9, 2], np.int32), np.array([0, 2, 3]))
-    >>> len(corpus), corpus.lengths.tolist(), corpus[0].tolist()
-    (2, [2, 1], [2, 9])
+    `ids` has shape (n_tokens,), `offsets` has shape (n_documents + 1,).
     """
 
     ids: NDArray[np.int32]
@@ -137,26 +124,11 @@ class Vocabulary:
         min_frequency: int = 2,
         known: Sequence[str] = (),
     ) -> Vocabulary:
-        """Choose the words of a corpus by frequency.
+        """Return the vocabulary of a corpus: special tokens, then words by decreasing count, ties by alphabet.
 
-        Parameters
-        ----------
-        words : sequence of str
-            Distinct words.
-        counts : ndarray of int, shape (len(words),)
-            Number of occurrences of each word.
-        max_size : int, default=30000
-            Maximum size, including special tokens; at least 16.
-        min_frequency : int, default=2
-            Words that occur less often become ``xxunk``.
-        known : sequence of str, default=()
-            Words of a pre-trained model. They are kept whatever their count, and fill the places that the corpus
-            leaves free.
-
-        Returns
-        -------
-        Vocabulary
-            Special tokens, then words by decreasing count, ties in alphabetical order.
+        Words that occur less often than `min_frequency` are left out. The words `known` to a pre-trained model are kept
+        whatever their count, and fill the places that the corpus leaves free. `counts` has shape (len(words),);
+        `max_size`, at least 16, includes the special tokens.
         """
         if max_size < 16:
             raise ValueError(f"max_size must be at least 16, got {max_size}.")
