@@ -238,7 +238,7 @@ def test_broken_tables(tmp_path, content, message):
 def test_questions_a_table_cannot_answer(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("text|a\nx|1\n")
-    with pytest.raises(ValueError, match="Cells are to be separated by commas, semicolons or tabs"):
+    with pytest.raises(ValueError, match="Separate the cells by commas, semicolons or tabs"):
         load_table(path, text="text")
     path.write_text("text,a,b\nx,1,u;v\ny,0,w\n")
     assert load_table(path, text="text", labels="a").label_names == ["a"]
