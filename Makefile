@@ -34,8 +34,9 @@ docs:
 
 # Tests of what each dependency does here, with the lowest version of each that pyproject.toml allows. torch alone has the
 # version of constraints.txt: older ones are on PyPI only with GPU libraries of several gigabytes.
-lowest_tests := $(addprefix tests/test_, callbacks.py classifier.py labels.py metrics.py saved_models.py \
-	sklearn_contract.py splitting.py text.py tfidf.py weights.py)
+lowest_tests := tests/test_callbacks.py tests/test_classifier.py tests/test_labels.py tests/test_linear.py \
+	tests/test_metrics.py tests/test_models.py tests/test_saved_models.py tests/test_sklearn_contract.py \
+	tests/test_splitting.py tests/test_text.py
 lowest:
 	python3 -m venv .venv-lowest
 	$(lowest)/python .ci/lowest.py > .venv-lowest/lowest.txt

@@ -199,3 +199,9 @@ def test_source_files_that_a_page_names_exist(page):
     """Files are named by their paths from the root of the repository."""
     named = re.findall(r"\b((?:sk_ulmfit|tests|docs|benchmarks)/[\w./-]+\.py)\b", page.read_text())
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_files_that_the_makefile_names_exist():
+    named = set(re.findall(r"tests/test_\w+\.py", (ROOT / "Makefile").read_text()))
+    assert named
+    assert {name for name in named if not (ROOT / name).exists()} == set()
