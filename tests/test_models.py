@@ -2,11 +2,13 @@ import itertools
 import json
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 from conftest import tiny_lm
+from fuzz import fastai_files
 from torch import nn
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
@@ -232,7 +234,32 @@ def test_a_fastai_model_carries_a_classifier(tmp_path, corpus):
         (lambda t: t.update({"0.encoder.weight": torch.zeros(5, 6)}), "5 rows, but the vocabulary has 16 words"),
         (lambda t: t.clear(), "has no tensor '0.encoder.weight'"),
         (lambda t: t.update(x="text"), "is not a state dict"),
-        (lambda t: t.update({3: torch.zeros(1)}), "is not a state dict"),
+        (lambda t: t.update({3: torch.zeros(1)}), "is not a state dict.*a int as name"),
+        (lambda t: t.update(x={"y": torch.zeros(1)}), "is not a state dict.*the entry 'x' is a dict"),
+        (
+            lambda t: t.update({"1.decoder.bias": torch.ones(16, dtype=torch.int64)}),
+            "has dtype int64, expected float32",
+        ),
+        (lambda t: t.update({"1.decoder.bias": torch.ones(16, dtype=torch.complex64)}), "has dtype complex64"),
+        (lambda t: t.update({"1.decoder.bias": torch.quantize_per_tensor(torch.ones(16), 1, 0, torch.qint8)}), "qint8"),
+        (lambda t: t.update({"1.decoder.bias": torch.ones(16).to_sparse()}), "'1.decoder.bias'.* sparse or nested"),
+        (lambda t: t.update({"1.decoder.bias": torch.empty(16, device="meta")}), "'1.decoder.bias' has no values"),
+        (lambda t: t.update({"1.decoder.bias": torch.ones(1).expand(16)}), r"shape \(16,\), but fewer values"),
+        (
+            lambda t: t.update({"1.decoder.bias": torch.full((16,), torch.nan)}),
+            "'1.decoder.bias' holds values that are NaN",
+        ),
+        (
+            lambda t: t.update({"1.decoder.bias": torch.full((16,), 1e300, dtype=torch.float64)}),
+            "holds values that are",
+        ),
+        (lambda t: t.update({"0.encoder.weight": torch.zeros(16, 0)}), r"\(16, 0\), which holds no values"),
+        (
+            lambda t: t.update({"0.rnns.0.weight_hh_l0_raw": torch.ones(40, 11)}),
+            "recurrent weights of layer 0.*44 x 11",
+        ),
+        (lambda t: t.update({f"0.rnns.{'9' * 5000}.x": torch.ones(1)}), "has LSTM layers 0, 1, 2, 999"),
+        (lambda t: t.update({"0.rnns.٣.x": torch.ones(1)}), "has LSTM layers 0, 1, 2, ٣; layers 0, 1, ... were"),
         (lambda t: t.update({f"0.rnns.1.{n}": torch.zeros(20, 5) for n in ("weight_hh_l0_raw",)}), "layer 1 is 5 wide"),
     ],
 )
@@ -242,6 +269,77 @@ def test_wrong_state_dicts_are_refused(tmp_path, change, message):
     torch.save(tensors, tmp_path / "lstm.pth")
     with pytest.raises(ModelFileError, match=message):
         load_fastai(tmp_path / "lstm.pth", FASTAI_WORDS)
+
+
+def test_layers_that_share_their_values_cannot_fill_the_memory(tmp_path):
+    tensors = published()[0]
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("0.rnns.")}
+    for layer in range(2_000):
+        for name, shape in (("weight_hh_l0_raw", (24, 6)), ("module.weight_ih_l0", (24, 6))):
+            tensors[f"0.rnns.{layer}.{name}"] = tensors.setdefault("x", torch.ones(10_000))[:144].view(shape)
+        for name in ("bias_ih_l0", "bias_hh_l0"):
+            tensors[f"0.rnns.{layer}.module.{name}"] = tensors["x"][:24]
+    torch.save(tensors, tmp_path / "lstm.pth")
+    with pytest.raises(ModelFileError, match="share their values"):
+        load_fastai(tmp_path / "lstm.pth", FASTAI_WORDS)
+
+
+def test_damage_in_an_archive_is_named(tmp_path):
+    path = tmp_path / "lstm.pth"
+    torch.save(published()[0], path)
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        values = next(entry for entry in archive.infolist() if entry.filename.endswith("/data/0"))
+    place = whole.index(published()[0]["0.encoder.weight"].numpy().tobytes())
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(ModelFileError, match=f"checksum of '{values.filename}' is wrong"):
+        load_fastai(path, FASTAI_WORDS)
+    with zipfile.ZipFile(tmp_path / "small.pth", "w", zipfile.ZIP_DEFLATED) as small:
+        small.writestr("lstm/data/0", bytes(10**7))
+    with pytest.raises(ModelFileError, match="is compressed"):
+        load_fastai(tmp_path / "small.pth", FASTAI_WORDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (None, "must be a list of words in id order, or a file; got a NoneType"),
+        (np.array(3), "got a ndarray"),
+        (dict.fromkeys(FASTAI_WORDS, 0), "got a dict"),
+        (set(FASTAI_WORDS), "got a set"),
+        ([], "has no words"),
+        ([*FASTAI_WORDS[:-1], 3], "entry 15 is a int"),
+        ([*FASTAI_WORDS[:-1], "the"], "has 'the' twice, as words 9 and 15"),
+        ([*FASTAI_WORDS[:-1], "_unk_"], "has 'xxunk' twice, as words 0 and 15"),
+        ([*FASTAI_WORDS[:-1], "\ud83d"], "half a character in word 15"),
+        (FASTAI_WORDS[:-1], "16 rows, but the vocabulary has 15 words"),
+    ],
+)
+def test_wrong_vocabularies_are_refused(tmp_path, words, message):
+    torch.save(published()[0], tmp_path / "lstm.pth")
+    with pytest.raises(ModelFileError, match=message):
+        load_fastai(tmp_path / "lstm.pth", words)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("the\nlamp".encode("utf-16"), "cannot be read as UTF-8"),
+        (b"[" * 100_000, "16 rows, but the vocabulary has 1 words"),
+        (b"[1, 2]", "entry 0 is a int"),
+        (None, "There is no file"),
+    ],
+)
+def test_wrong_files_of_words_are_refused(tmp_path, content, message):
+    torch.save(published()[0], tmp_path / "lstm.pth")
+    if content is not None:
+        (tmp_path / "itos").write_bytes(content)
+    with pytest.raises(ModelFileError, match=message):
+        load_fastai(tmp_path / "lstm.pth", tmp_path / "itos")
+
+
+def test_mutated_files_are_refused_or_loaded_and_raise_nothing_else():
+    assert fastai_files.run(60, seed=1).keys() <= fastai_files.EXPECTED
 
 
 class Evil:
