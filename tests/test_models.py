@@ -241,7 +241,6 @@ def test_a_fastai_model_carries_a_classifier(tmp_path, corpus):
             "has dtype int64, expected float32",
         ),
         (lambda t: t.update({"1.decoder.bias": torch.ones(16, dtype=torch.complex64)}), "has dtype complex64"),
-        (lambda t: t.update({"1.decoder.bias": torch.quantize_per_tensor(torch.ones(16), 1, 0, torch.qint8)}), "qint8"),
         (lambda t: t.update({"1.decoder.bias": torch.ones(16).to_sparse()}), "'1.decoder.bias'.* sparse or nested"),
         (lambda t: t.update({"1.decoder.bias": torch.empty(16, device="meta")}), "'1.decoder.bias' has no values"),
         (lambda t: t.update({"1.decoder.bias": torch.ones(1).expand(16)}), r"shape \(16,\), but fewer values"),
@@ -274,7 +273,7 @@ def test_wrong_state_dicts_are_refused(tmp_path, change, message):
 def test_layers_that_share_their_values_cannot_fill_the_memory(tmp_path):
     tensors = published()[0]
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("0.rnns.")}
-    for layer in range(2_000):
+    for layer in range(800):
         for name, shape in (("weight_hh_l0_raw", (24, 6)), ("module.weight_ih_l0", (24, 6))):
             tensors[f"0.rnns.{layer}.{name}"] = tensors.setdefault("x", torch.ones(10_000))[:144].view(shape)
         for name in ("bias_ih_l0", "bias_hh_l0"):

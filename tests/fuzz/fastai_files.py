@@ -56,7 +56,7 @@ def with_value(tensor, rng):
 
 def with_shape(tensor, rng):
     sizes = [rng.choice([0, 1, 2, 3, size, size + 1, 4 * size]) for size in tensor.shape]
-    return torch.zeros(rng.choice([sizes, sizes + [1], sizes[1:], [0, *sizes], sizes[::-1]]))
+    return torch.zeros(rng.choice([sizes, [*sizes, 1], sizes[1:], [0, *sizes], sizes[::-1]]))
 
 
 def special(tensor, rng):
