@@ -8,7 +8,8 @@ from sklearn.base import clone
 
 from sk_ulmfit import ULMFiTLanguageModel
 from sk_ulmfit.models.assembly import build_language_model
-from sk_ulmfit.models.state import ModelFileError, fit_vocabulary, load_state
+from sk_ulmfit.models.state import ModelFileError, load_state
+from sk_ulmfit.models.vocabulary import fit_vocabulary
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.vocabulary import Vocabulary
 

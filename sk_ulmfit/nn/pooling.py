@@ -6,7 +6,6 @@ The memory of a training step or a prediction is that of one window, however lon
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -14,14 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sk_ulmfit.nn.losses import squared_activations
-from sk_ulmfit.nn.modules import AWDLSTM, DropoutMasks, State, detach
+from sk_ulmfit.nn.modules import AWDLSTM, DropoutMasks, State
+from sk_ulmfit.nn.windows import Documents, Window, next_state
 
 # A training batch with more pooled positions than this (twice as many in 16 bits, which take half the memory)
 # recomputes its windows in the backward pass.
 GRAPH_TOKENS = 9_000
-
-# Rows of a window are filled up to a multiple of this: oneDNN keeps kernels and buffers for every shape it has met.
-ROWS = 8
 
 
 class Pooled(NamedTuple):
@@ -81,70 +78,6 @@ class TextClassifier(nn.Module):
             features, activation, change, _ = _pool_windows(self.encoder, documents, masks, precision, self.training)
         back = torch.argsort(order).to(features.device)  # (batch,)
         return Pooled(features[back], activation, change)
-
-
-class Documents:
-    """A batch of whole documents, longest first, cut into windows.
-
-    `ids` has the shape (batch, time); `lengths`, (batch,), fall and are on the CPU, where they control the loop;
-    `weight`, (batch,), tells how much each document counts in the penalties.
-    """
-
-    def __init__(self, ids: Tensor, lengths: Tensor, bptt: int, max_length: int | None, weight: Tensor | None = None):
-        if int(lengths[-1]) < 1 or int(lengths[0]) > ids.shape[1]:
-            raise ValueError(f"lengths must lie between 1 and {ids.shape[1]}, got {lengths.tolist()}.")
-        self.ids = ids
-        self.lengths = lengths
-        self.bptt = bptt
-        self.kept = lengths if max_length is None else lengths.clamp(max=max_length)  # (batch,): pooled positions
-        self.first_pooled = lengths - self.kept  # (batch,)
-        self.first_window = int(self.first_pooled.min()) // bptt  # the first that has a pooled position
-        self.n_pooled = len(ids) * int(self.kept.max())
-        n_windows = (lengths - 1) // bptt - self.first_pooled // bptt + 1  # (batch,)
-        n_steps = self.kept - n_windows  # (batch,): neighbouring positions within a window
-        self.weight = weight
-        if weight is None:
-            self.n_kept: Any = int(self.kept.sum())
-            self.n_steps: Any = max(int(n_steps.sum()), 1)
-        else:  # tensors of shape (), which stay on the device
-            self.n_kept = (weight * self.kept.to(weight.device)).sum()
-            self.n_steps = (weight * n_steps.to(weight.device)).sum().clamp(min=weight.min())
-
-    def windows(self, start: int = 0) -> Iterator[Window]:
-        """Yield the windows from number `start` on."""
-        for begin in range(start * self.bptt, int(self.lengths[0]), self.bptt):
-            n = min(-(-int((self.lengths > begin).sum()) // ROWS) * ROWS, len(self.lengths))
-            lengths = (self.lengths[:n] - begin).clamp(1, self.bptt)  # (n,); filler rows read one token
-            time = int(lengths.max())
-            position = torch.arange(begin, begin + time)  # (time,)
-            end = self.lengths[:n, None]  # (n, 1)
-            pooled = (position >= self.first_pooled[:n, None]) & (position < end)  # (n, time)
-            device = self.ids.device
-            yield Window(
-                number=begin // self.bptt,
-                begin=begin,
-                ids=self.ids[:n, begin : begin + time],
-                lengths=lengths,
-                weight=None if self.weight is None else self.weight[:n],
-                pooled=pooled.to(device, non_blocking=True),
-                is_last=(position == end - 1).to(device, non_blocking=True),
-                n_whole=(n_whole := int((self.lengths[:n] > begin + self.bptt).sum())),
-                n_next=min(-(-n_whole // ROWS) * ROWS, len(self.lengths)),
-            )
-
-
-class Window(NamedTuple):
-    """One window of a batch: the same positions of all documents that reach this far, and of a few filler rows."""
-
-    number: int
-    begin: int
-    ids: Tensor  # (n, time)
-    lengths: Tensor  # (n,)
-    weight: Tensor | None  # (n,): how much each document counts in the penalties
-    pooled: Tensor  # (n, time) bool: this position is pooled
-    is_last: Tensor  # (n, time) bool: the document ends here
-    n_whole: int  # documents that go on in the next window
-    n_next: int  # rows of the next window
 
 
 class _Pools:
@@ -220,15 +153,6 @@ def _pool_windows(
     width = weight.shape[1]
     activation, change = activation / (documents.n_kept * width), change / (documents.n_steps * width)
     return pools.features(documents.kept), activation, change, (pools.where, resume)
-
-
-def next_state(state: State, window: Window) -> State:
-    """Return the state for the rows of the next window, cut off the graph; zero in filler rows."""
-
-    def keep(part: Tensor) -> Tensor:  # (1, n, width) to (1, n_next, width)
-        return F.pad(part[:, : window.n_whole], (0, 0, 0, window.n_next - window.n_whole)).contiguous()
-
-    return [(keep(h), keep(c)) for h, c in detach(state)]
 
 
 def _pool_in_two_passes(

@@ -8,7 +8,7 @@ import torch
 from sk_ulmfit.models.assembly import build_language_model, load_weights
 from sk_ulmfit.models.state import ModelState
 from sk_ulmfit.nn.losses import linear_cross_entropy
-from sk_ulmfit.nn.pooling import Documents, next_state
+from sk_ulmfit.nn.windows import Documents, next_state
 from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.batching import WINDOWS_PER_DOCUMENT, bucket_batches, pad
 
