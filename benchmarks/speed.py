@@ -245,8 +245,7 @@ def lm_training(data: Data, vocab: int, precision: str, tiny_step: bool = False)
 
     from sk_ulmfit import ULMFiTLanguageModel
     from sk_ulmfit.models.assembly import build_language_model
-    from sk_ulmfit.training.net import LanguageModelNet
-    from sk_ulmfit.training.settings import net_arguments
+    from sk_ulmfit.training.net import LanguageModelNet, net_arguments
 
     settings = our_settings(ULMFiTLanguageModel, precision, data, data.sizes.lm_rows)
     module = build_language_model(our_config(data), vocab, DROPOUT_MULTIPLIER)
@@ -271,8 +270,8 @@ def our_classifier_net(data: Data, precision: str, **more: Any) -> Any:
     from sk_ulmfit import ULMFiTMultiLabelClassifier
     from sk_ulmfit.models.assembly import build_classifier
     from sk_ulmfit.text.vocabulary import Vocabulary
+    from sk_ulmfit.training.net import net_arguments
     from sk_ulmfit.training.prediction import new_net
-    from sk_ulmfit.training.settings import net_arguments
 
     settings = our_settings(ULMFiTMultiLabelClassifier, precision, data, data.sizes.fit_rows)
     vocabulary, config = Vocabulary(data.strings("words")), our_config(data)
@@ -323,8 +322,7 @@ def head_only_epoch(data: Data, precision: str) -> Callable[[], dict[str, float]
     from sk_ulmfit.nn.features import pooled_features
     from sk_ulmfit.text.vocabulary import Vocabulary
     from sk_ulmfit.training.batching import FeatureDataset
-    from sk_ulmfit.training.net import HeadNet, fit_net
-    from sk_ulmfit.training.settings import net_arguments
+    from sk_ulmfit.training.net import HeadNet, fit_net, net_arguments
 
     class Clock(Callback):
         def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:

@@ -30,9 +30,10 @@ from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.streams import StreamedTexts, chained, check_texts
 from sk_ulmfit.thresholds import check_thresholds, decide, threshold_metric
+from sk_ulmfit.training.bounds import has_known_words
 from sk_ulmfit.training.caching import check_memory
+from sk_ulmfit.training.callbacks import SCHEDULES
 from sk_ulmfit.training.data import check_labelled_texts
-from sk_ulmfit.training.decisions import learn_decisions
 from sk_ulmfit.training.directions import (
     Encoder,
     merged_config,
@@ -41,9 +42,10 @@ from sk_ulmfit.training.directions import (
     split,
     train_networks,
 )
+from sk_ulmfit.training.held_out import learn_decisions
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.prediction import Network, predict_log_odds, probabilities, restore_net
-from sk_ulmfit.training.settings import SCHEDULES, UNFREEZING, ClassifierSettings, TrainingSettings
+from sk_ulmfit.training.settings import UNFREEZING, ClassifierSettings, TrainingSettings
 
 
 class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -337,7 +339,11 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         corpus = encode_texts(check_texts(X), self.vocabulary_, config["language"], self.n_jobs)
         check_choice("precision", self.precision, PRECISIONS)
         proba = probabilities(predict_log_odds(self._networks, self._linear_model, corpus, self.precision))
-        return calibrate(proba, np.array(config["calibration"])) if "calibration" in config else proba
+        if "calibration" in config:
+            proba = calibrate(proba, np.array(config["calibration"]))
+        if "base_rates" in config:  # files of version 0.1.0 have none
+            proba[~has_known_words(corpus, self.vocabulary_)] = config["base_rates"]
+        return proba
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Predict the labels of each text as an indicator matrix.

@@ -21,8 +21,9 @@ from sk_ulmfit.nn.precision import PRECISIONS
 from sk_ulmfit.text.streams import StreamedTexts, check_texts
 from sk_ulmfit.text.tokenizer import get_tokenizer
 from sk_ulmfit.training.caching import check_memory, remembered
+from sk_ulmfit.training.callbacks import SCHEDULES
 from sk_ulmfit.training.likelihood import negative_log_likelihood
-from sk_ulmfit.training.settings import SCHEDULES, LanguageModelSettings
+from sk_ulmfit.training.settings import LanguageModelSettings
 from sk_ulmfit.training.stages import finetune_language_model
 
 SIZES = {"emb_dim": 400, "hidden_dim": 1152, "n_layers": 3}  # of a model from random weights

@@ -175,7 +175,7 @@ def hold_out(y: NDArray[np.float32], fraction: float, seed: int) -> tuple[NDArra
         return np.arange(n), np.arange(0)
     if n < 2:
         raise ValueError(
-            "early_stopping=True, calibration and threshold='tune' hold out a part of the training texts, but there "
+            "early_stopping=True, calibration and tuned thresholds hold out a part of the training texts, but there "
             f"are only {n}. Pass more texts, or turn these options off."
         )
     n_held_out = min(max(int(np.ceil(n * fraction)), 1), n - 1)

@@ -16,7 +16,7 @@ from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, language_
 from sk_ulmfit.cli.main import main
 from sk_ulmfit.explain.attribution import mean_shares
 from sk_ulmfit.lr_finder import lr_find
-from sk_ulmfit.training import decisions, directions
+from sk_ulmfit.training import directions, held_out
 from sk_ulmfit.training.prediction import mean_log_odds
 
 TEXTS, LABELS = make_corpus(60)
@@ -66,7 +66,7 @@ def test_thresholds_and_calibration_see_the_mean(monkeypatch):
     seen = {"fit_calibration": [], "tune_thresholds": []}
 
     def watched(name):
-        work = getattr(decisions, name)
+        work = getattr(held_out, name)
 
         def run(y, proba, *args, **kwargs):
             seen[name].append(proba)
@@ -75,7 +75,7 @@ def test_thresholds_and_calibration_see_the_mean(monkeypatch):
         return run
 
     for name in seen:
-        monkeypatch.setattr(decisions, name, watched(name))
+        monkeypatch.setattr(held_out, name, watched(name))
     for calibration in ("platt", None):
         settings = {"threshold": "tune", "calibration": calibration, "validation_fraction": 0.4}
         for direction in ("forward", "backward", "both"):

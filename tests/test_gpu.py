@@ -12,8 +12,8 @@ from sk_ulmfit.models.assembly import build_language_model
 from sk_ulmfit.nn import pooling
 from sk_ulmfit.nn.modules import AWDLSTM
 from sk_ulmfit.pretraining import pretrain
-from sk_ulmfit.training.net import LanguageModelNet
-from sk_ulmfit.training.settings import TrainingSettings, net_arguments
+from sk_ulmfit.training.net import LanguageModelNet, net_arguments
+from sk_ulmfit.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

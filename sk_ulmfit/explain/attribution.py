@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import logit
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -89,7 +90,7 @@ class Attribution(NamedTuple):
     log_odds : ndarray of float64, shape (K,)
         Log-odds of the document.
     baseline : ndarray of float64, shape (K,)
-        Log-odds of the baseline: the document with every word unknown.
+        Log-odds of the baseline: the document with every word unknown, or the base rates.
     """
 
     scores: Floats
@@ -155,12 +156,16 @@ def explain(
     """
     names = config["label_names"]
     slope, offset = np.array(config.get("calibration", [[1.0] * len(names), [0.0] * len(names)]))
+    base = (logit(config["base_rates"]) - offset) / slope if "base_rates" in config else None
     attribute = gradient_scores if method == "gradient" else occlusion_scores
     explanations = []
     with evaluation_mode([network.module for network in networks]):
         for text, chosen, p in zip(texts, labels, proba, strict=True):
             document = Document.of(text, vocabulary, config["language"])
             result = attribute(networks, linear_model, document, chosen)
+            if base is not None:  # files of version 0.1.0 have no base rates
+                log_odds = _log_odds(networks, linear_model, [document.ids])[0, chosen]
+                result = measured_from(base[chosen], result, document, log_odds, add_up=method == "gradient")
             explanations.append(
                 Explanation(
                     text=document.alignment.text,
@@ -192,6 +197,25 @@ def gradient_scores(
     scores, log_odds, baselines = zip(*parts, strict=True)
     mean = np.einsum("rk,ruk->uk", mean_shares(baselines, log_odds), np.stack(scores))
     return Attribution(mean, mean_log_odds(log_odds), mean_log_odds(baselines))
+
+
+def measured_from(
+    base: Floats, result: Attribution, document: Document, log_odds: Floats, *, add_up: bool
+) -> Attribution:
+    """Measure scores from the base rates of the labels, and to the log-odds that the classifier predicts.
+
+    What a network says of a text without known words means nothing, so the classifier predicts the base rates instead.
+    The difference of the two belongs to no single word, nor does what bounding the log-odds takes away, nor the error
+    of the integral: if scores are to `add_up`, the units with known tokens share it equally. `base` and `log_odds` have
+    the shape (K,), before calibration.
+    """
+    known = np.add.reduceat(document.ids != document.baseline, document.alignment.token_offsets[:-1]) > 0
+    if not known.any():
+        return Attribution(np.zeros_like(result.scores), base, base)
+    if not add_up:
+        return Attribution(result.scores, log_odds, base)
+    shared = log_odds - base - result.scores.sum(axis=0)
+    return Attribution(result.scores + known[:, None] * shared / known.sum(), log_odds, base)
 
 
 def mean_shares(baselines: Sequence[Floats], log_odds: Sequence[Floats]) -> Floats:

@@ -9,6 +9,7 @@ from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from sk_ulmfit._files import atomic_write
 from sk_ulmfit.explain import markup
@@ -36,10 +37,11 @@ class Explanation:
     labels : list of length K
         Names of the explained labels.
     proba, thresholds, log_odds, baseline : ndarray of float64, shape (K,)
-        Probability and threshold of each label, its log-odds computed in float32, and those with all words unknown.
+        Probability and threshold of each label, its log-odds computed in float32, and those of its base rate, which the
+        classifier predicts for a text without a known word.
     scores : ndarray of float64, shape (n_words, K)
         Contribution of each word to the log-odds, negative if it speaks against the label. By "gradient" the scores add
-        up to `log_odds` - `baseline`; by "occlusion" each is the loss of log-odds without the word.
+        up to `log_odds` - `baseline`, to a few per cent; by "occlusion" each is the loss of log-odds without the word.
     method : {"gradient", "occlusion"}
         How the scores were computed.
 
@@ -47,11 +49,13 @@ class Explanation:
     --------
     >>> import numpy as np
     >>> from sk_ulmfit.explain import Explanation
-    >>> one, scores = np.array([0.5]), np.array([[-0.25], [0.0], [2.0]])
+    >>> scores, proba, threshold = np.array([[-0.25], [0.0], [2.0]]), np.array([0.85]), np.array([0.5])
+    >>> log_odds, baseline = np.array([1.75]), np.array([0.0])
     >>> words, spans = ["lamp", "is", "late"], np.array([[0, 4], [5, 7], [8, 12]])
-    >>> print(Explanation("lamp is late", words, spans, ["delivery"], one, one, one, one, scores, "gradient"))
+    >>> numbers = (proba, threshold, log_odds, baseline, scores)
+    >>> print(Explanation("lamp is late", words, spans, ["delivery"], *numbers, "gradient"))
     lamp is late
-      delivery 0.50 (threshold 0.50)  for: +2.00 late  against: -0.25 lamp
+      delivery 0.85 (threshold 0.50)  for: +2.00 late  against: -0.25 lamp  sum: +1.75 from base rate 0.50
     """
 
     text: str
@@ -104,6 +108,8 @@ class Explanation:
             words = self._strong_words(self.labels[k], against)
             if words:
                 parts.append(f"{title}: " + "  ".join(f"{score:+.2f} {word}" for word, score in words))
+        if len(parts) > 1:
+            parts.append(f"sum: {self.scores[:, k].sum():+.2f} from base rate {expit(self.baseline[k]):.2f}")
         return "  ".join(parts)
 
     def _strong_words(self, label: Any, against: bool) -> list[tuple[str, float]]:
@@ -133,10 +139,18 @@ class Explanation:
         Explanations([self]).save_html(path)
 
     def _highlighted(self) -> markup.HighlightedText:
-        legends = []
-        for label, proba, threshold in zip(self.labels, self.proba, self.thresholds, strict=True):
-            words_for, words_against = self._strong_words(label, False), self._strong_words(label, True)
-            legends.append(markup.Legend(str(label), float(proba), float(threshold), words_for, words_against))
+        legends = [
+            markup.Legend(
+                label=str(label),
+                proba=float(self.proba[k]),
+                threshold=float(self.thresholds[k]),
+                base_rate=float(expit(self.baseline[k])),
+                total=float(self.scores[:, k].sum()),
+                words_for=self._strong_words(label, False),
+                words_against=self._strong_words(label, True),
+            )
+            for k, label in enumerate(self.labels)
+        ]
         return markup.HighlightedText(self.text, self.spans, self.scores, legends)
 
 

@@ -35,11 +35,13 @@ body { font-family: system-ui, sans-serif; max-width: 56em; margin: 2em auto; pa
 
 
 class Legend(NamedTuple):
-    """One label: its probability and threshold, and its strongest words with their log-odds."""
+    """One label: probability, threshold and base rate, the sum of all scores, and the strongest words."""
 
     label: str
     proba: float
     threshold: float
+    base_rate: float
+    total: float
     words_for: list[tuple[str, float]]
     words_against: list[tuple[str, float]]
 
@@ -69,7 +71,7 @@ def _body(texts: Sequence[HighlightedText]) -> str:
     note = (
         "Each word has the colour of the label it affects most: filled if it speaks for the label, underlined with "
         "dashes if it speaks against it. Each label is followed by its probability and threshold; the numbers of words "
-        "are log-odds."
+        "are log-odds. Their sum is measured from the base rate: the share of training texts that have the label."
     )
     return "".join([f"<p><small>{note}</small></p>\n", *map(_section, texts, _colours(texts))])
 
@@ -125,7 +127,8 @@ def _legend(legend: Legend, colour: str) -> str:
     label = f'<i style="background: rgb({colour})"></i><b><bdi>{_escape(legend.label)}</bdi></b>'
     sign = "≥" if legend.proba >= legend.threshold else "&lt;"
     words = _word_list("for it", legend.words_for) + _word_list("against it", legend.words_against)
-    return f"{label} {legend.proba:.2f} {sign} {legend.threshold:.2f}<small>{words}</small>"
+    total = f" · sum {_signed(legend.total)} from base rate {legend.base_rate:.2f}"
+    return f"{label} {legend.proba:.2f} {sign} {legend.threshold:.2f}<small>{words}{total}</small>"
 
 
 def _word_list(title: str, words: list[tuple[str, float]]) -> str:

@@ -6,10 +6,12 @@ import math
 from typing import Any
 
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
 
+from sk_ulmfit.models.state import reads_backward
 from sk_ulmfit.nn.kernels import multiply_all_
 from sk_ulmfit.training.schedules import one_cycle, slanted_triangular
+from sk_ulmfit.training.settings import ClassifierSettings, TrainingSettings
 
 
 class _Schedule(Callback):  # type: ignore[misc]
@@ -152,3 +154,34 @@ class Progress(Callback):  # type: ignore[misc]
         if getattr(self, "bar_", None) is not None:
             self.bar_.close()
         self.bar_ = None
+
+
+SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
+
+
+def training_callbacks(
+    stage: str, config: dict[str, Any], settings: TrainingSettings, max_steps: int | None
+) -> list[tuple[str, Any]]:
+    """Return the callbacks of a training by name; those of the user are called after them."""
+    callbacks: list[Any] = []
+    if max_steps is None:  # else the callbacks of the caller set the rates and judge the loss
+        callbacks += [SCHEDULES[settings.schedule](), StopWhenDiverged()]
+    if settings.gradient_clip is not None:
+        callbacks.append(ClipGradient(settings.gradient_clip))
+    if settings.verbose:
+        callbacks.append(Progress(f"backward {stage}" if reads_backward(config) else stage))
+    if isinstance(settings, ClassifierSettings) and settings.unfreezing == "gradual" and max_steps is None:
+        callbacks.append(GradualUnfreezing(settings.embedding_lr is not None))
+    return [(f"sk_ulmfit_{type(callback).__name__}", callback) for callback in callbacks]
+
+
+def early_stopping(settings: ClassifierSettings) -> list[tuple[str, Any]]:
+    """Return the callback that stops early, to be called last: callbacks after it miss the epoch in which it stops."""
+    if not settings.early_stopping:
+        return []
+    stopping = EarlyStopping(patience=settings.n_iter_no_change, threshold=0.0, load_best=True, sink=_say_nothing)
+    return [("sk_ulmfit_early_stopping", stopping)]
+
+
+def _say_nothing(message: str) -> None:
+    pass

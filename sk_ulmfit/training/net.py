@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from sk_ulmfit.nn.features import pooled_features
 from sk_ulmfit.nn.losses import MultiLabelLoss
 from sk_ulmfit.nn.modules import State, detach
+from sk_ulmfit.nn.optimizer import RowAdamW
 from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.batching import DocumentBatches, FeatureBatches, StreamBatches
 from sk_ulmfit.training.callbacks import Progress
+from sk_ulmfit.training.settings import TrainingSettings
 
 
 class _LayeredNet(NeuralNet):  # type: ignore[misc]
@@ -256,6 +258,26 @@ class LanguageModelNet(_LayeredNet):
         targets = to_tensor(y_true, device=self.device)
         loss = self.module_.cross_entropy(y_pred[0], targets, self.precision)
         return loss + self.module_.penalties(*y_pred, targets, self.alpha, self.beta) if training else loss
+
+
+def net_arguments(settings: TrainingSettings) -> dict[str, Any]:
+    """Return the arguments of skorch that all nets share."""
+    return {
+        "lr": settings.lr,
+        "lr_decay": settings.lr_decay,
+        "alpha": settings.alpha,
+        "beta": settings.beta,
+        "max_epochs": settings.max_epochs,
+        "seed": settings.seed,
+        "device": settings.device,
+        "optimizer": RowAdamW,
+        "optimizer__betas": (0.7, 0.99),
+        "optimizer__weight_decay": 0.01,
+        "optimizer__fused": True,
+        "train_split": None,
+        "callbacks__print_log": None,
+        "verbose": 0,
+    }
 
 
 def fit_net(net: Any, dataset: Any) -> Any:

@@ -19,9 +19,10 @@ from sk_ulmfit.nn.precision import NARROWEST_PREDICTED, prediction_precision, wi
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.averaging import average_with_linear_model, mean_log_odds
 from sk_ulmfit.training.batching import WINDOWS_PER_DOCUMENT
+from sk_ulmfit.training.bounds import bound_log_odds
 from sk_ulmfit.training.linear import LinearModel
-from sk_ulmfit.training.net import MultiLabelNet
-from sk_ulmfit.training.settings import TrainingSettings, net_arguments
+from sk_ulmfit.training.net import MultiLabelNet, net_arguments
+from sk_ulmfit.training.settings import TrainingSettings
 
 Floats = NDArray[np.float64]
 
@@ -87,7 +88,9 @@ def predict_log_odds(
     if linear_model is not None:
         linear, share = linear_model.logits(corpus), linear_model.share
         log_odds = [average_with_linear_model(of_network, linear, share) for of_network in log_odds]
-    return mean_log_odds(log_odds)
+    return mean_log_odds(
+        [bound_log_odds(part, network.config) for part, network in zip(log_odds, networks, strict=True)]
+    )
 
 
 def network_logits(net: MultiLabelNet, corpus: TokenIds, precision: str = "float32") -> Floats:

@@ -6,11 +6,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from sk_ulmfit._validation import plain_number
-from sk_ulmfit.nn.optimizer import RowAdamW
-from sk_ulmfit.training.callbacks import OneCycleLR, SlantedTriangularLR
 from sk_ulmfit.training.recipe import classifier_batch_size, classifier_epochs, unfreezes_gradually
 
-SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
 UNFREEZING = ("auto", "gradual", "at_once", "head")
 
 NOT_IN_KEY = {"n_jobs", "verbose"}  # the result does not depend on them
@@ -110,23 +107,3 @@ def _unfreezing(wanted: str, n_texts: int, pretrained: bool) -> str:
         return "head"
     gradually = unfreezes_gradually(n_texts) if wanted == "auto" else wanted == "gradual"
     return "gradual" if gradually and pretrained else "at_once"
-
-
-def net_arguments(settings: TrainingSettings) -> dict[str, Any]:
-    """Return the arguments of skorch that all nets share."""
-    return {
-        "lr": settings.lr,
-        "lr_decay": settings.lr_decay,
-        "alpha": settings.alpha,
-        "beta": settings.beta,
-        "max_epochs": settings.max_epochs,
-        "seed": settings.seed,
-        "device": settings.device,
-        "optimizer": RowAdamW,
-        "optimizer__betas": (0.7, 0.99),
-        "optimizer__weight_decay": 0.01,
-        "optimizer__fused": True,
-        "train_split": None,
-        "callbacks__print_log": None,
-        "verbose": 0,
-    }

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 from torch import Tensor, nn
 
@@ -23,7 +22,8 @@ from sk_ulmfit.models.assembly import (
     load_weights,
     plain_weights,
 )
-from sk_ulmfit.models.state import ModelState, fit_vocabulary, reads_backward
+from sk_ulmfit.models.state import ModelState, reads_backward
+from sk_ulmfit.models.vocabulary import fit_vocabulary
 from sk_ulmfit.nn.device import seeded
 from sk_ulmfit.nn.features import pooled_features
 from sk_ulmfit.nn.modules import AWDLSTM, ConcatPoolingHead, LanguageModel
@@ -35,20 +35,15 @@ from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.averaging import average_with_linear_model
 from sk_ulmfit.training.batching import DocumentDataset, FeatureDataset, StreamDataset
-from sk_ulmfit.training.callbacks import ClipGradient, GradualUnfreezing, Progress, StopWhenDiverged
+from sk_ulmfit.training.bounds import bound_log_odds, sample_for_range
+from sk_ulmfit.training.callbacks import early_stopping, training_callbacks
 from sk_ulmfit.training.data import LabelledTexts
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.linear_training import base_rates, fit_linear_model, sample_documents
-from sk_ulmfit.training.net import HeadNet, LanguageModelNet, fit_net
+from sk_ulmfit.training.net import HeadNet, LanguageModelNet, fit_net, net_arguments
 from sk_ulmfit.training.prediction import measure_shifts, network_logits, new_net, probabilities, restore_net
 from sk_ulmfit.training.recipe import language_model_epochs
-from sk_ulmfit.training.settings import (
-    SCHEDULES,
-    ClassifierSettings,
-    LanguageModelSettings,
-    TrainingSettings,
-    net_arguments,
-)
+from sk_ulmfit.training.settings import ClassifierSettings, LanguageModelSettings, TrainingSettings
 
 Rows = NDArray[np.int64]
 
@@ -175,8 +170,9 @@ def train_classifier(
     if settings.tfidf and linear_model is None:
         linear_model = _train_linear_model(data, corpus, language_model.vocabulary, train, settings)
     config = _classifier_config(language_model, data.label_names, settings)
+    rates = _base_rates(data, train)
     with seeded(settings.seed, settings.device):
-        module = _new_classifier(data, language_model, config, train, settings)
+        module = _new_classifier(data, language_model, config, rates, settings)
         datasets = _datasets(data, corpus, module, train, held_out, settings)
         net = _classifier_net(
             module, data, language_model.vocabulary, config, datasets[-1], settings, callbacks or (), max_steps
@@ -186,6 +182,8 @@ def train_classifier(
         "classifier", config, language_model.vocabulary, plain_weights(module), plain_history(net.history)
     )
     config["shifts"] = measure_shifts(state, corpus, train, settings)
+    config["base_rates"] = rates.tolist()
+    config["log_odds_range"] = _log_odds_range(state, linear_model, corpus, train, settings)
     proba = np.empty((0, data.indicator.shape[1]))
     if settings.predict_held_out:
         proba = _predict(state, linear_model, corpus.take(held_out), settings)
@@ -235,7 +233,7 @@ def _language_model_net(
         pad_id=vocabulary.pad,
         max_steps=max_steps,
         precision=_training_precision(module.encoder, settings),
-        callbacks=[*_callbacks("language model", config, settings, max_steps), *callbacks],
+        callbacks=[*training_callbacks("language model", config, settings, max_steps), *callbacks],
         **net_arguments(settings),
     )
 
@@ -271,16 +269,21 @@ def _new_classifier(
     data: LabelledTexts,
     language_model: ModelState,
     config: dict[str, Any],
-    train: Rows,
+    rates: NDArray[np.float64],
     settings: ClassifierSettings,
 ) -> TextClassifier:
     """Build the network: the encoder of the language model, and a head whose bias predicts the base rates."""
     module = build_classifier(config, len(language_model.vocabulary), settings.dropout_multiplier)
     load_weights(module.encoder, encoder_weights(language_model.weights))
+    cast(ConcatPoolingHead, module.head).start_at(rates)
+    return module
+
+
+def _base_rates(data: LabelledTexts, train: Rows) -> NDArray[np.float64]:
+    """Estimate the base rate of each label, shape (L,), with its odds multiplied by `pos_weight`."""
     odds = 1.0 if data.pos_weight is None else data.pos_weight
     rates = base_rates(data.indicator[train], _mean_one(data.weight_of(train)))
-    cast(ConcatPoolingHead, module.head).start_at(odds * rates / (1 - rates + odds * rates))
-    return module
+    return np.asarray(odds * rates / (1 - rates + odds * rates))
 
 
 def _datasets(
@@ -330,7 +333,11 @@ def _classifier_net(
     pos_weight = None if data.pos_weight is None else torch.tensor(data.pos_weight, dtype=torch.float32)
     arguments = {
         **net_arguments(settings),
-        "callbacks": [*_callbacks("classifier", config, settings, max_steps), *callbacks, *_early_stopping(settings)],
+        "callbacks": [
+            *training_callbacks("classifier", config, settings, max_steps),
+            *callbacks,
+            *early_stopping(settings),
+        ],
         "train_split": predefined_split(validation_set) if settings.early_stopping else None,
         "criterion__pos_weight": pos_weight,
         "max_steps": max_steps,
@@ -341,16 +348,41 @@ def _classifier_net(
     return new_net(module, config, vocabulary, embedding_lr=settings.embedding_lr, precision=precision, **arguments)
 
 
+def _log_odds_range(
+    network: ModelState,
+    linear_model: LinearModel | None,
+    corpus: TokenIds,
+    train: Rows,
+    settings: ClassifierSettings,
+) -> list[list[float]]:
+    """Compute the smallest and the largest log-odds of each label for a sample of the training documents."""
+    sample = corpus.take(sample_for_range(corpus.lengths, train, settings.seed))
+    log_odds = _log_odds(network, linear_model, sample, "float32", settings)
+    return [log_odds.min(axis=0).tolist(), log_odds.max(axis=0).tolist()]
+
+
 def _predict(
     network: ModelState, linear_model: LinearModel | None, corpus: TokenIds, settings: ClassifierSettings
 ) -> NDArray[np.float64]:
     """Predict the probabilities of documents that stand in the reading order of the network, shape (n, L)."""
     width = widest_layer(network.config)
     precision = prediction_precision(settings.precision, settings.device, width, network.config["shifts"])
+    log_odds = _log_odds(network, linear_model, corpus, precision, settings)
+    return probabilities(bound_log_odds(log_odds, network.config))
+
+
+def _log_odds(
+    network: ModelState,
+    linear_model: LinearModel | None,
+    corpus: TokenIds,
+    precision: str,
+    settings: ClassifierSettings,
+) -> NDArray[np.float64]:
+    """Compute the log-odds, not bounded, of documents that stand in the reading order of the network, shape (n, L)."""
     log_odds = network_logits(restore_net(network, settings), corpus, precision)
-    if linear_model is not None:
-        log_odds = average_with_linear_model(log_odds, linear_model.logits(corpus), linear_model.share)
-    return probabilities(log_odds)
+    if linear_model is None:
+        return log_odds
+    return average_with_linear_model(log_odds, linear_model.logits(corpus), linear_model.share)
 
 
 def _mean_one(weight: NDArray[np.float64] | None) -> NDArray[np.float32] | None:
@@ -385,34 +417,6 @@ def plain_history(history: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _callbacks(
-    stage: str, config: dict[str, Any], settings: TrainingSettings, max_steps: int | None
-) -> list[tuple[str, Any]]:
-    """Return the callbacks of a training by name; those of the user are called after them."""
-    callbacks: list[Any] = []
-    if max_steps is None:  # else the callbacks of the caller set the rates and judge the loss
-        callbacks += [SCHEDULES[settings.schedule](), StopWhenDiverged()]
-    if settings.gradient_clip is not None:
-        callbacks.append(ClipGradient(settings.gradient_clip))
-    if settings.verbose:
-        callbacks.append(Progress(f"backward {stage}" if reads_backward(config) else stage))
-    if isinstance(settings, ClassifierSettings) and settings.unfreezing == "gradual" and max_steps is None:
-        callbacks.append(GradualUnfreezing(settings.embedding_lr is not None))
-    return [(f"sk_ulmfit_{type(callback).__name__}", callback) for callback in callbacks]
-
-
-def _early_stopping(settings: ClassifierSettings) -> list[tuple[str, Any]]:
-    """Return the callback that stops early, to be called last: callbacks after it miss the epoch in which it stops."""
-    if not settings.early_stopping:
-        return []
-    stopping = EarlyStopping(patience=settings.n_iter_no_change, threshold=0.0, load_best=True, sink=_say_nothing)
-    return [("sk_ulmfit_early_stopping", stopping)]
-
-
 def _with_progress(texts: Sequence[str] | StreamedTexts, settings: TrainingSettings) -> Sequence[str] | StreamedTexts:
     """Show how far streamed texts have been read, if progress is wanted."""
     return texts.with_progress("reading") if isinstance(texts, StreamedTexts) and settings.verbose else texts
-
-
-def _say_nothing(message: str) -> None:
-    pass
