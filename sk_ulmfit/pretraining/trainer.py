@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sk_ulmfit.models.assembly import build_language_model
+from sk_ulmfit.nn.device import reseed
 from sk_ulmfit.nn.modules import State, detach
 from sk_ulmfit.nn.optimizer import RowAdamW
 from sk_ulmfit.nn.precision import training_precision, widest_layer
@@ -85,7 +86,7 @@ class Trainer:
 
     def _seed_step(self) -> None:
         sequence = np.random.SeedSequence([self.settings.seed, self.step])
-        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+        reseed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
 
     def _set_learning_rate(self) -> None:
         factor, momentum = one_cycle(self.share_done, 1.0, pct_start=WARM_UP)

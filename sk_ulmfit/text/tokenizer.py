@@ -9,7 +9,6 @@ import functools
 import html
 import itertools
 import re
-import threading
 import unicodedata
 from array import array
 from collections import defaultdict
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from sk_ulmfit._locks import ForkSafeLock
 from sk_ulmfit.text.vocabulary import BOS, FLD, MAJ, REP, RESERVED, UP, WREP, TokenIds, concatenate
 
 FIELD_SEPARATOR = "\x1f"  # ASCII "unit separator", before each field of a joined text
@@ -69,10 +69,17 @@ class Tokenizer:
         from spacy.tokenizer import Tokenizer as SpacyTokenizer
 
         self.language = language
-        self._nlp = _blank_model(language)
         self._by_chunk = isinstance(self._nlp.tokenizer, SpacyTokenizer)
         self._cache: dict[str, tuple[str, ...]] = {}
-        self._lock = threading.Lock()
+        # a thread that a fork has cut off leaves spaCy's memory zone open
+        self._lock = ForkSafeLock(on_interruption=self._forget)
+
+    @functools.cached_property
+    def _nlp(self) -> Any:
+        return _blank_model(self.language)
+
+    def _forget(self) -> None:
+        self.__dict__.pop("_nlp", None)
 
     def chunks(self, text: str) -> list[str]:
         """Cut a cleaned text into chunks; the start of a document or of a field is a chunk of its own."""

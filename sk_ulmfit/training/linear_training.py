@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +10,13 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import logit
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import KFold
-from sklearn.svm import LinearSVC
 
 from sk_ulmfit.text.vocabulary import BOS, PAD, SPECIAL_TOKENS, UNK, TokenIds, Vocabulary
+from sk_ulmfit.training.liblinear import train_svm
 from sk_ulmfit.training.linear import LinearModel, Terms, count_terms, tf_idf
 
 Floats = NDArray[np.float64]
@@ -240,10 +238,8 @@ def _fit_svm(
     squares = np.asarray(weighed.power(2).sum(axis=1))[:, 0]
     unit = np.sqrt(max(np.average(squares, weights=document_weight), np.finfo(np.float64).tiny))
     data /= unit
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # 1,000 iterations are close enough
-        svm = LinearSVC(C=strength, tol=TOLERANCE, random_state=seed).fit(weighed, y == 1, document_weight)
-    return svm.coef_[0] * evidence / unit, float(svm.intercept_[0])
+    weights, bias = train_svm(weighed, y == 1, document_weight, strength, TOLERANCE, seed)
+    return weights * evidence / unit, bias
 
 
 def _evidence(
