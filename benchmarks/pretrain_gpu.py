@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sk_ulmfit._files import atomic_write
 from sk_ulmfit.models.assembly import build_language_model
 from sk_ulmfit.models.state import ModelFileError, ModelState, load_state, save_state
 from sk_ulmfit.nn.device import resolve_device
@@ -109,16 +110,12 @@ def join(parts: Path, path: Path) -> None:
             print(f"{what}: {len(names)} of {len(wanted)}: {', '.join(names)}")
     if missing or damaged:
         raise TransferError(f"{listed['file']} is not complete yet; copy those parts to {parts}.")
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            for name in wanted:
-                file.write((parts / name).read_bytes())
-        if _sha256(part) != listed["sha256"]:
+    with atomic_write(path) as file:
+        for name in wanted:
+            file.write((parts / name).read_bytes())
+        file.seek(0)
+        if hashlib.file_digest(file, "sha256").hexdigest() != listed["sha256"]:
             raise TransferError(f"The parts in {parts} do not make up {listed['file']}; split it again.")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     print(f"{listed['file']}: {listed['bytes']:,} bytes from {len(wanted)} parts, checksum right")
 
 

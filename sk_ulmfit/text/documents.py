@@ -138,8 +138,7 @@ def _plain_documents(lines: Iterable[tuple[int, str]]) -> Iterator[str]:
     block: list[str] = []
     size = previous = 0
     for number, text in lines:
-        is_whole = text.endswith("\n") or len(text) < _LONGEST_DOCUMENT
-        is_blank_line = number != previous and is_whole and not text.strip()
+        is_blank_line = number != previous and not text.strip()
         previous = number
         if is_blank_line:
             yield from _pieces("".join(block))
