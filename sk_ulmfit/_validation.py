@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_ulmfit.text.streams import describe_value
+from sk_ulmfit._messages import describe_value, short
 
 
 def check_number(
@@ -38,19 +38,19 @@ def check_number(
         bounds = f" {'between' if exclusive else 'from'} {low:g} {'and' if exclusive else 'to'} {high:g}"
     what = "an integer" if integer else "a number"
     bounds = "" if math.isinf(low) else bounds
-    raise ValueError(f"{name} must be {what}{bounds}{' or None' if none else ''}, got {value!r}.")
+    raise ValueError(f"{name} must be {what}{bounds}{' or None' if none else ''}, got {short(value)}.")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless `value` is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}.")
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {short(value)}.")
 
 
 def check_bool(name: str, value: Any) -> None:
     """Raise ValueError unless a parameter is True or False."""
     if not isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"{name} must be True or False, got {value!r}.")
+        raise ValueError(f"{name} must be True or False, got {short(value)}.")
 
 
 def check_training_parameters(estimator: Any, schedules: tuple[str, ...], precisions: tuple[str, ...]) -> None:

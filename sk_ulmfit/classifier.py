@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit import _saved_parameters
+from sk_ulmfit._messages import short, short_text
 from sk_ulmfit._validation import check_bool, check_choice, check_number, check_training_parameters
 from sk_ulmfit.calibration import METHODS, calibrate
 from sk_ulmfit.encoders import choose_language_models, fit_encoders
@@ -498,14 +499,16 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             return check_thresholds(threshold, names)
         if "thresholds" not in self._config:
             raise ValueError(
-                f"threshold={threshold!r} was set after fit, which held out no texts to choose thresholds on. Set it "
+                f"threshold={short(threshold)} was set after fit, which held out no texts to choose thresholds "
+                "on. Set it "
                 "before fit, or choose thresholds with sk_ulmfit.thresholds.tune_thresholds on labelled texts of your "
                 "own."
             )
         tuned_for = self._config.get("threshold_metric", metric)  # earlier versions did not store it
         if metric != tuned_for and threshold != "tune":
             raise ValueError(
-                f"threshold={threshold!r} was set after fit, which chose thresholds for {tuned_for!r}. Set it before "
+                f"threshold={short(threshold)} was set after fit, which chose thresholds for {short(tuned_for)}. "
+                "Set it before "
                 "fit, or choose thresholds with sk_ulmfit.thresholds.tune_thresholds on labelled texts of your own."
             )
         return np.array(self._config["thresholds"])
@@ -532,7 +535,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         try:
             json.dumps(dict(metadata))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"metadata must be a mapping of what JSON can hold: {error}.") from None
+            raise ValueError(f"metadata must be a mapping of what JSON can hold: {short_text(error)}.") from None
         params = _saved_parameters.to_json(self.get_params(deep=False), self.label_names_.tolist())
         config = {**self._config, "params": params, "metadata": dict(metadata)}
         weights = merged_weights([plain_weights(network.module) for network in self._networks], self._linear_model)
@@ -656,7 +659,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         if not isinstance(callbacks, (list, tuple)) or not all(map(_is_callback, callbacks)):
             raise ValueError(
                 "callbacks must be a list of skorch callbacks, as instances or (name, instance) pairs, or None; "
-                f"got {self.callbacks!r}."
+                f"got {short(self.callbacks)}."
             )
 
     def _check_decision(self) -> None:

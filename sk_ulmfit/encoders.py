@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from sk_ulmfit._messages import short
 from sk_ulmfit.language_model import ULMFiTLanguageModel, check_parameters, known_words
 from sk_ulmfit.models.state import DIRECTIONS, reads_backward
 from sk_ulmfit.text.streams import StreamedTexts
@@ -112,7 +113,7 @@ def _language_model(classifier: Any, wanted: Any, direction: str, seed: int | No
     else:
         raise ValueError(
             "language_model must be 'auto', the name of a bundled model, a path, a ULMFiTLanguageModel or None, or "
-            f"with direction='both' a pair of these; got {wanted!r} of type {type(wanted).__name__}."
+            f"with direction='both' a pair of these; got {short(wanted)} of type {type(wanted).__name__}."
         )
     if classifier.lm_epochs is not None:
         model.set_params(max_epochs=classifier.lm_epochs)
@@ -162,7 +163,7 @@ def _check_direction(fitted: ULMFiTLanguageModel, direction: str, wanted: str) -
     if reads != direction and wanted != "forward":
         other = "its file, which is then fine-tuned" if wanted == "backward" else "a pair of fitted ones"
         raise ValueError(
-            f"language_model is fitted and reads {reads}, but direction={wanted!r} needs one that reads "
+            f"language_model is fitted and reads {reads}, but direction={short(wanted)} needs one that reads "
             f"{direction}: pass {other}, or an unfitted one."
         )
 

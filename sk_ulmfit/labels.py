@@ -12,6 +12,7 @@ is refused, and so are rows of a matrix of different lengths. Labels with the na
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from numbers import Number
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sk_ulmfit._messages import first_few, short, short_names
 from sk_ulmfit._validation import plain_number
 
 MOST_BALANCED = 20.0  # largest factor of pos_weight="balanced": larger ones let a few texts dominate the loss
@@ -105,7 +107,10 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
     if names is None:
         names = list(range(indicator.shape[1]))
     if len(set(names)) < len(names):
-        raise ValueError(f"Label names must be distinct, got {names}. Rename the columns of y.")
+        twice = [name for name, n in Counter(names).items() if n > 1]
+        raise ValueError(
+            f"Label names must be distinct, got {short_names(twice)} more than once. Rename the columns of y."
+        )
     return indicator, names
 
 
@@ -127,17 +132,19 @@ def indicator_of(y: Any, names: Sequence[Any] | None) -> tuple[NDArray[np.float3
     if rows is not None and not any(len(row) for row in rows):
         return np.zeros((len(rows), len(names)), np.float32), names
     indicator, own = check_labels(y)
-    known = first_few(list(map(repr, names)))
+    known = short_names(names)
     if rows is None and not hasattr(y, "columns"):
         if len(own) != len(names):
             raise ValueError(f"y has {len(own)} columns, but there are {len(names)} labels: {known}.")
         return indicator, names
     unknown = [name for name in own if name not in names]
     if unknown:
-        raise ValueError(f"y has the unknown label {unknown[0]!r}. The labels are {known}.")
+        raise ValueError(f"y has the unknown label {short(unknown[0])}. The labels are {known}.")
     if rows is None and len(own) != len(names):
         missing = next(name for name in names if name not in own)
-        raise ValueError(f"y has no column for the label {missing!r}; pass one for each of the {len(names)} labels.")
+        raise ValueError(
+            f"y has no column for the label {short(missing)}; pass one for each of the {len(names)} labels."
+        )
     placed = np.zeros((len(indicator), len(names)), np.float32)
     placed[:, [names.index(name) for name in own]] = indicator
     return placed, names
@@ -150,7 +157,7 @@ def warn_constant(indicator: NDArray[np.float32], names: list[Any]) -> None:
         raise ValueError(f"y has {len(indicator)} rows, and all their entries are unknown (NaN). {_HINT}")
     constant, unknown = np.flatnonzero(has != lacks), np.flatnonzero(~(has | lacks))
     if len(constant):
-        shown = first_few([f"{names[i]!r} (always {int(has[i])})" for i in constant])
+        shown = first_few([f"{short(names[i], 30)} (always {int(has[i])})" for i in constant])
         warnings.warn(
             f"{len(constant)} of {len(names)} labels are the same for all {len(indicator)} training texts: {shown}. "
             "Their base rate is predicted; drop them or add texts that differ.",
@@ -160,7 +167,7 @@ def warn_constant(indicator: NDArray[np.float32], names: list[Any]) -> None:
     if len(unknown):
         warnings.warn(
             f"{len(unknown)} of {len(names)} labels are annotated on none of the {len(indicator)} training texts: "
-            f"{first_few([repr(names[i]) for i in unknown])}. The mean rate of the others is predicted; drop them or "
+            f"{short_names([names[i] for i in unknown])}. The mean rate of the others is predicted; drop them or "
             "annotate some texts.",
             UserWarning,
             stacklevel=3,
@@ -184,7 +191,7 @@ def check_pos_weight(
         return ratio.clip(1 / MOST_BALANCED, MOST_BALANCED)
     values = per_label("pos_weight", pos_weight, names, 1.0)
     if not np.all(np.isfinite(values) & (values > 0)):
-        raise ValueError(f"Every pos_weight must be finite and above 0, got {pos_weight!r}.")
+        raise ValueError(f"Every pos_weight must be finite and above 0, got {short(pos_weight)}.")
     return values
 
 
@@ -203,7 +210,7 @@ def per_label(parameter: str, value: Any, names: Sequence[Any], default: float) 
             raise TypeError
         values = np.asarray(value if by_name is None else [number for _, number in by_name], dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{wanted}; got {value!r}.") from None
+        raise ValueError(f"{wanted}; got {short(value)}.") from None
     if by_name is not None:
         return _placed(parameter, [name for name, _ in by_name], values, names, default)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
@@ -236,11 +243,6 @@ def _is_series(value: Any) -> bool:
     return hasattr(value, "to_dict") and hasattr(value, "index")
 
 
-def first_few(names: Sequence[str]) -> str:
-    """Join the first five names for a message."""
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
 def label_columns(scores: Any, classes: Any = None) -> NDArray[Any]:
     """Return the output of any ``predict_proba`` as one matrix, shape (n, L).
 
@@ -265,10 +267,12 @@ def _placed(
     """Put numbers where their labels are."""
     unknown = [name for name in named if name not in names]
     if unknown:
-        known = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
-        raise ValueError(f"{parameter} names the unknown label {unknown[0]!r}. The labels are {known}.")
+        known = short_names(names)
+        raise ValueError(f"{parameter} names the unknown label {short(unknown[0])}. The labels are {known}.")
     if len(set(named)) < len(named):
-        raise ValueError(f"{parameter} names a label more than once; pass one number per label. Its names are {named}.")
+        raise ValueError(
+            f"{parameter} names a label more than once; pass one number per label. Its names are {short_names(named)}."
+        )
     by_name = dict(zip(named, values, strict=True))
     return np.array([by_name.get(name, default) for name in names], np.float64)
 
@@ -303,7 +307,7 @@ def _are_labels(rows: list[Any]) -> bool:
     row = first_of_kind["both"] if "both" in kinds else first_of_kind["numbers"]
     item = next(item for item in row if _is_number(type(item)))
     raise ValueError(
-        f"Labels in a list must be str, or int from 2 on; got {item!r} of type {type(item).__name__} in y. "
+        f"Labels in a list must be str, or int from 2 on; got {short(item)} of type {type(item).__name__} in y. "
         f"{_USE_SETS} {_HINT}"
     )
 
@@ -335,7 +339,9 @@ def _binarize(rows: list[Any]) -> tuple[NDArray[np.float32], list[Any]]:
         raise ValueError(f"Labels must be str or int, got a nested list in y. {_HINT}") from None
     for label in distinct:
         if not isinstance(label, (str, int, np.integer)) or isinstance(label, bool):
-            raise ValueError(f"Labels must be str or int, got {label!r} of type {type(label).__name__} in y. {_HINT}")
+            raise ValueError(
+                f"Labels must be str or int, got {short(label)} of type {type(label).__name__} in y. {_HINT}"
+            )
     if not distinct:
         raise ValueError(f"y has {len(rows)} label lists, all empty: there is no label to learn. {_HINT}")
     try:

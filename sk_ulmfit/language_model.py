@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_choice, check_number, check_training_parameters
 from sk_ulmfit.models.bundled import default_model, model_file
 from sk_ulmfit.models.fastai import load_fastai_language_model
@@ -426,11 +427,11 @@ def check_parameters(model: ULMFiTLanguageModel) -> None:
     if model.direction is not None:
         check_choice("direction", model.direction, DIRECTIONS)
     if not isinstance(model.language, (str, type(None))):
-        raise ValueError(f"language must be a language code such as 'en', or None; got {model.language!r}.")
+        raise ValueError(f"language must be a language code such as 'en', or None; got {short(model.language)}.")
     if not isinstance(model.pretrained, (str, os.PathLike, ModelState, type(None))):
         raise ValueError(
             "pretrained must be 'auto', the name of a bundled model, the path of a saved one, or None; "
-            f"got {model.pretrained!r}. Save a fitted language model with save(path) and pass the path."
+            f"got {short(model.pretrained)}. Save a fitted language model with save(path) and pass the path."
         )
 
 

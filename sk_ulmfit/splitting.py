@@ -11,6 +11,7 @@ from scipy import sparse
 from sklearn.model_selection import BaseCrossValidator, BaseShuffleSplit
 from sklearn.utils import check_random_state
 
+from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_number
 from sk_ulmfit.labels import check_labels
 
@@ -91,7 +92,7 @@ class MultiLabelStratifiedKFold(BaseCrossValidator):  # type: ignore[misc]
         check_number("n_splits", n_splits, low=2, integer=True)
         if not shuffle and random_state is not None:
             raise ValueError(
-                f"random_state={random_state!r} has no effect with shuffle=False; pass shuffle=True, or leave "
+                f"random_state={short(random_state)} has no effect with shuffle=False; pass shuffle=True, or leave "
                 "random_state out."
             )
         self.n_splits = n_splits

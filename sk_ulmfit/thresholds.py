@@ -13,8 +13,9 @@ from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from sk_ulmfit._messages import short, short_names
 from sk_ulmfit._validation import check_number, check_weights
-from sk_ulmfit.labels import first_few, indicator_of, label_columns, per_label
+from sk_ulmfit.labels import indicator_of, label_columns, per_label
 
 Floats = NDArray[np.float64]
 
@@ -35,7 +36,7 @@ def check_thresholds(threshold: Any, names: Sequence[Any]) -> Floats:
     """
     values = per_label("threshold", threshold, names, 0.5)
     if not np.all((values >= 0) & (values <= 1)):
-        raise ValueError(f"Every threshold must lie between 0 and 1, got {threshold!r}.")
+        raise ValueError(f"Every threshold must lie between 0 and 1, got {short(threshold)}.")
     return values
 
 
@@ -48,15 +49,15 @@ def threshold_metric(threshold: Any, label_names: Sequence[Any]) -> str | float 
         if threshold != "tune" and threshold not in METRICS:
             raise ValueError(
                 "threshold must be a number, one number per label, a dict from label name to number, or what to tune "
-                f"for: {_choices()}; got {threshold!r}."
+                f"for: {_choices()}; got {short(threshold)}."
             )
         return check_metric(threshold, "threshold")
     if not _is_precision(threshold):
         return None
     if "precision" in list(label_names):
         raise ValueError(
-            f"threshold={threshold!r} is ambiguous, because there is a label 'precision': pass an array or a Series to "
-            "set the threshold of this label, or rename the label to tune for a precision."
+            f"threshold={short(threshold)} is ambiguous, because there is a label 'precision': pass an array or a "
+            "Series to set the threshold of this label, or rename the label to tune for a precision."
         )
     return check_metric(threshold, "threshold")
 
@@ -150,7 +151,7 @@ def check_metric(metric: Any, parameter: str = "metric") -> str | float:
         return metric
     precision = metric["precision"] if _is_precision(metric) else metric
     if precision is None or isinstance(precision, (str, Mapping)):
-        raise ValueError(f"{parameter} must be one of {_choices()}; got {metric!r}.")
+        raise ValueError(f"{parameter} must be one of {_choices()}; got {short(metric)}.")
     check_number(f"{parameter}, as a precision,", precision, low=0, high=1)
     return float(precision)
 
@@ -165,9 +166,9 @@ def check_candidates(candidates: Any) -> Floats:
     try:
         values = np.unique(np.asarray(candidates, np.float64))
     except (TypeError, ValueError):
-        raise ValueError(f"thresholds must be numbers between 0 and 1, got {candidates!r}.") from None
+        raise ValueError(f"thresholds must be numbers between 0 and 1, got {short(candidates)}.") from None
     if values.ndim != 1 or not len(values) or not np.all((values >= 0) & (values <= 1)):
-        raise ValueError(f"thresholds must be numbers between 0 and 1, got {candidates!r}.")
+        raise ValueError(f"thresholds must be numbers between 0 and 1, got {short(candidates)}.")
     if len(values) > MOST_CANDIDATES:
         raise ValueError(f"thresholds must be at most {MOST_CANDIDATES} numbers, got {len(values)}; pass fewer.")
     return values
@@ -389,7 +390,7 @@ def _best_for_precision(curves: Curves, wanted: float, names: Sequence[Any]) -> 
 
 def _warn(names: Sequence[Any], which: NDArray[np.bool_], what: str) -> None:
     labels = np.flatnonzero(which).tolist()
-    shown = first_few([repr(names[label]) for label in labels])
+    shown = short_names([names[label] for label in labels])
     warnings.warn(f"{len(labels)} of {len(names)} labels {what}: {shown}.", UserWarning, stacklevel=3)
 
 

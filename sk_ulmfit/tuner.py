@@ -15,6 +15,7 @@ from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_routing_for_object, process_routing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
+from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_number, check_weights
 from sk_ulmfit.labels import NamedIndicator, indicator_of, label_columns, label_lists
 from sk_ulmfit.metrics import exact_match, f1_score
@@ -291,7 +292,7 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         if isinstance(cv, str) or not (hasattr(cv, "split") or isinstance(cv, Iterable)):
             raise ValueError(
                 "cv must be a number of folds, a share, 'prefit', a splitter, an iterable of splits or None; "
-                f"got {cv!r}."
+                f"got {short(cv)}."
             )
         return check_cv(cv, y)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +23,3 @@ def print_note(message: object) -> None:
 def shows_progress(options: argparse.Namespace) -> bool:
     """Return whether to show progress: on a terminal, unless --quiet is given."""
     return sys.stderr.isatty() and not options.quiet
-
-
-def some(names: Sequence[str]) -> str:
-    """Return the first five names, shortened, for a message."""
-    shown = ", ".join(repr(name if len(name) <= 40 else name[:39] + "…") for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown}, ... ({len(names)} in all)"

@@ -7,8 +7,9 @@ import fnmatch
 from collections.abc import Sequence
 from typing import Any
 
+from sk_ulmfit._messages import short_names
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
-from sk_ulmfit.cli.answers import print_note, some
+from sk_ulmfit.cli.answers import print_note
 from sk_ulmfit.datasets.loaders import BLANKS, load_folders, load_table
 from sk_ulmfit.datasets.tables import DELIMITED, JSON_LINES, PARQUET, file_type, open_table
 from sk_ulmfit.datasets.text_table import TextTable
@@ -51,7 +52,7 @@ def _load_labelled_table(options: argparse.Namespace) -> tuple[TextTable, dict[s
             f"{table.n_blank} empty label cells are read as 'absent'; pass --blank unknown if nobody has checked them."
         )
     if not table.label_names:
-        raise ValueError(f"{options.file}: no row has a label in column {some(label_column or [])}.")
+        raise ValueError(f"{options.file}: no row has a label in column {short_names(label_column or [])}.")
     return table, {
         "text": options.text,
         "labels": labels,
@@ -96,7 +97,7 @@ def load_texts(options: argparse.Namespace) -> list[str] | StreamedTexts:
 
 def check_text_option(options: argparse.Namespace, columns: Sequence[str]) -> None:
     if not options.text:
-        raise ValueError(f"Name the text column with --text; the columns are {some(columns)}.")
+        raise ValueError(f"Name the text column with --text; the columns are {short_names(columns)}.")
 
 
 def text_columns(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> list[str]:

@@ -6,9 +6,10 @@ import argparse
 
 import numpy as np
 
+from sk_ulmfit._messages import short_names
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli import options as shared
-from sk_ulmfit.cli.answers import Answer, print_note, some
+from sk_ulmfit.cli.answers import Answer, print_note
 from sk_ulmfit.cli.data import load_labelled_folder, text_columns
 from sk_ulmfit.cli.estimators import load_classifier
 from sk_ulmfit.datasets.loaders import BLANKS, load_table
@@ -72,13 +73,13 @@ def _scored_labels(
     unknown = sorted(set(table.label_names) - set(known))
     if len(unknown) == len(table.label_names):
         raise ValueError(
-            f"{options.file} has none of the model's labels ({some(known)}); it has {some(unknown) or 'no labels'}. "
-            "Check --labels, --label-column and --delimiter."
+            f"{options.file} has none of the model's labels ({short_names(known)}); it has "
+            f"{short_names(unknown) or 'no labels'}. Check --labels, --label-column and --delimiter."
         )
     one_column_per_label = bool(options.labels or (not options.label_column and clf.metadata_.get("labels")))
     # a label without a column is unknown; a label that a column of names never has is absent from every text
     scored = [name for name in known if name in table.label_names] if one_column_per_label else known
     for names, why in ((unknown, "unknown to the model"), (sorted(set(known) - set(scored)), "not in the file")):
         if names:
-            print_note(f"{len(names)} labels left out, {why}: {some(names)}")
+            print_note(f"{len(names)} labels left out, {why}: {short_names(names)}")
     return scored

@@ -7,12 +7,13 @@ import os
 from pathlib import Path
 
 from sk_ulmfit._files import writable_target
+from sk_ulmfit._messages import short_text
 from sk_ulmfit.models.bundled import LANGUAGES
 
 
 def check_input(path: Path) -> None:
     if not path.exists():
-        raise ValueError(f"There is no file {path}.")
+        raise ValueError(f"There is no file {short_text(path, 250)}.")
 
 
 def check_output(options: argparse.Namespace, *sources: Path | None) -> Path:

@@ -6,10 +6,11 @@ import argparse
 import time
 from pathlib import Path
 
+from sk_ulmfit._messages import short, short_names
 from sk_ulmfit.calibration import METHODS
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli import options as shared
-from sk_ulmfit.cli.answers import Answer, shows_progress, some
+from sk_ulmfit.cli.answers import Answer, shows_progress
 from sk_ulmfit.cli.data import load_labelled
 from sk_ulmfit.cli.estimators import make_classifier
 from sk_ulmfit.cli.files import check_input, check_output, language_model_file
@@ -105,7 +106,7 @@ def _number(text: str, expected: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {short(text)}") from None
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -131,4 +132,4 @@ def run(options: argparse.Namespace) -> Answer:
     if clf.direction == "both":
         data["backward_history"] = clf.backward_history_
     data["seconds"] = round(time.perf_counter() - start, 1)
-    return Answer(f"Trained on {n_texts} texts; labels: {some(names)}. The model is in {options.out}.", data)
+    return Answer(f"Trained on {n_texts} texts; labels: {short_names(names)}. The model is in {options.out}.", data)

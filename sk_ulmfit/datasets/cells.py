@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sk_ulmfit._messages import short
 from sk_ulmfit.text.tokenizer import join_fields
 
 _YES, _NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
@@ -32,7 +33,9 @@ def text_of_row(row: dict[str, Any], columns: Sequence[str], where: str) -> str:
     for column in columns:
         cell = row.get(column)
         if not isinstance(cell, str) and not is_blank(cell):
-            raise ValueError(f"{where}: column {column!r} holds {cell!r} of type {type(cell).__name__}, not text.")
+            raise ValueError(
+                f"{where}: column {short(column)} holds {short(cell)} of type {type(cell).__name__}, not text."
+            )
         fields.append(cell if isinstance(cell, str) else "")
     return fields[0] if len(fields) == 1 else join_fields(fields)
 
@@ -44,7 +47,7 @@ def label_from_cell(cell: Any, where: str) -> bool | None:
     value = str(cell).strip().lower()
     if value not in _YES and value not in _NO:
         raise ValueError(
-            f"{where} holds {cell!r}; expected 0 or 1 in a column of one label. "
+            f"{where} holds {short(cell)}; expected 0 or 1 in a column of one label. "
             "If it holds label names, pass it as label_column instead."
         )
     return value in _YES
@@ -65,7 +68,8 @@ def label_names_from_cell(cell: Any, delimiter: str, where: str) -> Iterator[str
             name = int(name)  # a column of integers with blanks is read as floats
         if not isinstance(name, (str, int, np.integer)) or isinstance(name, bool):
             raise ValueError(
-                f"{where} holds the label {name!r} of type {type(name).__name__}; label names must be text or integers."
+                f"{where} holds the label {short(name)} of type {type(name).__name__}; label names must be text "
+                "or integers."
             )
         if stripped := str(name).strip():
             yield stripped
@@ -79,5 +83,5 @@ def _list_or_text(cell: str, where: str) -> Any:
             if isinstance(parsed, list):
                 return parsed
     if set(cell) & set("\"',"):
-        raise ValueError(f"{where} holds {cell[:80]!r}, which begins like a list but is none; write it as JSON.")
+        raise ValueError(f"{where} holds {short(cell)}, which begins like a list but is none; write it as JSON.")
     return cell

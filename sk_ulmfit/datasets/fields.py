@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from sk_ulmfit._messages import short, short_names
 from sk_ulmfit.datasets.cells import text_of_row
 
 
@@ -88,7 +89,7 @@ def _cells(X: Any, columns: Any) -> tuple[NDArray[Any], list[Any]]:
         for name in wanted:
             if names.count(name) != 1:
                 there = "several columns" if name in names else "no column"
-                raise ValueError(f"X has {there} {name!r}. Its columns are {', '.join(map(repr, names))}.")
+                raise ValueError(f"X has {there} {short(name)}. Its columns are {short_names(names)}.")
         return X[wanted].to_numpy(), wanted
     cells = np.asarray(X, object)
     if cells.ndim != 2:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sk_ulmfit._files import read_text
+from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_choice
 from sk_ulmfit.datasets.cells import is_blank, label_from_cell, label_names_from_cell, text_of_row
 from sk_ulmfit.datasets.tables import Row, RowReader, is_hidden, open_table, text_files
@@ -108,7 +109,7 @@ class _Columns:
         if self.labels and self.label_names:
             raise ValueError("Pass labels or label_column, not both.")
         if both := sorted({*self.text} & {*self.labels, *self.label_names}):
-            raise ValueError(f"Column {both[0]!r} cannot be both text and label; name two columns.")
+            raise ValueError(f"Column {short(both[0])} cannot be both text and label; name two columns.")
         if self.label_names and not self.delimiter:
             raise ValueError("delimiter must not be empty; pass what separates the labels, such as ';'.")
         if not self.text:
@@ -117,12 +118,12 @@ class _Columns:
     def labels_of_row(self, row: Row, where: str) -> tuple[list[str], list[str]]:
         """Return the labels of a row, and its label columns that are blank."""
         if self.labels:
-            has = {name: label_from_cell(row.get(name), f"{where}: column {name!r}") for name in self.labels}
+            has = {name: label_from_cell(row.get(name), f"{where}: column {short(name)}") for name in self.labels}
             return [name for name in has if has[name]], [name for name in has if has[name] is None]
         names = {
             name
             for column in self.label_names
-            for name in label_names_from_cell(row.get(column), self.delimiter, f"{where}: column {column!r}")
+            for name in label_names_from_cell(row.get(column), self.delimiter, f"{where}: column {short(column)}")
         }
         return sorted(names), [column for column in self.label_names if is_blank(row.get(column))]
 
@@ -181,7 +182,7 @@ def _warn_of_labels_that_occur_once(source: str, row_labels: list[list[str]], la
     n_once = sum(count == 1 for count in counts.values())
     if len(label_names) > 20 and n_once > 0.9 * len(label_names):
         warnings.warn(
-            f"{source}: {n_once} of {len(label_names)} labels occur once, such as {label_names[0][:40]!r}; is that the "
+            f"{source}: {n_once} of {len(label_names)} labels occur once, such as {short(label_names[0])}; is that the "
             "column of labels?",
             UserWarning,
             stacklevel=3,
@@ -192,7 +193,8 @@ def _warn_of_other_delimiter(source: str, label_names: Sequence[str], delimiter:
     odd = next(((name, mark) for name in label_names for mark in ";|\t" if mark in name and mark != delimiter), None)
     if odd:
         warnings.warn(
-            f"{source}: label {odd[0]!r} contains {odd[1]!r}; is that the delimiter, rather than {delimiter!r}?",
+            f"{source}: label {short(odd[0])} contains {short(odd[1])}; is that the delimiter, rather than "
+            f"{short(delimiter)}?",
             UserWarning,
             stacklevel=3,
         )
@@ -265,7 +267,7 @@ def _with_listed_labels(texts: dict[str, str], table: TextTable, source: str, ro
     for i, listed in enumerate(table.texts):
         name = listed.strip()
         if name not in texts:
-            raise ValueError(f"{source}, row {i + 1}: there is no text file {name!r} in {root}.")
+            raise ValueError(f"{source}, row {i + 1}: there is no text file {short(name)} in {root}.")
         labels.setdefault(name, set()).update((table.labels or [])[i])
         if unknown:
             unknown[name] &= set(table.unknown[i] if table.unknown is not None else ())
@@ -332,6 +334,6 @@ def load_support_messages(part: str = "train") -> TextTable:
     (480, 8)
     """
     if part not in ("train", "test"):
-        raise ValueError(f"part must be 'train' or 'test', got {part!r}.")
+        raise ValueError(f"part must be 'train' or 'test', got {short(part)}.")
     with resources.as_file(resources.files("sk_ulmfit.datasets") / "data" / f"support_{part}.csv") as path:
         return load_table(path, text="text", label_column="labels")

@@ -17,6 +17,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from sk_ulmfit._files import atomic_write
+from sk_ulmfit._messages import short
 from sk_ulmfit.datasets.tables import DELIMITED, FOREIGN, JSON_LINES, PARQUET, Row, file_type
 
 TextOut = codecs.StreamWriter
@@ -88,7 +89,7 @@ def _write_delimited(out: TextOut, columns: Sequence[str], rows: Iterable[Row], 
     for row in rows:
         if more := row.keys() - set(columns):
             raise ValueError(
-                f"{path}: a row has {min(more)!r}, which is no column of the first one; write to a .jsonl "
+                f"{path}: a row has {short(min(more))}, which is no column of the first one; write to a .jsonl "
                 "file, or give all rows the same columns."
             )
         cells = {column: _text_cell(cell) for column, cell in row.items()}

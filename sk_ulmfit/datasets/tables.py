@@ -20,6 +20,7 @@ from sk_ulmfit._files import (
     reading,
     whole_lines,
 )
+from sk_ulmfit._messages import short, short_names, short_text
 
 Row = dict[str, Any]
 NumberedRow = tuple[str, Row]  # the place of the row, such as "line 3", and its cells by column
@@ -49,13 +50,14 @@ class RowReader:
     def check_columns(self, names: Sequence[str]) -> None:
         """Raise ValueError if a column is missing, or named twice."""
         if len(set(names)) < len(names):
-            raise ValueError(f"Columns {', '.join(map(repr, names))}: each may be named only once.")
+            raise ValueError(f"Columns {short_names(names)}: each may be named only once.")
         for name in names:
             if name not in self.columns:
-                shown = ", ".join(map(repr, self.columns))
                 alone = self.separator and len(self.columns) == 1
                 hint = " Separate the cells by commas, semicolons or tabs." if alone else ""
-                raise ValueError(f"{self.name} has no column {name!r}. Its columns are {shown}.{hint}")
+                raise ValueError(
+                    f"{self.name} has no column {short(name)}. Its columns are {short_names(self.columns)}.{hint}"
+                )
 
 
 def open_table(source: Any) -> RowReader:
@@ -74,7 +76,7 @@ def open_table(source: Any) -> RowReader:
     else:
         path = Path(source)
         if not path.is_file() and not path.is_dir():
-            raise ValueError(f"There is no file {path}.")
+            raise ValueError(f"There is no file {short_text(path, 250)}.")
         suffix = file_type(path)
         if suffix in FOREIGN or path.suffix.lower() in FOREIGN or (path.is_file() and _is_workbook(path)):
             raise ValueError(
@@ -90,7 +92,7 @@ def open_table(source: Any) -> RowReader:
             reader = _delimited(path, DELIMITED.get(suffix))
     twice = sorted(column for column, n in Counter(reader.columns).items() if n > 1)
     if twice:
-        raise ValueError(f"{reader.name} has columns of the same name: {twice[0]!r}. Rename them.")
+        raise ValueError(f"{reader.name} has columns of the same name: {short(twice[0])}. Rename them.")
     if not reader.columns or not any(reader.columns):
         raise ValueError(f"{reader.name} has no rows; a header line and at least one row were expected.")
     return reader
@@ -123,7 +125,7 @@ def _delimited(path: Path, separator: str | None) -> RowReader:
         try:
             columns = next(filter(None, cells), [])
         except csv.Error as error:
-            raise ValueError(f"{path}, line {cells.line_num}: {error}.") from None
+            raise ValueError(f"{path}, line {cells.line_num}: {short_text(error)}.") from None
     return RowReader(str(path), columns, _readable(path, _delimited_rows(lines, cells, columns)), separator)
 
 
@@ -207,7 +209,7 @@ def _parquet(path: Path) -> RowReader:
     try:
         file = pyarrow.parquet.ParquetFile(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not a Parquet file, or is damaged ({error}).") from None
+        raise ValueError(f"{path} is not a Parquet file, or is damaged ({short_text(error)}).") from None
 
     def rows() -> Iterator[NumberedRow]:
         number = 0

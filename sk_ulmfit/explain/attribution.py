@@ -16,6 +16,7 @@ from scipy.special import logit
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from sk_ulmfit._messages import short, short_names
 from sk_ulmfit.explain.explanation import Explanation, Explanations
 from sk_ulmfit.nn.modules import AWDLSTM
 from sk_ulmfit.nn.pooling import TextClassifier
@@ -106,12 +107,14 @@ def label_indices(labels: Any, names: Sequence[Any]) -> Labels:
     """
     several = isinstance(labels, np.ndarray) or (isinstance(labels, (list, tuple, set)) and labels not in names)
     wanted = list(labels) if several else [labels]
-    shown = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+    shown = short_names(names)
     if not wanted:
         raise ValueError(f"labels is empty; name some of {shown}, or pass None for the predicted ones.")
     unknown = [label for label in wanted if label not in names]
     if unknown:
-        raise ValueError(f"labels has {unknown[0]!r}, which is none of this classifier's {len(names)} labels: {shown}.")
+        raise ValueError(
+            f"labels has {short(unknown[0])}, which is none of this classifier's {len(names)} labels: {shown}."
+        )
     return np.array(list(dict.fromkeys(names.index(label) for label in wanted)), np.int64)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from sk_ulmfit._files import atomic_write
+from sk_ulmfit._messages import short, short_names
 from sk_ulmfit.explain import markup
 
 Floats = NDArray[np.float64]
@@ -77,7 +78,7 @@ class Explanation:
         """
         if label not in self.labels:
             raise ValueError(
-                f"{label!r} is not explained here, only {', '.join(map(repr, self.labels))}; "
+                f"{short(label)} is not explained here, only {short_names(self.labels)}; "
                 "pass it to explain: labels=[...]."
             )
         total: dict[str, float] = {}

@@ -8,6 +8,7 @@ from typing import Any
 
 from sklearn.metrics import make_scorer
 
+from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_choice
 from sk_ulmfit.metrics.calibration import expected_calibration_error
 from sk_ulmfit.metrics.decisions import f1_score, hamming_loss
@@ -52,6 +53,6 @@ def multilabel_scorer(metric: str, **options: Any) -> Any:
     known = set(signature(function).parameters) - {"y_true", "y_pred", "y_score", "y_proba", "sample_weight", *fixed}
     if wrong := options.keys() - known:
         raise ValueError(
-            f"{metric} has no option {min(wrong)!r}; it has {', '.join(map(repr, sorted(known))) or 'none'}."
+            f"{metric} has no option {short(min(wrong))}; it has {', '.join(map(repr, sorted(known))) or 'none'}."
         )
     return make_scorer(function, response_method=response_method, **{**fixed, **options})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sk_ulmfit._messages import short
 from sk_ulmfit.models.state import ModelFileError
 
 FOLDER = Path(__file__).parent.parent / "pretrained"
@@ -36,7 +37,7 @@ def model_file(model: str | os.PathLike[str], device: str = "cpu") -> Path:
         return Path(model)
     if not _file(str(model)).is_file():
         available = ", ".join(map(repr, bundled_models())) or "none"
-        raise ModelFileError(f"The model {model!r} does not come with this installation, which has {available}.")
+        raise ModelFileError(f"The model {short(model)} does not come with this installation, which has {available}.")
     return _file(str(model))
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit._messages import short
 from sk_ulmfit.models.state import ModelFileError, ModelState, Weights
 from sk_ulmfit.text.vocabulary import Vocabulary
 
@@ -108,17 +109,19 @@ class _Tensors:
         """Return the first tensor that exists under one of the names; None in `shape` matches any size."""
         name = next((name for name in names if name in self.tensors), None)
         if name is None:
-            raise ModelFileError(f"{self.path} has no tensor {names[0]!r}; an AWD-LSTM of fastai was expected.")
+            raise ModelFileError(f"{self.path} has no tensor {short(names[0])}; an AWD-LSTM of fastai was expected.")
         tensor = self.tensors[name]
         if reason := _reason_against(tensor) or _misfit(tuple(tensor.shape), shape):
-            raise ModelFileError(f"{self.path}: tensor {name!r} {reason}.")
+            raise ModelFileError(f"{self.path}: tensor {short(name)} {reason}.")
         self.bytes_left -= 4 * tensor.numel()
         if self.bytes_left < 0:
-            raise ModelFileError(f"{self.path}: tensor {name!r} and others share their values; save each by itself.")
+            raise ModelFileError(
+                f"{self.path}: tensor {short(name)} and others share their values; save each by itself."
+            )
         with np.errstate(over="ignore"):  # float64
             array = np.array(tensor.detach().resolve_neg().float().numpy(), np.float32)
         if not (np.abs(array) < _LARGEST_WEIGHT).all():
-            raise ModelFileError(f"{self.path}: tensor {name!r} holds values that are NaN, infinite or above 1e6.")
+            raise ModelFileError(f"{self.path}: tensor {short(name)} holds values that are NaN, infinite or above 1e6.")
         return array
 
 
@@ -197,7 +200,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             entry = (
-                f"the entry {name[:80]!r} is a {_type(value)}" if isinstance(name, str) else f"a {_type(name)} as name"
+                f"the entry {short(name)} is a {_type(value)}" if isinstance(name, str) else f"a {_type(name)} as name"
             )
             raise ModelFileError(f"{path} is not a state dict (a dict from names to tensors): {entry}.")
     if any(".layers." in name or ".linear." in name for name in content):
@@ -236,7 +239,7 @@ def _check_archive(path: Path) -> None:
         raise ModelFileError(f"{path} is compressed; nothing was loaded. Write it with torch.save.")
     if damaged is not None:
         raise ModelFileError(
-            f"{path} is damaged (the checksum of {damaged[:80]!r} is wrong); nothing was loaded. Fetch it again."
+            f"{path} is damaged (the checksum of {short(damaged)} is wrong); nothing was loaded. Fetch it again."
         )
 
 
@@ -281,7 +284,7 @@ def _check_words(words: list[Any], source: str) -> None:
             raise ModelFileError(f"{source} has half a character in word {i}; save it as UTF-8 again.")
         if position.setdefault(word, i) != i and not re.fullmatch(r"xxfake\d*", word):
             raise ModelFileError(
-                f"{source} has {word[:80]!r} twice, as words {position[word]} and {i}; give the itos list that was "
+                f"{source} has {short(word)} twice, as words {position[word]} and {i}; give the itos list that was "
                 "published with the model."
             )
 

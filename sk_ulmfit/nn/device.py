@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sk_ulmfit._locks import ForkSafeLock
+from sk_ulmfit._messages import short
 
 
 def resolve_device(device: str) -> str:
@@ -26,12 +27,14 @@ def resolve_device(device: str) -> str:
         resolved = torch.device(device)
     except (RuntimeError, TypeError):
         raise ValueError(
-            f"device must be 'auto' or a device of torch such as 'cpu' or 'cuda', got {device!r}."
+            f"device must be 'auto' or a device of torch such as 'cpu' or 'cuda', got {short(device)}."
         ) from None
     try:
         torch.zeros(1, device=resolved).cpu()
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise ValueError(f"device={device!r} is not available on this machine. Pass device='auto' or 'cpu'.") from None
+        raise ValueError(
+            f"device={short(device)} is not available on this machine. Pass device='auto' or 'cpu'."
+        ) from None
     return str(resolved)
 
 

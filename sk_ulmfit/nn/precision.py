@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from sk_ulmfit._messages import short
 from sk_ulmfit.nn.kernels import has_packed_8bit
 
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
@@ -51,7 +52,7 @@ def widest_layer(config: Mapping[str, Any]) -> int:
 def _check_device(precision: str, device: str) -> None:
     if precision == "bfloat16" and not device.startswith(("cpu", "cuda")):
         raise ValueError(
-            f"precision='bfloat16' is for the CPU and for CUDA devices, got device {device!r}. "
+            f"precision='bfloat16' is for the CPU and for CUDA devices, got device {short(device)}. "
             "Pass precision='auto' or 'float32'."
         )
 
@@ -79,7 +80,8 @@ def prediction_precision(precision: str, device: str, width: int, shifts: Mappin
     _check_device(precision, device)
     if precision == "int8" and device != "cpu":
         raise ValueError(
-            f"precision='int8' predicts on the CPU only, got device {device!r}. Pass precision='auto', or device='cpu'."
+            f"precision='int8' predicts on the CPU only, got device {short(device)}. Pass precision='auto', or "
+            "device='cpu'."
         )
     if precision != "auto":
         return precision

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_ulmfit.labels import first_few
+from sk_ulmfit._messages import short, short_names
 from sk_ulmfit.metrics import align_predictions, align_truth, check_probabilities
 from sk_ulmfit.tuner import probabilities
 
@@ -129,8 +129,8 @@ def find_labels(labels: Any, names: Sequence[Any]) -> list[int]:
     wanted = [labels] if isinstance(labels, (str, int, np.integer)) else list(labels)
     unknown = [name for name in wanted if name not in names]
     if unknown or not wanted:
-        problem = f"contains the unknown label {unknown[0]!r}" if unknown else "is empty"
-        raise ValueError(f"labels {problem}; choose from {first_few(list(map(repr, names)))}.")
+        problem = f"contains the unknown label {short(unknown[0])}" if unknown else "is empty"
+        raise ValueError(f"labels {problem}; choose from {short_names(names)}.")
     return [list(names).index(name) for name in wanted]
 
 

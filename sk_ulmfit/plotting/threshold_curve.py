@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
+from sk_ulmfit._messages import short
 from sk_ulmfit.plotting._shared import (
     BLUE,
     GREEN,
@@ -159,7 +160,7 @@ def _threshold_curve(name: Any, true: NDArray[np.float32], proba: Floats, in_use
     """Compute the curve of one label from truth (NaN where unknown) and probabilities, both of shape (n,)."""
     n_texts = int((true == 1).sum())
     if not n_texts:
-        raise ValueError(f"No text has the label {name!r}, so its recall is undefined; leave it out of labels.")
+        raise ValueError(f"No text has the label {short(name)}, so its recall is undefined; leave it out of labels.")
     known = ~np.isnan(true)
     precision, recall, thresholds = precision_recall_curve(true[known], proba[known])
     precision, recall = precision[:-1], recall[:-1]

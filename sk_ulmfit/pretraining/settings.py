@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_choice, check_number, plain_number
 from sk_ulmfit.nn.precision import PRECISIONS
 
@@ -89,6 +90,6 @@ def check_same_run(saved: dict[str, Any], config: dict[str, Any], folder: Path) 
     for name, value in config["pretraining"].items():
         if saved.get(name, value) != value:
             raise PretrainingError(
-                f"{folder} holds a run with {name}={saved[name]!r}, not {value!r}; "
+                f"{folder} holds a run with {name}={short(saved[name])}, not {short(value)}; "
                 "pass the same arguments to resume it, or another folder to out."
             )

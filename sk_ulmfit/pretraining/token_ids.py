@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sk_ulmfit._messages import short
 from sk_ulmfit.pretraining.folder import TOKENS
 from sk_ulmfit.pretraining.log import Say
 from sk_ulmfit.pretraining.settings import CorpusSettings, PretrainingError
@@ -51,8 +52,8 @@ def _check_same(folder: Path, expected: dict[str, Any]) -> None:
     for name, value in expected.items():
         if info.get(name, value) != value:
             raise PretrainingError(
-                f"The token ids in {folder} were made with {name}={info[name]!r}, not {value!r}; pass the same corpus "
-                "and vocabulary settings, or another folder to out."
+                f"The token ids in {folder} were made with {name}={short(info[name])}, not {short(value)}; pass "
+                "the same corpus and vocabulary settings, or another folder to out."
             )
 
 

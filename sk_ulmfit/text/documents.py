@@ -18,6 +18,7 @@ from sk_ulmfit._files import (
     reading,
     whole_lines,
 )
+from sk_ulmfit._messages import short, short_names
 
 IDS, OFFSETS, VOCABULARY, INFO = "ids.npy", "offsets.npy", "vocabulary.json", "corpus.json"
 RUN_MARK = ".sk_ulmfit-run"  # file in every folder of a pre-training run
@@ -126,9 +127,10 @@ def _is_json_object(file: Path, line: str) -> bool:
 def _json_documents(file: Path, lines: Iterable[tuple[int, str]], field: str) -> Iterator[str]:
     for number, row in json_objects(file, lines):
         if not isinstance(row.get(field), str):
-            fields = ", ".join(name for name, value in row.items() if isinstance(value, str)) or "none"
+            fields = [name for name, value in row.items() if isinstance(value, str)]
             raise UnreadableFileError(
-                f"{file}, line {number}: field {field!r} holds no text; fields with text: {fields}."
+                f"{file}, line {number}: field {short(field)} holds no text; fields with text: "
+                f"{short_names(fields) or 'none'}."
             )
         yield row[field]
 

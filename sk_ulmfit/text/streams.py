@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sk_ulmfit._messages import describe_value, short
 
 
 class StreamedTexts:
@@ -46,7 +47,8 @@ class StreamedTexts:
                 break
             if not isinstance(text, str):
                 raise ValueError(
-                    f"Text {n - 1} of the stream is {text!r} of type {type(text).__name__}; every text must be a str."
+                    f"Text {n - 1} of the stream is {short(text)} of type {type(text).__name__}; every text must "
+                    "be a str."
                 )
             yield text
         if n != self.n_texts:
@@ -121,13 +123,3 @@ def check_texts(X: Any, name: str = "X") -> Any:
     if not texts:
         raise ValueError(f"{name} has 0 texts (0 sample(s)), while a minimum of 1 is required.")
     return texts
-
-
-def describe_value(item: Any) -> str:
-    """Describe an invalid value for an error message: at most 40 characters, and its type."""
-    if item is None:
-        return "None"
-    if isinstance(item, float) and math.isnan(item):
-        return "nan (a missing value)"
-    text = repr(item)
-    return f"{text if len(text) <= 40 else text[:37] + '...'} of type {type(item).__name__}"

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from sk_ulmfit._locks import ForkSafeLock
+from sk_ulmfit._messages import short
 from sk_ulmfit.text.vocabulary import BOS, FLD, MAJ, REP, RESERVED, UP, WREP, TokenIds, concatenate
 
 FIELD_SEPARATOR = "\x1f"  # ASCII "unit separator", before each field of a joined text
@@ -52,7 +53,9 @@ def join_fields(fields: Sequence[str]) -> str:
     ['xxbos', 'xxfld', '1', 'xxmaj', 'lamp', 'xxfld', '2', 'xxmaj', 'it', 'flickers']
     """
     if isinstance(fields, str) or not all(isinstance(field, str) for field in fields):
-        raise ValueError(f"fields must be a sequence of str, one per field; got {fields!r}. Pass '' if one is missing.")
+        raise ValueError(
+            f"fields must be a sequence of str, one per field; got {short(fields)}. Pass '' if one is missing."
+        )
     return "".join(FIELD_SEPARATOR + field.replace(FIELD_SEPARATOR, " ") for field in fields)
 
 
@@ -165,7 +168,7 @@ def _blank_model(language: str) -> Any:
         reason = str(error).strip().splitlines()[0]
         reason = "spaCy knows no such code" if "E048" in reason else reason.rstrip(".")
         raise ValueError(
-            f"language={language!r} is not usable: {reason}. "
+            f"language={short(language)} is not usable: {reason}. "
             "Pass a language code of spaCy, such as 'en', 'de' or 'xx' (any language with spaces)."
         ) from None
     model.vocab.lex_attr_getters = {}  # shape, norm and so on of every new word: a third of spaCy's time

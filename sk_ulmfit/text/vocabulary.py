@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit._messages import short
+
 SPECIAL_TOKENS = ("xxunk", "xxpad", "xxbos", "xxfld", "xxrep", "xxwrep", "xxup", "xxmaj")
 UNK, PAD, BOS, FLD, REP, WREP, UP, MAJ = SPECIAL_TOKENS
 RESERVED = re.compile(rf"(?:{'|'.join(SPECIAL_TOKENS)}|xxfake\d+)")
@@ -104,7 +106,9 @@ class Vocabulary:
         names: list[str | None] = list(words)
         for word in names:
             if not isinstance(word, str):
-                raise ValueError(f"The words of a vocabulary must be str; got {word!r} of type {type(word).__name__}.")
+                raise ValueError(
+                    f"The words of a vocabulary must be str; got {short(word)} of type {type(word).__name__}."
+                )
         taken = set(names)
         names += [token for token in SPECIAL_TOKENS if token not in taken]
         names += [None] * (-len(names) % 8)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import joblib
 from sklearn.utils.validation import check_memory as _check_memory
 
+from sk_ulmfit._messages import short
 from sk_ulmfit._version import __version__
 from sk_ulmfit.models.state import ModelState
 from sk_ulmfit.text.streams import StreamedTexts
@@ -37,11 +38,11 @@ def check_memory(memory: Any) -> Any:
                 file.write(b"\0" * 4096)
     except OSError as error:
         raise ValueError(
-            f"memory={memory!r} cannot be written to ({error.strerror or error}); pass another folder, or None to "
+            f"memory={short(memory)} cannot be written to ({error.strerror or error}); pass another folder, or None to "
             "cache nothing."
         ) from None
     except ValueError:
-        raise ValueError(f"memory must be a folder, a joblib.Memory or None, got {memory!r}.") from None
+        raise ValueError(f"memory must be a folder, a joblib.Memory or None, got {short(memory)}.") from None
     if location is not None and getattr(found, "mmap_mode", None) is not None:
         found = joblib.Memory(  # memory maps could not be trained further
             found.location,
@@ -86,8 +87,8 @@ def remembered(memory: Any, key: Mapping[str, Any], work: Callable[[], T]) -> T:
     result = work()
     if reason := _store(cached, digest, result):
         warnings.warn(
-            f"The trained model could not be stored in {memory.location!r}: {reason} This estimator keeps it, but an "
-            "equal fit will train again.",
+            f"The trained model could not be stored in {short(memory.location)}: {reason} This estimator keeps "
+            "it, but an equal fit will train again.",
             UserWarning,
             stacklevel=3,
         )
