@@ -157,10 +157,15 @@ def lr_find(
             "estimator must be a ULMFiTMultiLabelClassifier or a ULMFiTLanguageModel, got a "
             f"{type(estimator).__name__}; of a Pipeline pass the last step, on texts as the steps before give them."
         )
+    return _curve(test)
+
+
+def _curve(test: LearningRateRangeTest) -> LearningRateCurve:
+    """Return the curve of a finished test; warn if there is no suggestion, raise ValueError if it diverged at once."""
     if len(test.losses) < MIN_POINTS:
         raise ValueError(
-            f"The loss diverges at once, after {len(test.losses)} steps from start_lr={start_lr:g}. "
-            f"Pass a smaller start_lr, for example {start_lr / 1000:.0e}."
+            f"The loss diverges at once, after {len(test.losses)} steps from start_lr={test.start_lr:g}. "
+            f"Pass a smaller start_lr, for example {test.start_lr / 1000:.0e}."
         )
     rates, losses = np.array(test.learning_rates), np.array(test.losses)
     suggestion = suggest_learning_rate(rates, losses)
@@ -170,7 +175,7 @@ def lr_find(
             "Draw the curve; then try a smaller start_lr if it rises from the beginning, or more n_steps or a larger "
             "batch_size if it goes up and down.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return LearningRateCurve(rates, losses, smooth(losses), suggestion, _parameters(suggestion, test))
 
