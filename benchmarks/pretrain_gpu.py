@@ -39,7 +39,8 @@ from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.modules import detach
 from sk_ulmfit.nn.optimizer import RowAdamW
 from sk_ulmfit.nn.precision import training_precision, widest_layer
-from sk_ulmfit.pretraining import CHECKPOINT, MODEL, PretrainingError, pretrain
+from sk_ulmfit.pretraining import MODEL, PretrainingError, pretrain
+from sk_ulmfit.pretraining.checkpoint import last_checkpoint, read_checkpoint
 from sk_ulmfit.pretraining.holdout import hold_out
 from sk_ulmfit.pretraining.settings import model_config
 from sk_ulmfit.text.documents import IDS, INFO, OFFSETS, VOCABULARY, CorpusError, is_packed
@@ -209,11 +210,12 @@ def train(tokens: Path, out: Path, hours: float, device: str, precision: str, se
 
 def weights(run: Path, tokens: Path, path: Path) -> None:
     """Save the model in the checkpoint of an unfinished run, in 8 bits."""
-    if not (run / CHECKPOINT).is_file():
+    checkpoint = last_checkpoint(run)
+    if checkpoint is None:
         raise TransferError(
             f"There is no checkpoint in {run}: the run has not written one yet, or is done (see {MODEL})."
         )
-    kept = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
+    kept = read_checkpoint(checkpoint)
     made, packed = kept["pretraining"], open_packed(tokens)
     if made["digest"] != packed.info["digest"]:
         raise TransferError(f"The run in {run} was trained on other token ids than those in {tokens}.")

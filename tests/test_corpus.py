@@ -1,6 +1,7 @@
 import gzip
 import json
 import lzma
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 import sk_ulmfit.text.documents
 import sk_ulmfit.text.encoding
+from sk_ulmfit.text import packing
 from sk_ulmfit.text.documents import RUN_MARK, CorpusError, corpus_files, is_packed, read_documents
 from sk_ulmfit.text.packing import open_packed, pack_corpus
 from sk_ulmfit.text.tokenizer import tokenize
@@ -211,22 +213,72 @@ def test_a_taken_folder_is_left_alone(tmp_path):
     assert (tmp_path / "tokens" / "thesis.txt").read_text() == "mine"
 
 
-def test_damaged_ids_are_refused(tmp_path):
-    pack_corpus(DOCUMENTS, tmp_path / "tokens")
-    assert is_packed(tmp_path / "tokens")
-    ids = np.load(tmp_path / "tokens" / "ids.npy")
-    np.save(tmp_path / "tokens" / "ids.npy", ids[:-1])
-    with pytest.raises(CorpusError, match="damaged"):
-        open_packed(tmp_path / "tokens")
-    np.save(tmp_path / "tokens" / "ids.npy", np.zeros_like(ids))
-    with pytest.raises(CorpusError, match="damaged"):
-        open_packed(tmp_path / "tokens")
-    (tmp_path / "tokens" / "ids.npy").write_bytes(b"")
-    with pytest.raises(CorpusError, match="cannot be read"):
-        open_packed(tmp_path / "tokens")
-    (tmp_path / "tokens" / "offsets.npy").unlink()
-    with pytest.raises(CorpusError, match="start again"):
-        open_packed(tmp_path / "tokens")
+def flip_in(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["ids.npy", "offsets.npy", "vocabulary.json", "corpus.json"])
+@pytest.mark.parametrize("damage", [flip_in, Path.unlink, lambda path: path.write_bytes(b"")])
+def test_damaged_token_ids_are_named(tmp_path, name, damage):
+    folder = tmp_path / "tokens"
+    pack_corpus(DOCUMENTS, folder)
+    damage(folder / name)
+    assert is_packed(folder)
+    with pytest.raises(CorpusError, match=f"damaged: .*{name} .*Remove the folder and start again"):
+        open_packed(folder)
+
+
+def test_damaged_ids_for_reading_backward_are_named(tmp_path):
+    folder = tmp_path / "tokens"
+    pack_corpus(DOCUMENTS, folder)
+    whole = open_packed(folder, backward=True).tokens.ids.copy()
+    flip_in(folder / "ids-backward.npy")
+    with pytest.raises(CorpusError, match=r"ids-backward\.npy .*Remove the file and start again"):
+        open_packed(folder, backward=True)
+    open_packed(folder)
+    (folder / "ids-backward.npy").unlink()
+    assert np.array_equal(open_packed(folder, backward=True).tokens.ids, whole)
+
+
+def test_token_ids_of_an_earlier_version_are_called_so(tmp_path):
+    folder = tmp_path / "tokens"
+    pack_corpus(DOCUMENTS, folder)
+    info = json.loads((folder / "corpus.json").read_text())
+    (folder / "corpus.json").write_text(json.dumps({k: v for k, v in info.items() if not k.startswith("checksum")}))
+    with pytest.raises(CorpusError, match="earlier version of sk_ulmfit, without checksums; remove the folder"):
+        open_packed(folder)
+
+
+def with_checksums(folder):
+    """Make the checksums of a folder right, as somebody does who has changed it on purpose."""
+    info = json.loads((folder / "corpus.json").read_text())
+    for name in ("ids.npy", "offsets.npy", "vocabulary.json"):
+        info["checksums"][name] = packing._checksum([(folder / name).read_bytes()])
+    info["checksum"] = packing._checksum([packing._canonical(info)])
+    (folder / "corpus.json").write_text(json.dumps(info))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("ids.npy", lambda ids: ids + np.uint16(1000)),
+        ("ids.npy", lambda ids: ids.astype(np.float64)),
+        ("ids.npy", lambda ids: ids[:-1]),
+        ("offsets.npy", lambda offsets: offsets[::-1]),
+        ("offsets.npy", lambda offsets: offsets.astype(np.int32)),
+        ("offsets.npy", lambda offsets: offsets - 1),
+        ("offsets.npy", lambda offsets: np.array(5)),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused_whatever_their_checksums(tmp_path, name, change):
+    folder = tmp_path / "tokens"
+    pack_corpus(DOCUMENTS, folder)
+    np.save(folder / name, change(np.load(folder / name)))
+    with_checksums(folder)
+    with pytest.raises(CorpusError, match=f"damaged: .*{name}"):
+        open_packed(folder)
 
 
 @settings(max_examples=20, deadline=None)

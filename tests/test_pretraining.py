@@ -1,3 +1,4 @@
+import errno
 import json
 import multiprocessing
 import os
@@ -12,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_lm
+from fuzz import checkpoints
 
 from sk_ulmfit import ULMFiTLanguageModel
 from sk_ulmfit.models.state import load_state
-from sk_ulmfit.pretraining import CHECKPOINT, LOG, MODEL, PretrainingError, pretrain
+from sk_ulmfit.pretraining import CHECKPOINTS, LOG, MODEL, PretrainingError, checkpoint, has_checkpoint, pretrain
+from sk_ulmfit.pretraining.checkpoint import last_checkpoint, read_checkpoint, write_checkpoint
+from sk_ulmfit.text.documents import CorpusError
 
 TINY = {"emb_dim": 8, "hidden_dim": 12, "n_layers": 2, "batch_size": 4, "bptt": 10, "min_frequency": 1}
 
@@ -111,7 +115,7 @@ def test_a_run_by_the_clock_goes_on_where_it_was(run_in_a_process, corpus, tmp_p
     wait_for_steps(tmp_path / "run", process, 5)
     process.kill()
     process.join()
-    kept = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)
+    kept = read_checkpoint(last_checkpoint(tmp_path / "run"))
 
     def stop(line):
         if "loss" in line:
@@ -119,7 +123,7 @@ def test_a_run_by_the_clock_goes_on_where_it_was(run_in_a_process, corpus, tmp_p
 
     with pytest.raises(KeyboardInterrupt):
         pretrain(corpus, tmp_path / "run", **TINY, hours=1, checkpoint_minutes=0, say=stop)
-    later = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)
+    later = read_checkpoint(last_checkpoint(tmp_path / "run"))
     assert later["step"] > kept["step"] >= 4  # a step is logged before it is kept
     assert kept["elapsed"] < later["elapsed"] < kept["elapsed"] + 60
 
@@ -141,7 +145,7 @@ def test_a_polite_stop_ends_the_step_and_keeps_it(run_in_a_process, corpus, tmp_
     process.join(60)
     assert process.exitcode not in (None, 0)
     logged = json.loads((tmp_path / "run" / LOG).read_text().splitlines()[-1])["step"]
-    kept = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)
+    kept = read_checkpoint(last_checkpoint(tmp_path / "run"))
     assert kept["step"] == logged > 5
 
 
@@ -152,7 +156,7 @@ def test_an_interrupt_in_python_reaches_the_caller_and_leaves_a_checkpoint(corpu
 
     with pytest.raises(KeyboardInterrupt):
         pretrain(corpus, tmp_path / "run", **TINY, epochs=1000, checkpoint_minutes=0, say=say)
-    assert (tmp_path / "run" / CHECKPOINT).exists()
+    assert has_checkpoint(tmp_path / "run")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -314,11 +318,126 @@ def test_a_corpus_of_one_document_needs_no_held_out_part(tmp_path):
     assert "valid_loss" not in state.history[-1]
 
 
-def test_a_damaged_checkpoint_is_named(corpus, tmp_path):
+class Killed(BaseException):
+    """The run ends at once."""
+
+
+def killed_after(corpus, out, n_steps, **options):
+    """Train with a checkpoint after every step, and end before the one of step `n_steps` + 1."""
+    steps = []
+
+    def say(line):
+        steps.append("loss" in line)
+        if sum(steps) > n_steps:
+            raise Killed
+
+    with pytest.raises(Killed):
+        pretrain(corpus, out, **TINY, checkpoint_minutes=0, say=say, **options)
+
+
+def damage(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_two_checkpoints_are_kept_and_removed_at_the_end(corpus, tmp_path):
+    killed_after(corpus, tmp_path / "run", 5, epochs=0.5)
+    steps = [read_checkpoint(tmp_path / "run" / name)["step"] for name in CHECKPOINTS]
+    assert sorted(steps) == [4, 5]
+    pretrain(corpus, tmp_path / "run", **TINY, epochs=0.5)
+    assert not has_checkpoint(tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").glob("*.*")) == [".sk_ulmfit-run", LOG, MODEL]
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_damaged_checkpoint_is_named_and_the_other_is_taken(corpus, tmp_path, name):
+    whole = pretrain(corpus, tmp_path / "whole", **TINY, epochs=0.5)
+    killed_after(corpus, tmp_path / "run", 5, epochs=0.5)
+    other = next(path for path in CHECKPOINTS if path != name)
+    step = read_checkpoint(tmp_path / "run" / other)["step"]
+    damage(tmp_path / "run" / name)
+    lines = []
+    again = pretrain(corpus, tmp_path / "run", **TINY, epochs=0.5, say=lines.append)
+    assert f"{name} is damaged (its contents do not match its checksum). The run resumes from {other}" in lines[0]
+    assert lines[1] == f"resuming from step {step}"
+    logged = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
+    assert name in next(line for line in logged if line.get("event") == "damaged checkpoint")["message"]
+    assert_equal(whole.weights, again.weights)
+
+
+def test_the_checkpoint_that_was_taken_is_the_last_to_be_replaced(corpus, tmp_path):
+    killed_after(corpus, tmp_path / "run", 6, epochs=0.5)
+    steps = {name: read_checkpoint(tmp_path / "run" / name)["step"] for name in CHECKPOINTS}
+    latest, before = sorted(steps, key=steps.get, reverse=True)
+    damage(tmp_path / "run" / latest)
+    killed_after(corpus, tmp_path / "run", 1, epochs=0.5)
+    assert {name: read_checkpoint(tmp_path / "run" / name)["step"] for name in (latest, before)} == {
+        latest: 6,
+        before: 5,
+    }
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\xff" * 1000])
+def test_without_another_checkpoint_a_damaged_one_is_an_error(corpus, tmp_path, content):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / CHECKPOINT).write_bytes(b"not a checkpoint")
-    with pytest.raises(PretrainingError, match="damaged"):
+    (tmp_path / "run" / CHECKPOINTS[1]).write_bytes(content)
+    with pytest.raises(
+        PretrainingError, match=r"checkpoint-1\.safetensors is damaged .* no other checkpoint; delete it"
+    ):
         pretrain(corpus, tmp_path / "run", **TINY)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_called_so(corpus, tmp_path):
+    (tmp_path / "run").mkdir()
+    torch.save({"step": 5}, tmp_path / "run" / "checkpoint.pt")
+    with pytest.raises(PretrainingError, match=r"checkpoint\.pt was written by an earlier version"):
+        pretrain(corpus, tmp_path / "run", **TINY)
+
+
+def test_a_state_comes_back_from_its_checkpoint_bit_for_bit(tmp_path):
+    tensors = [torch.randn(3, 4).t(), torch.randn(5).bfloat16(), torch.tensor(2.0), torch.arange(10)[::3]]
+    state = {
+        "a": {0: tensors[0], 7: {"b": tensors[1]}},
+        "c": [(tensors[2], tensors[3])],
+        "d": None,
+        "step": 5,
+        "e": [0.1, "x", True],
+    }
+    write_checkpoint(tmp_path / "c", state)
+    again = read_checkpoint(tmp_path / "c")
+    assert torch.equal(again["a"][0], tensors[0])
+    assert torch.equal(again["a"][7]["b"], tensors[1])
+    assert all(torch.equal(*pair) for pair in zip(again["c"][0], tensors[2:], strict=True))
+    assert (again["d"], again["e"]) == (None, [0.1, "x", True])
+
+
+def test_a_disk_that_is_full_is_named_and_the_checkpoints_stay(corpus, tmp_path, monkeypatch):
+    killed_after(corpus, tmp_path / "run", 5, epochs=0.5)
+    monkeypatch.setattr(checkpoint, "atomic_write", full_disk)
+    with pytest.raises(PretrainingError, match=r"could not be written to .*run .*No space left"):
+        pretrain(corpus, tmp_path / "run", **TINY, epochs=0.5, checkpoint_minutes=0)
+    monkeypatch.undo()
+    assert sorted(read_checkpoint(tmp_path / "run" / name)["step"] for name in CHECKPOINTS) == [4, 5]
+
+
+def full_disk(path):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("name", ["ids.npy", "offsets.npy", "vocabulary.json", "corpus.json", "ids-backward.npy"])
+def test_damaged_token_ids_are_named_before_anything_is_trained(corpus, tmp_path, name):
+    killed_after(corpus, tmp_path / "run", 2, epochs=0.5, backward=True)
+    damage(tmp_path / "run" / "tokens" / name)
+    for source in (corpus, tmp_path / "run" / "tokens"):
+        lines = []
+        with pytest.raises(CorpusError, match=f"token ids are damaged: .*{name}"):
+            pretrain(source, tmp_path / "run", **TINY, epochs=0.5, backward=True, say=lines.append)
+        assert lines == []
+
+
+def test_flipped_bits_are_named_or_change_nothing():
+    assert checkpoints.run(9, seed=1, n_others=5).keys() <= checkpoints.EXPECTED
 
 
 def test_global_generators_are_left_as_they_were(corpus, tmp_path):

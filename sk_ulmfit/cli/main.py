@@ -95,9 +95,9 @@ def _fail(options: argparse.Namespace, message: str, exit_code: int = 2) -> int:
 
 
 def _what_remains(options: argparse.Namespace) -> str:
-    from sk_ulmfit.pretraining import CHECKPOINT
+    from sk_ulmfit.pretraining import has_checkpoint
 
-    if options.command == "pretrain" and (options.out / CHECKPOINT).exists():
+    if options.command == "pretrain" and has_checkpoint(options.out):
         return f"the same command resumes from the checkpoint in {options.out}"
     return "nothing was written"
 

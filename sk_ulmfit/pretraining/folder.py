@@ -9,7 +9,14 @@ from pathlib import Path
 from sk_ulmfit.pretraining.settings import PretrainingError
 from sk_ulmfit.text.documents import RUN_MARK
 
-MODEL, CHECKPOINT, LOG, TOKENS = "model.safetensors", "checkpoint.pt", "log.jsonl", "tokens"
+MODEL, LOG, TOKENS = "model.safetensors", "log.jsonl", "tokens"
+CHECKPOINTS = "checkpoint-0.safetensors", "checkpoint-1.safetensors"  # written in turn
+EARLIER_CHECKPOINT = "checkpoint.pt"  # of earlier versions
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Tell whether a run in the folder can be resumed."""
+    return any((folder / name).exists() for name in CHECKPOINTS)
 
 
 def make_folder(folder: Path) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from sk_ulmfit.pretraining.checkpoint import save_checkpoint
+from sk_ulmfit.pretraining.checkpoint import Checkpoints
 from sk_ulmfit.pretraining.log import RunLog
 from sk_ulmfit.pretraining.trainer import Trainer
 
@@ -14,7 +13,11 @@ LOG_SECONDS = 20.0
 
 
 def run_steps(
-    trainer: Trainer, out: Path, checkpoint_seconds: float, log: RunLog, interrupted: Callable[[], bool]
+    trainer: Trainer,
+    checkpoints: Checkpoints,
+    checkpoint_seconds: float,
+    log: RunLog,
+    interrupted: Callable[[], bool],
 ) -> None:
     """Do the remaining steps. After an interrupt, write a checkpoint and raise KeyboardInterrupt."""
     saved_at = logged_at = time.monotonic()
@@ -30,7 +33,7 @@ def run_steps(
             log.report(trainer, tokens_per_second=(trainer.n_tokens - logged_tokens) / (now - logged_at))
             logged_tokens, logged_at = trainer.n_tokens, now
         if checkpoint_due:
-            save_checkpoint(trainer, out)
+            checkpoints.save(trainer)
             saved_at = logged_at = time.monotonic()
         if stop:
             raise KeyboardInterrupt

@@ -15,8 +15,8 @@ from sk_ulmfit.models.assembly import plain_weights
 from sk_ulmfit.models.state import ModelState, load_state, save_state
 from sk_ulmfit.nn.device import resolve_device, seeded
 from sk_ulmfit.nn.precision import training_precision
-from sk_ulmfit.pretraining.checkpoint import load_checkpoint
-from sk_ulmfit.pretraining.folder import CHECKPOINT, LOG, MODEL, locked, make_folder
+from sk_ulmfit.pretraining.checkpoint import Checkpoints
+from sk_ulmfit.pretraining.folder import LOG, MODEL, locked, make_folder
 from sk_ulmfit.pretraining.holdout import held_out_loss, hold_out
 from sk_ulmfit.pretraining.interrupt import postponed_interrupt
 from sk_ulmfit.pretraining.log import RunLog, Say
@@ -71,10 +71,11 @@ def pretrain(
     Stage 1 of ULMFiT, with AdamW and one cycle of the learning rate (Howard & Ruder 2018, section 3.1). The texts are
     tokenized once, into memory-mapped files.
 
-    A run can be stopped at any moment. Called again with the same arguments, it resumes from its last checkpoint; while
-    it tokenizes, from the beginning. On a CPU, with `epochs` and the same number of threads, the result is bit for bit
-    that of an uninterrupted run. In the main thread, Ctrl-C and SIGTERM wait for the end of a step, write a checkpoint
-    and raise KeyboardInterrupt, unless the program has handlers of its own.
+    A run can be stopped at any moment. Called again with the same arguments, it resumes from its last checkpoint, or
+    from the one before if that is damaged; while it tokenizes, from the beginning. On a CPU, with `epochs` and the same
+    number of threads, the result is bit for bit that of an uninterrupted run. In the main thread, Ctrl-C and SIGTERM
+    wait for the end of a step, write a checkpoint and raise KeyboardInterrupt, unless the program has handlers of its
+    own.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def pretrain(
         A text file (documents separated by blank lines), a JSON lines file, either of them also compressed with xz or
         gzip, or a folder of such files. An earlier run, or its folder ``tokens``, provides its token ids.
     out : path-like
-        Folder of the run, for token ids, checkpoint, ``log.jsonl`` and finally ``model.safetensors``.
+        Folder of the run, for token ids, two checkpoints, ``log.jsonl`` and finally ``model.safetensors``.
     epochs, hours : float, default=None
         Length of the training, either in passes over the corpus or in hours, to which tokenization and final evaluation
         are added. One epoch if both are None.
@@ -125,8 +126,9 @@ def pretrain(
     Raises
     ------
     ValueError
-        If a parameter is not valid; CorpusError if the corpus cannot be read; PretrainingError if the folder belongs to
-        another run or is in use, or the training diverges.
+        If a parameter is not valid; CorpusError if the corpus cannot be read or its token ids are damaged;
+        PretrainingError if the folder belongs to another run or is in use, its checkpoints are damaged, or the training
+        diverges.
 
     Examples
     --------
@@ -196,20 +198,21 @@ def _train(
     config = model_config(asdict(settings), packed.info)
     documents, held_out = hold_out(packed.tokens, settings.validation_fraction, settings.seed)
     batches = _stream_batches(packed, documents, settings)
+    checkpoints = Checkpoints(out, log)
     with seeded(settings.seed, device):
         trainer = Trainer(config, packed.vocabulary, batches, settings, device)
-        if load_checkpoint(trainer, out):
+        if checkpoints.load(trainer):
             log.write(event="resumed", step=trainer.step)
             log.say(f"resuming from step {trainer.step:,}")
         with postponed_interrupt() as interrupted:
-            run_steps(trainer, out, checkpoint_seconds, log, interrupted)
+            run_steps(trainer, checkpoints, checkpoint_seconds, log, interrupted)
     state = ModelState("language_model", config, packed.vocabulary, plain_weights(trainer.module))
     state.history = [{"epoch": trainer.step / trainer.steps_per_epoch, "train_loss": trainer.mean_loss()}]
     loss = held_out_loss(state, packed.tokens.take(held_out), device, log)
     if loss is not None:
         state.history[0]["valid_loss"] = loss
     save_state(state, out / MODEL)
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    checkpoints.remove()
     return state
 
 

@@ -136,9 +136,11 @@ class Trainer:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Continue from what `state_dict` returned, with tensors on any device."""
         self.module.load_state_dict(saved["module"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.hidden_state, self.step, self.elapsed = saved["state"], saved["step"], saved["elapsed"]
+        if saved["state"] is not None:
+            self.hidden_state = [(h.to(self.device), c.to(self.device)) for h, c in saved["state"]]
+        self.step, self.elapsed = saved["step"], saved["elapsed"]
         self.n_tokens, self.precision = saved["tokens"], saved["precision"]
-        self.losses.extend(saved["losses"])
+        self.losses.extend(saved["losses"].to(self.device))

@@ -170,5 +170,5 @@ def _pieces(text: str, keep_end: bool = False) -> Iterator[str]:
 
 
 def is_packed(folder: str | os.PathLike[str]) -> bool:
-    """Tell whether a folder holds what `pack_corpus` wrote."""
-    return (Path(folder) / INFO).is_file() and (Path(folder) / IDS).is_file()
+    """Tell whether a folder holds what `pack_corpus` wrote, whole or not."""
+    return sum((Path(folder) / name).is_file() for name in (IDS, OFFSETS, VOCABULARY, INFO)) > 1

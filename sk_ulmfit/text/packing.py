@@ -29,6 +29,13 @@ from sk_ulmfit.text.encoding import (
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 
 BACKWARD_IDS = "ids-backward.npy"
+CHECKSUM, CHECKSUMS = "checksum", "checksums"  # in corpus.json: of itself, and of the other files by name
+_BYTES_AT_ONCE = 2**24
+_MISMATCH = "its contents do not match its checksum"
+_INFO = {
+    **dict.fromkeys(("language", "source", "field", "digest"), str),
+    **dict.fromkeys(("n_documents", "n_characters", "n_tokens", "n_unknown", "vocab_size", "min_frequency"), int),
+}  # types in corpus.json
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ def pack_corpus(
             info = _write_numbered(numbered, part)
         info |= {"language": language, "vocab_size": vocab_size, "min_frequency": min_frequency}
         info |= {"source": source, "field": field}
+        info[CHECKSUM] = _checksum([_canonical(info)])
         (part / INFO).write_text(json.dumps(info, indent=1), encoding="utf-8")
 
 
@@ -102,7 +110,8 @@ def _write_numbered(numbered: NumberedCorpus, folder: Path) -> dict[str, Any]:
         raise CorpusError("The corpus holds no text; give files with at least one document that is not empty.")
     with (folder / IDS).open("wb") as file:
         _write_array(file, numbered.id_blocks(), numbered.ids_of_words.dtype, numbered.n_tokens)
-    np.save(folder / OFFSETS, offsets_of(numbered.lengths))
+    offsets = offsets_of(numbered.lengths)
+    np.save(folder / OFFSETS, offsets)
     (folder / VOCABULARY).write_text(numbered.vocabulary.to_json(), encoding="utf-8")
     return {
         "n_documents": len(numbered.lengths),
@@ -110,6 +119,10 @@ def _write_numbered(numbered: NumberedCorpus, folder: Path) -> dict[str, Any]:
         "n_tokens": numbered.n_tokens,
         "n_unknown": numbered.n_unknown,
         "digest": digest(numbered.vocabulary, np.load(folder / IDS, mmap_mode="r")),
+        CHECKSUMS: {
+            **{name: _checksum(_parts(folder / name)) for name in (IDS, OFFSETS, VOCABULARY)},
+            BACKWARD_IDS: _checksum(_backward_parts(folder, offsets)),  # of the file that is written when asked for
+        },
     }
 
 
@@ -129,46 +142,115 @@ def digest(vocabulary: Vocabulary, ids: NDArray[Any]) -> str:
     return result.hexdigest()
 
 
+def _checksum(parts: Iterable[bytes]) -> str:
+    result = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        result.update(part)
+    return result.hexdigest()
+
+
+def _parts(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while part := file.read(_BYTES_AT_ONCE):
+            yield part
+
+
+def _canonical(info: dict[str, Any]) -> bytes:
+    """Return what `info` says, whatever the layout of its file, without its checksum."""
+    return json.dumps({name: value for name, value in info.items() if name != CHECKSUM}, sort_keys=True).encode()
+
+
+def _backward_parts(folder: Path, offsets: NDArray[np.int64]) -> Iterator[bytes]:
+    """Yield the bytes of the file of the documents reversed: its header is that of the ids."""
+    ids = np.load(folder / IDS, mmap_mode="r")
+    with (folder / IDS).open("rb") as file:
+        yield file.read(ids.offset)
+    for block in reversed_blocks(ids, offsets):
+        yield block.tobytes()
+
+
 def packed_info(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return `PackedCorpus.info` without opening the ids; raise CorpusError if it cannot be read."""
+    """Return `PackedCorpus.info` without opening the ids; raise CorpusError if it cannot be read or is damaged."""
+    path = Path(folder) / INFO
     try:
-        info: dict[str, Any] = json.loads((Path(folder) / INFO).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _unreadable(folder, error) from None
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, " ".join(str(error).split())[:100]) from None
+    if isinstance(info, dict) and info.keys() == _INFO.keys():
+        raise CorpusError(
+            f"The token ids in {folder} were written by an earlier version of sk_ulmfit, without checksums; remove the "
+            "folder and start again, which tokenizes the corpus anew."
+        )
+    if not isinstance(info, dict) or info.get(CHECKSUM) != _checksum([_canonical(info)]):
+        raise _damaged(path, _MISMATCH)
+    names = {IDS, OFFSETS, VOCABULARY, BACKWARD_IDS}
+    checksums = info.get(CHECKSUMS)
+    is_whole = isinstance(checksums, dict) and names <= checksums.keys()
+    if not is_whole or any(type(info.get(name)) is not expected for name, expected in _INFO.items()):
+        raise _damaged(path, "an entry is missing or of another type")
     return info
 
 
 def open_packed(folder: str | os.PathLike[str], backward: bool = False) -> PackedCorpus:
     """Open what `pack_corpus` wrote, without loading the ids into memory.
 
-    With `backward`, the documents are reversed; their ids are written to a second file when first asked for. Raises
-    CorpusError if the folder holds no packed corpus or a damaged one.
+    The checksum of every file is compared first, which reads each once. With `backward`, the documents are reversed;
+    their ids are written to a second file when first asked for. Raises CorpusError if the folder holds no packed corpus
+    or a damaged one.
     """
     folder = Path(folder)
     info = packed_info(folder)
+    for name in (VOCABULARY, OFFSETS, IDS):
+        _check_file(folder / name, info)
     try:
         vocabulary = Vocabulary.from_json((folder / VOCABULARY).read_text(encoding="utf-8"))
         offsets = np.load(folder / OFFSETS)
         ids = np.load(folder / IDS, mmap_mode="r")
-        is_whole = len(ids) == offsets[-1] == info["n_tokens"] and info["digest"] == digest(vocabulary, ids)
-    except (OSError, EOFError, ValueError, KeyError) as error:
-        raise _unreadable(folder, error) from None
-    if not is_whole:
-        raise CorpusError(f"The token ids in {folder} are damaged; remove the folder and start again.")
+    except (OSError, EOFError, ValueError) as error:
+        raise _damaged(folder, " ".join(str(error).split())[:100]) from None
+    _check_together(folder, vocabulary, ids, offsets, info)
     if backward:
-        ids = _backward_ids(folder, ids, offsets)
+        ids = _backward_ids(folder, offsets, info)
     return PackedCorpus(TokenIds(ids, offsets), vocabulary, info)
 
 
-def _unreadable(folder: str | os.PathLike[str], error: Exception) -> CorpusError:
-    return CorpusError(f"The token ids in {folder} cannot be read ({error}); remove the folder and start again.")
+def _check_file(path: Path, info: dict[str, Any]) -> None:
+    """Raise CorpusError unless a file is byte for byte what was written."""
+    try:
+        actual = _checksum(_parts(path))
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from None
+    if actual != info[CHECKSUMS][path.name]:
+        raise _damaged(path, _MISMATCH)
 
 
-def _backward_ids(folder: Path, ids: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[Any]:
-    if not (folder / BACKWARD_IDS).is_file():
+def _check_together(
+    folder: Path, vocabulary: Vocabulary, ids: NDArray[Any], offsets: NDArray[Any], info: dict[str, Any]
+) -> None:
+    """Raise CorpusError unless the offsets are those of documents in the ids, and the ids those of words."""
+    if ids.ndim != 1 or ids.dtype not in (np.uint16, np.int32) or len(ids) != info["n_tokens"]:
+        raise _damaged(folder / IDS, f"dtype {ids.dtype}, shape {ids.shape}")
+    is_counted = offsets.shape == (info["n_documents"] + 1,) and offsets.dtype == np.int64
+    if not is_counted or offsets[0] != 0 or offsets[-1] != len(ids) or (np.diff(offsets) < 1).any():
+        raise _damaged(folder / OFFSETS, "these are not the begins of documents")
+    for start in range(0, len(ids), TOKENS_AT_ONCE):
+        block = ids[start : start + TOKENS_AT_ONCE]
+        if block.min() < 0 or block.max() >= len(vocabulary):
+            raise _damaged(folder / IDS, f"ids beyond the {len(vocabulary)} words of the vocabulary")
+
+
+def _damaged(path: Path, reason: str) -> CorpusError:
+    what = "the file" if path.name == BACKWARD_IDS else "the folder"  # which is written again from the ids
+    return CorpusError(f"The token ids are damaged: {path} ({reason}). Remove {what} and start again.")
+
+
+def _backward_ids(folder: Path, offsets: NDArray[np.int64], info: dict[str, Any]) -> NDArray[Any]:
+    path = folder / BACKWARD_IDS
+    if not path.exists():
         try:
-            with atomic_write(folder / BACKWARD_IDS) as file:
-                _write_array(file, reversed_blocks(ids, offsets), ids.dtype, len(ids))
+            with atomic_write(path) as file:
+                file.writelines(_backward_parts(folder, offsets))
         except OSError as error:
             raise CorpusError(f"The ids for reading backward could not be written to {folder} ({error}).") from None
-    return np.load(folder / BACKWARD_IDS, mmap_mode="r")
+    _check_file(path, info)
+    return np.load(path, mmap_mode="r")

@@ -200,7 +200,7 @@ def mutate_words(rng):
     place = rng.randrange(len(words))
     words[place] = rng.choice(ODD_WORDS)
     return rng.choice(
-        [words, words, words, words[:-1], [*words, "more"], [], None, 5, dict.fromkeys(words[:3]), {"a"}, tuple(WORDS), b"the",
+        [words, words, words, words[:-1], [*words, "more"], [], None, 5, dict.fromkeys(WORDS), {"a"}, tuple(WORDS), b"the",
          np.array(WORDS), np.array(5), torch.zeros(3), (word for word in WORDS), [[*WORDS]], WORDS * 2]
     )  # fmt: skip
 
