@@ -127,7 +127,7 @@ def test_unreadable_files_are_not_taken_for_an_unwritable_place(tmp_path, monkey
         (lzma.compress(b"ok\n" * 3000 + b"bad \xff"), "c, line 3001, byte 5 is not UTF-8 text"),
         (b'{"text":\n "a"}\n', "looks like JSON"),
         (b'[{"text": "a"}, {"text": "b"}]', "looks like JSON"),
-        (b'{"text": "a"}\n{"body": "b", "n": 3}\n', "line 2: field 'text' holds no text; fields with text: body"),
+        (b'{"text": "a"}\n{"body": "b", "n": 3}\n', "line 2: field 'text' holds no text; fields with text: 'body'"),
         (lzma.compress(b"text " * 1000)[:-20], "damaged or cut off"),
         (gzip.compress(b"text " * 1000, mtime=0)[:-20], "damaged or cut off"),
     ],
