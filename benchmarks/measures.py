@@ -61,4 +61,4 @@ def network_alone(clf: ULMFiTMultiLabelClassifier, texts: list[str]) -> np.ndarr
 def linear_model_alone(clf: ULMFiTMultiLabelClassifier, texts: list[str]) -> np.ndarray:
     """Return the log-odds of the linear model, without the network."""
     state = clf.language_model_.state_
-    return clf._linear_model.logits(encode_texts(texts, state.vocabulary, state.config["language"]))
+    return clf._fitted.linear_model.logits(encode_texts(texts, state.vocabulary, state.config["language"]))

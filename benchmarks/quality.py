@@ -217,7 +217,7 @@ class Linear:
 def parts_alone(clf: ULMFiTMultiLabelClassifier, part: Part) -> dict[str, float]:
     """Return the mean average precision of the network alone and of the linear model alone."""
     network = mean_average_precision(part.y, network_alone(clf, part.texts))
-    if clf._linear_model is None:
+    if clf._fitted.linear_model is None:
         return {"map_network": network}
     return {"map_network": network, "map_words": mean_average_precision(part.y, linear_model_alone(clf, part.texts))}
 

@@ -377,11 +377,13 @@ def model_path(data: Data, precision: str) -> Path:
 
 def write_model(data: Data, precision: str) -> Callable[[], dict[str, float]]:
     from sk_ulmfit import ULMFiTMultiLabelClassifier
+    from sk_ulmfit.training.fitted import FittedClassifier
     from sk_ulmfit.training.settings import TrainingSettings
 
     model = ULMFiTMultiLabelClassifier(device="cpu", precision=precision)
     state = fitted_state(data)
-    model._set_fitted([state], None, state.config, TrainingSettings.of(model, seed=0, device="cpu"))
+    settings = TrainingSettings.of(model, seed=0, device="cpu")
+    model._fitted = FittedClassifier.of([state], None, state.config, settings)
     model.save(model_path(data, precision))
     return dict
 

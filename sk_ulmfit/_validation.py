@@ -96,3 +96,14 @@ def check_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
 def plain_number(value: Any) -> Any:
     """Return a numpy scalar as a Python number, for JSON and torch."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+def fitted_value(estimator: Any, attribute: str) -> Any:
+    """Return what an estimator has learned, from which its fitted attributes are read.
+
+    It is one value in `_fitted`, which a fit replaces as a whole. Raise AttributeError for `attribute` before that.
+    """
+    try:
+        return vars(estimator)["_fitted"]
+    except KeyError:
+        raise AttributeError(f"{type(estimator).__name__} has no {attribute} before fit.") from None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,36 +17,32 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit import _saved_parameters
 from sk_ulmfit._messages import short, short_text
-from sk_ulmfit._validation import check_bool, check_choice, check_number, check_training_parameters
-from sk_ulmfit.calibration import METHODS, calibrate
+from sk_ulmfit._validation import check_bool, check_choice, check_number, check_training_parameters, fitted_value
+from sk_ulmfit.calibration import METHODS
 from sk_ulmfit.encoders import choose_language_models, fit_encoders
 from sk_ulmfit.explain.attribution import METHODS as EXPLAIN_METHODS
 from sk_ulmfit.explain.attribution import evaluation_mode, explain, label_indices
 from sk_ulmfit.explain.explanation import Explanations
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.metrics import exact_match
-from sk_ulmfit.models.assembly import plain_weights
-from sk_ulmfit.models.state import DIRECTIONS, ModelFileError, ModelState, load_state, save_state
+from sk_ulmfit.models.state import DIRECTIONS, ModelFileError, load_state, save_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision
-from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.streams import StreamedTexts, chained, check_texts
+from sk_ulmfit.text.vocabulary import Vocabulary
 from sk_ulmfit.thresholds import check_thresholds, decide, threshold_metric
-from sk_ulmfit.training.bounds import has_known_words
 from sk_ulmfit.training.caching import check_memory
 from sk_ulmfit.training.callbacks import SCHEDULES
 from sk_ulmfit.training.data import check_labelled_texts
 from sk_ulmfit.training.directions import (
     Encoder,
     merged_config,
-    merged_weights,
-    network_configs,
     split,
     train_networks,
 )
+from sk_ulmfit.training.fitted import FittedClassifier
 from sk_ulmfit.training.held_out import learn_decisions
-from sk_ulmfit.training.linear import LinearModel
-from sk_ulmfit.training.prediction import Network, predict_log_odds, probabilities, restore_net
+from sk_ulmfit.training.net import MultiLabelNet
 from sk_ulmfit.training.settings import UNFREEZING, ClassifierSettings, TrainingSettings
 
 
@@ -317,7 +314,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             callbacks=self.callbacks,
         )
         config = merged_config(networks) | learn_decisions(data, held_out, self.calibration, metric)
-        self._set_fitted(networks, linear_model, config, settings, language_models)
+        self._fitted = FittedClassifier.of(networks, linear_model, config, settings, language_models)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -335,16 +332,10 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         ndarray of float64, shape (n, n_labels)
             Probabilities strictly between 0 and 1, columns as `label_names_`.
         """
-        check_is_fitted(self)
-        config = self._config
-        corpus = encode_texts(check_texts(X), self.vocabulary_, config["language"], self.n_jobs)
+        fitted = self._taken()
+        texts = check_texts(X)
         check_choice("precision", self.precision, PRECISIONS)
-        proba = probabilities(predict_log_odds(self._networks, self._linear_model, corpus, self.precision))
-        if "calibration" in config:
-            proba = calibrate(proba, np.array(config["calibration"]))
-        if "base_rates" in config:  # files of version 0.1.0 have none
-            proba[~has_known_words(corpus, self.vocabulary_)] = config["base_rates"]
-        return proba
+        return fitted.predict_proba(texts, self.precision, self.n_jobs)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Predict the labels of each text as an indicator matrix.
@@ -359,11 +350,11 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         ndarray of int64, shape (n, n_labels)
             1 where the probability reaches the threshold of the label, unless `top_k` or `at_least_one` say otherwise.
         """
-        check_is_fitted(self)
-        self._check_decision()
-        thresholds = self.thresholds_
-        check_number("top_k", self.top_k, low=1, high=self.n_labels_, integer=True, none=True)
-        return decide(self.predict_proba(X), thresholds, top_k=self.top_k, at_least_one=self.at_least_one)
+        clf = self._as_it_is()
+        clf._check_decision()
+        thresholds = clf.thresholds_
+        check_number("top_k", clf.top_k, low=1, high=clf.n_labels_, integer=True, none=True)
+        return decide(clf.predict_proba(X), thresholds, top_k=clf.top_k, at_least_one=clf.at_least_one)
 
     def set_thresholds(self, threshold: Any) -> ULMFiTMultiLabelClassifier:
         """Set other thresholds; nothing is trained.
@@ -383,8 +374,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         ValueError
             If a threshold is not valid, or ``fit`` has not chosen such thresholds.
         """
-        check_is_fitted(self)
-        self._thresholds(threshold)
+        self._taken().thresholds(threshold)
         self.threshold = threshold
         return self
 
@@ -401,7 +391,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         list of tuple
             Names of the predicted labels of each text, in the order of `label_names_`.
         """
-        return [tuple(self.label_names_[row > 0].tolist()) for row in self.predict(X)]
+        clf = self._as_it_is()
+        return [tuple(clf.label_names_[row > 0].tolist()) for row in clf.predict(X)]
 
     def explain(self, texts: Any, labels: Any = None, method: str = "gradient") -> Explanations:
         """Attribute the prediction of labels to the words of each text.
@@ -450,20 +441,30 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         >>> explained[0].labels, explained[0].top_words("late", 1)[0][0]
         (['late'], 'late')
         """
-        check_is_fitted(self)
+        clf = self._as_it_is()
+        fitted = clf._fitted
         check_choice("method", method, EXPLAIN_METHODS)
         texts = check_texts(texts, "texts")
-        names = self.label_names_.tolist()
-        self._check_decision()
-        networks, linear_model, thresholds = self._networks, self._linear_model, self.thresholds_
-        with evaluation_mode([network.module for network in networks]):
-            proba = self.predict_proba(texts)
+        names, thresholds = fitted.label_names.tolist(), clf.thresholds_
+        clf._check_decision()
+        with evaluation_mode([network.module for network in fitted.networks]):
+            proba = clf.predict_proba(texts)
         if labels is None:
-            decided = decide(proba, thresholds, top_k=self.top_k, at_least_one=True)
+            decided = decide(proba, thresholds, top_k=clf.top_k, at_least_one=True)
             chosen = [np.flatnonzero(row) for row in decided]
         else:
             chosen = [label_indices(labels, names)] * len(texts)
-        return explain(networks, linear_model, self.vocabulary_, self._config, texts, chosen, proba, thresholds, method)
+        return explain(
+            fitted.networks,
+            fitted.linear_model,
+            fitted.vocabulary,
+            fitted.config,
+            texts,
+            chosen,
+            proba,
+            thresholds,
+            method,
+        )
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Compute the subset accuracy: the share of texts whose labels are all right.
@@ -483,35 +484,64 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         float
             From 0 to 1.
         """
-        check_is_fitted(self)
-        return exact_match(y, self.predict(X), self.label_names_, sample_weight)
+        clf = self._as_it_is()
+        return exact_match(y, clf.predict(X), clf.label_names_.tolist(), sample_weight)
 
     @property
     def thresholds_(self) -> NDArray[np.float64]:
         """Threshold of each label, shape (n_labels,)."""
-        check_is_fitted(self)
-        return self._thresholds(self.threshold)
+        return self._taken().thresholds(self.threshold)
 
-    def _thresholds(self, threshold: Any) -> NDArray[np.float64]:
-        names = self.label_names_.tolist()
-        metric = threshold_metric(threshold, names)
-        if metric is None:
-            return check_thresholds(threshold, names)
-        if "thresholds" not in self._config:
-            raise ValueError(
-                f"threshold={short(threshold)} was set after fit, which held out no texts to choose thresholds "
-                "on. Set it "
-                "before fit, or choose thresholds with sk_ulmfit.thresholds.tune_thresholds on labelled texts of your "
-                "own."
-            )
-        tuned_for = self._config.get("threshold_metric", metric)  # earlier versions did not store it
-        if metric != tuned_for and threshold != "tune":
-            raise ValueError(
-                f"threshold={short(threshold)} was set after fit, which chose thresholds for {short(tuned_for)}. "
-                "Set it before "
-                "fit, or choose thresholds with sk_ulmfit.thresholds.tune_thresholds on labelled texts of your own."
-            )
-        return np.array(self._config["thresholds"])
+    @property
+    def label_names_(self) -> NDArray[Any]:
+        """Name of each label, shape (n_labels,)."""
+        return self._attribute("label_names_").label_names
+
+    @property
+    def n_labels_(self) -> int:
+        """Number of labels."""
+        return len(self._attribute("n_labels_").label_names)
+
+    @property
+    def classes_(self) -> NDArray[np.int64]:
+        """The classes 0 and 1 of each label, shape (n_labels, 2)."""
+        return self._attribute("classes_").classes
+
+    @property
+    def vocabulary_(self) -> Vocabulary:
+        """Words and their ids."""
+        return self._attribute("vocabulary_").vocabulary
+
+    @property
+    def net_(self) -> MultiLabelNet:
+        """The trained network."""
+        return self._attribute("net_").networks[0].net
+
+    @property
+    def history_(self) -> list[dict[str, Any]]:
+        """Losses of the network in each epoch."""
+        return self._attribute("history_").histories[0]
+
+    @property
+    def language_model_(self) -> ULMFiTLanguageModel:
+        """The language model behind the encoder."""
+        return _of_network(self._attribute("language_model_").language_models, 0, "language_model_")
+
+    @property
+    def backward_net_(self) -> MultiLabelNet:
+        """The second network."""
+        return _of_network(self._attribute("backward_net_").networks, 1, "backward_net_").net
+
+    @property
+    def backward_history_(self) -> list[dict[str, Any]]:
+        """Losses of the second network in each epoch."""
+        return _of_network(self._attribute("backward_history_").histories, 1, "backward_history_")
+
+    @property
+    def backward_language_model_(self) -> ULMFiTLanguageModel:
+        """The language model behind the second network."""
+        name = "backward_language_model_"
+        return _of_network(self._attribute(name).language_models, 1, name)
 
     def save(self, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> None:
         """Write the fitted classifier to one file (safetensors with a JSON header).
@@ -529,17 +559,15 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         ModelFileError
             If the file cannot be written.
         """
-        check_is_fitted(self)
+        fitted = self._taken()
         if metadata is None:
             metadata = getattr(self, "metadata_", {})
         try:
             json.dumps(dict(metadata))
         except (TypeError, ValueError) as error:
             raise ValueError(f"metadata must be a mapping of what JSON can hold: {short_text(error)}.") from None
-        params = _saved_parameters.to_json(self.get_params(deep=False), self.label_names_.tolist())
-        config = {**self._config, "params": params, "metadata": dict(metadata)}
-        weights = merged_weights([plain_weights(network.module) for network in self._networks], self._linear_model)
-        save_state(ModelState("classifier", config, self.vocabulary_, weights, self.history_), path)
+        params = _saved_parameters.to_json(self.get_params(deep=False), fitted.label_names.tolist())
+        save_state(fitted.state(params, metadata), path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> ULMFiTMultiLabelClassifier:
@@ -572,45 +600,25 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
                 device_name = "cpu"
             networks, linear_model = split(state)
             settings = TrainingSettings.of(model, seed=0, device=device_name)
-            model._set_fitted(networks, linear_model, state.config, settings)
+            model._fitted = FittedClassifier.of(networks, linear_model, state.config, settings)
         except (KeyError, TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise ModelFileError(f"{path} does not describe a whole classifier ({reason}); save it again.") from None
         model.metadata_ = metadata
         return model
 
-    def _set_fitted(
-        self,
-        networks: Sequence[ModelState],
-        linear_model: LinearModel | None,
-        config: dict[str, Any],
-        settings: TrainingSettings,
-        language_models: Sequence[ULMFiTLanguageModel] = (),
-    ) -> None:
-        first, names = networks[0], config["label_names"]
-        label_names = np.empty(len(names), object)
-        label_names[:] = names
-        nets = [restore_net(network, settings) for network in networks]
-        fitted: dict[str, Any] = {
-            "_linear_model": linear_model,
-            "_config": config,
-            "vocabulary_": first.vocabulary,
-            "n_labels_": len(names),
-            "classes_": np.tile(np.array([0, 1]), (len(names), 1)),
-            "label_names_": label_names,
-        }
-        for prefix, net, network in zip(("", "backward_"), nets, networks, strict=False):
-            fitted |= {f"{prefix}net_": net, f"{prefix}history_": network.history}
-        for prefix, model in zip(("", "backward_"), language_models, strict=False):
-            fitted[f"{prefix}language_model_"] = model
-        self.__dict__.update(fitted)  # all at once: an interrupt finds the old model or the new one
-        for name in [name for name in self.__dict__ if name.startswith("backward_") and name not in fitted]:
-            del self.__dict__[name]  # from an earlier fit
+    def _taken(self) -> FittedClassifier:
+        """Return what was learned; another fit replaces it as a whole."""
+        check_is_fitted(self)
+        return self._fitted
 
-    @property
-    def _networks(self) -> list[Network]:
-        nets = [self.net_, self.backward_net_] if "backward" in self._config else [self.net_]
-        return [Network(net, config) for net, config in zip(nets, network_configs(self._config), strict=True)]
+    def _as_it_is(self) -> Self:
+        """Return a shallow copy, which keeps what was learned and the parameters when others change them."""
+        check_is_fitted(self)
+        return copy.copy(self)
+
+    def _attribute(self, name: str) -> FittedClassifier:
+        return cast(FittedClassifier, fitted_value(self, name))
 
     def _memory_of_classifiers(self, memory: Any) -> Any:
         """Return the memory in which classifiers are cached: none if there are callbacks."""
@@ -675,7 +683,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         return metric
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "net_")
+        return "_fitted" in self.__dict__
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -693,6 +701,13 @@ def _check_unlabelled(texts: Any) -> list[str] | StreamedTexts:
     if texts is None or (hasattr(texts, "__len__") and not len(texts)):
         return []
     return check_texts(texts, "unlabelled_texts")
+
+
+def _of_network(values: Sequence[Any], which: int, name: str) -> Any:
+    """Return the value of a network; AttributeError if there is none, since the attribute is not there then."""
+    if which >= len(values):
+        raise AttributeError(f"This classifier has no {name}.")
+    return values[which]
 
 
 def _is_callback(item: Any) -> bool:

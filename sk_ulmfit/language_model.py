@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._messages import short
-from sk_ulmfit._validation import check_choice, check_number, check_training_parameters
+from sk_ulmfit._validation import check_choice, check_number, check_training_parameters, fitted_value
 from sk_ulmfit.models.bundled import default_model, model_file
 from sk_ulmfit.models.fastai import load_fastai_language_model
 from sk_ulmfit.models.state import DIRECTIONS, ModelState, load_state, reads_backward, save_state
@@ -43,6 +44,14 @@ class Start(NamedTuple):
         if self.state is None:
             return None
         return IN_MEMORY if self.file is None else str(self.file)
+
+
+@dataclass(frozen=True)
+class FittedLanguageModel:
+    """What a fit has learned, replaced by one assignment; `origin` is the attribute `pretrained_`."""
+
+    state: ModelState
+    origin: str | None
 
 
 class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
@@ -214,21 +223,31 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
             "start": start.state,
             "settings": settings.key(any_seed=self.random_state is None),
         }
-        self.state_ = remembered(
+        state = remembered(
             check_memory(self.memory), key, lambda: finetune_language_model(texts, start.state, settings)
         )
-        self.pretrained_ = start.origin
+        self._fitted = FittedLanguageModel(state, start.origin)
         return self
+
+    @property
+    def state_(self) -> ModelState:
+        """Weights and configuration as plain data."""
+        return self._attribute("state_").state
+
+    @property
+    def pretrained_(self) -> str | None:
+        """File that ``fit`` started from or that ``load`` read, "memory", or None for random weights."""
+        return self._attribute("pretrained_").origin
 
     @property
     def vocabulary_(self) -> Any:
         """Words and their ids."""
-        return self._fitted().vocabulary
+        return self._attribute("vocabulary_").state.vocabulary
 
     @property
     def history_(self) -> list[dict[str, Any]]:
         """Losses of each epoch."""
-        return self._fitted().history
+        return self._attribute("history_").state.history
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return minus the cross-entropy per token; larger is better.
@@ -248,7 +267,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         float
             Minus the mean number of nats per token, over all tokens except the start mark of each text.
         """
-        state = self._fitted()
+        state = self._taken()
         corpus = state.encode(check_texts(X), self.n_jobs)
         device = resolve_device(self.device)
         check_choice("precision", self.precision, PRECISIONS[:3])
@@ -291,7 +310,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         ModelFileError
             If the file cannot be written.
         """
-        save_state(self._fitted(), path, compact=compact)
+        save_state(self._taken(), path, compact=compact)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> ULMFiTLanguageModel:
@@ -316,9 +335,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
             If the file is missing, foreign or damaged.
         """
         file = model_file(path, resolve_device(device))
-        model = cls._from_state(load_state(file, "language_model"), path, device)
-        model.pretrained_ = str(file)
-        return model
+        return cls._from_state(load_state(file, "language_model"), path, str(file), device)
 
     @classmethod
     def from_fastai(
@@ -346,25 +363,27 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
             If the file does not hold such a model.
         """
         state = load_fastai_language_model(state_dict_path, vocab, language)
-        model = cls._from_state(state, state, "auto")
-        model.pretrained_ = IN_MEMORY
-        return model
+        return cls._from_state(state, state, IN_MEMORY, "auto")
 
     @classmethod
-    def _from_state(cls, state: ModelState, pretrained: Any, device: str) -> ULMFiTLanguageModel:
+    def _from_state(cls, state: ModelState, pretrained: Any, origin: str, device: str) -> ULMFiTLanguageModel:
         config = state.config
         sizes = {name: config[name] for name in SIZES}
         direction = "backward" if reads_backward(config) else None
         model = cls(pretrained, **sizes, language=config["language"], direction=direction, device=device)
-        model.state_ = state
+        model._fitted = FittedLanguageModel(state, origin)
         return model
 
-    def _fitted(self) -> ModelState:
-        check_is_fitted(self, "state_")
-        return self.state_
+    def _taken(self) -> ModelState:
+        """Return the trained model; another fit replaces it as a whole."""
+        check_is_fitted(self)
+        return self._fitted.state
+
+    def _attribute(self, name: str) -> FittedLanguageModel:
+        return cast(FittedLanguageModel, fitted_value(self, name))
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "state_")
+        return "_fitted" in self.__dict__
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import numbers
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self, cast
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -16,13 +18,25 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_ro
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sk_ulmfit._messages import short
-from sk_ulmfit._validation import check_number, check_weights
+from sk_ulmfit._validation import check_number, check_weights, fitted_value
 from sk_ulmfit.labels import NamedIndicator, indicator_of, label_columns, label_lists
 from sk_ulmfit.metrics import exact_match, f1_score
 from sk_ulmfit.splitting import MultiLabelStratifiedKFold, MultiLabelStratifiedShuffleSplit
 from sk_ulmfit.thresholds import Curves, check_candidates, check_metric, check_thresholds, decide, tune_thresholds
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FittedTuner:
+    """What a fit has learned, replaced by one assignment; named as the attributes of the tuner."""
+
+    estimator: Any
+    thresholds: Any
+    score: float
+    classes: NDArray[np.int64]
+    label_names: NDArray[Any]
+    cv_results: dict[str, Any] | None
 
 
 class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -162,18 +176,52 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         )
         label_names = np.empty(len(names), object)
         label_names[:] = names
-        results = {
-            "estimator_": fitted,
-            "best_thresholds_": thresholds,
-            "best_score_": _score(truth, proba >= thresholds, scoring, weight),
-            "classes_": np.tile(np.array([0, 1]), (len(names), 1)),
-            "label_names_": label_names,
-        }
-        if self.store_cv_results:
-            results["cv_results_"] = _curves(truth, proba, candidates, scoring, weight)
-        self.__dict__.pop("cv_results_", None)
-        self.__dict__.update(results)
+        self._fitted = FittedTuner(
+            estimator=fitted,
+            thresholds=thresholds,
+            score=_score(truth, proba >= thresholds, scoring, weight),
+            classes=np.tile(np.array([0, 1]), (len(names), 1)),
+            label_names=label_names,
+            cv_results=_curves(truth, proba, candidates, scoring, weight) if self.store_cv_results else None,
+        )
         return self
+
+    @property
+    def estimator_(self) -> Any:
+        """The trained classifier."""
+        return self._attribute("estimator_").estimator
+
+    @property
+    def best_thresholds_(self) -> Any:
+        """Threshold of each label, shape (n_labels,); others may be assigned."""
+        return self._attribute("best_thresholds_").thresholds
+
+    @best_thresholds_.setter
+    def best_thresholds_(self, thresholds: Any) -> None:
+        self._fitted = replace(self._attribute("best_thresholds_"), thresholds=thresholds)
+
+    @property
+    def best_score_(self) -> float:
+        """Score on the out-of-fold probabilities."""
+        return self._attribute("best_score_").score
+
+    @property
+    def cv_results_(self) -> dict[str, Any]:
+        """Scores of all thresholds."""
+        results = self._attribute("cv_results_").cv_results
+        if results is None:
+            raise AttributeError("There are no cv_results_; pass store_cv_results=True.")
+        return results
+
+    @property
+    def classes_(self) -> NDArray[np.int64]:
+        """The classes 0 and 1 of each label, shape (n_labels, 2)."""
+        return self._attribute("classes_").classes
+
+    @property
+    def label_names_(self) -> NDArray[Any]:
+        """Name of each label, shape (n_labels,)."""
+        return self._attribute("label_names_").label_names
 
     def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each label.
@@ -183,8 +231,8 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         ndarray of float64, shape (n, n_labels)
             Probabilities, as a matrix whatever `estimator` returns.
         """
-        check_is_fitted(self)
-        return probabilities(self.estimator_, X, len(self.label_names_))
+        fitted = self._taken()
+        return probabilities(fitted.estimator, X, len(fitted.label_names))
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Predict the labels of each row.
@@ -194,12 +242,14 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         ndarray of int64, shape (n, n_labels)
             1 where the probability reaches the label's threshold.
         """
-        check_is_fitted(self)
-        return decide(self.predict_proba(X), check_thresholds(self.best_thresholds_, self.label_names_.tolist()))
+        tuner = self._as_it_is()
+        thresholds = check_thresholds(tuner.best_thresholds_, tuner.label_names_.tolist())
+        return decide(tuner.predict_proba(X), thresholds)
 
     def predict_labels(self, X: Any) -> list[tuple[Any, ...]]:
         """Predict the labels of each row as a tuple of names, in the order of `label_names_`."""
-        return [tuple(self.label_names_[row > 0].tolist()) for row in self.predict(X)]
+        tuner = self._as_it_is()
+        return [tuple(tuner.label_names_[row > 0].tolist()) for row in tuner.predict(X)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the share of rows with all labels right (subset accuracy), as scikit-learn does.
@@ -218,8 +268,8 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         float
             From 0 to 1.
         """
-        check_is_fitted(self)
-        return exact_match(y, self.predict(X), self.label_names_, sample_weight)
+        tuner = self._as_it_is()
+        return exact_match(y, tuner.predict(X), tuner.label_names_.tolist(), sample_weight)
 
     @property
     def n_features_in_(self) -> int:
@@ -296,8 +346,21 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
             )
         return check_cv(cv, y)
 
+    def _taken(self) -> FittedTuner:
+        """Return what was learned; another fit replaces it as a whole."""
+        check_is_fitted(self)
+        return self._fitted
+
+    def _as_it_is(self) -> Self:
+        """Return a shallow copy, which keeps what was learned and the parameters when others change them."""
+        check_is_fitted(self)
+        return copy.copy(self)
+
+    def _attribute(self, name: str) -> FittedTuner:
+        return cast(FittedTuner, fitted_value(self, name))
+
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "best_thresholds_")
+        return "_fitted" in self.__dict__
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -64,7 +64,7 @@ def test_the_planted_word_is_first(clf, method):
     explained = clf.explain(texts, list(PLANTED.values()), method)
     first = [e.top_words(PLANTED[word], 1)[0][0] for e, (word,) in zip(explained, found, strict=True)]
     right = sum(a == word for a, (word,) in zip(first, found, strict=True))
-    print(f"{method}, {'with' if clf._linear_model else 'without'} TF-IDF: {right} of 100")
+    print(f"{method}, {'with' if clf._fitted.linear_model else 'without'} TF-IDF: {right} of 100")
     assert right >= 95
 
 
@@ -116,9 +116,11 @@ def test_both_methods_agree(clf):
 def test_the_linear_model_is_split_exactly(both):
     vocabulary, labels = both.vocabulary_, np.arange(4)
     ids = Document.of("Zubble zubble balan unheardof kodor florp", vocabulary, "en").ids
-    shares = both._linear_model.token_logits(ids, labels)
-    bias = both._linear_model.logits(TokenIds(ids[:1], np.array([0, 1])))[0]
-    assert np.allclose(shares.sum(axis=0) + bias, both._linear_model.logits(TokenIds(ids, np.array([0, len(ids)])))[0])
+    shares = both._fitted.linear_model.token_logits(ids, labels)
+    bias = both._fitted.linear_model.logits(TokenIds(ids[:1], np.array([0, 1])))[0]
+    assert np.allclose(
+        shares.sum(axis=0) + bias, both._fitted.linear_model.logits(TokenIds(ids, np.array([0, len(ids)])))[0]
+    )
     assert (shares[ids == vocabulary.unk] == 0).all()
     assert np.allclose(*shares[ids == vocabulary.index("zubble")])
 

@@ -242,7 +242,7 @@ def test_ctrl_c_gets_out_and_leaves_no_half_trained_model(corpus, early_stopping
         clf.fit(*corpus)
     with pytest.raises(NotFittedError):
         clf.predict(corpus[0])
-    assert [name for name in vars(clf) if name.endswith("_")] == []
+    assert [name for name in dir(clf) if name.endswith("_") and name[0] != "_" and hasattr(clf, name)] == []
 
 
 def test_ctrl_c_in_a_second_fit_keeps_the_first_model(corpus):

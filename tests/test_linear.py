@@ -243,7 +243,7 @@ def test_share_of_the_network_grows_with_the_texts_of_a_label(both):
     new = make_corpus(10, seed=5)[0]
     corpus = both.language_model_.state_.encode(new)
     network = logit(both.net_.predict_proba(DocumentDataset(corpus)).astype(float))
-    words = both._linear_model.logits(corpus)
+    words = both._fitted.linear_model.logits(corpus)
     c = MultiLabelBinarizer().fit_transform(labels).sum(0)
     c = np.minimum(c, 60 - c)
     share = c / (2 * c + 60)

@@ -1,5 +1,6 @@
 """Whatever other threads do meanwhile, a fit gives the same bits, and takes nothing from them."""
 
+import os
 import threading
 import warnings
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_corpus, tiny_classifier, tiny_lm
+from fuzz import forks, kills, threads
 from scipy import sparse
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
@@ -160,3 +162,17 @@ def test_a_fit_draws_nothing_from_the_generators_of_the_process(params):
     clf.fit(TEXTS, LABELS)
     assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)
+
+
+def test_fuzz():
+    assert set(threads.run(n_fits=8, n_predictions=25, seed=1)) <= threads.EXPECTED
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_fuzz_of_forks():
+    assert set(forks.run(n=2, seed=0)) == forks.EXPECTED
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_fuzz_of_kills():
+    assert set(kills.run(n=12, seed=0)) - {"leftovers of kills, before the next run"} <= kills.EXPECTED

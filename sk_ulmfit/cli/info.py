@@ -48,7 +48,7 @@ def _describe_classifier(path: Path, state: ModelState) -> dict[str, Any]:
     return {
         "labels": names,
         "thresholds": dict(zip(names, clf.thresholds_.tolist(), strict=True)),
-        "decides_with_words": clf._linear_model is not None,
+        "decides_with_words": clf._fitted.linear_model is not None,
         "calibrated": "calibration" in config,
         "trained_with": _changed_parameters(ULMFiTMultiLabelClassifier(), from_json(config["params"])),
         "metadata": config["metadata"],

@@ -393,12 +393,13 @@ def _run_layers(weights: list[list[Tensor]], x: Tensor, *state: Tensor) -> tuple
 
 @contextmanager
 def evaluation_mode(modules: Sequence[TextClassifier]) -> Iterator[None]:
-    """Put networks into evaluation mode, and afterwards back into the mode that they were in."""
+    """Put networks into evaluation mode, outside ``torch.inference_mode``, and afterwards back into their mode."""
     modes = [(part, part.training) for module in modules for part in module.modules()]
     for module in modules:
         module.eval()
     try:
-        yield
+        with torch.inference_mode(False):
+            yield
     finally:
         for part, mode in modes:
             part.training = mode

@@ -88,10 +88,11 @@ def seeded(seed: int, device: str) -> Iterator[None]:
 
     On the CPU the generator belongs to the block: whatever other threads draw, and however they seed torch, changes
     nothing here, nor this block anything there. The generator of a GPU is that of the process; its state is restored.
+    The block is outside ``torch.inference_mode``, so that gradients can be computed.
     """
     of_gpu = torch.random.fork_rng([torch.device(device)]) if device.startswith("cuda") else nullcontext()
     outer = getattr(_BLOCK, "generator", None)
-    with _TRAINING, of_gpu, _OwnGenerator(device) as generator:
+    with _TRAINING, torch.inference_mode(False), of_gpu, _OwnGenerator(device) as generator:
         generator.seed(seed)
         _BLOCK.generator = generator
         try:

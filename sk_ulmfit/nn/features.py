@@ -45,7 +45,7 @@ def pooled_features(
     kept = lengths if max_length is None else np.minimum(lengths, max_length)  # (n_documents,): pooled positions
     first_pooled = lengths - kept  # (n_documents,)
     results = _Results(len(lengths), head)
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():  # 16- and 8-bit weights are kept, to be used outside too
         rows = _Rows(encoder, lengths)
         while rows.n_active:
             n_now = rows.arrange()  # (rows,): tokens of each row in this window

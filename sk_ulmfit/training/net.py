@@ -174,6 +174,10 @@ class MultiLabelNet(_WeightedNet):
             self.optimizer_.param_groups[0]["lr"] = self.embedding_lr
         return self
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        with torch.inference_mode(False):  # a net that is unpickled there is of use elsewhere too
+            super().__setstate__(state)
+
     def make_batches(self, dataset: Any, seed: int | None) -> DocumentBatches:
         """Return length-bucketed batches."""
         return DocumentBatches(dataset, self.batch_size, self.max_tokens, self.pad_id, seed)

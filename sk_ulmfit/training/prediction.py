@@ -149,7 +149,12 @@ def new_net(
 
 
 def restore_net(state: ModelState, settings: TrainingSettings) -> MultiLabelNet:
-    """Make the net of a trained network, with its history, ready to predict."""
+    """Make the net of a trained network, with its history, ready to predict, and to be trained further."""
+    with torch.inference_mode(False):
+        return _restore_net(state, settings)
+
+
+def _restore_net(state: ModelState, settings: TrainingSettings) -> MultiLabelNet:
     with torch.device("meta"):
         module = build_classifier(state.config, len(state.vocabulary), 0.0)
     if settings.max_epochs is None:

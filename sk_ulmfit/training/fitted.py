@@ -1,0 +1,125 @@
+"""Everything that a fit of a classifier has learned, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sk_ulmfit._messages import short
+from sk_ulmfit.calibration import calibrate
+from sk_ulmfit.models.assembly import plain_weights
+from sk_ulmfit.models.state import ModelState
+from sk_ulmfit.text.encoding import encode_texts
+from sk_ulmfit.text.vocabulary import Vocabulary
+from sk_ulmfit.thresholds import check_thresholds, threshold_metric
+from sk_ulmfit.training.bounds import has_known_words
+from sk_ulmfit.training.directions import merged_weights, network_configs
+from sk_ulmfit.training.linear import LinearModel
+from sk_ulmfit.training.prediction import Network, predict_log_odds, probabilities, restore_net
+from sk_ulmfit.training.settings import TrainingSettings
+
+Floats = NDArray[np.float64]
+
+_REMEDY = (
+    "Set it before fit, or choose thresholds with sk_ulmfit.thresholds.tune_thresholds on labelled texts of your own."
+)
+
+
+@dataclass(frozen=True)
+class FittedClassifier:
+    """What predictions, explanations and files are made of.
+
+    An estimator replaces it by one assignment. A thread that takes it once works with one fit to the end, whatever is
+    fitted meanwhile.
+
+    Attributes
+    ----------
+    networks : tuple of Network
+        One or two, the forward one first.
+    histories : tuple of list of dict
+        Losses in each epoch of each network.
+    linear_model : LinearModel or None
+        The linear model.
+    vocabulary : Vocabulary
+        Words of all of them.
+    config : mapping
+        Configuration as in a file: sizes, names of labels, calibration, tuned thresholds.
+    label_names : ndarray of object, shape (L,)
+        The same names as an array.
+    classes : ndarray of int64, shape (L, 2)
+        0 and 1 for each label.
+    language_models : tuple of ULMFiTLanguageModel
+        The language model behind each network; empty after loading.
+    """
+
+    networks: tuple[Network, ...]
+    histories: tuple[list[dict[str, Any]], ...]
+    linear_model: LinearModel | None
+    vocabulary: Vocabulary
+    config: dict[str, Any]
+    label_names: NDArray[Any]
+    classes: NDArray[np.int64]
+    language_models: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        states: Sequence[ModelState],
+        linear_model: LinearModel | None,
+        config: dict[str, Any],
+        settings: TrainingSettings,
+        language_models: Sequence[Any] = (),
+    ) -> FittedClassifier:
+        """Make the nets of trained networks, which have the configuration `config` together."""
+        names = config["label_names"]
+        label_names = np.empty(len(names), object)
+        label_names[:] = names
+        nets = [restore_net(state, settings) for state in states]
+        return cls(
+            networks=tuple(Network(*pair) for pair in zip(nets, network_configs(config), strict=True)),
+            histories=tuple(state.history for state in states),
+            linear_model=linear_model,
+            vocabulary=states[0].vocabulary,
+            config=config,
+            label_names=label_names,
+            classes=np.tile(np.array([0, 1]), (len(names), 1)),
+            language_models=tuple(language_models),
+        )
+
+    def predict_proba(self, texts: Sequence[str], precision: str, n_jobs: int | None) -> Floats:
+        """Predict calibrated probabilities, shape (n, L); `precision` is the parameter of the classifier."""
+        corpus = encode_texts(texts, self.vocabulary, self.config["language"], n_jobs)
+        proba = probabilities(predict_log_odds(self.networks, self.linear_model, corpus, precision))
+        if "calibration" in self.config:
+            proba = calibrate(proba, np.array(self.config["calibration"]))
+        if "base_rates" in self.config:  # files of version 0.1.0 have none
+            proba[~has_known_words(corpus, self.vocabulary)] = self.config["base_rates"]
+        return proba
+
+    def thresholds(self, threshold: Any) -> Floats:
+        """Return the threshold of each label, shape (L,); `threshold` is the parameter of the classifier."""
+        names = self.label_names.tolist()
+        metric = threshold_metric(threshold, names)
+        if metric is None:
+            return check_thresholds(threshold, names)
+        if "thresholds" not in self.config:
+            raise ValueError(
+                f"threshold={short(threshold)} was set after fit, which held out no texts to choose thresholds on. "
+                f"{_REMEDY}"
+            )
+        tuned_for = self.config.get("threshold_metric", metric)  # earlier versions did not store it
+        if metric != tuned_for and threshold != "tune":
+            raise ValueError(
+                f"threshold={short(threshold)} was set after fit, which chose thresholds for {short(tuned_for)}. {_REMEDY}"
+            )
+        return np.array(self.config["thresholds"])
+
+    def state(self, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> ModelState:
+        """Return what a file holds, with the parameters and the notes of the user."""
+        config = {**self.config, "params": params, "metadata": dict(metadata)}
+        weights = merged_weights([plain_weights(network.module) for network in self.networks], self.linear_model)
+        return ModelState("classifier", config, self.vocabulary, weights, self.histories[0])
