@@ -114,7 +114,8 @@ class FittedClassifier:
         tuned_for = self.config.get("threshold_metric", metric)  # earlier versions did not store it
         if metric != tuned_for and threshold != "tune":
             raise ValueError(
-                f"threshold={short(threshold)} was set after fit, which chose thresholds for {short(tuned_for)}. {_REMEDY}"
+                f"threshold={short(threshold)} was set after fit, which chose thresholds for {short(tuned_for)}. "
+                f"{_REMEDY}"
             )
         return np.array(self.config["thresholds"])
 
