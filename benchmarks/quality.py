@@ -56,7 +56,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, __version__
-from sk_ulmfit.models.state import DIRECTIONS
+from sk_ulmfit.models.schema import DIRECTIONS
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.thresholds import tune_thresholds
 

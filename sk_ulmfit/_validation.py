@@ -30,7 +30,7 @@ def check_number(
         return
     kind = numbers.Integral if integer else numbers.Real
     is_number = isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
-    if is_number and low <= float(value) <= high and not (exclusive and value in (low, high)):
+    if is_number and low <= _as_float(value) <= high and not (exclusive and value in (low, high)):
         return
     if math.isinf(high):
         bounds = f" {'above' if exclusive else 'at least'} {low:g}"
@@ -39,6 +39,13 @@ def check_number(
     what = "an integer" if integer else "a number"
     bounds = "" if math.isinf(low) else bounds
     raise ValueError(f"{name} must be {what}{bounds}{' or None' if none else ''}, got {short(value)}.")
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return math.nan
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -23,9 +23,12 @@ from sk_ulmfit.encoders import choose_language_models, fit_encoders
 from sk_ulmfit.explain.attribution import METHODS as EXPLAIN_METHODS
 from sk_ulmfit.explain.attribution import evaluation_mode, explain, label_indices
 from sk_ulmfit.explain.explanation import Explanations
+from sk_ulmfit.labels import check_pos_weight
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.metrics import exact_match
-from sk_ulmfit.models.state import DIRECTIONS, ModelFileError, load_state, save_state
+from sk_ulmfit.models.container import DEEPEST, depth
+from sk_ulmfit.models.schema import DIRECTIONS
+from sk_ulmfit.models.state import ModelFileError, describing, load_state, save_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision
 from sk_ulmfit.text.streams import StreamedTexts, chained, check_texts
@@ -557,15 +560,21 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Raises
         ------
         ModelFileError
-            If the file cannot be written.
+            If the file cannot be written, or a parameter that was set after ``fit`` is not valid.
         """
         fitted = self._taken()
         if metadata is None:
             metadata = getattr(self, "metadata_", {})
         try:
-            json.dumps(dict(metadata))
-        except (TypeError, ValueError) as error:
+            levels = depth(json.loads(json.dumps(dict(metadata))))
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"metadata must be a mapping of what JSON can hold: {short_text(error)}.") from None
+        if levels >= DEEPEST:
+            raise ValueError(f"metadata must have fewer than {DEEPEST} levels; pass a flatter mapping.")
+        try:
+            self._check_saved_params(fitted)
+        except ValueError as error:
+            raise ModelFileError(f"The classifier was not saved, since a parameter is not valid: {error}") from None
         params = _saved_parameters.to_json(self.get_params(deep=False), fitted.label_names.tolist())
         save_state(fitted.state(params, metadata), path)
 
@@ -584,27 +593,30 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         -------
         ULMFiTMultiLabelClassifier
             A fitted classifier with the parameters that it was saved with. A language model that was passed as an
-            estimator comes back unfitted, with its parameters. Callbacks, `memory` and a RandomState object are not
-            saved and come back as None.
+            estimator comes back unfitted, with its parameters. `memory`, `callbacks`, `n_jobs`, `verbose` and a
+            RandomState object are not saved and have their defaults.
 
         Raises
         ------
         ModelFileError
-            If the file is missing, foreign or damaged.
+            If the file is missing, foreign, damaged or of a later version, or holds what no classifier has.
         """
         state, device_name = load_state(path, "classifier"), resolve_device(device)
-        try:
-            metadata = state.config.pop("metadata")
-            model = cls(**_saved_parameters.from_json(state.config.pop("params")) | {"device": device})
-            if model.precision == "int8" and device == "auto":
-                device_name = "cpu"
-            networks, linear_model = split(state)
-            settings = TrainingSettings.of(model, seed=0, device=device_name)
-            model._fitted = FittedClassifier.of(networks, linear_model, state.config, settings)
-        except (KeyError, TypeError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise ModelFileError(f"{path} does not describe a whole classifier ({reason}); save it again.") from None
-        model.metadata_ = metadata
+        metadata, saved = state.config.pop("metadata"), state.config.pop("params")
+        with describing(path, "classifier"):
+            parameters = _saved_parameters.from_json(saved, device)
+            _saved_parameters.check_names(parameters, cls)
+            model = cls(**parameters, device=device)
+            _saved_parameters.check_random_state(model.random_state)
+            model._check_params()
+        if model.precision == "int8" and device == "auto":
+            device_name = "cpu"
+        networks, linear_model = split(state)
+        settings = TrainingSettings.of(model, seed=0, device=device_name)
+        fitted = FittedClassifier.of(networks, linear_model, state.config, settings)
+        with describing(path, "classifier"):
+            model._check_saved_params(fitted)
+        model._fitted, model.metadata_ = fitted, metadata
         return model
 
     def _taken(self) -> FittedClassifier:
@@ -669,6 +681,16 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
                 "callbacks must be a list of skorch callbacks, as instances or (name, instance) pairs, or None; "
                 f"got {short(self.callbacks)}."
             )
+
+    def _check_saved_params(self, fitted: FittedClassifier) -> None:
+        """Check the parameters, as ``fit`` and ``predict`` do, against what was learned."""
+        names = fitted.label_names.tolist()
+        self._check_params()
+        self._check_decision_parameters(names)
+        fitted.thresholds(self.threshold)
+        check_pos_weight(self.pos_weight, np.zeros((0, len(names)), np.float32), names)
+        if isinstance(self.language_model, tuple) and self.direction != "both":
+            raise ValueError("language_model is a pair, which needs direction='both'.")
 
     def _check_decision(self) -> None:
         check_number("top_k", self.top_k, low=1, integer=True, none=True)

@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._messages import short
 from sk_ulmfit.language_model import ULMFiTLanguageModel, check_parameters, known_words
-from sk_ulmfit.models.state import DIRECTIONS, reads_backward
+from sk_ulmfit.models.schema import DIRECTIONS
+from sk_ulmfit.models.state import reads_backward
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.training.directions import Encoder
 

@@ -17,7 +17,8 @@ from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_choice, check_number, check_training_parameters, fitted_value
 from sk_ulmfit.models.bundled import default_model, model_file
 from sk_ulmfit.models.fastai import load_fastai_language_model
-from sk_ulmfit.models.state import DIRECTIONS, ModelState, load_state, reads_backward, save_state
+from sk_ulmfit.models.schema import DIRECTIONS
+from sk_ulmfit.models.state import ModelState, load_state, reads_backward, save_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS
 from sk_ulmfit.text.streams import StreamedTexts, check_texts
@@ -332,7 +333,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ModelFileError
-            If the file is missing, foreign or damaged.
+            If the file is missing, foreign, damaged or of a later version, or holds what no language model has.
         """
         file = model_file(path, resolve_device(device))
         return cls._from_state(load_state(file, "language_model"), path, str(file), device)

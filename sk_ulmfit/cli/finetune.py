@@ -11,7 +11,8 @@ from sk_ulmfit.cli.data import load_texts
 from sk_ulmfit.cli.estimators import make_language_model
 from sk_ulmfit.cli.files import check_input, check_output, language_model_file
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
-from sk_ulmfit.models.state import DIRECTIONS, check_target
+from sk_ulmfit.models.schema import DIRECTIONS
+from sk_ulmfit.models.state import check_target
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

@@ -11,7 +11,8 @@ from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli.answers import Answer
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
 from sk_ulmfit.models.bundled import model_file
-from sk_ulmfit.models.state import DIRECTIONS, ModelState, load_state
+from sk_ulmfit.models.schema import DIRECTIONS
+from sk_ulmfit.models.state import ModelState, load_state
 from sk_ulmfit.nn.device import resolve_device
 
 

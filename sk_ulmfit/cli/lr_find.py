@@ -13,7 +13,7 @@ from sk_ulmfit.cli.data import load_labelled, load_texts
 from sk_ulmfit.cli.estimators import make_classifier, make_language_model
 from sk_ulmfit.cli.files import check_output, language_model_file
 from sk_ulmfit.lr_finder import LearningRateCurve, lr_find
-from sk_ulmfit.models.state import DIRECTIONS
+from sk_ulmfit.models.schema import DIRECTIONS
 from sk_ulmfit.plotting import LearningRateDisplay
 
 

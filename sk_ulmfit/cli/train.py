@@ -15,7 +15,8 @@ from sk_ulmfit.cli.data import load_labelled
 from sk_ulmfit.cli.estimators import make_classifier
 from sk_ulmfit.cli.files import check_input, check_output, language_model_file
 from sk_ulmfit.datasets.loaders import load_table
-from sk_ulmfit.models.state import DIRECTIONS, check_target
+from sk_ulmfit.models.schema import DIRECTIONS
+from sk_ulmfit.models.state import check_target
 from sk_ulmfit.thresholds import METRICS
 from sk_ulmfit.training.settings import UNFREEZING
 

@@ -43,8 +43,13 @@ def encoder_weights(weights: Weights) -> Weights:
 
 
 def load_weights(module: torch.nn.Module, weights: Weights, assign: bool = False) -> None:
-    """Set the tensors of a module; with `assign`, replace them, as a module on the "meta" device needs."""
-    module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()}, assign=assign)
+    """Set the tensors of a module.
+
+    With `assign`, as a module on the "meta" device needs, the arrays become its tensors, without a copy.
+    """
+    copied = None if assign else True
+    tensors = {name: torch.from_numpy(np.array(array, copy=copied)) for name, array in weights.items()}
+    module.load_state_dict(tensors, assign=assign)
 
 
 def plain_weights(module: torch.nn.Module) -> Weights:

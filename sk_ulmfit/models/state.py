@@ -5,32 +5,39 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit._files import NotAFileError, atomic_write, check_writable_folder, writable_target
+from sk_ulmfit.models.container import Container, ContainerError, check_header_size, count_values, parse_json
+from sk_ulmfit.models.schema import (
+    KINDS,
+    LINEAR_MODEL,
+    SCALE,
+    LaterVersionError,
+    check_config,
+    check_history,
+    check_layout,
+    check_linear_model,
+    check_values,
+    check_vocabulary,
+)
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 
 FORMAT = "sk_ulmfit"
-FORMAT_VERSION = 2  # 2: matrices may be compact
-DIRECTIONS = ("forward", "backward")  # in which a network reads
-SCALE = ":scale"  # suffix of the name of a compact matrix's scales
+FORMAT_VERSION = 3  # 2: matrices may be compact; 3: parameters of a classifier were renamed
+_HEADER_KEYS = {"format", "format_version", "kind", "config", "vocabulary", "history", "digest"}
 
 Weights = dict[str, NDArray[Any]]
-
-# Keys that the config of each kind of model must have.
-_LANGUAGE_MODEL_CONFIG = {"emb_dim", "hidden_dim", "n_layers", "language"}
-_CONFIG = {
-    "language_model": _LANGUAGE_MODEL_CONFIG,
-    "classifier": _LANGUAGE_MODEL_CONFIG | {"label_names", "bptt", "max_length", "batch_size", "params", "metadata"},
-}
 
 
 @dataclass
@@ -98,7 +105,7 @@ def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool
     weights = _compact(state.weights) if compact else state.weights
     header = {
         "format": FORMAT,
-        "format_version": str(FORMAT_VERSION if compact else 1),
+        "format_version": str(FORMAT_VERSION if state.kind == "classifier" else 2 if compact else 1),
         "kind": state.kind,
         "config": json.dumps(state.config),
         "vocabulary": state.vocabulary.to_json(),
@@ -106,6 +113,7 @@ def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool
     }
     header["digest"] = _digest(header, weights)
     content = save({name: np.ascontiguousarray(array) for name, array in weights.items()}, metadata=header)
+    _check_header_size(content)
     try:
         with atomic_write(path) as file:
             file.write(content)
@@ -128,12 +136,36 @@ def check_target(path: str | os.PathLike[str]) -> None:
         raise ModelFileError(
             f"The folder {path.parent} is not writable; choose another place for {path.name}."
         ) from None
-    if path.exists() and path.stat().st_size and _read_header(path) is None:
+    if path.exists() and path.stat().st_size and not _is_model(path):
         raise ModelFileError(f"{path} exists and is not a model of sk_ulmfit; it is left alone. Choose another name.")
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return Container(file).metadata.get("format") == FORMAT
+    except ContainerError:
+        return False
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read ({error.strerror or error}).") from None
+
+
+def _check_header_size(content: bytes) -> None:
+    """Raise ModelFileError if a file would have a larger header than `load_state` reads."""
+    n_bytes = int.from_bytes(content[:8], "little")
+    try:
+        check_header_size(n_bytes, count_values(content[8 : 8 + n_bytes]), len(content))
+    except ContainerError as error:
+        raise ModelFileError(
+            f"The model was not saved, since no file like it is read ({error}); shorten its metadata."
+        ) from None
 
 
 def load_state(path: str | os.PathLike[str], kind: str | None) -> ModelState:
     """Read what `save_state` wrote.
+
+    The file is checked against `models.schema` before anything is built from it; memory and time are in proportion to
+    its size.
 
     Parameters
     ----------
@@ -145,93 +177,108 @@ def load_state(path: str | os.PathLike[str], kind: str | None) -> ModelState:
     Raises
     ------
     ModelFileError
-        If the file does not exist, is not a model, is damaged, or has another kind or a later format.
+        If the file does not exist, is not a model, is damaged, holds something that no model has, or has another kind
+        or a later format.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     path = Path(path)
-    header = _checked_header(path, kind)
-    damaged = ModelFileError(f"{path} is damaged (its contents do not match its checksum); copy or save it again.")
     try:
-        weights = load_file(path)
-        if header["digest"] != _digest(header, weights):
-            raise damaged
-        state = ModelState(
-            header["kind"],
-            json.loads(header["config"]),
-            Vocabulary.from_json(header["vocabulary"]),
-            _expand(weights),
-            json.loads(header["history"]),
-        )
-    except (SafetensorError, KeyError, ValueError):
-        raise damaged from None
-    _check_complete(state, path)
-    return state
-
-
-def _checked_header(path: Path, kind: str | None) -> dict[str, str]:
-    """Return the header of a model file; raise ModelFileError unless the file has the kind and a known format."""
-    if path.is_dir():
-        raise ModelFileError(f"{path} is a folder; a model of sk_ulmfit is one file.")
-    if not path.is_file():
-        raise ModelFileError(f"There is no file {path}; give the path that save() wrote.")
-    header = _read_header(path)
-    if header is None:
-        raise ModelFileError(f"{path} is not a model of sk_ulmfit, or is cut off; give a file that save() wrote.")
-    if kind is not None and header["kind"] != kind:
-        actual, expected = (name.replace("_", " ") for name in (header["kind"], kind))
-        raise ModelFileError(f"{path} holds a {actual}, not a {expected}; load it with the class that saved it.")
-    if int(header["format_version"]) > FORMAT_VERSION:
-        raise ModelFileError(f"{path} was written by a later version of sk_ulmfit; upgrade the package to read it.")
-    return header
-
-
-def _read_header(path: Path) -> dict[str, str] | None:
-    """Return the header of a model file, or None if the file is not a model."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "np") as file:
-            header = file.metadata() or {}
-    except SafetensorError:
-        return None
+        if path.is_dir():
+            raise ModelFileError(f"{path} is a folder; a model of sk_ulmfit is one file.")
+        if not path.exists():
+            raise ModelFileError(f"There is no file {path}; give the path that save() wrote.")
+        if not path.is_file():
+            raise ModelFileError(f"{path} is not a regular file; give the path that save() wrote.")
+        with path.open("rb") as file:
+            return _read_state(_open_container(file, path), path, kind)
     except OSError as error:
-        raise ModelFileError(f"{path} cannot be read ({error}).") from None
-    is_known = header.get("format") == FORMAT and "kind" in header
-    return header if is_known and header.get("format_version", "").isdigit() else None
+        raise ModelFileError(f"{path} cannot be read ({error.strerror or error}).") from None
 
 
-def _check_complete(state: ModelState, path: Path) -> None:
-    """Raise ModelFileError if the config lacks a key, or the embedding does not fit the vocabulary."""
-    missing = _CONFIG[state.kind] - state.config.keys()
-    n_rows = state.weights.get("encoder.embedding.weight", np.zeros(0)).shape[0]
-    if missing or n_rows != len(state.vocabulary):
-        reason = f"no {min(missing)}" if missing else f"{n_rows} embeddings for {len(state.vocabulary)} words"
+@contextmanager
+def describing(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
+    """Turn a ValueError about what a file holds into a ModelFileError."""
+    try:
+        yield
+    except ModelFileError:
+        raise
+    except LaterVersionError as error:
         raise ModelFileError(
-            f"{path} does not describe a whole {state.kind.replace('_', ' ')} ({reason}); save it again."
-        )
+            f"{path} was written by a later version of sk_ulmfit ({error}); upgrade sk-ulmfit to read it."
+        ) from None
+    except ValueError as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        reason = reason if len(reason) <= 300 else reason[:297] + "..."
+        raise ModelFileError(
+            f"{path} does not describe a whole {kind.replace('_', ' ')} ({reason}); save it again."
+        ) from None
+
+
+def _open_container(file: IO[bytes], path: Path) -> Container:
+    """Read the header of a model file; raise ModelFileError if the file is foreign or of a later format."""
+    try:
+        container = Container(file)
+    except ContainerError as error:
+        raise ModelFileError(
+            f"{path} is not a model of sk_ulmfit, or is cut off ({error}); give a file that save() wrote."
+        ) from None
+    header = container.metadata
+    version = header.get("format_version", "")
+    if header.get("format") != FORMAT or not re.fullmatch("[0-9]{1,9}", version) or "kind" not in header:
+        raise ModelFileError(f"{path} is not a model of sk_ulmfit; give a file that save() wrote.")
+    if int(version) > FORMAT_VERSION:
+        raise ModelFileError(f"{path} was written by a later version of sk_ulmfit; upgrade sk-ulmfit to read it.")
+    return container
+
+
+def _read_state(container: Container, path: Path, kind: str | None) -> ModelState:
+    header = container.metadata
+    own = header["kind"]
+    if own not in KINDS:
+        raise ModelFileError(f"{path} holds no language model and no classifier; give a file that save() wrote.")
+    if kind not in (None, own):
+        actual, expected = (name.replace("_", " ") for name in (own, str(kind)))
+        raise ModelFileError(f"{path} holds a {actual}, not a {expected}; load it with the class that saved it.")
+    if header.keys() != _HEADER_KEYS or header["digest"] != _digest(header, container):
+        raise ModelFileError(f"{path} is damaged (its contents do not match its checksum); copy or save it again.")
+    with describing(path, own):
+        config, history = parse_json(header["config"]), parse_json(header["history"])
+        check_config(own, config)
+        check_history(history)
+        vocabulary = check_vocabulary(parse_json(header["vocabulary"]))
+        check_layout(own, config, len(vocabulary), container.places)
+        weights = _read_weights(container)
+        if f"{LINEAR_MODEL}words" in weights:
+            check_linear_model(weights, len(vocabulary))
+    return ModelState(own, config, vocabulary, weights, history)
+
+
+def _read_weights(container: Container) -> Weights:
+    """Read and check the arrays one by one; compact matrices become float32."""
+    weights: Weights = {}
+    for name in container:
+        if name.endswith(SCALE):
+            continue
+        array = container[name]
+        check_values(name, array)
+        if name + SCALE in container:
+            scale = container[name + SCALE]
+            check_values(name + SCALE, scale)
+            array = array * scale
+        weights[name] = array
+    return weights
 
 
 def _compact(weights: Weights) -> Weights:
     """Round each matrix to int8, from -127 to 127, times one float32 scale per row."""
     compact: Weights = {}
     for name, array in weights.items():
-        if array.ndim != 2:
+        if array.ndim != 2 or array.dtype != np.float32:
             compact[name] = array
             continue
         scale = np.maximum(np.abs(array).max(axis=1, keepdims=True) / 127, np.finfo(np.float32).tiny)
         compact[name] = np.rint(array / scale).astype(np.int8)
         compact[name + SCALE] = scale.astype(np.float32)
     return compact
-
-
-def _expand(weights: Weights) -> Weights:
-    return {
-        name: array * weights[name + SCALE] if name + SCALE in weights else array
-        for name, array in weights.items()
-        if not name.endswith(SCALE)
-    }
 
 
 def _digest(header: Mapping[str, str], weights: Mapping[str, NDArray[Any]]) -> str:

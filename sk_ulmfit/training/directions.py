@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit.models.schema import LINEAR_MODEL, SECOND_NETWORK
 from sk_ulmfit.models.state import ModelState, Weights
 from sk_ulmfit.training.caching import remembered
 from sk_ulmfit.training.data import LabelledTexts
@@ -18,10 +19,6 @@ from sk_ulmfit.training.settings import ClassifierSettings
 from sk_ulmfit.training.stages import HeldOut, train_classifier
 
 Floats = NDArray[np.float64]
-
-# Prefixes of array names in a file.
-LINEAR_MODEL = "tfidf."
-SECOND_NETWORK = "backward."
 
 
 class Encoder(NamedTuple):
