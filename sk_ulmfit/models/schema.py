@@ -208,6 +208,7 @@ def _head_shapes(n_features: int, n_labels: int) -> dict[str, tuple[int, ...]]:
 def _linear_model_shapes(n_labels: int, n_words: int, layout: Layout) -> Shapes:
     """Return the arrays of a linear model; the numbers of words, terms and stored n-grams are those of the file."""
     n_counted, n_terms = _length("words", layout), _length("idf", layout)
+    _check_same_length("idf", "weight", layout)
     if n_terms < n_counted:
         raise SchemaError(f"array {LINEAR_MODEL}idf has {n_terms} numbers for {n_counted} words")
     shapes: Shapes = {
@@ -219,11 +220,19 @@ def _linear_model_shapes(n_labels: int, n_words: int, layout: Layout) -> Shapes:
     }
     if any(name.startswith(f"{LINEAR_MODEL}ngram") for name in layout):
         n_stored = _length("ngrams", layout)
+        _check_same_length("ngrams", "ngram_counts", layout)
         shapes["ngram_offsets"] = ("int32", (n_words + 1,))
         shapes |= {"ngrams": ("int32", (n_stored,)), "ngram_counts": ("uint8", (n_stored,))}
     elif n_terms != n_counted:  # files of the first versions have no n-grams
         raise SchemaError(f"no array {LINEAR_MODEL}ngrams, and {n_terms} terms for {n_counted} words")
     return {LINEAR_MODEL + name: shape for name, shape in shapes.items()}
+
+
+def _check_same_length(first: str, second: str, layout: Layout) -> None:
+    places = [layout[LINEAR_MODEL + name] for name in (first, second) if LINEAR_MODEL + name in layout]
+    if len(places) == 2 and places[0].shape[:1] != places[1].shape[:1]:
+        names = f"{LINEAR_MODEL}{first} and {LINEAR_MODEL}{second}"
+        raise SchemaError(f"arrays {names} have shapes {places[0].shape} and {places[1].shape}, expected equal lengths")
 
 
 def _length(name: str, layout: Layout) -> int:
