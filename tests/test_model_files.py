@@ -2,23 +2,19 @@
 
 import json
 import os
-import sys
 import time
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_corpus, tiny_classifier, tiny_lm
+from fuzz import model_files
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
 from sk_ulmfit.models import ModelFileError, load_state, save_state, schema
 from sk_ulmfit.models.assembly import build_classifier, build_language_model, plain_weights
 from sk_ulmfit.thresholds import METRICS
-
-sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
-import model_files
 
 TEXTS, LABELS = make_corpus(24)
 

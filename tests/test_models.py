@@ -13,7 +13,8 @@ from torch import nn
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
 from sk_ulmfit.models.fastai import load_fastai
-from sk_ulmfit.models.state import ModelFileError, ModelState, fit_vocabulary, load_state, save_state
+from sk_ulmfit.models.state import ModelFileError, ModelState, load_state, save_state
+from sk_ulmfit.models.vocabulary import fit_vocabulary
 from sk_ulmfit.nn.modules import AWDLSTM
 from sk_ulmfit.text.vocabulary import Vocabulary
 
