@@ -68,9 +68,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedRandom]:
         if fcntl is None:  # Windows renames closed files only
             file.close()
         os.replace(temporary, target)
-    except BaseException:
-        file.close()
+    except BaseException as error:
+        with suppress(OSError):  # a full disk, again
+            file.close()
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)
         raise
     finally:
         file.close()

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 _LONGEST_VALUE, _LONGEST_NAME, _MOST_NAMES = 80, 30, 5
+
+# What a terminal would obey or cannot show: control characters, marks of direction, ends of lines, lone surrogates.
+_UNPRINTABLE = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff\\ufeff]"
+)
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Escape control characters and other characters that a terminal would obey, except those in `keep`."""
+    return _UNPRINTABLE.sub(lambda m: m[0] if m[0] in keep else m[0].encode("unicode_escape").decode(), text)
+
+
+def printable_json(text: str) -> str:
+    """Escape in JSON what `printable` escapes in a text; the data stay the same."""
+    return _UNPRINTABLE.sub(lambda m: m[0] if m[0] == "\n" else f"\\u{ord(m[0]):04x}", text)
 
 
 def short(value: Any, most: int = _LONGEST_VALUE) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -99,6 +100,11 @@ class MultiLabelStratifiedKFold(BaseCrossValidator):  # type: ignore[misc]
         self.shuffle = shuffle
         self.random_state = random_state
 
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Any]:
+        """Return the row numbers of training and test part, fold by fold; groups are ignored, with a warning."""
+        _warn_of_groups(self, groups)
+        return super().split(X, y, groups)  # type: ignore[no-any-return]
+
     def _iter_test_indices(self, X: Any = None, y: Any = None, groups: Any = None) -> Iterator[NDArray[np.int64]]:
         indicator = check_labels(y)[0]
         n = len(indicator)
@@ -150,6 +156,11 @@ class MultiLabelStratifiedShuffleSplit(BaseShuffleSplit):  # type: ignore[misc]
         super().__init__(n_splits=n_splits, test_size=test_size, train_size=train_size, random_state=random_state)
         self._default_test_size = 0.1
 
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Any]:
+        """Return the row numbers of training and test part, split by split; groups are ignored, with a warning."""
+        _warn_of_groups(self, groups)
+        return super().split(X, y, groups)  # type: ignore[no-any-return]
+
     def _iter_indices(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Any]:
         from sklearn.model_selection import ShuffleSplit
 
@@ -163,6 +174,16 @@ class MultiLabelStratifiedShuffleSplit(BaseShuffleSplit):  # type: ignore[misc]
 
     def _test_share(self) -> Any:
         return self._default_test_size if self.test_size is None and self.train_size is None else self.test_size
+
+
+def _warn_of_groups(splitter: Any, groups: Any) -> None:
+    if groups is not None:
+        warnings.warn(
+            f"The groups parameter is ignored by {type(splitter).__name__}; to keep the rows of a group together, pass "
+            "GroupKFold or GroupShuffleSplit of scikit-learn.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def hold_out(y: NDArray[np.float32], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -741,3 +742,52 @@ def test_what_may_be_a_slip_is_pointed_out(table, tmp_path, capsys):
     blank.write_text("body,late\n" + "The parcel is late,1\nAll is well,\n" * 4)
     assert run("train", blank, "--text", "body", "--labels", "late", "--out", tmp_path / "n", *SMALL) == 0
     assert "4 empty label cells are read as 'absent'; pass --blank unknown" in capsys.readouterr().err
+
+
+HOSTILE = "red\x1b[31m\x1b]0;owned\x07\x9b2J\u202e"
+
+
+def test_control_characters_are_printed_escaped(tmp_path, capfd):
+    texts, labels = make_corpus()
+    labels = [[HOSTILE if label == "delivery" else label for label in row] for row in labels]
+    file, model = tmp_path / f"m{HOSTILE}.csv", tmp_path / "mail.model"
+    rows = [{"text": text, "labels": json.dumps(row)} for text, row in zip(texts, labels, strict=True)]
+    write_table(file, ["text", "labels"], rows)
+    commands = [
+        ("train", file, "--text", "text", "--label-column", "labels", "--out", model, *SMALL),
+        ("evaluate", model, file),
+        ("explain", model, file),
+        ("explain", model, file, "--labels", "no" + HOSTILE),
+        ("predict", model, file, "--out", tmp_path / f"out{HOSTILE}.csv"),
+        ("predict", model, file, "--text", HOSTILE, "--out", tmp_path / "out.csv"),
+        ("predict", model, file, HOSTILE),
+        ("info", model),
+        ("info", model, "--json"),
+        ("info", tmp_path / HOSTILE),
+    ]
+    for command in commands:
+        with suppress(SystemExit):
+            run(*command)
+        out, err = capfd.readouterr()
+        assert not re.search("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202e]", out + err), command
+        if command == ("info", model, "--json"):
+            assert HOSTILE in json.loads(out)["labels"]
+        if command == ("info", model):
+            assert "red\\x1b[31m" in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no limit of the size of a file")
+@pytest.mark.parametrize("name", ["out.csv", "out.csv.gz", "out.jsonl.xz"])
+def test_a_full_disk_names_the_file_and_leaves_nothing(table, model, tmp_path, name):
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10));"
+        "from sk_ulmfit.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    out = tmp_path / name
+    before = sorted(tmp_path.iterdir())
+    command = [sys.executable, "-c", code, "predict", str(model), str(table), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"sk-ulmfit predict: [Errno 27] File too large: '{out}'"
+    assert sorted(tmp_path.iterdir()) == before

@@ -412,6 +412,18 @@ def test_long_names_and_many_labels_stay_inside_the_figure():
             assert panel.get_position().height > 0.1
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["\ud83d", "a\x1b[31mred", "\x00", "\x9b", "a\nb\tc", "\u202eabc", "$x^", "_a"])
+def test_names_that_no_font_has_are_drawn_escaped(name):
+    y, proba = np.array([[1, 0], [1, 1], [0, 1]] * 5), np.full((15, 2), 0.4)
+    for display in (
+        ThresholdCurveDisplay.from_predictions(y, proba, label_names=[name, "b"]),
+        LabelCooccurrenceDisplay.from_predictions(y, y, label_names=[name, "b"]),
+        ReliabilityDisplay.from_predictions(y, proba, label_names=[name, "b"], labels=[name]),
+    ):
+        display.figure_.canvas.draw()
+
+
 @pytest.mark.parametrize("which", [3, 2, 1, "training", "rate"])
 def test_without_matplotlib_one_line_says_what_to_do(which, monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:

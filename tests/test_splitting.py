@@ -149,3 +149,15 @@ def test_hold_out_leaves_something_on_both_sides():
 
 def test_no_rows_with_labels():
     assert sorted(stratify(np.zeros((5, 2)), [3, 2])) == [0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "splitter", [MultiLabelStratifiedKFold(2), MultiLabelStratifiedShuffleSplit(2, random_state=0)]
+)
+def test_groups_are_ignored_with_a_warning(splitter, recwarn):
+    y = np.array([[1, 0], [0, 1]] * 6)
+    expected = [test.tolist() for _, test in splitter.split(y, y)]
+    assert not recwarn
+    with pytest.warns(UserWarning, match=f"groups parameter is ignored by {type(splitter).__name__}.*GroupKFold"):
+        splits = splitter.split(y, y, groups=np.arange(12) % 3)
+    assert [test.tolist() for _, test in splits] == expected

@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from sk_ulmfit._messages import printable
+
 
 @dataclass
 class Answer:
@@ -17,7 +19,7 @@ class Answer:
 
 
 def print_note(message: object) -> None:
-    print(f"sk-ulmfit: note: {message}", file=sys.stderr)
+    print(f"sk-ulmfit: note: {printable(str(message))}", file=sys.stderr)
 
 
 def shows_progress(options: argparse.Namespace) -> bool:

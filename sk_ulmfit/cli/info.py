@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from sk_ulmfit._messages import printable
 from sk_ulmfit._saved_parameters import from_json
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli.answers import Answer
@@ -78,14 +79,14 @@ def _lines(key: str, value: Any) -> list[str]:
     """Return a property in one line or, for a dict, in one line per item."""
     items = [_format(value)]
     if isinstance(value, dict):
-        items = [f"{name}={_format(item)}" for name, item in value.items() if item is not None] or items
+        items = [f"{printable(name)}={_format(item)}" for name, item in value.items() if item is not None] or items
     first, *others = items
     return [f"{key.replace('_', ' '):<20}{first}", *(f"{'':<20}{item}" for item in others)]
 
 
 def _format(value: Any) -> str:
     if isinstance(value, dict):
-        return "(" + ", ".join(f"{key}={_format(item)}" for key, item in value.items()) + ")"
+        return "(" + ", ".join(f"{printable(str(key))}={_format(item)}" for key, item in value.items()) + ")"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_format, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else printable(str(value))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from sk_ulmfit._messages import printable, printable_json
 from sk_ulmfit._version import __version__
 from sk_ulmfit.cli.answers import Answer, print_note
 
@@ -84,13 +85,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _print_answer(answer: Answer, as_json: bool) -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # no answer is lost to a character that cannot be encoded
-    text = json.dumps(answer.data, ensure_ascii=False, default=str) if as_json else answer.text
+    if as_json:
+        text = printable_json(json.dumps(answer.data, ensure_ascii=False, default=str))
+    else:
+        text = printable(answer.text, keep="\n")
     if text:
         print(text)
 
 
 def _fail(options: argparse.Namespace, message: str, exit_code: int = 2) -> int:
-    print(f"sk-ulmfit {options.command}: {message}", file=sys.stderr)
+    print(f"sk-ulmfit {options.command}: {printable(message)}", file=sys.stderr)
     return exit_code
 
 
@@ -112,7 +116,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         if message.endswith("required: FILE"):
             message += " (put it first; --labels takes all names that follow)"
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help.\n")
+        self.exit(2, f"{self.prog}: {printable(message)}; see {self.prog} --help.\n")
 
 
 class _Command(_Parser):

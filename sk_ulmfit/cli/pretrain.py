@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sk_ulmfit import pretraining
+from sk_ulmfit._messages import printable
 from sk_ulmfit.cli import options as shared
 from sk_ulmfit.cli.answers import Answer, shows_progress
 from sk_ulmfit.language_model import SIZES
@@ -78,4 +79,4 @@ def run(options: argparse.Namespace) -> Answer:
 
 def _print_progress(line: str) -> None:
     """Print a line over the previous one."""
-    print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
+    print(f"\r{printable(line)}\x1b[K", end="", file=sys.stderr, flush=True)

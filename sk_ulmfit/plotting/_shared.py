@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_ulmfit._messages import short, short_names
+from sk_ulmfit._messages import printable, short, short_names
 from sk_ulmfit.metrics import align_predictions, align_truth, check_probabilities
 from sk_ulmfit.tuner import probabilities
 
@@ -98,7 +98,7 @@ def draw_selection_title(axes: NDArray[np.object_], is_new: bool, n_shown: int, 
 
 def shorten_name(name: Any) -> str:
     """Shorten a label name in the middle, and escape what matplotlib would interpret."""
-    text = " ".join(str(name).split()).replace("$", r"\$")  # else a formula
+    text = printable(" ".join(str(name).split())).replace("$", r"\$")  # else a formula
     text = f"\u200b{text}" if text.startswith("_") else text  # else missing in legends
     if len(text) <= LONGEST_NAME:
         return text
