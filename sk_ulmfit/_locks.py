@@ -45,6 +45,10 @@ class ForkSafeLock:
             self._on_interruption()
 
 
+# Filters of warnings belong to the process: if blocks that change them overlapped, they would stay changed.
+WARNING_FILTERS = ForkSafeLock()
+
+
 def _renew_locks() -> None:
     for lock in list(_LOCKS):
         lock._renew()

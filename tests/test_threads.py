@@ -3,6 +3,7 @@
 import os
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import joblib
@@ -15,7 +16,10 @@ from scipy import sparse
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
 
+from sk_ulmfit import ULMFiTMultiLabelClassifier
+from sk_ulmfit._locks import ForkSafeLock
 from sk_ulmfit.nn.device import reseed, seeded
+from sk_ulmfit.text.tokenizer import get_tokenizer, tokenize
 from sk_ulmfit.training import liblinear
 
 TEXTS, LABELS = make_corpus(60, seed=1)
@@ -176,3 +180,70 @@ def test_fuzz_of_forks():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_fuzz_of_kills():
     assert set(kills.run(n=12, seed=0)) - {"leftovers of kills, before the next run"} <= kills.EXPECTED
+
+
+def test_fits_with_memory_in_threads_leave_the_filters_of_warnings_alone(tmp_path):
+    before = list(warnings.filters)
+
+    def fit(seed):
+        clf = tiny_classifier(memory=tmp_path, max_epochs=1, random_state=seed, language_model=tiny_lm(max_epochs=0))
+        clf.fit(TEXTS[:12], LABELS[:12])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(fit, range(8)))
+    assert warnings.filters == before
+
+
+def held_by_another_thread(lock):
+    """Let a thread take a lock and keep it until the event is set."""
+    taken, release = threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            taken.set()
+            release.wait()
+
+    threading.Thread(target=hold, daemon=True).start()
+    taken.wait()
+    return release
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_finds_the_locks_of_other_threads_free_and_its_own_held():
+    interrupted = []
+    others, own = ForkSafeLock(on_interruption=lambda: interrupted.append(1)), ForkSafeLock()
+    release = held_by_another_thread(others)
+
+    def answer():
+        with others, own:
+            return len(interrupted)
+
+    with own:
+        assert forks.outcome_of_fork(answer, 1) == "right"
+    release.set()
+    assert not interrupted
+    assert answer() == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_tokenizes_although_another_thread_did():
+    expected = tokenize("some words, and some more")
+    release = held_by_another_thread(get_tokenizer()._lock)
+    outcome = forks.outcome_of_fork(lambda: tokenize("some words, and some more"), expected)
+    release.set()
+    assert outcome == "right"
+
+
+def test_threads_that_save_to_one_path_leave_one_whole_file(tmp_path, fitted):
+    other = tiny_classifier(max_epochs=1).fit(TEXTS, LABELS)
+    expected = [clf.predict_proba(TEXTS[:3]).tobytes() for clf in (fitted, other)]
+    seen = []
+
+    def save(i):
+        (fitted, other)[i % 2].save(tmp_path / "model")
+        seen.append(ULMFiTMultiLabelClassifier.load(tmp_path / "model").predict_proba(TEXTS[:3]).tobytes())
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(save, range(24)))
+    assert set(seen) <= set(expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import joblib
 from sklearn.utils.validation import check_memory as _check_memory
 
+from sk_ulmfit._locks import WARNING_FILTERS
 from sk_ulmfit._messages import short
 from sk_ulmfit._version import __version__
 from sk_ulmfit.models.state import ModelState
@@ -99,7 +100,7 @@ def _store(cached: Any, digest: str, result: Any) -> str:
     """Store a result; return the reason if that failed, else an empty string."""
     reason = "the file is missing afterwards."
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with WARNING_FILTERS, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             cached(digest, lambda: result)
         if cached.check_call_in_cache(digest, None):

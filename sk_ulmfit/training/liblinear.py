@@ -20,7 +20,7 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
-from sk_ulmfit._locks import ForkSafeLock
+from sk_ulmfit._locks import WARNING_FILTERS, ForkSafeLock
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ def train_svm(
         liblinear = _own_liblinear()
         if liblinear is not None:
             return _with(liblinear, features, has_label, document_weight, strength, tolerance, seed)
-        with warnings.catch_warnings():
+        with WARNING_FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             return _with_linear_svc(features, has_label, document_weight, strength, tolerance, seed)
 

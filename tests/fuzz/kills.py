@@ -33,7 +33,7 @@ N_ROWS = 150
 def commands(folder):
     """Return each command, with its target, as a function."""
     table, model, clf = folder / "table.csv", folder / "model", ULMFiTMultiLabelClassifier.load(folder / "model")
-    options = ["--text", "text", "--language-model", "none", "--max-epochs", "1", "--lm-epochs", "0", "--force"]
+    options = ["--text", "text", "--language-model", folder / "lm", "--max-epochs", "1", "--lm-epochs", "0", "--force"]
 
     def run(*arguments):
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -55,6 +55,7 @@ def write_inputs(folder):
     (folder / "table.csv").write_text("\n".join(["text,topics", *(rows * (N_ROWS // len(rows) + 1))[:N_ROWS]]))
     clf = classifier().fit(texts, labels)
     clf.save(folder / "model", metadata={"text": ["text"]})
+    clf.language_model_.save(folder / "lm")
 
 
 def is_whole(target):
