@@ -16,7 +16,7 @@ from scipy import sparse
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
 
-from sk_ulmfit import ULMFiTMultiLabelClassifier
+from sk_ulmfit import MultiLabelThresholdTuner, ULMFiTMultiLabelClassifier
 from sk_ulmfit._locks import ForkSafeLock
 from sk_ulmfit.nn.device import reseed, seeded
 from sk_ulmfit.text.tokenizer import get_tokenizer, tokenize
@@ -247,3 +247,42 @@ def test_threads_that_save_to_one_path_leave_one_whole_file(tmp_path, fitted):
         list(pool.map(save, range(24)))
     assert set(seen) <= set(expected)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+class RefitWhileRead(list):
+    """Texts that refit an estimator, to other labels, when they are read."""
+
+    def __init__(self, texts, estimator):
+        super().__init__(texts)
+        self.estimator = estimator
+
+    def __iter__(self):
+        if self.estimator is not None:
+            estimator, self.estimator = self.estimator, None
+            estimator.fit(TEXTS, [["any"], ["any", "other"]] * (len(TEXTS) // 2))
+        return super().__iter__()
+
+
+ANSWERS = {
+    "predict": lambda estimator, texts: estimator.predict(texts),
+    "predict_proba": lambda estimator, texts: estimator.predict_proba(texts),
+    "predict_labels": lambda estimator, texts: estimator.predict_labels(texts),
+    "score": lambda estimator, texts: estimator.score(texts, LABELS[:5]),
+    "explain": lambda estimator, texts: [(e.labels, e.thresholds.tolist()) for e in estimator.explain(texts)],
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("tuner", [False, True])
+def test_what_is_asked_during_a_refit_comes_from_the_fit_before(answer, tuner):
+    estimator = tiny_classifier(max_epochs=1, threshold="tune")
+    if tuner and answer == "explain":
+        pytest.skip("a tuner has no explanations")
+    if tuner:
+        estimator = MultiLabelThresholdTuner(tiny_classifier(max_epochs=1), cv=2, random_state=0)
+    estimator.fit(TEXTS, LABELS)
+    expected = ANSWERS[answer](estimator, TEXTS[:5])
+    found = ANSWERS[answer](estimator, RefitWhileRead(TEXTS[:5], estimator))
+    assert estimator.label_names_.tolist() == ["any", "other"]
+    np.testing.assert_equal(found, expected)
