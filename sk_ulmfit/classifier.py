@@ -32,6 +32,7 @@ from sk_ulmfit.models.state import ModelFileError, describing, load_state, save_
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision
 from sk_ulmfit.text.streams import StreamedTexts, chained, check_texts
+from sk_ulmfit.text.unknown_words import one_warning
 from sk_ulmfit.text.vocabulary import Vocabulary
 from sk_ulmfit.thresholds import check_thresholds, decide, threshold_metric
 from sk_ulmfit.training.caching import check_memory
@@ -263,6 +264,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         self.random_state = random_state
         self.verbose = verbose
 
+    @one_warning()
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, unlabelled_texts: Any = None
     ) -> ULMFiTMultiLabelClassifier:

@@ -23,6 +23,7 @@ from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS
 from sk_ulmfit.text.streams import StreamedTexts, check_texts
 from sk_ulmfit.text.tokenizer import get_tokenizer
+from sk_ulmfit.text.unknown_words import WordCount, warn_of_texts
 from sk_ulmfit.training.caching import check_memory, remembered
 from sk_ulmfit.training.callbacks import SCHEDULES
 from sk_ulmfit.training.likelihood import negative_log_likelihood
@@ -269,7 +270,9 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
             Minus the mean number of nats per token, over all tokens except the start mark of each text.
         """
         state = self._taken()
-        corpus = state.encode(check_texts(X), self.n_jobs)
+        word_count = WordCount()
+        corpus = state.encode(check_texts(X), self.n_jobs, word_count)
+        warn_of_texts(word_count, state.config["language"])
         device = resolve_device(self.device)
         check_choice("precision", self.precision, PRECISIONS[:3])
         precision = "float32" if self.precision == "auto" else self.precision

@@ -19,6 +19,7 @@ from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.encoders import choose_language_models, direction_of, fit_encoders
 from sk_ulmfit.language_model import ULMFiTLanguageModel, training_input
 from sk_ulmfit.nn.device import resolve_device
+from sk_ulmfit.text.unknown_words import one_warning
 from sk_ulmfit.training.data import check_labelled_texts
 from sk_ulmfit.training.directions import Encoder
 from sk_ulmfit.training.settings import ClassifierSettings
@@ -327,6 +328,7 @@ class LearningRateRangeTest(Callback):  # type: ignore[misc]
             net.max_steps = 0
 
 
+@one_warning()
 def _test_classifier(
     estimator: ULMFiTMultiLabelClassifier, X: Any, y: Any, sample_weight: Any, test: LearningRateRangeTest
 ) -> None:

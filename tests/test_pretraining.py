@@ -19,6 +19,7 @@ from sk_ulmfit import ULMFiTLanguageModel
 from sk_ulmfit.models.state import load_state
 from sk_ulmfit.pretraining import CHECKPOINTS, LOG, MODEL, PretrainingError, checkpoint, has_checkpoint, pretrain
 from sk_ulmfit.pretraining.checkpoint import last_checkpoint, read_checkpoint, write_checkpoint
+from sk_ulmfit.text import packing
 from sk_ulmfit.text.documents import CorpusError
 
 TINY = {"emb_dim": 8, "hidden_dim": 12, "n_layers": 2, "batch_size": 4, "bptt": 10, "min_frequency": 1}
@@ -219,6 +220,15 @@ def test_a_folder_of_another_run_is_left_alone(corpus, tmp_path):
         pretrain(corpus, tmp_path / "run", **TINY, epochs=0.2, field="title")
     with pytest.raises(PretrainingError, match="language='en', not 'de'"):
         pretrain(tmp_path / "run" / "tokens", tmp_path / "more", **TINY, language="de")
+    info = tmp_path / "run" / "tokens" / "corpus.json"
+    made = json.loads(info.read_text())
+    for old in ({**made, "tokenizer": 1}, {name: value for name, value in made.items() if name != "tokenizer"}):
+        old["checksum"] = packing._checksum([packing._canonical(old)])
+        info.write_text(json.dumps(old))
+        for source in (corpus, info.parent):
+            with pytest.raises(PretrainingError, match="were made by version 1 of the tokenizer"):
+                pretrain(source, tmp_path / "run", **TINY, epochs=0.2)
+    info.write_text(json.dumps(made))
     (tmp_path / "other").mkdir()
     tiny_lm(pretrained=None).fit(["a lamp and a hub"]).save(tmp_path / "other" / MODEL)
     with pytest.raises(PretrainingError, match="was not made by pretrain"):

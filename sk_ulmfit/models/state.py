@@ -31,6 +31,7 @@ from sk_ulmfit.models.schema import (
 )
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.text.unknown_words import WordCount
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 
 FORMAT = "sk_ulmfit"
@@ -67,10 +68,13 @@ class ModelState:
     def __repr__(self) -> str:
         return f"ModelState of a {self.kind.replace('_', ' ')} with {len(self.vocabulary)} words"
 
-    def encode(self, texts: Sequence[str] | StreamedTexts, n_jobs: int | None = None) -> TokenIds:
-        """Return the token ids of texts, in the direction in which the model reads."""
+    def encode(
+        self, texts: Sequence[str] | StreamedTexts, n_jobs: int | None = None, word_count: WordCount | None = None
+    ) -> TokenIds:
+        """Return the token ids of texts, in the direction in which the model reads; add the words to `word_count`."""
         backward = reads_backward(self.config)
-        return encode_texts(texts, self.vocabulary, self.config["language"], n_jobs, backward=backward)
+        language = self.config["language"]
+        return encode_texts(texts, self.vocabulary, language, n_jobs, backward=backward, word_count=word_count)
 
 
 def reads_backward(config: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from sk_ulmfit.pretraining.log import Say
 from sk_ulmfit.pretraining.settings import CorpusSettings, PretrainingError
 from sk_ulmfit.text.documents import describe, is_packed, read_documents
 from sk_ulmfit.text.packing import pack_corpus, packed_info
+from sk_ulmfit.text.tokenizer import TOKENIZER_VERSION
 
 LANGUAGE, VOCAB_SIZE, MIN_FREQUENCY = "en", 30_000, 3  # defaults
 
@@ -49,6 +50,12 @@ def _check_own(folder: Path, corpus: Path, out: Path, settings: CorpusSettings, 
 
 def _check_same(folder: Path, expected: dict[str, Any]) -> None:
     info = packed_info(folder)
+    version = info.get("tokenizer", 1)  # the first one was not numbered
+    if version != TOKENIZER_VERSION:
+        raise PretrainingError(
+            f"The token ids in {folder} were made by version {version} of the tokenizer, and this is version "
+            f"{TOKENIZER_VERSION}, which splits some texts differently; pass the corpus, and another folder to out."
+        )
     for name, value in expected.items():
         if info.get(name, value) != value:
             raise PretrainingError(

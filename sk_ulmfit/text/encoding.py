@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sk_ulmfit.text.documents import CorpusError
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.text.tokenizer import tokenize_corpus
+from sk_ulmfit.text.unknown_words import WordCount
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 
 ChooseVocabulary = Callable[[list[str], NDArray[np.int64]], Vocabulary]  # from distinct words and their counts
@@ -32,19 +33,21 @@ def encode_texts(
     n_jobs: int | None = None,
     *,
     backward: bool = False,
+    word_count: WordCount | None = None,
 ) -> TokenIds:
     """Return the token ids of each text, at least one per text; words outside the vocabulary become ``xxunk``.
 
-    With `backward`, each document is reversed, for a model that reads backward. The ids of streamed texts are kept in a
-    temporary file, deleted with the result; raises CorpusError if it cannot be written.
+    With `backward`, each document is reversed, for a model that reads backward. The words are added to `word_count`.
+    The ids of streamed texts are kept in a temporary file, deleted with the result; raises CorpusError if it cannot be
+    written.
     """
     if not isinstance(texts, StreamedTexts):
-        return _encode_list(texts, vocabulary, language, n_jobs, backward)
+        return _encode_list(texts, vocabulary, language, n_jobs, backward, word_count)
     lengths: list[NDArray[np.int64]] = []
 
     def blocks() -> Iterator[NDArray[Any]]:
         for block in _text_blocks(texts):
-            corpus = _encode_list(block, vocabulary, language, n_jobs, backward)
+            corpus = _encode_list(block, vocabulary, language, n_jobs, backward, word_count)
             lengths.append(corpus.lengths)
             yield corpus.ids.astype(_narrowest_dtype(vocabulary))
 
@@ -53,9 +56,16 @@ def encode_texts(
 
 
 def _encode_list(
-    texts: Sequence[str], vocabulary: Vocabulary, language: str, n_jobs: int | None, backward: bool
+    texts: Sequence[str],
+    vocabulary: Vocabulary,
+    language: str,
+    n_jobs: int | None,
+    backward: bool,
+    word_count: WordCount | None,
 ) -> TokenIds:
     corpus, words = tokenize_corpus(texts, language, n_jobs)
+    if word_count is not None:
+        word_count.add(len(texts), words, np.bincount(corpus.ids, minlength=len(words)), vocabulary)
     corpus = corpus.map_ids(vocabulary.lookup(words))
     return corpus.reversed() if backward else corpus
 

@@ -26,7 +26,9 @@ from sk_ulmfit.text.encoding import (
     offsets_of,
     reversed_blocks,
 )
-from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
+from sk_ulmfit.text.tokenizer import TOKENIZER_VERSION
+from sk_ulmfit.text.unknown_words import WordCount, warn_of_training_texts
+from sk_ulmfit.text.vocabulary import BOS, TokenIds, Vocabulary
 
 BACKWARD_IDS = "ids-backward.npy"
 CHECKSUM, CHECKSUMS = "checksum", "checksums"  # in corpus.json: of itself, and of the other files by name
@@ -43,7 +45,8 @@ class PackedCorpus:
     """A corpus as token ids on disk.
 
     `tokens` are memory-mapped, 16 bits wide where the vocabulary allows. `info` has ``language``, ``source``,
-    ``n_documents``, ``n_tokens``, ``n_unknown``, ``digest`` and the arguments of `pack_corpus`.
+    ``n_documents``, ``n_tokens``, ``n_unknown``, ``digest``, the arguments of `pack_corpus`, and the version of the
+    ``tokenizer``.
     """
 
     tokens: TokenIds
@@ -72,14 +75,19 @@ def pack_corpus(
     """
 
     def choose(words: list[str], counts: NDArray[np.int64]) -> Vocabulary:
-        return Vocabulary.from_counts(words, counts, max_size=vocab_size, min_frequency=min_frequency)
+        vocabulary = Vocabulary.from_counts(words, counts, max_size=vocab_size, min_frequency=min_frequency)
+        word_count = WordCount()
+        n_documents = int(counts[words.index(BOS)]) if words else 0
+        word_count.add(n_documents, words, counts, vocabulary)
+        warn_of_training_texts(word_count, language)
+        return vocabulary
 
     with _new_folder(Path(folder)) as part:
         with tempfile.TemporaryFile(dir=part) as file:
             numbered = number_documents(documents, file, language, n_jobs, choose, report)
             info = _write_numbered(numbered, part)
         info |= {"language": language, "vocab_size": vocab_size, "min_frequency": min_frequency}
-        info |= {"source": source, "field": field}
+        info |= {"source": source, "field": field, "tokenizer": TOKENIZER_VERSION}
         info[CHECKSUM] = _checksum([_canonical(info)])
         (part / INFO).write_text(json.dumps(info, indent=1), encoding="utf-8")
 

@@ -9,7 +9,6 @@ import functools
 import html
 import itertools
 import re
-import unicodedata
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,8 +18,10 @@ import numpy as np
 
 from sk_ulmfit._locks import ForkSafeLock
 from sk_ulmfit._messages import short
+from sk_ulmfit.text.normalization import normalize
 from sk_ulmfit.text.vocabulary import BOS, FLD, MAJ, REP, RESERVED, UP, WREP, TokenIds, concatenate
 
+TOKENIZER_VERSION = 2  # rises when a text gets other tokens than before; 1 did not normalize quotes and dashes
 FIELD_SEPARATOR = "\x1f"  # ASCII "unit separator", before each field of a joined text
 _START = FIELD_SEPARATOR + "0"  # the chunk at the start of a document; FIELD_SEPARATOR + "k" precedes field k
 
@@ -182,14 +183,15 @@ def get_tokenizer(language: str = "en") -> Tokenizer:
 
 
 def clean(text: str) -> str:
-    """Resolve HTML entities, normalize letters to NFC, and replace control characters and ``<br>`` by blanks."""
+    """Normalize characters, resolve HTML entities, and replace control characters and ``<br>`` by blanks."""
     if not text.isascii() and _SURROGATE.search(text):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = normalize(text)
     if "&" in text:
         text = _ENTITY.sub(lambda match: html.unescape(match.group()).replace(FIELD_SEPARATOR, " "), text)
     if "<" in text:
         text = _LINE_BREAK_TAG.sub(" ", text)
-    return _CONTROL.sub(" ", unicodedata.normalize("NFC", text))
+    return _CONTROL.sub(" ", normalize(text))  # again, since entities may stand for any character
 
 
 def _unit(word: str) -> str:

@@ -18,6 +18,7 @@ from sk_ulmfit._messages import short
 from sk_ulmfit._version import __version__
 from sk_ulmfit.models.state import ModelState
 from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.text.tokenizer import TOKENIZER_VERSION
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ def remembered(memory: Any, key: Mapping[str, Any], work: Callable[[], T]) -> T:
         From `check_memory`.
     key : mapping
         Everything that the result depends on: numbers, strings, arrays, models, streamed texts, and lists and dicts of
-        these. The version of this package is added.
+        these. The versions of this package and of its tokenizer are added.
     work : callable
         Computes the result. If it raises, nothing is stored.
 
@@ -76,7 +77,8 @@ def remembered(memory: Any, key: Mapping[str, Any], work: Callable[[], T]) -> T:
     is_joblib = isinstance(memory, joblib.Memory)
     if is_joblib and memory.store_backend is None:
         return work()
-    digest = joblib.hash({"version": __version__, **{name: _plain(value) for name, value in key.items()}})
+    versions = {"version": __version__, "tokenizer": TOKENIZER_VERSION}
+    digest = joblib.hash({**versions, **{name: _plain(value) for name, value in key.items()}})
     if not is_joblib:
         return cast(T, memory.cache(_run, ignore=["work"])(digest, work))
     cached = memory.cache(_run, ignore=["work"])

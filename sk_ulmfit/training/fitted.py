@@ -14,6 +14,7 @@ from sk_ulmfit.calibration import calibrate
 from sk_ulmfit.models.assembly import plain_weights
 from sk_ulmfit.models.state import ModelState
 from sk_ulmfit.text.encoding import encode_texts
+from sk_ulmfit.text.unknown_words import WordCount, warn_of_texts
 from sk_ulmfit.text.vocabulary import Vocabulary
 from sk_ulmfit.thresholds import check_thresholds, threshold_metric
 from sk_ulmfit.training.bounds import has_known_words
@@ -92,7 +93,9 @@ class FittedClassifier:
 
     def predict_proba(self, texts: Sequence[str], precision: str, n_jobs: int | None) -> Floats:
         """Predict calibrated probabilities, shape (n, L); `precision` is the parameter of the classifier."""
-        corpus = encode_texts(texts, self.vocabulary, self.config["language"], n_jobs)
+        language, word_count = self.config["language"], WordCount()
+        corpus = encode_texts(texts, self.vocabulary, language, n_jobs, word_count=word_count)
+        warn_of_texts(word_count, language)
         proba = probabilities(predict_log_odds(self.networks, self.linear_model, corpus, precision))
         if "calibration" in self.config:
             proba = calibrate(proba, np.array(self.config["calibration"]))

@@ -32,6 +32,7 @@ from sk_ulmfit.nn.precision import prediction_precision, training_precision, wid
 from sk_ulmfit.splitting import hold_out
 from sk_ulmfit.text.encoding import tokenize_texts
 from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.text.unknown_words import WordCount, warn_of_training_texts
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.averaging import average_with_linear_model
 from sk_ulmfit.training.batching import DocumentDataset, FeatureDataset, StreamDataset
@@ -164,7 +165,9 @@ def train_classifier(
     TrainedClassifier
         The network, the linear model, and what they say of the rows held out.
     """
-    corpus = language_model.encode(_with_progress(data.texts, settings), settings.n_jobs)
+    word_count = WordCount()
+    corpus = language_model.encode(_with_progress(data.texts, settings), settings.n_jobs, word_count)
+    warn_of_training_texts(word_count, language_model.config["language"])
     train, held_out = hold_out(data.indicator, settings.held_out_fraction, settings.seed)
     settings = settings.resolved(len(train), language_model.config["n_layers"], pretrained)
     if settings.tfidf and linear_model is None:
@@ -210,9 +213,13 @@ def _tokenize(
     known = () if start is None else start.vocabulary.words
 
     def choose(words: Sequence[str], counts: NDArray[np.int64]) -> Vocabulary:
-        return Vocabulary.from_counts(
+        vocabulary = Vocabulary.from_counts(
             words, counts, max_size=settings.vocab_size, min_frequency=settings.min_frequency, known=known
         )
+        word_count = WordCount()
+        word_count.add(len(texts), words, counts, vocabulary if start is None else start.vocabulary)
+        warn_of_training_texts(word_count, settings.language)
+        return vocabulary
 
     texts = _with_progress(texts, settings)
     return tokenize_texts(texts, settings.language, settings.n_jobs, choose, backward=backward)
