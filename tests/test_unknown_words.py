@@ -23,8 +23,8 @@ THAI = ["วันนี้อากาศดี", "สินค้ายัง�
 GERMAN = [
     "Die Lampe flackert seit gestern",
     "Meine Bestellung kam nicht an",
-    "Bitte erstatten Sie mir das Geld",
-    "Wo bleibt mein Paket",
+    "Bitte erstattet mir das Geld",
+    "Wo bleibt meine Sendung",
 ]
 NOISE = ["qzxvjk wrtplm", "bvcxnm lkjhgf", "zzqqxx mnbvcx"]
 
