@@ -11,6 +11,7 @@ is refused, and so are rows of a matrix of different lengths. Labels with the na
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sk_ulmfit._messages import first_few, short, short_names
+from sk_ulmfit._messages import describe_value, first_few, short, short_names
 from sk_ulmfit._validation import plain_number
+from sk_ulmfit.text.streams import plain_list
 
 MOST_BALANCED = 20.0  # largest factor of pos_weight="balanced": larger ones let a few texts dominate the loss
 _HINT = (
@@ -86,7 +88,8 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
     """
     if y is None:
         raise ValueError(f"This estimator requires y to be passed, but the target y is None. {_HINT}")
-    if isinstance(y, (str, bytes, dict)):
+    y = plain_targets(y)
+    if isinstance(y, (str, bytes, dict)) and not sparse.issparse(y):  # of scipy, dok_matrix is a dict
         raise ValueError(f"y must be a matrix or a sequence of label lists, got a {type(y).__name__}. {_HINT}")
     names: list[Any] | None = None
     rows = _nested_rows(y)
@@ -97,9 +100,11 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
     elif hasattr(y, "columns") and hasattr(y, "to_numpy"):
         names = [name if isinstance(name, (str, int)) else str(name) for name in y.columns]
         y = y.to_numpy()
+        _refuse_columns_of_lists(y, names)
     elif sparse.issparse(y):
         y = y.toarray()
     else:
+        _refuse_texts_and_gaps(y)
         y = _as_array(y)
     if isinstance(y, np.ma.MaskedArray) and y.dtype.kind in "biuf":
         y = np.ma.filled(y.astype(np.float64), np.nan)
@@ -116,8 +121,63 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
 
 def label_lists(y: Any) -> list[Any] | None:
     """Return the labels of each text, as a list of collections, if y holds label lists; None if y is a matrix."""
-    rows = _nested_rows(y)
+    rows = _nested_rows(plain_targets(y))
     return rows if rows is not None and _are_labels(rows) else None
+
+
+def plain_targets(y: Any) -> Any:
+    """Return a table of pyarrow, or a column or data set of Hugging Face, as lists or a matrix with its names.
+
+    Anything else is returned as it is. The names of a column of lists of ClassLabel are those of the ClassLabel.
+    """
+    if _is_table(y):
+        columns = [plain_list(y[name]) for name in y.column_names]
+        values = np.empty((len(columns[0]) if columns else 0, len(columns)), object)
+        for i, column in enumerate(columns):
+            values[:, i] = column
+        return NamedIndicator(y.column_names, values)
+    class_names = class_names_of(y.features) if hasattr(y, "column_name") and hasattr(y, "features") else None
+    if class_names is None:
+        return plain_list(y) if hasattr(y, "column_name") or hasattr(y, "to_pylist") else y
+    rows = plain_list(y)
+    place = {name: i for i, name in enumerate(class_names)}
+    matrix = np.zeros((len(rows), len(class_names)), np.float32)
+    for i, row in enumerate(rows):
+        if is_missing(row):
+            raise ValueError(
+                f"y[{i}] is {describe_value(row)}; expected class numbers, or [] for a text without labels."
+            )
+        named = with_class_names(row, class_names)
+        matrix[i, [place[name] for name in ([named] if isinstance(named, str) else named)]] = 1
+    return NamedIndicator(class_names, matrix)
+
+
+def _is_table(y: Any) -> bool:
+    """Tell whether y is a table of pyarrow or a data set of Hugging Face."""
+    return hasattr(y, "column_names") and not hasattr(y, "to_numpy") and hasattr(y, "to_pandas")
+
+
+def class_names_of(feature: Any) -> list[str] | None:
+    """Return the names of the classes of a feature of Hugging Face, ClassLabel or a list of them; None for others."""
+    inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", feature)
+    names = getattr(inner, "names", None)
+    return list(names) if isinstance(names, (list, tuple)) else None
+
+
+def with_class_names(numbers: Any, names: list[str] | None) -> Any:
+    """Return the names of class numbers: of a list as a list, of one number as one name; without names, what came."""
+    if names is None or is_missing(numbers):
+        return numbers
+    if not _is_collection(numbers):
+        return with_class_names([numbers], names)[0]
+    listed = np.asarray(numbers).tolist()
+    for number in listed:
+        if not isinstance(number, int) or not 0 <= number < len(names):
+            raise ValueError(
+                f"A column of class numbers holds {short(number)}, but its {len(names)} classes are "
+                f"{short_names(names)}."
+            )
+    return [names[number] for number in listed]
 
 
 def indicator_of(y: Any, names: Sequence[Any] | None) -> tuple[NDArray[np.float32], list[Any]]:
@@ -127,7 +187,7 @@ def indicator_of(y: Any, names: Sequence[Any] | None) -> tuple[NDArray[np.float3
     """
     if names is None:
         return check_labels(y)
-    names = list(names)
+    names, y = list(names), plain_targets(y)
     rows = label_lists(y)
     if rows is not None and not any(len(row) for row in rows):
         return np.zeros((len(rows), len(names)), np.float32), names
@@ -148,6 +208,42 @@ def indicator_of(y: Any, names: Sequence[Any] | None) -> tuple[NDArray[np.float3
     placed = np.zeros((len(indicator), len(names)), np.float32)
     placed[:, [names.index(name) for name in own]] = indicator
     return placed, names
+
+
+def warn_similar(names: Sequence[Any]) -> None:
+    """Warn once about label names that look the same, or are blank."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        if isinstance(name, str):
+            alike.setdefault(_visible(name), []).append(name)
+    blank = alike.pop("", [])
+    groups = [group for group in alike.values() if len(group) > 1]
+    if groups:
+        shown = first_few([" and ".join(ascii(name)[:40] for name in group[:2]) for group in groups[:3]], len(groups))
+        warnings.warn(
+            f"Some label names differ only by Unicode form, blanks or invisible characters: {shown}. They are learnt "
+            "as different labels; write each in one way.",
+            UserWarning,
+            stacklevel=3,
+        )
+    if blank:
+        warnings.warn(
+            f"The label name {blank[0][:20]!a} is blank, as str.split makes it of an empty text; drop it from the "
+            "lists.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _visible(name: str) -> str:
+    """Return what can be seen of a name: one Unicode form, single blanks, nothing invisible."""
+    shown = (mark for mark in unicodedata.normalize("NFKC", name) if not _is_invisible(mark))
+    return unicodedata.normalize("NFC", " ".join("".join(shown).split()))
+
+
+def _is_invisible(mark: str) -> bool:
+    is_variation = "\ufe00" <= mark <= "\ufe0f" or mark in "\u034f\u115f\u1160\u3164\uffa0"
+    return is_variation or (unicodedata.category(mark) in ("Cf", "Cc") and not mark.isspace())
 
 
 def warn_constant(indicator: NDArray[np.float32], names: list[Any]) -> None:
@@ -281,15 +377,62 @@ def _nested_rows(y: Any) -> list[Any] | None:
     """Return the rows of a sequence of lists, tuples, sets or 1-D arrays; None for anything else."""
     if hasattr(y, "columns") or sparse.issparse(y) or getattr(getattr(y, "dtype", None), "kind", "O") != "O":
         return None
-    if hasattr(y, "to_list"):  # a Series of pandas or polars
-        y = y.to_list()
-    elif hasattr(y, "to_pylist"):  # an array of pyarrow
-        y = y.to_pylist()
+    if hasattr(y, "to_list") or hasattr(y, "to_pylist"):
+        y = plain_list(y)
     if getattr(y, "ndim", 1) != 1 or not hasattr(y, "__iter__") or isinstance(y, (str, bytes, dict)):
         return None
-    rows = [row if _is_collection(row) or not hasattr(row, "__array__") else np.asarray(row) for row in y]
+    rows = [row.as_py() if hasattr(row, "as_py") else row for row in y]  # scalars of pyarrow
+    rows = [row if _is_collection(row) or not hasattr(row, "__array__") else np.asarray(row) for row in rows]
     is_nested = rows and all(_is_collection(row) and getattr(row, "ndim", 1) == 1 for row in rows)
     return rows if is_nested else None
+
+
+def _refuse_texts_and_gaps(y: Any) -> None:
+    """Raise ValueError for a y of texts, or of lists with missing rows between them."""
+    if getattr(y, "ndim", 1) != 1 or not hasattr(y, "__iter__"):
+        return
+    rows = plain_list(y)
+    if any(map(_is_collection, rows)):
+        for i, row in enumerate(rows):
+            if not _is_collection(row) and (not hasattr(row, "__len__") or isinstance(row, str)):
+                raise ValueError(
+                    f"y[{i}] is {describe_value(row)}, while other rows are lists of labels; pass a list there, "
+                    "[] for a text without labels, or drop that text."
+                )
+    texts = [row for row in rows if isinstance(row, str)]
+    if texts and all(isinstance(row, str) or is_missing(row) for row in rows):
+        _raise_for_texts(texts, "y")
+
+
+def _raise_for_texts(texts: list[str], name: str) -> None:
+    mark = next((mark for mark in ",;|\t" if any(mark in text for text in texts)), ",")
+    raise ValueError(
+        f"Unknown label type: y holds texts, such as {short(max(texts, key=len), 40)}, not lists of labels. If "
+        "each text is the "
+        f'labels of one document, split it: {name}.str.split("{mark}") of a Series of pandas, or '
+        f'[row.split("{mark}") for row in {name}]. If each is one label, pass [[row] for row in {name}].'
+    )
+
+
+def _refuse_columns_of_lists(values: NDArray[Any], names: list[Any]) -> None:
+    """Raise ValueError if columns of a frame hold lists or texts in place of 0 and 1."""
+    if values.ndim != 2 or values.dtype.kind not in "OUT":
+        return
+    for name, column in zip(names, values.T, strict=True):
+        if any(map(_is_collection, column)):
+            raise ValueError(
+                f"The column {short(name)} of y holds lists of labels, where 0 and 1 were expected; pass that "
+                f"column, y[{short(name)}]."
+            )
+        texts = [cell for cell in column if isinstance(cell, str)]
+        if len(names) == 1 and texts and not any(text.strip() in ("0", "1", "0.0", "1.0") for text in texts):
+            _raise_for_texts(texts, f"y[{short(name)}]")
+
+
+def is_missing(value: Any) -> bool:
+    """Tell whether a value is None, NaN, ``pandas.NA`` or NaT."""
+    is_nan = isinstance(value, (float, np.floating)) and value != value
+    return bool(value is None or type(value).__name__ in ("NAType", "NaTType") or is_nan)
 
 
 def _is_collection(row: Any) -> bool:
@@ -298,7 +441,7 @@ def _is_collection(row: Any) -> bool:
 
 def _are_labels(rows: list[Any]) -> bool:
     """Tell whether rows are label lists; otherwise they are rows of a matrix."""
-    first_of_kind = {_kind(row): row for row in reversed(rows)}
+    first_of_kind = {row_kind(row): row for row in reversed(rows)}
     kinds = first_of_kind.keys() - {"empty"}
     if kinds <= {"labels"}:
         return True
@@ -312,7 +455,7 @@ def _are_labels(rows: list[Any]) -> bool:
     )
 
 
-def _kind(row: Any) -> str:
+def row_kind(row: Any) -> str:
     """Tell what one row holds, whatever the other rows hold: "labels", "numbers", "both" or "empty"."""
     if isinstance(row, (set, frozenset)):
         return "labels"
@@ -408,7 +551,9 @@ def _raise_wrong_entry(value: Any, where: str) -> None:
         raise ValueError(
             f"Input y contains infinity, first at {where}; every entry must be 0, 1, or NaN where it is not annotated."
         )
-    if float(value).is_integer():
+    if value < 0:
+        advice = "Where an entry is not annotated, pass NaN; where the label is absent, 0."
+    elif float(value).is_integer():
         advice = f"{_USE_SETS} Class numbers of a single-label task become a matrix by numpy.eye(n_classes)[y]."
     else:
         advice = (

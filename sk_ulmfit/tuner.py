@@ -19,9 +19,10 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_number, check_weights, fitted_value
-from sk_ulmfit.labels import NamedIndicator, indicator_of, label_columns, label_lists
+from sk_ulmfit.labels import NamedIndicator, indicator_of, label_columns, label_lists, plain_targets
 from sk_ulmfit.metrics import exact_match, f1_score
 from sk_ulmfit.splitting import MultiLabelStratifiedKFold, MultiLabelStratifiedShuffleSplit
+from sk_ulmfit.text.streams import plain_list
 from sk_ulmfit.thresholds import Curves, check_candidates, check_metric, check_thresholds, decide, tune_thresholds
 
 Floats = NDArray[np.float64]
@@ -156,6 +157,7 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         """
         scoring, candidates = check_metric(self.scoring, "scoring"), check_candidates(self.thresholds)
         self._check_estimator()
+        X, y = _plain_texts(X), plain_targets(y)
         indicator, names = indicator_of(y, _label_names(self.estimator) if self._is_prefit() else None)
         n = _num_samples(X)
         if n != len(indicator):
@@ -370,6 +372,11 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         tags.classifier_tags.multi_label = True
         tags.classifier_tags.multi_class = False
         return tags
+
+
+def _plain_texts(X: Any) -> Any:
+    """Return an Arrow array or a column of Hugging Face as a list, which can be split; anything else as it is."""
+    return plain_list(X) if hasattr(X, "to_pylist") or hasattr(X, "column_name") else X
 
 
 def _label_names(estimator: Any) -> Any:

@@ -1,5 +1,6 @@
 import itertools
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,9 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from sk_ulmfit import MultiLabelStratifiedKFold
 from sk_ulmfit.labels import NamedIndicator, check_labels, indicator_of, label_lists, warn_constant
-from sk_ulmfit.metrics import exact_match
+from sk_ulmfit.metrics import exact_match, f1_score
+from sk_ulmfit.thresholds import tune_thresholds
+from sk_ulmfit.training.data import check_labelled_texts
 
 
 @settings(max_examples=100, deadline=None)
@@ -161,8 +164,8 @@ def test_a_named_indicator_keeps_its_names_as_long_as_its_columns():
         ([0, 1, 1], r"2-D indicator matrix, got an array of shape \(3,\) instead.*MultiLabelBinarizer"),
         (np.array([0, 1]), "MultiLabelBinarizer"),
         (pd.Series([0, 1]), "MultiLabelBinarizer"),
-        (["a", "b"], "MultiLabelBinarizer"),
-        (["a;b", "b"], "MultiLabelBinarizer"),
+        (["a", "b"], r'split it: y.str.split\(","\).*If each is one label, pass \[\[row\] for row in y\]'),
+        (["a;b", "b"], r'str.split\(";"\)'),
         ("ab", "got a str"),
         ({"a": 1}, "got a dict"),
         ([[0, 2], [1, 0]], "must hold only 0 and 1, got 2 at row 0, column 1"),
@@ -174,7 +177,22 @@ def test_a_named_indicator_keeps_its_names_as_long_as_its_columns():
         ([[], []], "all empty: there is no label to learn"),
         ([["a"], ["b", None]], "got None of type NoneType"),
         ([["a"], ["b", ["c"]]], "nested list"),
-        ([["a"], "b"], "MultiLabelBinarizer"),
+        ([["a"], "b"], r"y\[1\] is 'b' of type str, while other rows are lists of labels; pass a list there"),
+        (
+            pd.Series(["a,b", None, "c"]).str.split(","),
+            r"y\[1\] is nan \(a missing value\), while other rows are lists",
+        ),
+        ([["a"], None, ["b"]], r"y\[1\] is None, while other rows"),
+        (pd.Series(["a, b", None]), r'holds texts, such as .a, b.*y.str.split\(","\) of a Series'),
+        (np.array(["a|b", "c"]), r'str.split\("\|"\)'),
+        (
+            pd.DataFrame({"labels": [["a"], ["b"]]}),
+            r"column 'labels' of y holds lists of labels.*pass that column, y\['labels'\]",
+        ),
+        (pl.DataFrame({"labels": [["a"], ["b"]]}), r"pass that column, y\['labels'\]"),
+        (pd.DataFrame({"labels": ["a,b", "c"]}), r"split it: y\['labels'\].str.split"),
+        (np.array([[1, -1]]), "got -1 at row 0, column 1. Where an entry is not annotated, pass NaN; .* absent, 0"),
+        ([[0, -100.0]], "got -100 at row 0, column 1. Where an entry is not annotated, pass NaN"),
         ([["a"], [1.5]], "got 1.5 of type float"),
         (pd.DataFrame(np.eye(2), columns=["a", "a"]), "must be distinct"),
         (sparse.csr_matrix([[0, 3]]), "got 3 at row 0, column 1"),
@@ -231,3 +249,40 @@ def test_labels_of_which_nothing_can_be_learned_are_named():
         warn_constant(y, ["all", "none", "unknown", "fine"])
     with pytest.raises(ValueError, match="all their entries are unknown"):
         warn_constant(np.full((2, 2), np.nan, np.float32), [0, 1])
+
+
+@pytest.mark.parametrize("kind", ["bsr", "coo", "csc", "csr", "dia", "dok", "lil"])
+@pytest.mark.parametrize("form", ["matrix", "array"])
+def test_every_sparse_matrix_is_a_matrix(kind, form):
+    dense = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0]])
+    y = getattr(sparse, f"{kind}_{form}")(dense)
+    assert check_labels(y)[0].tolist() == indicator_of(y, ["a", "b", "c"])[0].tolist() == dense.tolist()
+    assert label_lists(y) is None
+    folds = MultiLabelStratifiedKFold(2).split(np.zeros(3), y)
+    same = MultiLabelStratifiedKFold(2).split(np.zeros(3), dense)
+    assert [test.tolist() for _, test in folds] == [test.tolist() for _, test in same]
+    assert f1_score(y, dense, average="micro") == 1
+    np.testing.assert_array_equal(tune_thresholds(y, dense / 2), tune_thresholds(dense, dense / 2))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["caf\u00e9", "cafe\u0301"], ["joy", "joy\u200b"], ["joy", " joy"], ["a b", "a\u00a0b"], ["joy", "j\u00adoy"], ["A", "\uff21"]],
+)  # fmt: skip
+def test_names_that_look_alike_warn_once(names):
+    y = [[names[0], "x"], [names[1]], ["y", "z"]]
+    with pytest.warns(UserWarning, match="differ only by Unicode form") as caught:
+        check_labelled_texts(["a", "b", "c"], y)
+    assert len(caught) == 1
+    assert ascii(names[1])[:40] in str(caught[0].message)
+
+
+def test_names_that_differ_do_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_labelled_texts(["a", "b"], [["Joy", "joys", "1"], ["joy", "j-oy", "naive", "na\u00efve"]])
+
+
+def test_the_blank_name_that_str_split_leaves_warns():
+    with pytest.warns(UserWarning, match="The label name '' is blank, as str.split makes it of an empty text"):
+        check_labelled_texts(["a", "b"], [row.split(",") for row in ("x,y", "")])

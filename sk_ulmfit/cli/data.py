@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sk_ulmfit._messages import short_names
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli.answers import print_note
+from sk_ulmfit.datasets.delimiters import DelimiterWarning
 from sk_ulmfit.datasets.loaders import BLANKS, load_folders, load_table
 from sk_ulmfit.datasets.tables import DELIMITED, JSON_LINES, PARQUET, file_type, open_table
 from sk_ulmfit.datasets.text_table import TextTable
@@ -38,15 +41,16 @@ def _load_labelled_table(options: argparse.Namespace) -> tuple[TextTable, dict[s
     if not options.labels and not options.label_column:
         raise ValueError("Name the labels with --labels (columns of 0 and 1) or --label-column (columns of names).")
     labels, label_column = _expand(options.labels, columns), _expand(options.label_column, columns)
-    table = load_table(
-        options.file,
-        text=options.text,
-        labels=labels,
-        label_column=label_column,
-        delimiter=options.delimiter,
-        blank=options.blank or BLANKS[0],
-        stream=True,
-    )
+    with no_other_delimiter(options.labels_as_written):
+        table = load_table(
+            options.file,
+            text=options.text,
+            labels=labels,
+            label_column=label_column,
+            delimiter=options.delimiter,
+            blank=options.blank or BLANKS[0],
+            stream=True,
+        )
     if table.n_blank and options.blank is None:
         print_note(
             f"{table.n_blank} empty label cells are read as 'absent'; pass --blank unknown if nobody has checked them."
@@ -59,6 +63,7 @@ def _load_labelled_table(options: argparse.Namespace) -> tuple[TextTable, dict[s
         "label_column": label_column,
         "delimiter": options.delimiter,
         "blank": options.blank,
+        "labels_as_written": options.labels_as_written,
     }
 
 
@@ -77,14 +82,29 @@ def load_labelled_folder(options: argparse.Namespace, delimiter: str, blank: str
     """Return the texts of a folder, with labels from its subfolders or from the file of labels."""
     if not options.labels_file:
         return load_folders(options.file)
-    return load_folders(
-        options.file,
-        labels_file=options.labels_file,
-        labels=options.labels,
-        label_column=options.label_column,
-        delimiter=delimiter,
-        blank=blank or BLANKS[0],
-    )
+    with no_other_delimiter(options.labels_as_written):
+        return load_folders(
+            options.file,
+            labels_file=options.labels_file,
+            labels=options.labels,
+            label_column=options.label_column,
+            delimiter=delimiter,
+            blank=blank or BLANKS[0],
+        )
+
+
+@contextmanager
+def no_other_delimiter(labels_as_written: bool) -> Iterator[None]:
+    """Raise ValueError, in place of a warning, for labels that consist of other labels unless these are meant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if labels_as_written else "error", DelimiterWarning)
+        try:
+            yield
+        except DelimiterWarning as warning:
+            mark = f"'{warning.mark}'" if warning.mark.isprintable() else f"${warning.mark!r}"  # as a shell takes it
+            raise ValueError(
+                f"{warning.what}; pass --delimiter {mark}, or --labels-as-written if these labels are meant."
+            ) from None
 
 
 def load_texts(options: argparse.Namespace) -> list[str] | StreamedTexts:

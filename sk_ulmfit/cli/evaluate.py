@@ -10,7 +10,7 @@ from sk_ulmfit._messages import short_names
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli import options as shared
 from sk_ulmfit.cli.answers import Answer, print_note
-from sk_ulmfit.cli.data import load_labelled_folder, text_columns
+from sk_ulmfit.cli.data import load_labelled_folder, no_other_delimiter, text_columns
 from sk_ulmfit.cli.estimators import load_classifier
 from sk_ulmfit.datasets.loaders import BLANKS, load_table
 from sk_ulmfit.datasets.text_table import TextTable
@@ -55,15 +55,16 @@ def _load_true_labels(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespa
         labels, label_column = saved.get("labels"), saved.get("label_column")
     if not labels and not label_column:
         raise ValueError("Name the true labels with --labels or --label-column.")
-    return load_table(
-        options.file,
-        text=text_columns(clf, options),
-        labels=labels,
-        label_column=label_column,
-        delimiter=delimiter,
-        blank=blank,
-        stream=True,
-    )
+    with no_other_delimiter(options.labels_as_written or bool(saved.get("labels_as_written"))):
+        return load_table(
+            options.file,
+            text=text_columns(clf, options),
+            labels=labels,
+            label_column=label_column,
+            delimiter=delimiter,
+            blank=blank,
+            stream=True,
+        )
 
 
 def _scored_labels(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from sk_ulmfit._messages import printable, printable_json
+from sk_ulmfit._messages import printable, printable_json, short_text
 from sk_ulmfit._version import __version__
 from sk_ulmfit.cli.answers import Answer, print_note
 
@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         remedy = "a smaller --batch-size" if options.command == "pretrain" else "--device cpu"
         return _fail(options, f"the GPU ran out of memory; pass {remedy}.")
     except (ValueError, OSError) as error:
-        return _fail(options, " ".join(str(error).split()))
+        is_long = isinstance(error, OSError) and len(str(error)) > 600  # a file name that the system refuses
+        return _fail(options, short_text(error, 250) if is_long else " ".join(str(error).split()))
     except KeyboardInterrupt:
         return _fail(options, f"interrupted; {_what_remains(options)}.", exit_code=130)
     return 0

@@ -55,6 +55,11 @@ def add_labels(command: argparse.ArgumentParser, delimiter: str = ";", blank: st
     )
     command.add_argument("--delimiter", metavar="D", help=f"separates names in the label column (default: {delimiter})")
     command.add_argument(
+        "--labels-as-written",
+        action="store_true",
+        help="labels that consist of other labels, such as 'x,y' beside x and y, are meant and no wrong delimiter",
+    )
+    command.add_argument(
         "--blank",
         choices=BLANKS,
         help=f"meaning of an empty label cell: the label is absent, or nobody has checked (default: {blank})",

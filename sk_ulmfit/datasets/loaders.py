@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from sk_ulmfit._files import read_text
-from sk_ulmfit._messages import short
+from sk_ulmfit._messages import short, short_text
 from sk_ulmfit._validation import check_choice
-from sk_ulmfit.datasets.cells import is_blank, label_from_cell, label_names_from_cell, text_of_row
+from sk_ulmfit.datasets.cells import label_from_cell, text_of_row
+from sk_ulmfit.datasets.delimiters import warn_of_other_delimiter
+from sk_ulmfit.datasets.label_column import LabelColumn
 from sk_ulmfit.datasets.tables import Row, RowReader, is_hidden, open_table, text_files
 from sk_ulmfit.datasets.text_table import TextTable
+from sk_ulmfit.labels import warn_similar
 from sk_ulmfit.text.streams import StreamedTexts
 
 BLANKS = ("absent", "unknown")
@@ -77,21 +80,23 @@ def load_table(
     version = _file_version(source) if stream else None
     for names in (columns.text, columns.labels, columns.label_names):
         table.check_columns(names)
-    texts, rows, row_labels, blanks = _read_rows(table, columns, stream)
-    label_names = columns.labels or sorted({name for names in row_labels for name in names})
-    if columns.label_names:
-        _warn_of_other_delimiter(table.name, label_names, delimiter)
+    texts, rows, cells = _read_rows(table, columns, stream)
+    row_labels, label_names, unknown = cells.finish(blank == "unknown")
+    if isinstance(cells, LabelColumn) and columns.label_names:
+        warn_of_other_delimiter(table.name, cells.cut, delimiter)
         _warn_of_labels_that_occur_once(table.name, row_labels, label_names)
-    unknown = columns.unknown(blanks, label_names)
-    streamed = StreamedTexts(lambda: _texts_again(source, version, table.name, columns.text), len(blanks))
+        warn_similar(label_names)
+    if not stream:
+        row_labels = [list(names) for names in row_labels]  # no two rows share a list that a caller may change
+    streamed = StreamedTexts(lambda: _texts_again(source, version, table.name, columns.text), len(cells.blanks))
     return TextTable(
         streamed if stream else texts,
         row_labels if columns.labels or columns.label_names else None,
         label_names,
         table.columns,
         rows,
-        unknown if blank == "unknown" and any(unknown) else None,
-        sum(map(len, blanks)) if columns.labels else 0,
+        unknown if any(unknown) else None,
+        sum(map(len, cells.blanks)) if columns.labels else 0,
     )
 
 
@@ -115,45 +120,47 @@ class _Columns:
         if not self.text:
             raise ValueError("text names no column; pass the name of at least one column with text.")
 
-    def labels_of_row(self, row: Row, where: str) -> tuple[list[str], list[str]]:
-        """Return the labels of a row, and its label columns that are blank."""
-        if self.labels:
-            has = {name: label_from_cell(row.get(name), f"{where}: column {short(name)}") for name in self.labels}
-            return [name for name in has if has[name]], [name for name in has if has[name] is None]
-        names = {
-            name
-            for column in self.label_names
-            for name in label_names_from_cell(row.get(column), self.delimiter, f"{where}: column {short(column)}")
-        }
-        return sorted(names), [column for column in self.label_names if is_blank(row.get(column))]
+    def label_cells(self) -> LabelColumn | _LabelColumns:
+        """Return what reads the label cells of each row."""
+        return _LabelColumns(self.labels) if self.labels else LabelColumn(self.label_names, self.delimiter)
 
-    def unknown(self, blanks: list[list[str]], label_names: list[str]) -> list[list[str]]:
-        """Return the labels that are unknown in each row if blank cells mean unknown."""
-        if self.labels or not self.label_names:
-            return blanks
-        return [label_names if len(blank) == len(self.label_names) else [] for blank in blanks]
+
+class _LabelColumns:
+    """Cells of 0 and 1 in one column per label, read row by row; as `LabelColumn`."""
+
+    def __init__(self, columns: list[str]):
+        self.columns = columns
+        self.rows: list[list[str]] = []
+        self.blanks: list[list[str]] = []
+        self._shared: dict[tuple[str, ...], list[str]] = {}  # equal lists are one object
+
+    def add(self, row: Row, where: str) -> None:
+        has = {name: label_from_cell(row.get(name), f"{where}: column {short(name)}") for name in self.columns}
+        for value, lists in ((True, self.rows), (None, self.blanks)):
+            names = [name for name in has if has[name] is value]
+            lists.append(self._shared.setdefault(tuple(names), names))
+
+    def finish(self, blank_is_unknown: bool) -> tuple[list[list[str]], list[str], list[list[str]]]:
+        return self.rows, self.columns, self.blanks if blank_is_unknown else []
 
 
 def _read_rows(
     table: RowReader, columns: _Columns, stream: bool
-) -> tuple[list[str], list[Row], list[list[str]], list[list[str]]]:
-    """Return texts and rows, both empty when streaming, and of each row the labels and the blank label columns."""
+) -> tuple[list[str], list[Row], LabelColumn | _LabelColumns]:
+    """Return texts and rows, both empty when streaming, and the label cells."""
     texts: list[str] = []
     rows: list[Row] = []
-    labels: list[list[str]] = []
-    blanks: list[list[str]] = []
-    shared: dict[tuple[str, ...], list[str]] = {}  # when streaming, equal lists of labels are one object
+    cells = columns.label_cells()
     for place, row in table.rows:
         where = f"{table.name}, {place}"
         text = text_of_row(row, columns.text, where)
         if not stream:
             texts.append(text)
             rows.append(row)
-        for names, lists in zip(columns.labels_of_row(row, where), (labels, blanks), strict=True):
-            lists.append(shared.setdefault(tuple(names), names) if stream else names)
-    if not blanks:
+        cells.add(row, where)
+    if not cells.blanks:
         raise ValueError(f"{table.name} has no rows; a header line and at least one row were expected.")
-    return texts, rows, labels, blanks
+    return texts, rows, cells
 
 
 def _texts_again(source: Any, version: Any, name: str, columns: Sequence[str]) -> Iterator[str]:
@@ -166,7 +173,7 @@ def _texts_again(source: Any, version: Any, name: str, columns: Sequence[str]) -
 
 def _file_version(source: Any) -> Any:
     """Return size and time of change of a file; None for a folder or a DataFrame."""
-    if not isinstance(source, (str, os.PathLike)) or Path(source).is_dir():
+    if not isinstance(source, (str, os.PathLike)) or os.path.isdir(source):
         return None
     status = os.stat(source)
     return status.st_size, status.st_mtime_ns
@@ -184,17 +191,6 @@ def _warn_of_labels_that_occur_once(source: str, row_labels: list[list[str]], la
         warnings.warn(
             f"{source}: {n_once} of {len(label_names)} labels occur once, such as {short(label_names[0])}; is that the "
             "column of labels?",
-            UserWarning,
-            stacklevel=3,
-        )
-
-
-def _warn_of_other_delimiter(source: str, label_names: Sequence[str], delimiter: str) -> None:
-    odd = next(((name, mark) for name in label_names for mark in ";|\t" if mark in name and mark != delimiter), None)
-    if odd:
-        warnings.warn(
-            f"{source}: label {short(odd[0])} contains {short(odd[1])}; is that the delimiter, rather than "
-            f"{short(delimiter)}?",
             UserWarning,
             stacklevel=3,
         )
@@ -245,8 +241,8 @@ def load_folders(
     [['late']]
     """
     root = Path(folder)
-    if not root.is_dir():
-        raise ValueError(f"There is no folder {root}.")
+    if not os.path.isdir(root):  # that of pathlib fails for a name too long
+        raise ValueError(f"There is no folder {short_text(root, 250)}.")
     if labels_file is None:
         if labels or label_column:
             raise ValueError("labels and label_column are columns of a labels_file; name that too.")

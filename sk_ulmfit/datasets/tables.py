@@ -21,6 +21,7 @@ from sk_ulmfit._files import (
     whole_lines,
 )
 from sk_ulmfit._messages import short, short_names, short_text
+from sk_ulmfit.labels import class_names_of, with_class_names
 
 Row = dict[str, Any]
 NumberedRow = tuple[str, Row]  # the place of the row, such as "line 3", and its cells by column
@@ -75,7 +76,7 @@ def open_table(source: Any) -> RowReader:
         reader = _data_frame(source)
     else:
         path = Path(source)
-        if not path.is_file() and not path.is_dir():
+        if not os.path.isfile(path) and not os.path.isdir(path):  # of pathlib, they fail for a name too long
             raise ValueError(f"There is no file {short_text(path, 250)}.")
         suffix = file_type(path)
         if suffix in FOREIGN or path.suffix.lower() in FOREIGN or (path.is_file() and _is_workbook(path)):
@@ -222,11 +223,13 @@ def _parquet(path: Path) -> RowReader:
 
 
 def _data_frame(frame: Any) -> RowReader:
+    if hasattr(frame, "column_names"):
+        return _arrow_table(frame)
     is_polars = hasattr(frame, "iter_rows")
     if not is_polars and not hasattr(frame, "itertuples"):
         raise ValueError(
-            f"A {type(frame).__name__} is neither a path nor a DataFrame of pandas or polars; convert it to one (a "
-            "LazyFrame by collect())."
+            f"A {type(frame).__name__} is neither a path nor a DataFrame of pandas or polars, nor a table of "
+            "pyarrow; convert it to one (a LazyFrame by collect())."
         )
     columns = [str(column) for column in frame.columns]
 
@@ -236,6 +239,24 @@ def _data_frame(frame: Any) -> RowReader:
             yield f"row {number}", dict(zip(columns, row, strict=True))
 
     return RowReader("The DataFrame", columns, rows())
+
+
+def _arrow_table(table: Any) -> RowReader:
+    """Open a table of pyarrow, or a data set of Hugging Face with the names of its classes."""
+    columns = [str(column) for column in table.column_names]
+
+    def rows() -> Iterator[NumberedRow]:
+        features = getattr(table, "features", None) or {}
+        names = {column: class_names_of(features[column]) for column in columns if column in features}
+        plain = (
+            chain.from_iterable(batch.to_pylist() for batch in table.to_batches())
+            if not features
+            else table.with_format(None)
+        )
+        for number, row in enumerate(plain, 1):
+            yield f"row {number}", {column: with_class_names(row[column], names.get(column)) for column in columns}
+
+    return RowReader("The table", columns, rows())
 
 
 def text_files(folder: Path) -> list[Path]:

@@ -103,7 +103,7 @@ def check_texts(X: Any, name: str = "X") -> Any:
         raise ValueError(
             f"{name} must be a sequence of raw texts, got a single {type(X).__name__}. Wrap it in a list: [{name}]."
         )
-    if hasattr(X, "columns") or (hasattr(X, "ndim") and X.ndim != 1):
+    if hasattr(X, "columns") or hasattr(X, "column_names") or (hasattr(X, "ndim") and X.ndim != 1):
         shape = getattr(X, "shape", "unknown")
         raise ValueError(
             f"{name} must be a 1-D sequence of raw texts, got a {type(X).__name__} of shape {shape}. "
@@ -113,7 +113,7 @@ def check_texts(X: Any, name: str = "X") -> Any:
     if isinstance(X, (dict, set, frozenset)) or not isinstance(X, Sized) or not hasattr(X, "__getitem__"):
         raise ValueError(f"{name} must be a 1-D sequence of raw texts, got a {type(X).__name__}. Pass a list of str.")
     texts: list[str] = []
-    for index, item in enumerate(cast(Any, X)):
+    for index, item in enumerate(plain_list(cast(Any, X))):
         if not isinstance(item, str):
             raise ValueError(
                 f"{name}[{index}] is {describe_value(item)}; every text must be a str. "
@@ -123,3 +123,13 @@ def check_texts(X: Any, name: str = "X") -> Any:
     if not texts:
         raise ValueError(f"{name} has 0 texts (0 sample(s)), while a minimum of 1 is required.")
     return texts
+
+
+def plain_list(values: Any) -> list[Any]:
+    """Return the items of a sequence as Python objects: of a Series, an Arrow array or a column of Hugging Face too."""
+    if hasattr(values, "column_name") and hasattr(values.source, "with_format"):
+        values = values.source.with_format(None)[values.column_name]
+    for name in ("to_pylist", "to_list"):
+        if hasattr(values, name):
+            return list(getattr(values, name)())
+    return [item.as_py() if hasattr(item, "as_py") else item for item in values]

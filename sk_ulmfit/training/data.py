@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit._validation import check_weights
-from sk_ulmfit.labels import check_labels, check_pos_weight, warn_constant
+from sk_ulmfit.labels import check_labels, check_pos_weight, warn_constant, warn_similar
 from sk_ulmfit.text.streams import StreamedTexts, check_texts
 
 
@@ -63,5 +63,6 @@ def check_labelled_texts(X: Any, y: Any, sample_weight: Any = None, pos_weight: 
     if weight is not None:
         weight = None if (weight == weight[0]).all() else weight / weight.mean()
     warn_constant(indicator, names)
+    warn_similar(names)
     pos_weight = check_pos_weight(pos_weight, indicator, names, weight)
     return LabelledTexts(texts, np.ascontiguousarray(indicator), names, weight, pos_weight)
