@@ -42,7 +42,7 @@ def load_table(
     source : path-like or DataFrame
         A file with a header line, its cells separated by commas (by semicolons or tabs if that line has no comma), or
         by tabs (``.tsv``); JSON lines (``.jsonl``, one object per line); Parquet (``.parquet``); or a DataFrame of
-        pandas or polars. Text files must be UTF-8, and may be compressed with gzip or xz. A blank cell is an empty
+        pandas or polars, a Table of pyarrow or a Dataset of Hugging Face. Text files must be UTF-8, and may be compressed with gzip or xz. A blank cell is an empty
         text.
     text : str or sequence of str
         Columns with the text. Several are joined as fields in this order; keep the order for prediction.
@@ -50,7 +50,8 @@ def load_table(
         Columns with 0 or 1 (or true and false, yes and no), one per label.
     label_column : str or sequence of str, default=None
         In place of `labels`: the column with the label names of a row, separated by `delimiter` or as a list (in text
-        files as JSON); or several columns with at most one name each.
+        files as JSON, Python or NumPy write it), or with a list of 0 and 1 per row; or several columns with at most one
+        name each.
     delimiter : str, default=";"
         Separator of the names in `label_column`.
     blank : {"absent", "unknown"}, default="absent"
@@ -64,6 +65,11 @@ def load_table(
     ------
     ValueError
         If the table cannot be read, a column is missing, or a cell is invalid; the message names the line.
+
+    Warns
+    -----
+    UserWarning
+        If labels consist of other labels, with the delimiter to pass; or look alike.
 
     Examples
     --------
