@@ -42,8 +42,8 @@ def load_table(
     source : path-like or DataFrame
         A file with a header line, its cells separated by commas (by semicolons or tabs if that line has no comma), or
         by tabs (``.tsv``); JSON lines (``.jsonl``, one object per line); Parquet (``.parquet``); or a DataFrame of
-        pandas or polars, a Table of pyarrow or a Dataset of Hugging Face. Text files must be UTF-8, and may be compressed with gzip or xz. A blank cell is an empty
-        text.
+        pandas or polars, a Table of pyarrow, or a Dataset of Hugging Face. Text files must be UTF-8, and may be
+        compressed with gzip or xz. A blank cell is an empty text.
     text : str or sequence of str
         Columns with the text. Several are joined as fields in this order; keep the order for prediction.
     labels : str or sequence of str, default=None
