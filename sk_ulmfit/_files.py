@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import gzip
 import json
 import lzma
@@ -16,6 +17,8 @@ from contextlib import contextmanager, suppress
 from io import BufferedRandom, TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, cast
+
+from sk_ulmfit._messages import short
 
 fcntl: Any
 try:
@@ -42,6 +45,18 @@ class NotAFileError(ValueError):
 
 class UnreadableFileError(ValueError):
     """A file cannot be read, or is not what its reader expects; the message names the file and the line."""
+
+
+def as_path(path: str | os.PathLike[str], error: type[Exception] = ValueError) -> Path:
+    """Return a path; raise `error` for one that no file can have, such as a text in place of a path."""
+    try:
+        os.lstat(path)
+    except OSError as problem:
+        if problem.errno == errno.ENAMETOOLONG:
+            raise error(f"The path {short(os.fspath(path))} is longer than the system allows; pass a path.") from None
+    except ValueError:
+        raise error(f"The path {short(os.fspath(path))} holds a null character; pass a path.") from None
+    return Path(path)
 
 
 @contextmanager

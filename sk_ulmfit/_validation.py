@@ -73,6 +73,18 @@ def check_training_parameters(estimator: Any, schedules: tuple[str, ...], precis
     check_choice("precision", estimator.precision, precisions)
 
 
+def random_generator(random_state: Any) -> np.random.RandomState:
+    """Return the generator of a `random_state`; raise ValueError unless it is a seed, a generator or None."""
+    from sklearn.utils import check_random_state  # pre-training, which has no random_state, does without scikit-learn
+
+    try:
+        return check_random_state(random_state)
+    except ValueError:
+        raise ValueError(
+            f"random_state must be an integer from 0 to {2**32 - 1}, a RandomState or None, got {short(random_state)}."
+        ) from None
+
+
 def check_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
     """Return the weights of n texts as float64, shape (n,), or None if there are none.
 

@@ -12,12 +12,18 @@ from typing import Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit import _saved_parameters
 from sk_ulmfit._messages import short, short_text
-from sk_ulmfit._validation import check_bool, check_choice, check_number, check_training_parameters, fitted_value
+from sk_ulmfit._validation import (
+    check_bool,
+    check_choice,
+    check_number,
+    check_training_parameters,
+    fitted_value,
+    random_generator,
+)
 from sk_ulmfit.calibration import METHODS
 from sk_ulmfit.encoders import choose_language_models, fit_encoders
 from sk_ulmfit.explain.attribution import METHODS as EXPLAIN_METHODS
@@ -302,7 +308,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         device = resolve_device(self.device)
         prediction_precision(self.precision, device, 0, {})  # an error now, not after the training
         memory, any_seed = check_memory(self.memory), self.random_state is None
-        lm_seed, seed = (int(n) for n in check_random_state(self.random_state).randint(2**31 - 1, size=2))
+        lm_seed, seed = (int(n) for n in random_generator(self.random_state).randint(2**31 - 1, size=2))
         settings = ClassifierSettings.of(
             self, seed=seed, device=device, predict_held_out=metric is not None or self.calibration is not None
         )

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._messages import short
-from sk_ulmfit._validation import check_choice, check_number, check_training_parameters, fitted_value
+from sk_ulmfit._validation import check_choice, check_number, check_training_parameters, fitted_value, random_generator
 from sk_ulmfit.models.bundled import default_model, model_file
 from sk_ulmfit.models.fastai import load_fastai_language_model
 from sk_ulmfit.models.schema import DIRECTIONS
@@ -410,7 +409,7 @@ def training_input(
     sizes = SIZES if start.state is None else start.state.config
     settings = LanguageModelSettings.of(
         model,
-        seed=int(check_random_state(model.random_state).randint(2**31 - 1)),
+        seed=int(random_generator(model.random_state).randint(2**31 - 1)),
         device=resolve_device(model.device),
         language=language,
         direction=model.direction or inherited,

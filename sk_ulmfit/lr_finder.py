@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils import check_random_state
 from skorch.callbacks import Callback
 
 from sk_ulmfit._locks import WARNING_FILTERS
-from sk_ulmfit._validation import check_number
+from sk_ulmfit._validation import check_number, random_generator
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.encoders import choose_language_models, direction_of, fit_encoders
 from sk_ulmfit.language_model import ULMFiTLanguageModel, training_input
@@ -351,7 +350,7 @@ def _test_classifier(
     )
     model._check_params()
     data = check_labelled_texts(X, y, sample_weight, model.pos_weight)
-    lm_seed, seed = (int(n) for n in check_random_state(model.random_state).randint(2**31 - 1, size=2))
+    lm_seed, seed = (int(n) for n in random_generator(model.random_state).randint(2**31 - 1, size=2))
     with WARNING_FILTERS, warnings.catch_warnings():  # fit would train what stays untrained here
         warnings.filterwarnings("ignore", "This language model is to read")
         encoder = fit_encoders(choose_language_models(model, lm_seed)[:1], data.texts, False)[0]

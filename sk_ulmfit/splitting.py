@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.model_selection import BaseCrossValidator, BaseShuffleSplit
-from sklearn.utils import check_random_state
 
 from sk_ulmfit._messages import short
-from sk_ulmfit._validation import check_number
+from sk_ulmfit._validation import check_number, random_generator
 from sk_ulmfit.labels import check_labels
 
 
@@ -209,4 +208,4 @@ def hold_out(y: NDArray[np.float32], fraction: float, seed: int) -> tuple[NDArra
 
 
 def _generator(random_state: Any) -> np.random.Generator:
-    return np.random.default_rng(int(check_random_state(random_state).randint(2**31 - 1)))
+    return np.random.default_rng(int(random_generator(random_state).randint(2**31 - 1)))

@@ -1,6 +1,7 @@
 """No cell, list or parameter comes back whole in a message: at most 300 characters of data."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,11 +19,13 @@ from sk_ulmfit.cli.main import main
 from sk_ulmfit.datasets import load_folders, load_support_messages, load_table
 from sk_ulmfit.labels import check_labels, check_pos_weight, indicator_of, per_label
 from sk_ulmfit.metrics import multilabel_scorer
+from sk_ulmfit.pretraining import pretrain
 from sk_ulmfit.text.streams import StreamedTexts, check_texts
 from sk_ulmfit.text.tokenizer import join_fields
 from sk_ulmfit.thresholds import check_candidates, check_metric, check_thresholds
 from sk_ulmfit.training.data import check_labelled_texts
 
+OTHER = Path(__file__).parent / "saved_models" / "head.model"
 MARK = "ж"  # stands for data, and is in no message of the package
 CELL = MARK * 100_000
 NAMES = [f"{MARK * 100}{i}" for i in range(3000)]
@@ -78,7 +81,13 @@ CALLS = {
     "sample_weight": lambda: ULMFiTMultiLabelClassifier().fit(TEXTS, Y, sample_weight=NAMES),
     "language": lambda: ULMFiTLanguageModel(language=CELL).fit(TEXTS),
     "pretrained": lambda: ULMFiTLanguageModel(pretrained={"a": CELL}).fit(TEXTS),
-    "a model file": lambda: ULMFiTMultiLabelClassifier.load("no" + "/" + MARK * 200),
+"a model file": lambda: ULMFiTMultiLabelClassifier.load(CELL),
+    "a language model file": lambda: ULMFiTLanguageModel.load(CELL),
+    "a file to save to": lambda: ULMFiTMultiLabelClassifier.load(OTHER).save(CELL),
+    "a file of fastai": lambda: ULMFiTLanguageModel.from_fastai(CELL, CELL),
+    "a language model by name": lambda: fit(language_model=CELL),
+    "a corpus": lambda: pretrain(CELL, CELL),
+    "random_state": lambda: fit(random_state=CELL),
     "cv": lambda: tune(cv=CELL),
     "scoring": lambda: tune(scoring=NAMES),
     "candidates of the tuner": lambda: tune(thresholds=NUMBERS),

@@ -6,19 +6,18 @@ import argparse
 import os
 from pathlib import Path
 
-from sk_ulmfit._files import writable_target
-from sk_ulmfit._messages import short_text
+from sk_ulmfit._files import as_path, writable_target
 from sk_ulmfit.models.bundled import LANGUAGES
 
 
 def check_input(path: Path) -> None:
-    if not path.exists():
-        raise ValueError(f"There is no file {short_text(path, 250)}.")
+    if not as_path(path).exists():
+        raise ValueError(f"There is no file {path}.")
 
 
 def check_output(options: argparse.Namespace, *sources: Path | None) -> Path:
     """Return the file to write, links followed; raise ValueError if it is one of the sources or must not be written."""
-    out: Path = options.out
+    out = as_path(options.out)
     if out.exists() and any(source is not None and source.exists() and out.samefile(source) for source in sources):
         raise ValueError(f"{out} is an input file; give another name to --out.")
     out = writable_target(out)

@@ -11,8 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sk_ulmfit._files import read_text
-from sk_ulmfit._messages import short, short_text
+from sk_ulmfit._files import as_path, read_text
+from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_choice
 from sk_ulmfit.datasets.cells import label_from_cell, text_of_row
 from sk_ulmfit.datasets.delimiters import warn_of_other_delimiter
@@ -246,9 +246,9 @@ def load_folders(
     >>> load_folders(folder).labels
     [['late']]
     """
-    root = Path(folder)
-    if not os.path.isdir(root):  # that of pathlib fails for a name too long
-        raise ValueError(f"There is no folder {short_text(root, 250)}.")
+    root = as_path(folder)
+    if not root.is_dir():
+        raise ValueError(f"There is no folder {root}.")
     if labels_file is None:
         if labels or label_column:
             raise ValueError("labels and label_column are columns of a labels_file; name that too.")

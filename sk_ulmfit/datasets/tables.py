@@ -14,6 +14,7 @@ from typing import IO, Any
 from sk_ulmfit._files import (
     LONGEST_LINE,
     UnreadableFileError,
+    as_path,
     json_objects,
     open_text,
     read_text,
@@ -75,9 +76,9 @@ def open_table(source: Any) -> RowReader:
     if not isinstance(source, (str, os.PathLike)):
         reader = _data_frame(source)
     else:
-        path = Path(source)
-        if not os.path.isfile(path) and not os.path.isdir(path):  # of pathlib, they fail for a name too long
-            raise ValueError(f"There is no file {short_text(path, 250)}.")
+        path = as_path(source)
+        if not path.is_file() and not path.is_dir():
+            raise ValueError(f"There is no file {path}.")
         suffix = file_type(path)
         if suffix in FOREIGN or path.suffix.lower() in FOREIGN or (path.is_file() and _is_workbook(path)):
             raise ValueError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit._files import as_path
 from sk_ulmfit._messages import short
 from sk_ulmfit.models.state import ModelFileError, ModelState, Weights
 from sk_ulmfit.text.vocabulary import Vocabulary
@@ -74,7 +75,7 @@ def load_fastai_language_model(
         Language code of spaCy's tokenizer.
     """
     words = _read_words(vocab)
-    tensors = _Tensors(Path(state_dict_path))
+    tensors = _Tensors(as_path(state_dict_path, ModelFileError))
     embedding = tensors.take("0.encoder.weight", shape=(None, None))
     if len(embedding) != len(words):
         raise ModelFileError(
@@ -254,7 +255,7 @@ def _type(value: object) -> str:
 def _read_words(vocab: Sequence[str] | str | os.PathLike[str]) -> list[str]:
     """Return the words of a vocabulary, special tokens by their present names."""
     if isinstance(vocab, (str, os.PathLike)):
-        path = Path(vocab)
+        path = as_path(vocab, ModelFileError)
         source, words = f"The vocabulary {path}", _words_in_file(path)
     else:
         source, words = "The vocabulary", _listed(vocab)

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_ulmfit._files import NotAFileError, atomic_write, check_writable_folder, writable_target
+from sk_ulmfit._files import NotAFileError, as_path, atomic_write, check_writable_folder, writable_target
 from sk_ulmfit.models.container import Container, ContainerError, check_header_size, count_values, parse_json
 from sk_ulmfit.models.schema import (
     KINDS,
@@ -127,7 +127,7 @@ def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool
 
 def check_target(path: str | os.PathLike[str]) -> None:
     """Check, before training, that a model can be written to a path; raise ModelFileError if not."""
-    path = Path(path)
+    path = as_path(path, ModelFileError)
     if path.is_dir():
         raise ModelFileError(f"{path} is a folder; give the name of a file to write, for example {path / 'model'}.")
     if not path.parent.is_dir():
@@ -184,7 +184,7 @@ def load_state(path: str | os.PathLike[str], kind: str | None) -> ModelState:
         If the file does not exist, is not a model, is damaged, holds something that no model has, or has another kind
         or a later format.
     """
-    path = Path(path)
+    path = as_path(path, ModelFileError)
     try:
         if path.is_dir():
             raise ModelFileError(f"{path} is a folder; a model of sk_ulmfit is one file.")

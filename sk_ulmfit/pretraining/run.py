@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit._files import as_path
 from sk_ulmfit._validation import check_number
 from sk_ulmfit.models.assembly import plain_weights
 from sk_ulmfit.models.state import ModelState, load_state, save_state
@@ -168,10 +169,10 @@ def pretrain(
     training_precision(precision, device, 0)  # an error now, not after the tokenization
     import_module("safetensors")  # needed at the end
     say = say or (lambda line: None)
-    out = Path(out)
+    out = as_path(out, PretrainingError)
     make_folder(out)
     with locked(out):
-        token_ids = prepare_token_ids(Path(corpus), out, corpus_settings, say)
+        token_ids = prepare_token_ids(as_path(corpus, PretrainingError), out, corpus_settings, say)
         packed = open_packed(token_ids, settings.backward)
         log = RunLog(out / LOG, say)
         if (out / MODEL).exists():

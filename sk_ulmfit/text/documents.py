@@ -12,6 +12,7 @@ from pathlib import Path
 from sk_ulmfit._files import (
     LONGEST_LINE,
     UnreadableFileError,
+    as_path,
     json_objects,
     numbered_lines,
     open_text,
@@ -35,7 +36,7 @@ def corpus_files(path: str | os.PathLike[str], exclude: str | os.PathLike[str] |
     Hidden files, folders of token ids and of pre-training runs, and the folder `exclude` are left out. Raises
     CorpusError if there are no files, or a folder cannot be read.
     """
-    path = Path(path)
+    path = as_path(path, CorpusError)
     if path.is_file():
         return [path]
     if not path.is_dir():
