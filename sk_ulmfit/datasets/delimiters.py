@@ -51,7 +51,11 @@ def joined_labels(names: Sequence[str], delimiter: str) -> tuple[str, list[str]]
     by_mark: dict[str, list[str]] = {}
     if delimiter != "><" and any(name.count("><") for name in names):
         by_mark["><"] = [name for name in names if "><" in name and _TAGS.fullmatch(name)]
-    cuts = {mark: _cut(names, mark) for mark in {mark for name in names for mark in _marks(name)} - {delimiter, "><"}}
+    with_mark: dict[str, list[str]] = {}
+    for name in names:
+        for mark in _marks(name) - {delimiter, "><"}:
+            with_mark.setdefault(mark, []).append(name)
+    cuts = {mark: _cut(joined, mark) for mark, joined in with_mark.items()}
     alone = set(names)
     for mark, parts_of in cuts.items():
         counts = Counter(part for parts in parts_of.values() for part in set(parts)) if mark in _LISTED else Counter()
@@ -70,5 +74,5 @@ def _marks(name: str) -> set[str]:
 
 def _cut(names: Sequence[str], mark: str) -> dict[str, list[str]]:
     """Return the parts of each name that a mark separates into several, none of them empty."""
-    cut = {name: [part.strip() for part in name.split(mark)] for name in names if mark in name}
+    cut = {name: [part.strip() for part in name.split(mark)] for name in names}
     return {name: parts for name, parts in cut.items() if len(parts) > 1 and all(parts)}
