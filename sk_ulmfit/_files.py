@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from io import BufferedRandom, TextIOWrapper
+from io import BufferedRandom, BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -30,6 +30,13 @@ _PREFIX, _SUFFIX = ".sk_ulmfit-", ".part"  # names of temporary files, whatever 
 _ABANDONED_AFTER = 24 * 60 * 60  # seconds without a change, on file systems without locks
 LONGEST_LINE = 2**23  # characters of a line, a row or a text that is read whole: few bytes may decompress to terabytes
 _XZ, _GZIP = b"\xfd7zXZ\x00", b"\x1f\x8b"  # how compressed files begin
+_MARKS = (  # byte order marks, the longer ones first
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+)
 _KINDS = {
     stat.S_IFDIR: "folder",
     stat.S_IFIFO: "named pipe",
@@ -181,17 +188,51 @@ def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
     return open(path, "rb")
 
 
-def open_text(path: str | os.PathLike[str], newline: str = "") -> TextIOWrapper:
-    """Open a UTF-8 file, plain or compressed, for reading; skip a byte order mark and keep line ends as they are.
+def check_exists(path: str | os.PathLike[str]) -> None:
+    """Raise UnreadableFileError unless `path` is a regular file or a folder; anything else can be read only once."""
+    try:
+        kind = stat.S_IFMT(os.stat(as_path(path)).st_mode)
+    except OSError:
+        raise UnreadableFileError(f"There is no file {path}.") from None
+    if kind not in (stat.S_IFREG, stat.S_IFDIR):
+        raise UnreadableFileError(
+            f"{path} is a {_KINDS.get(kind, 'special file')}, and texts are read several times; write "
+            "them to a regular file first."
+        )
 
-    With the default `newline` a line ends at CR, LF or CR LF; with a line feed it ends there only.
+
+def open_text(path: str | os.PathLike[str], newline: str | None = "", encoding: str | None = None) -> TextIOWrapper:
+    """Open a text file, plain or compressed, for reading; skip a byte order mark and keep line ends as they are.
+
+    With the default `newline` a line ends at CR, LF or CR LF; with a line feed it ends there only. Without an encoding,
+    the file is UTF-8, or what its byte order mark says.
     """
-    return TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline=newline)
+    if encoding is None or codecs.lookup(encoding).name.startswith("utf-"):
+        encoding = _encoding_of_mark(path) or encoding or "utf-8"
+    return TextIOWrapper(open_bytes(path), encoding=encoding, newline=newline)
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
-    """Return the text of a UTF-8 file, plain or compressed, with line feeds as line ends."""
-    with reading(path), TextIOWrapper(open_bytes(path), encoding="utf-8-sig") as file:
+def _encoding_of_mark(path: str | os.PathLike[str]) -> str | None:
+    """Return the encoding that the byte order mark of a file says, if it has one."""
+    with open_bytes(path) as file:
+        start = file.read(4)
+    return next((encoding for mark, encoding in _MARKS if start.startswith(mark)), None)
+
+
+def check_encoding(encoding: str | None) -> None:
+    """Raise ValueError unless Python knows an encoding of text by this name."""
+    try:
+        if encoding is not None:
+            TextIOWrapper(BytesIO(), encoding=encoding)
+    except (LookupError, ValueError, TypeError):
+        raise ValueError(
+            f"encoding={short(encoding)} is not known; pass a name such as 'utf-8', 'cp1252' or 'utf-16'."
+        ) from None
+
+
+def read_text(path: str | os.PathLike[str], encoding: str | None = None) -> str:
+    """Return the text of a file, plain or compressed, with line feeds as line ends; encodings as in `open_text`."""
+    with reading(path, encoding), open_text(path, newline=None, encoding=encoding) as file:
         text = file.read(LONGEST_LINE + 1)
         if len(text) > LONGEST_LINE:
             raise UnreadableFileError(f"{path} has more than {LONGEST_LINE:,} characters; split it into several files.")
@@ -235,18 +276,23 @@ def json_objects(
                 yield number, row
                 continue
             reason = f"a JSON {type(row).__name__}"
-        raise UnreadableFileError(f"{path}, line {number}: {reason}; expected one JSON object per line.")
+        raise UnreadableFileError(
+            f"{path}, line {number}: {reason}; expected one JSON object per line, or one array of objects."
+        )
 
 
 @contextmanager
-def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+def reading(path: str | os.PathLike[str], encoding: str | None = None) -> Iterator[None]:
     """Turn every error of reading a file into an UnreadableFileError of one line."""
     try:
         yield
-    except UnicodeDecodeError:
-        place = _place_of_bad_byte(path)
+    except UnicodeError:
+        if encoding is None and (found := _encoding_of_mark(path)) != "utf-8-sig":
+            encoding = found
+        place = _place_of_bad_byte(path) if encoding is None else ""
         raise UnreadableFileError(
-            f"{path}{place} is not UTF-8 text; save the file as UTF-8 (in Excel: CSV UTF-8)."
+            f"{path}{place} is not {encoding or 'UTF-8'} text; name its encoding (encoding='cp1252', or --encoding "
+            "cp1252), or save it as UTF-8 (in Excel: CSV UTF-8)."
         ) from None
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableFileError(f"{path} is damaged or cut off ({error}); fetch or compress it again.") from None

@@ -191,7 +191,7 @@ def test_the_line_that_is_not_utf8_is_named(tmp_path, name):
     head = line if "json" in name else b"text"
     content = b"\n".join([head, *[line] * 4000, line.replace(b"\xc3\xbc", b"\xfc"), line])
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-    with pytest.raises(ValueError, match=rf"{name}, line 4002, byte {line.index(0xC3) + 1} is not UTF-8 text; save"):
+    with pytest.raises(ValueError, match=rf"{name}, line 4002, byte {line.index(0xC3) + 1} is not UTF-8 text; name"):
         load_table(tmp_path / name, text="text")
 
 

@@ -36,7 +36,7 @@ def load_labelled(options: argparse.Namespace) -> tuple[TextTable, dict[str, Any
 def _load_labelled_table(options: argparse.Namespace) -> tuple[TextTable, dict[str, Any]]:
     if options.labels_file:
         raise ValueError(f"--labels-file describes a folder of texts, but {options.file} is a file.")
-    columns = open_table(options.file).columns
+    columns = open_table(options.file, options.encoding).columns
     check_text_option(options, columns)
     if not options.labels and not options.label_column:
         raise ValueError("Name the labels with --labels (columns of 0 and 1) or --label-column (columns of names).")
@@ -50,6 +50,7 @@ def _load_labelled_table(options: argparse.Namespace) -> tuple[TextTable, dict[s
             delimiter=options.delimiter,
             blank=options.blank or BLANKS[0],
             stream=True,
+            encoding=options.encoding,
         )
     if table.n_blank and options.blank is None:
         print_note(
@@ -81,7 +82,7 @@ def _expand(names: list[str] | None, columns: Sequence[str]) -> list[str] | None
 def load_labelled_folder(options: argparse.Namespace, delimiter: str, blank: str | None) -> TextTable:
     """Return the texts of a folder, with labels from its subfolders or from the file of labels."""
     if not options.labels_file:
-        return load_folders(options.file)
+        return load_folders(options.file, encoding=options.encoding)
     with no_other_delimiter(options.labels_as_written):
         return load_folders(
             options.file,
@@ -90,6 +91,7 @@ def load_labelled_folder(options: argparse.Namespace, delimiter: str, blank: str
             label_column=options.label_column,
             delimiter=delimiter,
             blank=blank or BLANKS[0],
+            encoding=options.encoding,
         )
 
 
@@ -109,10 +111,14 @@ def no_other_delimiter(labels_as_written: bool) -> Iterator[None]:
 
 def load_texts(options: argparse.Namespace) -> list[str] | StreamedTexts:
     if options.text:
-        return load_table(options.file, text=options.text, stream=True).texts
+        return load_table(options.file, text=options.text, stream=True, encoding=options.encoding).texts
     if file_type(options.file) in {*DELIMITED, *JSON_LINES, *PARQUET} and options.file.is_file():
-        check_text_option(options, open_table(options.file).columns)
-    return StreamedTexts(lambda: read_documents(options.file), sum(1 for _ in read_documents(options.file)))
+        check_text_option(options, open_table(options.file, options.encoding).columns)
+
+    def documents() -> Iterator[str]:
+        return read_documents(options.file, encoding=options.encoding)
+
+    return StreamedTexts(documents, sum(1 for _ in documents()))
 
 
 def check_text_option(options: argparse.Namespace, columns: Sequence[str]) -> None:

@@ -64,6 +64,7 @@ def _load_true_labels(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespa
             delimiter=delimiter,
             blank=blank,
             stream=True,
+            encoding=options.encoding,
         )
 
 

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> Answer:
 
 def _first_texts(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> list[str]:
     columns = text_columns(clf, options)
-    reader = open_table(options.file)
+    reader = open_table(options.file, options.encoding)
     reader.check_columns(columns)
     rows = islice(reader.rows, options.limit)
     texts = [text_of_row(row, columns, f"{reader.name}, {place}") for place, row in rows]

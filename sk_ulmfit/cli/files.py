@@ -6,13 +6,12 @@ import argparse
 import os
 from pathlib import Path
 
-from sk_ulmfit._files import as_path, writable_target
+from sk_ulmfit._files import check_exists, writable_target
 from sk_ulmfit.models.bundled import LANGUAGES
 
 
 def check_input(path: Path) -> None:
-    if not as_path(path).exists():
-        raise ValueError(f"There is no file {path}.")
+    check_exists(path)
 
 
 def check_output(options: argparse.Namespace, *sources: Path | None) -> Path:

@@ -19,6 +19,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "file", type=Path, metavar="FILE", help="table with texts (needs --text), or a corpus as for pretrain"
     )
+    shared.add_encoding(command)
     shared.add_text(command)
     shared.add_out(command, "MODEL", "file to write the language model to")
     shared.add_language_model(command)

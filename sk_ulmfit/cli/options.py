@@ -15,8 +15,15 @@ def add_table(command: argparse.ArgumentParser, content: str) -> None:
         "file",
         type=Path,
         metavar="FILE",
-        help=f"table {content}: .csv with a header line, .tsv, .jsonl (one object per line) or .parquet, all but "
-        "the last also .gz or .xz; or a folder of .txt files",
+        help=f"table {content}: .csv with a header line, .tsv, .jsonl (one object per line), .json (also one array) or "
+        ".parquet, all but the last also .gz or .xz; or a folder of .txt files",
+    )
+    add_encoding(command)
+
+
+def add_encoding(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--encoding", metavar="NAME", help="encoding of the text files, such as cp1252 or utf-16 (default: utf-8)"
     )
 
 

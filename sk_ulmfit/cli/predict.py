@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> Answer:
     check_writable(options.out)
     out = check_output(options, options.file, options.model)
     clf = load_classifier(options)
-    reader = open_table(options.file)
+    reader = open_table(options.file, options.encoding)
     columns = text_columns(clf, options)
     reader.check_columns(columns)
     delimiter = options.delimiter or clf.metadata_.get("delimiter") or ";"

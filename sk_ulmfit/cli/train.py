@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> Answer:
     table, columns = load_labelled(options)
     unlabelled = None
     if options.unlabelled:
-        unlabelled = load_table(options.unlabelled, text=columns["text"], stream=True).texts
+        unlabelled = load_table(options.unlabelled, text=columns["text"], stream=True, encoding=options.encoding).texts
     clf = make_classifier(options, verbose=int(shows_progress(options)))
     start = time.perf_counter()
     clf.fit(table.texts, table.named_indicator(), unlabelled_texts=unlabelled)

@@ -17,7 +17,15 @@ from sk_ulmfit._validation import check_choice
 from sk_ulmfit.datasets.cells import label_from_cell, text_of_row
 from sk_ulmfit.datasets.delimiters import warn_of_other_delimiter
 from sk_ulmfit.datasets.label_column import LabelColumn
-from sk_ulmfit.datasets.tables import Row, RowReader, is_hidden, open_table, text_files
+from sk_ulmfit.datasets.tables import (
+    Row,
+    RowReader,
+    is_hidden,
+    is_text_file,
+    open_table,
+    text_files,
+    warn_of_files_left_out,
+)
 from sk_ulmfit.datasets.text_table import TextTable
 from sk_ulmfit.labels import warn_similar
 from sk_ulmfit.text.streams import StreamedTexts
@@ -34,6 +42,7 @@ def load_table(
     delimiter: str = ";",
     blank: str = "absent",
     stream: bool = False,
+    encoding: str | None = None,
 ) -> TextTable:
     """Read texts and labels from a table.
 
@@ -41,9 +50,9 @@ def load_table(
     ----------
     source : path-like or DataFrame
         A file with a header line, its cells separated by commas (by semicolons or tabs if that line has no comma), or
-        by tabs (``.tsv``); JSON lines (``.jsonl``, one object per line); Parquet (``.parquet``); or a DataFrame of
-        pandas or polars, a Table of pyarrow, or a Dataset of Hugging Face. Text files must be UTF-8, and may be
-        compressed with gzip or xz. A blank cell is an empty text.
+        by tabs (``.tsv``); JSON (``.jsonl``, one object per line; ``.json``, also one array of objects); Parquet
+        (``.parquet``); or a DataFrame of pandas or polars, a Table of pyarrow, or a Dataset of Hugging Face. Text files
+        may be compressed with gzip or xz. A blank cell is an empty text.
     text : str or sequence of str
         Columns with the text. Several are joined as fields in this order; keep the order for prediction.
     labels : str or sequence of str, default=None
@@ -60,6 +69,10 @@ def load_table(
     stream : bool, default=False
         Whether to keep only the labels in memory. `texts` are then read from `source` whenever they are iterated over,
         a few times in ``fit`` and ``predict``. For files larger than memory.
+
+    encoding : str, default=None
+        Encoding of a text file, such as "cp1252". None is UTF-8, or UTF-16 or UTF-32 if the file begins with a byte
+        order mark.
 
     Raises
     ------
@@ -82,7 +95,7 @@ def load_table(
     check_choice("blank", blank, BLANKS)
     columns = _Columns(_as_list(text), _as_list(labels), _as_list(label_column), delimiter)
     columns.check()
-    table = open_table(source)
+    table = open_table(source, encoding)
     version = _file_version(source) if stream else None
     for names in (columns.text, columns.labels, columns.label_names):
         table.check_columns(names)
@@ -94,7 +107,9 @@ def load_table(
         warn_similar(label_names)
     if not stream:
         row_labels = [list(names) for names in row_labels]  # no two rows share a list that a caller may change
-    streamed = StreamedTexts(lambda: _texts_again(source, version, table.name, columns.text), len(cells.blanks))
+    streamed = StreamedTexts(
+        lambda: _texts_again(source, version, table.name, columns.text, encoding), len(cells.blanks)
+    )
     return TextTable(
         streamed if stream else texts,
         row_labels if columns.labels or columns.label_names else None,
@@ -169,11 +184,11 @@ def _read_rows(
     return texts, rows, cells
 
 
-def _texts_again(source: Any, version: Any, name: str, columns: Sequence[str]) -> Iterator[str]:
+def _texts_again(source: Any, version: Any, name: str, columns: Sequence[str], encoding: str | None) -> Iterator[str]:
     """Return the texts of a table that has been read before; raise ValueError if its file has changed."""
     if _file_version(source) != version:
         raise ValueError(f"{name} has changed since it was opened, so its labels may differ; load it again.")
-    table = open_table(source)
+    table = open_table(source, encoding)
     return (text_of_row(row, columns, f"{table.name}, {place}") for place, row in table.rows)
 
 
@@ -210,21 +225,24 @@ def load_folders(
     label_column: str | Sequence[str] | None = None,
     delimiter: str = ";",
     blank: str = "absent",
+    encoding: str | None = None,
 ) -> TextTable:
     """Read one text per file.
 
     Parameters
     ----------
     folder : path-like
-        Folder with a subfolder for each label, which holds the UTF-8 text files (``*.txt``) with that label. A file
-        with several labels lies in several subfolders, under the same path. With `labels_file`: a folder of texts.
-        Hidden files are left out.
+        Folder with a subfolder for each label, which holds the text files with that label: those that end in ``.txt``
+        or have no suffix. A file with several labels lies in several subfolders, under the same path. With
+        `labels_file`: a folder of texts. Hidden files are left out; a warning counts other ones.
     labels_file : path-like, default=None
         Table (see `load_table`) whose first column is the path of a file relative to `folder`.
     labels, label_column, delimiter : str or sequence of str
         Label columns of `labels_file`, as in `load_table`. By default, all columns but the first hold label names.
     blank : {"absent", "unknown"}, default="absent"
         Meaning of a blank label cell, and of a file that `labels_file` does not list.
+    encoding : str, default=None
+        Encoding of the text files and of `labels_file`, as in `load_table`.
 
     Returns
     -------
@@ -252,13 +270,19 @@ def load_folders(
     if labels_file is None:
         if labels or label_column:
             raise ValueError("labels and label_column are columns of a labels_file; name that too.")
-        return _by_label(root)
-    texts = {file.relative_to(root).as_posix(): read_text(file) for file in text_files(root)}
+        return _by_label(root, encoding)
+    files, no_texts = text_files(root)
+    table_file = Path(labels_file).resolve()
+    files = [file for file in files if file.resolve() != table_file]
+    warn_of_files_left_out(root, [file for file in no_texts if file.resolve() != table_file])
+    texts = {file.relative_to(root).as_posix(): read_text(file, encoding) for file in files}
     if not texts:
-        raise ValueError(f"{root} has no text files (*.txt).")
-    first, *others = open_table(labels_file).columns
+        raise ValueError(f"{root} has no text files (*.txt, or without a suffix).")
+    first, *others = open_table(labels_file, encoding).columns
     names = label_column if labels or label_column else others
-    table = load_table(labels_file, text=first, labels=labels, label_column=names, delimiter=delimiter, blank=blank)
+    table = load_table(
+        labels_file, text=first, labels=labels, label_column=names, delimiter=delimiter, blank=blank, encoding=encoding
+    )
     return _with_listed_labels(texts, table, f"{labels_file}", root, blank)
 
 
@@ -276,13 +300,17 @@ def _with_listed_labels(texts: dict[str, str], table: TextTable, source: str, ro
     return _of_files(texts, labels, table.label_names, unknown)
 
 
-def _by_label(root: Path) -> TextTable:
+def _by_label(root: Path, encoding: str | None) -> TextTable:
     """Read texts whose labels are the names of their folders."""
     texts: dict[str, str] = {}
     labels: dict[str, set[str]] = {}
-    for class_folder in sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name)):
-        for file in text_files(class_folder):
-            name, text = file.relative_to(class_folder).as_posix(), read_text(file)
+    left_out: list[Path] = []
+    class_folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
+    for class_folder in class_folders:
+        files, others = text_files(class_folder)
+        left_out += others
+        for file in files:
+            name, text = file.relative_to(class_folder).as_posix(), read_text(file, encoding)
             if texts.setdefault(name, text) != text:
                 raise ValueError(
                     f"{file} differs from the file {name} of another label. A text with several labels must "
@@ -290,8 +318,10 @@ def _by_label(root: Path) -> TextTable:
                 )
             labels.setdefault(name, set()).add(class_folder.name)
     if not texts:
-        raise ValueError(f"{root} has no text files (*.txt) in folders named after labels.")
-    astray = sum(file.suffix == ".txt" and not is_hidden(file.name) for file in root.iterdir() if file.is_file())
+        raise ValueError(f"{root} has no text files (*.txt, or without a suffix) in folders named after labels.")
+    label_names = sorted(set().union(*labels.values()))
+    warn_of_files_left_out(root, left_out, [path.name for path in class_folders if path.name not in label_names])
+    astray = sum(is_text_file(file) and not is_hidden(file.name) for file in root.iterdir() if file.is_file())
     if astray:
         warnings.warn(
             f"{astray} text files directly in {root} are left out, because no folder names their labels; list all "
@@ -299,7 +329,7 @@ def _by_label(root: Path) -> TextTable:
             UserWarning,
             stacklevel=3,
         )
-    return _of_files(texts, labels, sorted({label for names in labels.values() for label in names}), {})
+    return _of_files(texts, labels, label_names, {})
 
 
 def _of_files(

@@ -8,17 +8,20 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from sk_ulmfit._files import (
     LONGEST_LINE,
     UnreadableFileError,
     as_path,
+    check_exists,
     json_objects,
     numbered_lines,
     open_text,
     reading,
     whole_lines,
 )
+from sk_ulmfit._json_arrays import json_array
 from sk_ulmfit._messages import short, short_names
 
 IDS, OFFSETS, VOCABULARY, INFO = "ids.npy", "offsets.npy", "vocabulary.json", "corpus.json"
@@ -39,6 +42,11 @@ def corpus_files(path: str | os.PathLike[str], exclude: str | os.PathLike[str] |
     path = as_path(path, CorpusError)
     if path.is_file():
         return [path]
+    if path.exists() and not path.is_dir():
+        try:
+            check_exists(path)
+        except UnreadableFileError as error:
+            raise CorpusError(str(error)) from None
     if not path.is_dir():
         raise CorpusError(f"There is no file or folder {path}; give a text file, a JSON lines file, or a folder.")
     files: list[Path] = []
@@ -75,25 +83,29 @@ def describe(path: str | os.PathLike[str], exclude: str | os.PathLike[str] | Non
 
 
 def read_documents(
-    path: str | os.PathLike[str], field: str = "text", exclude: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    field: str = "text",
+    exclude: str | os.PathLike[str] | None = None,
+    encoding: str | None = None,
 ) -> Iterator[str]:
     """Yield the documents of a corpus one by one; parameters as in `corpus_files`.
 
     The format of a file is found from its content. JSON lines, if the first line is a JSON object: one document per
-    line, in the field `field`. Otherwise plain text: blank lines separate the documents. Both must be UTF-8, and may
-    be compressed with xz or gzip. Documents of more than a million characters are cut; empty ones are left out.
+    line, in the field `field`; or one array of such objects. Otherwise plain text: blank lines separate the documents.
+    Files are UTF-8 unless `encoding` or a byte order mark says otherwise, and may be compressed with xz or gzip.
+    Documents of more than a million characters are cut; empty ones are left out.
 
     Raises CorpusError if a file cannot be read or is damaged, or a line is not JSON or has no such field.
     """
     for file in corpus_files(path, exclude):
         try:
-            yield from _documents(file, field)
+            yield from _documents(file, field, encoding)
         except UnreadableFileError as error:
             raise CorpusError(str(error)) from None
 
 
-def _documents(file: Path, field: str) -> Iterator[str]:
-    with reading(file), open_text(file, newline="\n") as stream:
+def _documents(file: Path, field: str, encoding: str | None) -> Iterator[str]:
+    with reading(file, encoding), open_text(file, newline="\n", encoding=encoding) as stream:
         number, line = next((line for line in numbered_lines(stream, _LONGEST_DOCUMENT) if line[1].strip()), (1, ""))
         if line.lstrip().startswith("{") and not line.endswith("\n"):
             line += stream.readline(LONGEST_LINE)
@@ -101,10 +113,15 @@ def _documents(file: Path, field: str) -> Iterator[str]:
                 raise UnreadableFileError(
                     f"{file}, line {number}: longer than {LONGEST_LINE:,} characters; write one JSON object per line."
                 )
+        if line.strip() == "[" or line.lstrip().startswith('[{"'):
+            with open_text(file, encoding=encoding) as array:
+                for text in _json_documents(file, json_array(file, array), field, "object"):
+                    yield from _pieces(text)
+            return
         next_number = number + line.endswith("\n")
         if _is_json_object(file, line):
             lines = itertools.chain([(number, line)], whole_lines(file, stream, first=next_number))
-            for text in _json_documents(file, lines, field):
+            for text in _json_documents(file, json_objects(file, lines), field, "line"):
                 yield from _pieces(text)
         else:
             rest = numbered_lines(stream, _LONGEST_DOCUMENT, first=next_number)
@@ -117,7 +134,7 @@ def _is_json_object(file: Path, line: str) -> bool:
     with suppress(ValueError, RecursionError):
         if line.startswith("{") and isinstance(json.loads(line), dict):
             return True
-    if line in ("{", "[") or line.startswith(('{"', '[{"')):
+    if line == "{" or line.startswith('{"'):
         raise UnreadableFileError(
             f"{file} looks like JSON, but its first line is not a whole object; write it as JSON lines: one object per "
             "line, nothing around them."
@@ -125,12 +142,12 @@ def _is_json_object(file: Path, line: str) -> bool:
     return False
 
 
-def _json_documents(file: Path, lines: Iterable[tuple[int, str]], field: str) -> Iterator[str]:
-    for number, row in json_objects(file, lines):
+def _json_documents(file: Path, rows: Iterable[tuple[int, dict[str, Any]]], field: str, unit: str) -> Iterator[str]:
+    for number, row in rows:
         if not isinstance(row.get(field), str):
             fields = [name for name, value in row.items() if isinstance(value, str)]
             raise UnreadableFileError(
-                f"{file}, line {number}: field {short(field)} holds no text; fields with text: "
+                f"{file}, {unit} {number}: field {short(field)} holds no text; fields with text: "
                 f"{short_names(fields) or 'none'}."
             )
         yield row[field]
