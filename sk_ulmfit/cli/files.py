@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from sk_ulmfit._files import check_exists, writable_target
+from sk_ulmfit._files import as_path, check_exists, writable_target
 from sk_ulmfit.models.bundled import LANGUAGES
 
 
