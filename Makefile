@@ -41,5 +41,5 @@ lowest:
 	python3 -m venv .venv-lowest
 	$(lowest)/python .ci/lowest.py > .venv-lowest/lowest.txt
 	$(lowest)/pip install -q -c constraints.txt torch
-	$(lowest)/pip install -q -c .venv-lowest/lowest.txt -e . hypothesis pandas pytest pytest-xdist
+	$(lowest)/pip install -q -c .venv-lowest/lowest.txt -e . hypothesis pandas polars pytest pytest-xdist
 	$(lowest)/python -m pytest -n 2 --dist worksteal $(lowest_tests)
