@@ -89,7 +89,10 @@ def check_labels(y: Any) -> tuple[NDArray[np.float32], list[Any]]:
     if y is None:
         raise ValueError(f"This estimator requires y to be passed, but the target y is None. {_HINT}")
     y = plain_targets(y)
-    if isinstance(y, (str, bytes, dict)) and not sparse.issparse(y):  # of scipy, dok_matrix is a dict
+    if isinstance(y, str):
+        advice = 'pass a list of labels for each text, such as [row.split(",") for row in rows].'
+        raise ValueError(f"y is a single text, {short(y, 40)}; {advice}")
+    if isinstance(y, (bytes, dict)) and not sparse.issparse(y):  # of scipy, dok_matrix is a dict
         raise ValueError(f"y must be a matrix or a sequence of label lists, got a {type(y).__name__}. {_HINT}")
     names: list[Any] | None = None
     rows = _nested_rows(y)
@@ -407,7 +410,7 @@ def _refuse_texts_and_gaps(y: Any) -> None:
 def _raise_for_texts(texts: list[str], name: str) -> None:
     mark = next((mark for mark in ",;|\t" if any(mark in text for text in texts)), ",")
     raise ValueError(
-        f"Unknown label type: y holds texts, such as {short(max(texts, key=len), 40)}, not lists of labels. If "
+        f"Unknown label type: y holds texts, such as {short(str(max(texts, key=len)), 40)}, not lists of labels. If "
         "each text is the "
         f'labels of one document, split it: {name}.str.split("{mark}") of a Series of pandas, or '
         f'[row.split("{mark}") for row in {name}]. If each is one label, pass [[row] for row in {name}].'

@@ -166,7 +166,7 @@ def test_a_named_indicator_keeps_its_names_as_long_as_its_columns():
         (pd.Series([0, 1]), "MultiLabelBinarizer"),
         (["a", "b"], r'split it: y.str.split\(","\).*If each is one label, pass \[\[row\] for row in y\]'),
         (["a;b", "b"], r'str.split\(";"\)'),
-        ("ab", "got a str"),
+        ("ab", r'y is a single text, .*row.split\(","\)'),
         ({"a": 1}, "got a dict"),
         ([[0, 2], [1, 0]], "must hold only 0 and 1, got 2 at row 0, column 1"),
         (np.array([[0.5, 1.0]]), "got 0.5 at row 0, column 0.*y_range.*not supported: binarise"),
