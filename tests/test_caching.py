@@ -242,7 +242,7 @@ def test_an_interrupted_fit_is_not_kept(trained, tmp_path):
 
     whole = tiny_classifier(memory=tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sk_ulmfit.training.stages, "ClipGradient", lambda largest: Interrupt())
+        patch.setattr(sk_ulmfit.training.callbacks, "ClipGradient", lambda largest: Interrupt())
         with pytest.raises(KeyboardInterrupt):
             clone(whole).fit(TEXTS, Y)
     assert not list(tmp_path.rglob("output.pkl"))
