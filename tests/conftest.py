@@ -1,4 +1,7 @@
+import os
 import signal
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch: threads of two workers on two cores wait for each other
 
 import numpy as np
 import pytest

@@ -52,17 +52,15 @@ def run_in_a_process():
 
     Processes are forked from one that has imported what they need, so that they begin at once.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        processes = multiprocessing.get_context("forkserver")
-        processes.set_forkserver_preload(["sk_ulmfit.pretraining", "sk_ulmfit.text.tokenizer"])
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["sk_ulmfit.pretraining", "sk_ulmfit.text.tokenizer"])
 
-        def run(corpus, out, **options):
-            process = processes.Process(target=pretrain, args=(corpus, out), kwargs={**TINY, **options}, daemon=True)
-            process.start()
-            return process
+    def run(corpus, out, **options):
+        process = processes.Process(target=pretrain, args=(corpus, out), kwargs={**TINY, **options}, daemon=True)
+        process.start()
+        return process
 
-        yield run
+    return run
 
 
 def wait_for_steps(out, process, n):
