@@ -64,7 +64,8 @@ def test_language_model_and_range_test(mode, tmp_path):
         loaded = ULMFiTLanguageModel.load(tmp_path / "lm")
         inside = lm.score(TEXTS)
         curve = lr_find(tiny_classifier(), TEXTS, LABELS, n_steps=20, start_lr=1e-4)
-    assert lm.score(TEXTS) == loaded.score(TEXTS) == inside == expected.score(TEXTS)
+    assert lm.score(TEXTS) == inside == expected.score(TEXTS)
+    assert loaded.score(TEXTS) == pytest.approx(inside, rel=1e-6)  # in windows of another length
     outside = lr_find(tiny_classifier(), TEXTS, LABELS, n_steps=20, start_lr=1e-4)
     assert np.array_equal(curve.losses, outside.losses)
     tiny_classifier(language_model=lm, max_epochs=1).fit(TEXTS, LABELS)

@@ -312,7 +312,7 @@ def test_special_files_are_not_read(tmp_path):
     for path in (tmp_path / "pipe", "/dev/zero"):
         with pytest.raises(ModelFileError, match="is not a regular file"):
             ULMFiTMultiLabelClassifier.load(path)
-    with pytest.raises(ModelFileError, match=r"cannot be read|no file"):
+    with pytest.raises(ModelFileError, match=r"cannot be read|no file|longer than the system allows"):
         ULMFiTMultiLabelClassifier.load(tmp_path / ("x" * 5000))
 
 
