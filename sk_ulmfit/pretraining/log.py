@@ -44,10 +44,11 @@ class RunLog:
         )
         self.say(
             f"{100 * min(done, 1):5.1f} %  {trainer.n_tokens / 1e6:.2f} M tokens  {tokens_per_second:,.0f} tokens/s  "
-            f"loss {loss:.4f}  perplexity {perplexity:.1f}  {_clock(max(seconds_left, 0))} left"
+            f"loss {loss:.4f}  perplexity {perplexity:.1f}  {clock(max(seconds_left, 0))} left"
         )
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Write a time in hours and minutes."""
     minutes = round(seconds / 60)
     return f"{minutes // 60}:{minutes % 60:02d} h"

@@ -1,0 +1,42 @@
+"""All that a run learns from a teacher, in one folder: made once, step by step, each of them resumable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sk_ulmfit.pretraining.log import Say
+from sk_ulmfit.pretraining.passage_ids import prepare_passage_ids
+from sk_ulmfit.pretraining.passages import PassageSettings
+from sk_ulmfit.pretraining.teacher import Teacher
+from sk_ulmfit.pretraining.teacher_folder import prepare_passages
+from sk_ulmfit.pretraining.teacher_vectors import PASSAGE_VECTORS, TeacherVectors, write_vectors
+from sk_ulmfit.pretraining.word_vectors import prepare_word_vectors
+from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Passages as token ids, the teacher's vectors of them, and those of the words of the vocabulary."""
+
+    passages: TokenIds
+    vectors: TeacherVectors
+    word_vectors: TeacherVectors
+
+
+def prepare_lessons(
+    folder: Path,
+    settings: PassageSettings,
+    teacher: Teacher,
+    vocabulary: Vocabulary,
+    language: str,
+    backward: bool,
+    n_jobs: int | None,
+    say: Say,
+) -> Lessons:
+    """Return what a folder holds of a run's lessons, after making what is missing."""
+    passages = prepare_passages(folder, settings, teacher, say)
+    word_vectors = prepare_word_vectors(folder, vocabulary, teacher, say)
+    ids = prepare_passage_ids(passages, vocabulary, language, backward, n_jobs, say)
+    vectors = write_vectors(folder, PASSAGE_VECTORS, passages.n_passages, passages.texts_of, teacher, say)
+    return Lessons(ids, vectors, word_vectors)
