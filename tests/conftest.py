@@ -1,5 +1,6 @@
 import os
 import signal
+from dataclasses import replace
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch: threads of two workers on two cores wait for each other
 
@@ -8,6 +9,8 @@ import pytest
 import torch
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
+from sk_ulmfit.models.state import save_state
+from sk_ulmfit.nn.vector import n_pooled
 
 SUBJECTS = ["lamp", "hub", "parcel", "invoice", "app", "bulb"]
 STATES = {"late": "delivery", "lost": "delivery", "broken": "technical", "flickering": "technical", "wrong": "billing"}
@@ -66,6 +69,20 @@ def tiny_classifier(**params):
         "random_state": 0,
     }
     return ULMFiTMultiLabelClassifier(**{**settings, **params})
+
+
+def with_vector(lm, path, dim=6, seed=0):
+    """Save a fitted language model with a vector of random weights at a path, and load it again."""
+    state, rng = lm.state_, np.random.default_rng(seed)
+    n_features = n_pooled(*(state.config[name] for name in ("emb_dim", "hidden_dim", "n_layers")))
+    arrays = {
+        "vector.word_weight": rng.uniform(0.1, 1.0, (len(state.vocabulary), 1)),
+        "vector.weight": rng.normal(size=(dim, n_features)),
+        "vector.bias": rng.normal(size=dim),
+    }
+    weights = {**state.weights, **{name: array.astype(np.float32) for name, array in arrays.items()}}
+    save_state(replace(state, config={**state.config, "vector_dim": dim}, weights=weights), path)
+    return ULMFiTLanguageModel.load(path)
 
 
 @pytest.fixture(scope="session")

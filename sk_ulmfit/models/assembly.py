@@ -14,8 +14,10 @@ from sk_ulmfit.nn.modules import (
     LANGUAGE_MODEL_DROPOUT,
     ConcatPoolingHead,
     LanguageModel,
+    LinearHead,
 )
 from sk_ulmfit.nn.pooling import TextClassifier
+from sk_ulmfit.nn.vector import TextVector
 
 
 def _encoder(config: dict[str, Any], vocab_size: int, rates: dict[str, float], multiplier: float) -> AWDLSTM:
@@ -23,23 +25,36 @@ def _encoder(config: dict[str, Any], vocab_size: int, rates: dict[str, float], m
     return AWDLSTM(vocab_size, config["emb_dim"], config["hidden_dim"], config["n_layers"], **dropout)
 
 
+def _vector(config: dict[str, Any], vocab_size: int) -> TextVector | None:
+    if "vector_dim" not in config:
+        return None
+    return TextVector(vocab_size, config["emb_dim"], config["hidden_dim"], config["n_layers"], config["vector_dim"])
+
+
 def build_language_model(config: dict[str, Any], vocab_size: int, dropout_multiplier: float) -> LanguageModel:
     """Return a language model with random weights; `config` as in `ModelState`."""
     encoder = _encoder(config, vocab_size, LANGUAGE_MODEL_DROPOUT, dropout_multiplier)
-    return LanguageModel(encoder, min(LANGUAGE_MODEL_DROPOUT["output_p"] * dropout_multiplier, 1.0))
+    output_p = min(LANGUAGE_MODEL_DROPOUT["output_p"] * dropout_multiplier, 1.0)
+    return LanguageModel(encoder, output_p, _vector(config, vocab_size))
 
 
 def build_classifier(config: dict[str, Any], vocab_size: int, dropout_multiplier: float) -> TextClassifier:
     """Return a classifier with random weights; `config` as in `ModelState`."""
     encoder = _encoder(config, vocab_size, CLASSIFIER_DROPOUT, dropout_multiplier)
     output_p = min(CLASSIFIER_DROPOUT["output_p"] * dropout_multiplier, 1.0)
-    head = ConcatPoolingHead(3 * config["emb_dim"], len(config["label_names"]), output_p)
-    return TextClassifier(encoder, head, config["bptt"], config["max_length"])
+    n_labels = len(config["label_names"])
+    vector = _vector(config, vocab_size)
+    head: ConcatPoolingHead | LinearHead
+    if vector is None:
+        head = ConcatPoolingHead(3 * config["emb_dim"], n_labels, output_p)
+    else:
+        head = LinearHead(config["vector_dim"], n_labels, output_p)
+    return TextClassifier(encoder, head, config["bptt"], config["max_length"], vector)
 
 
-def encoder_weights(weights: Weights) -> Weights:
-    """Return the weights of a model's encoder, by their names in the encoder."""
-    return {name.removeprefix("encoder."): array for name, array in weights.items() if name.startswith("encoder.")}
+def part_weights(weights: Weights, part: str) -> Weights:
+    """Return the weights of a part of a model, "encoder" or "vector", by their names in the part."""
+    return {name.removeprefix(f"{part}."): array for name, array in weights.items() if name.startswith(f"{part}.")}
 
 
 def load_weights(module: torch.nn.Module, weights: Weights, assign: bool = False) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit.models.container import LARGEST_INTEGER, Place
+from sk_ulmfit.nn.vector import n_pooled
 from sk_ulmfit.text.tokenizer import get_tokenizer
 from sk_ulmfit.text.vocabulary import Vocabulary
 
@@ -27,6 +28,8 @@ SCALE = ":scale"  # suffix of the name of a compact matrix's scales
 # Prefixes of the names of arrays.
 LINEAR_MODEL = "tfidf."
 SECOND_NETWORK = "backward."
+
+VECTOR = "vector."  # the network's vector of a text, which a model has if its configuration has "vector_dim"
 
 HEAD_WIDTH = 50
 # Larger weights could make the network overflow, and predict NaN: its log-odds are below 1e36 with weights up to here.
@@ -67,7 +70,7 @@ def check_config(kind: str, config: Any) -> None:
     if "backward" in config:
         second = config["backward"]
         _check_keys(second, {"config": _DICT, "history": _HISTORY}, (), "backward")
-        _check_keys(second["config"], _NETWORK_RULES, _NETWORK_RULES.keys() - {"direction"}, "backward config")
+        _check_keys(second["config"], _SECOND_NETWORK_RULES, _NETWORK_RULES.keys() - {"direction"}, "backward config")
         if second["config"]["direction"] != "backward":
             raise SchemaError("the second network must read backward")
         _check_lengths(second["config"], n_labels)
@@ -177,7 +180,8 @@ def _network_shapes(kind: str, config: Mapping[str, Any], n_words: int, layout: 
     if kind == "language_model":
         shapes["decoder_bias"] = (n_words,)
     else:
-        shapes |= _head_shapes(3 * config["emb_dim"], len(config["label_names"]))
+        shapes |= _head_shapes(config, len(config["label_names"]))
+    shapes |= _vector_shapes(config, n_words, any(name.startswith(prefix + VECTOR) for name in layout))
     return {
         prefix + name: ("int64" if name.endswith("tracked") else "float32", shape) for name, shape in shapes.items()
     }
@@ -195,7 +199,25 @@ def _layer_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _head_shapes(n_features: int, n_labels: int) -> dict[str, tuple[int, ...]]:
+def _vector_shapes(config: Mapping[str, Any], n_words: int, has_arrays: bool) -> dict[str, tuple[int, ...]]:
+    dim = config.get("vector_dim")
+    if (dim is not None) != has_arrays:
+        raise SchemaError(f"vector_dim is {dim}, but there are {'' if has_arrays else 'no '}arrays {VECTOR}*")
+    if dim is None:
+        return {}
+    n_features = n_pooled(config["emb_dim"], config["hidden_dim"], config["n_layers"])
+    return {
+        f"{VECTOR}word_weight": (n_words, 1),
+        f"{VECTOR}weight": (dim, n_features),
+        f"{VECTOR}bias": (dim,),
+    }
+
+
+def _head_shapes(config: Mapping[str, Any], n_labels: int) -> dict[str, tuple[int, ...]]:
+    dim = config.get("vector_dim")
+    if dim is not None:
+        return {"head.weight": (n_labels, dim), "head.bias": (n_labels,)}
+    n_features = 3 * config["emb_dim"]
     shapes: dict[str, tuple[int, ...]] = {}
     for number, width in ((0, n_features), (4, HEAD_WIDTH)):  # batch normalisation
         for name in ("weight", "bias", "running_mean", "running_var"):
@@ -365,6 +387,7 @@ _LANGUAGE_MODEL_RULES = {
     "language": Rule(_is_language, "a language code whose tokenizer spaCy has in this installation"),
     "direction": _one_of(DIRECTIONS),
     "pretraining": Rule(_is_flat, "a flat JSON object"),
+    "vector_dim": _SIZE,
 }
 _NETWORK_RULES = {
     **_LANGUAGE_MODEL_RULES,
@@ -374,6 +397,10 @@ _NETWORK_RULES = {
     "base_rates": Rule(_are_base_rates, "a list of numbers between 0 and 1"),
     "log_odds_range": Rule(_is_range, "a list of smallest and one of largest log-odds"),
     "shifts": Rule(_are_shifts, "numbers from 0 to 1 for bfloat16 and int8"),
+}
+_SECOND_NETWORK_RULES = {
+    **_NETWORK_RULES,
+    "vector_dim": Rule(lambda value: value is None or _is_size(value), "a positive integer, or null for none"),
 }
 _CLASSIFIER_RULES = {
     **_NETWORK_RULES,
@@ -391,7 +418,7 @@ _CLASSIFIER_RULES = {
 }
 # Rules of each kind, and the keys that may be missing.
 _RULES: dict[str, tuple[dict[str, Rule], AbstractSet[str]]] = {
-    "language_model": (_LANGUAGE_MODEL_RULES, {"direction", "pretraining"}),
+    "language_model": (_LANGUAGE_MODEL_RULES, {"direction", "pretraining", "vector_dim"}),
     "classifier": (
         _CLASSIFIER_RULES,
         _CLASSIFIER_RULES.keys()

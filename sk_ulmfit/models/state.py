@@ -21,6 +21,8 @@ from sk_ulmfit.models.schema import (
     KINDS,
     LINEAR_MODEL,
     SCALE,
+    SECOND_NETWORK,
+    VECTOR,
     LaterVersionError,
     check_config,
     check_history,
@@ -35,7 +37,8 @@ from sk_ulmfit.text.unknown_words import WordCount
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 
 FORMAT = "sk_ulmfit"
-FORMAT_VERSION = 3  # 2: matrices may be compact; 3: parameters of a classifier were renamed
+# 2: matrices may be compact; 3: parameters of a classifier were renamed; 4: there may be a vector of texts
+FORMAT_VERSION = 4
 _HEADER_KEYS = {"format", "format_version", "kind", "config", "vocabulary", "history", "digest"}
 
 Weights = dict[str, NDArray[Any]]
@@ -109,7 +112,7 @@ def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool
     weights = _compact(state.weights) if compact else state.weights
     header = {
         "format": FORMAT,
-        "format_version": str(FORMAT_VERSION if state.kind == "classifier" else 2 if compact else 1),
+        "format_version": str(_format_version(state, compact)),
         "kind": state.kind,
         "config": json.dumps(state.config),
         "vocabulary": state.vocabulary.to_json(),
@@ -123,6 +126,15 @@ def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool
             file.write(content)
     except OSError as error:
         raise ModelFileError(f"{path} could not be written ({error}); choose another place.") from None
+
+
+def _format_version(state: ModelState, compact: bool) -> int:
+    """Return the first version of the format that has all that a model needs."""
+    if any(name.removeprefix(SECOND_NETWORK).startswith(VECTOR) for name in state.weights):
+        return 4
+    if state.kind == "classifier":
+        return 3
+    return 2 if compact else 1
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
@@ -276,7 +288,7 @@ def _compact(weights: Weights) -> Weights:
     """Round each matrix to int8, from -127 to 127, times one float32 scale per row."""
     compact: Weights = {}
     for name, array in weights.items():
-        if array.ndim != 2 or array.dtype != np.float32:
+        if array.ndim != 2 or array.shape[1] < 2 or array.dtype != np.float32:  # one column would only grow
             compact[name] = array
             continue
         scale = np.maximum(np.abs(array).max(axis=1, keepdims=True) / 127, np.finfo(np.float32).tiny)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_ulmfit.nn.modules import AWDLSTM, State
+from sk_ulmfit.nn.vector import Pools, TextVector, join_layers, join_pools
 
 WINDOW, LONGEST_WINDOW = 32, 256  # tokens; as the state is carried over, window lengths do not change results
 ROWS, GPU_ROWS = 128, 1024
@@ -29,85 +30,99 @@ def pooled_features(
     max_length: int | None,
     head: Callable[[Tensor], Tensor] | None = None,
     precision: str = "float32",
+    vector: TextVector | None = None,
 ) -> Tensor:
     """Return the [last; max; mean] features of documents (Howard & Ruder 2018, section 3.3), or a head's logits.
+
+    With a `vector` the features are the vectors of the documents.
 
     The encoder must be in evaluation mode. Document i, of at least one token, is ``ids[offsets[i]:offsets[i + 1]]``.
     Only the last `max_length` tokens of a document are pooled; None pools all. `head` is applied to the features of
     `HEAD_ROWS` or more documents at once. `precision` is that of the LSTM layers.
 
-    The result, (n_documents, 3 * emb_dim) or (n_documents, n_labels), is on the CPU. A document's row does not depend
-    on the other documents.
+    The result is on the CPU: (n_documents, 3 * emb_dim), with a vector (n_documents, dim), or with a head (n_documents,
+    n_labels). A document's row does not depend on the other documents.
     """
     weight = encoder.embedding.weight  # (vocab_size, emb_dim)
     device = weight.device
     lengths = np.diff(offsets)  # (n_documents,)
     kept = lengths if max_length is None else np.minimum(lengths, max_length)  # (n_documents,): pooled positions
     first_pooled = lengths - kept  # (n_documents,)
-    results = _Results(len(lengths), head)
+    results = _Results(len(lengths), vector, head)
     with torch.inference_mode(False), torch.no_grad():  # 16- and 8-bit weights are kept, to be used outside too
-        rows = _Rows(encoder, lengths)
+        rows = _Rows(encoder, lengths, every_layer=vector is not None)
         while rows.n_active:
             n_now = rows.arrange()  # (rows,): tokens of each row in this window
             document, position = rows.document, rows.position  # (rows,)
             steps = np.arange(n_now[0])  # (time,)
             place = np.minimum(offsets[document][:, None] + position[:, None] + steps, len(ids) - 1)  # (rows, time)
             window = torch.from_numpy(ids[place].astype(np.int64)).to(device)  # (rows, time)
-            outputs, state = encoder(window, torch.from_numpy(n_now), rows.state, precision=precision)
             first = first_pooled[document] - position  # (rows,)
-            pooled = (steps < n_now[:, None]) & (steps >= first[:, None])  # (rows, time)
-            rows.pool(outputs, torch.from_numpy(pooled).to(device)[:, :, None])
+            pooled = torch.from_numpy((steps < n_now[:, None]) & (steps >= first[:, None])).to(device)  # (rows, time)
+            embedded = encoder.embed(window, None)  # (rows, time, emb_dim)
+            outputs, state = rows.run(encoder, embedded, torch.from_numpy(n_now), precision)  # (rows, time, width)
+            rows.pool(outputs, pooled[:, :, None])
+            if vector is not None:
+                rows.words += vector.window_words(window, pooled, embedded)  # (rows, emb_dim)
             ended = rows.advance(n_now)  # (n_ended,)
             if len(ended):
                 at = torch.from_numpy(ended).to(device)  # (n_ended,)
-                last = outputs[at, torch.from_numpy(n_now[ended] - 1).to(device)]  # (n_ended, emb_dim)
-                mean = rows.total[at] / torch.from_numpy(kept[document[ended]]).to(device)[:, None]
-                results.add(document[ended], torch.cat([last, rows.largest[at], mean], 1))  # (n_ended, 3 * emb_dim)
+                last = outputs[at, torch.from_numpy(n_now[ended] - 1).to(device)]  # (n_ended, width)
+                results.add(document[ended], rows.features(at, last, torch.from_numpy(kept[document[ended]])))
             rows.refill(ended, state)
-        return results.all(weight.new_empty(0, 3 * weight.shape[1]))
+        none = torch.empty(0, dtype=torch.int64, device=device)
+        return results.all(rows.features(none, rows.total[none], none))
 
 
 class _Results:
-    """Features or logits in the order of the documents; the head runs on `HEAD_ROWS` or more documents at once."""
+    """Features or logits in the order of the documents.
 
-    def __init__(self, n: int, head: Callable[[Tensor], Tensor] | None):
-        self.n, self.head = n, head
+    Vector and head are computed for `HEAD_ROWS` or more documents at once.
+    """
+
+    def __init__(self, n: int, *maps: Callable[[Tensor], Tensor] | None):
+        self.n = n
+        self.maps = [each for each in maps if each is not None]
         self.documents: list[NDArray[np.int64]] = []
         self.features: list[Tensor] = []
         self.values: Tensor | None = None
 
     def add(self, documents: NDArray[np.int64], features: Tensor) -> None:
-        """Add the features, (n, 3 * emb_dim), of some documents, (n,)."""
+        """Add the pooled features, (n, n_features), of some documents, (n,)."""
         self.documents.append(documents)
         self.features.append(features)
         if sum(map(len, self.documents)) >= HEAD_ROWS:
             self._flush()
 
+    def _map(self, features: Tensor) -> Tensor:
+        for each in self.maps:
+            features = each(features)
+        return features.cpu()
+
     def _flush(self) -> None:
-        features = torch.cat(self.features)  # (n, 3 * emb_dim)
-        values = (features if self.head is None else self.head(features)).cpu()  # (n, n_labels) with a head
+        values = self._map(torch.cat(self.features))  # (n, n_labels) with a head
         if self.values is None:
             self.values = values.new_empty(self.n, values.shape[1])  # (n_documents, n_labels) with a head
         self.values[torch.from_numpy(np.concatenate(self.documents))] = values
         self.documents, self.features = [], []
 
     def all(self, none: Tensor) -> Tensor:
-        """Return all rows; `none`, (0, 3 * emb_dim), are the features if there were no documents."""
+        """Return all rows; `none`, (0, n_features), are the pooled features if there were no documents."""
         if self.features:
             self._flush()
         if self.values is None:
-            return (none if self.head is None else self.head(none)).cpu()
+            return self._map(none)
         return self.values
 
 
 class _Rows:
-    """The document of each row, how far it has been read, its state and its pools.
+    """The document of each row, how far it has been read, its state and its pools: of the top layer, or of every one.
 
     A row whose document has ended is dropped if no other document waits. If that would leave an odd number of rows, it
     goes on reading one token at a time: oneDNN keeps kernels and buffers for every number of rows.
     """
 
-    def __init__(self, encoder: AWDLSTM, lengths: NDArray[np.int64]):
+    def __init__(self, encoder: AWDLSTM, lengths: NDArray[np.int64], every_layer: bool):
         weight = encoder.embedding.weight  # (vocab_size, emb_dim)
         self.lengths = lengths
         windows = -(-lengths // WINDOW)  # (n_documents,)
@@ -117,9 +132,12 @@ class _Rows:
         self.document, self.waiting = self.waiting[:n_rows], self.waiting[n_rows:]
         self.position = np.zeros(n_rows, np.int64)
         self.active = np.ones(n_rows, bool)
-        self.total = weight.new_zeros(n_rows, weight.shape[1])  # (rows, emb_dim)
-        self.largest = torch.full_like(self.total, -math.inf)  # (rows, emb_dim)
         layers: list[Any] = list(encoder.rnns)
+        width = sum(rnn.hidden_size for rnn in (layers if every_layer else layers[-1:]))
+        self.every_layer = every_layer
+        self.total = weight.new_zeros(n_rows, width)  # (rows, width)
+        self.largest = torch.full_like(self.total, -math.inf)  # (rows, width)
+        self.words = weight.new_zeros(n_rows, weight.shape[1] * every_layer)  # (rows, emb_dim): weighted sums
         self.state: State = [(z := weight.new_zeros(1, n_rows, rnn.hidden_size), z) for rnn in layers]
 
     @property
@@ -141,13 +159,27 @@ class _Rows:
             return
         self.document, self.position, self.active = self.document[rows], self.position[rows], self.active[rows]
         index = torch.from_numpy(rows).to(self.total.device)  # (n_kept,)
-        self.total, self.largest = self.total[index], self.largest[index]  # (n_kept, emb_dim)
+        self.total, self.largest = self.total[index], self.largest[index]  # (n_kept, width)
+        self.words = self.words[index]  # (n_kept, emb_dim)
         self.state = [(h[:, index], c[:, index]) for h, c in self.state]
 
+    def run(self, encoder: AWDLSTM, embedded: Tensor, n_now: Tensor, precision: str) -> tuple[Tensor, State]:
+        """Run a window, and return the outputs to pool, (rows, time, width), and the new state."""
+        if not self.every_layer:
+            return encoder.run_layers(embedded, n_now, self.state, None, precision)
+        outputs, state = encoder.run_every_layer(embedded, n_now, self.state, None, precision)
+        return join_layers(outputs), state
+
     def pool(self, outputs: Tensor, pooled: Tensor) -> None:
-        """Pool the outputs of a window, (rows, time, emb_dim), where `pooled`, (rows, time, 1), is True."""
-        self.total += (outputs * pooled).sum(1)  # (rows, emb_dim)
-        self.largest = torch.maximum(self.largest, outputs.masked_fill(~pooled, -math.inf).amax(1))  # (rows, emb_dim)
+        """Pool the outputs of a window, (rows, time, width), where `pooled`, (rows, time, 1), is True."""
+        self.total += (outputs * pooled).sum(1)  # (rows, width)
+        self.largest = torch.maximum(self.largest, outputs.masked_fill(~pooled, -math.inf).amax(1))  # (rows, width)
+
+    def features(self, rows: Tensor, last: Tensor, kept: Tensor) -> Tensor:
+        """Return the pooled features, (n, n_features), of rows, (n,), given last outputs and numbers of positions."""
+        n = kept.to(last.device)[:, None]  # (n, 1)
+        pools = Pools(last, self.largest[rows], self.total[rows] / n)
+        return join_pools(pools, self.words[rows] / n) if self.every_layer else torch.cat(pools, 1)
 
     def advance(self, n_now: NDArray[np.int64]) -> NDArray[np.int64]:
         """Move on by a window, and return the rows whose document ends there."""
@@ -171,7 +203,7 @@ class _Rows:
         self.position[ended] = 0
         self.active[start] = True
         fresh = torch.from_numpy(ended).to(self.total.device)  # (n_ended,)
-        self.total[fresh], self.largest[fresh] = 0, -math.inf
+        self.total[fresh], self.largest[fresh], self.words[fresh] = 0, -math.inf, 0
         n_kept = min(_round_number(self.n_active), n_rows)
         if n_kept < n_rows:
             self._keep(np.argsort(~self.active, kind="stable")[:n_kept])

@@ -18,6 +18,7 @@ from sk_ulmfit.nn.int8 import Layer8, evaluate_layer_8bit
 from sk_ulmfit.nn.kernels import change_count
 from sk_ulmfit.nn.losses import IGNORED, linear_cross_entropy, squared_activations
 from sk_ulmfit.nn.lstm import Layer16, Packing, evaluate_layer, train_layer
+from sk_ulmfit.nn.vector import TextVector, join_layers, pool_texts
 
 State = list[tuple[Tensor, Tensor]]
 
@@ -185,6 +186,33 @@ class AWDLSTM(nn.Module):
         precision: str = "float32",
     ) -> tuple[Tensor, State]:
         """Run the LSTM layers over embedded input, (batch, time, emb_dim); the rest as in `forward`."""
+        (outputs,), new_state = self._run(x, lengths, state, masks, precision, every_layer=False)
+        return outputs, new_state
+
+    def run_every_layer(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None,
+        masks: DropoutMasks | None,
+        precision: str = "float32",
+    ) -> tuple[list[Tensor], State]:
+        """Run the layers like `run_layers`, and return the outputs of each, (batch, time, width), from the first up.
+
+        The outputs are those before the dropout between layers.
+        """
+        return self._run(x, lengths, state, masks, precision, every_layer=True)
+
+    def _run(
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State | None,
+        masks: DropoutMasks | None,
+        precision: str,
+        *,
+        every_layer: bool,
+    ) -> tuple[list[Tensor], State]:
         batch, time = x.shape[:2]
         lengths = lengths.cpu()
         if len(lengths) != batch or int(lengths.min()) < 1 or int(lengths.max()) > time:
@@ -196,11 +224,17 @@ class AWDLSTM(nn.Module):
         if masks is not None and masks.input is not None:
             x = x * masks.input  # (batch, time, emb_dim)
         ours = self._runs_in_16_bits_on_cpu(precision) or self._runs_in_8_bits(x, masks, precision)
-        return (self._run_packed if ours else self._run_padded)(x, lengths, state, masks, precision)
+        return (self._run_packed if ours else self._run_padded)(x, lengths, state, masks, precision, every_layer)
 
     def _run_padded(
-        self, x: Tensor, lengths: Tensor, state: State, masks: DropoutMasks | None, precision: str
-    ) -> tuple[Tensor, State]:
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State,
+        masks: DropoutMasks | None,
+        precision: str,
+        every_layer: bool,
+    ) -> tuple[list[Tensor], State]:
         """Run torch's own layers: oneDNN in 32 bits on the CPU, cuDNN in 32 or 16 bits on the GPU.
 
         Short rows run on over their padding, which does not change their results: the fused kernels of the CPU, which
@@ -209,6 +243,7 @@ class AWDLSTM(nn.Module):
         time, longest = x.shape[1], int(lengths[0])
         dtype = torch.bfloat16 if precision == "bfloat16" else x.dtype
         n_whole = int((lengths == longest).sum())
+        outputs: list[Tensor] = []
         new_state: State = []
         x = x[:, :longest]  # (batch, longest, emb_dim)
         for layer, rnn in enumerate(self.rnns):
@@ -223,19 +258,28 @@ class AWDLSTM(nn.Module):
                 torch.func.functional_call(rnn, weights, args) if weights else rnn(*args)
             )  # (batch, longest, width), (1, batch, width)
             new_state.append((h[:, :n_whole], c[:, :n_whole]))
-        x = x.to(self.embedding.weight.dtype)
+            outputs = [*outputs, x] if every_layer else [x]
+        outputs = [part.to(self.embedding.weight.dtype) for part in outputs]
         if n_whole < len(x):
             real = torch.arange(longest) < lengths[:, None]  # (batch, longest)
-            x = x * real[:, :, None].to(x.device, non_blocking=True)
-        return _pad_to(x, time), new_state
+            real = real[:, :, None].to(x.device, non_blocking=True)
+            outputs = [part * real for part in outputs]
+        return [_pad_to(part, time) for part in outputs], new_state
 
     def _run_packed(
-        self, x: Tensor, lengths: Tensor, state: State, masks: DropoutMasks | None, precision: str
-    ) -> tuple[Tensor, State]:
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        state: State,
+        masks: DropoutMasks | None,
+        precision: str,
+        every_layer: bool,
+    ) -> tuple[list[Tensor], State]:
         """Run our own layers: 16 or 8 bits on the CPU."""
         packing = Packing(lengths)
         layers = self._evaluation_layers(precision) if masks is None else masks.layers16
         packed = packing.pack(x)  # (tokens, emb_dim)
+        outputs: list[Tensor] = []
         new_state: State = []
         for depth, (layer, rnn) in enumerate(zip(cast(Any, layers), self.rnns, strict=True)):
             if depth and masks is not None and (mask := masks.hidden[depth - 1]) is not None:
@@ -249,7 +293,8 @@ class AWDLSTM(nn.Module):
             else:
                 packed, (h, c) = evaluate_layer(layer, packed, before, packing)
             new_state.append((h[None], c[None]))
-        return _pad_to(packing.unpack(packed.to(x.dtype)), x.shape[1]), new_state
+            outputs = [*outputs, packed] if every_layer else [packed]
+        return [_pad_to(packing.unpack(part.to(x.dtype)), x.shape[1]) for part in outputs], new_state
 
     def _evaluation_layers(self, precision: str) -> list[Layer16] | list[Layer8]:
         """Return the weights in 16 or 8 bits, made once until the weights change.
@@ -305,12 +350,16 @@ def detach(state: State) -> State:
 
 
 class LanguageModel(nn.Module):
-    """An AWD-LSTM whose decoder is tied to its embedding, with a bias; `output_p` is variational dropout before it."""
+    """An AWD-LSTM whose decoder is tied to its embedding, with a bias; `output_p` is variational dropout before it.
 
-    def __init__(self, encoder: AWDLSTM, output_p: float = 0.0):
+    With a `vector` it also computes vectors of texts (`read_texts`), which the loss of the next word does not train.
+    """
+
+    def __init__(self, encoder: AWDLSTM, output_p: float = 0.0, vector: TextVector | None = None):
         super().__init__()
         self.encoder = encoder
         self.output_p = output_p
+        self.vector = vector
         self.decoder_bias = nn.Parameter(torch.zeros(encoder.embedding.num_embeddings))
 
     @property
@@ -319,19 +368,38 @@ class LanguageModel(nn.Module):
         return self.encoder.embedding.weight
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """Return the parameters of the LSTM layers from the first up, then of embedding and decoder as one group."""
+        """Return the parameters of the LSTM layers from the first up, then of embedding, decoder and vector."""
         embedding, *rnns = self.encoder.layer_groups()
-        return [*rnns, [*embedding, self.decoder_bias]]
+        vector = [] if self.vector is None else list(self.vector.parameters())
+        return [*rnns, [*embedding, self.decoder_bias, *vector]]
 
     def forward(
         self, ids: Tensor, lengths: Tensor, state: State | None = None, precision: str = "float32"
     ) -> tuple[Tensor, Tensor, State]:
         """Return the decoder's input with and without dropout, (batch, time, emb_dim) each, and the new state."""
         raw, state = self.encoder(ids, lengths, state, precision=precision)  # (batch, time, emb_dim)
-        dropped = raw
+        return self._drop(raw), raw, state
+
+    def _drop(self, raw: Tensor) -> Tensor:
         if self.training and (mask := dropout_mask(raw, (len(raw), 1, raw.shape[2]), self.output_p)) is not None:
-            dropped = raw * mask
-        return dropped, raw, state
+            return raw * mask
+        return raw
+
+    def read_texts(self, ids: Tensor, lengths: Tensor, precision: str = "float32") -> tuple[Tensor, Tensor, Tensor]:
+        """Read whole texts, (batch, time), from an empty state; the model must have a `vector`.
+
+        Return the decoder's input with and without dropout, (batch, time, emb_dim) each, and the vectors of the
+        texts, (batch, dim), over all of their tokens. `lengths` as in `AWDLSTM.forward`.
+        """
+        vector = cast(TextVector, self.vector)
+        masks = self.encoder.draw_masks(len(ids), precision)
+        embedded = self.encoder.embed(ids, masks)  # (batch, time, emb_dim)
+        outputs, _ = self.encoder.run_every_layer(embedded, lengths, None, masks, precision)
+        real = (torch.arange(ids.shape[1]) < lengths.cpu()[:, None]).to(ids.device)  # (batch, time)
+        pools = pool_texts(join_layers(outputs), real)  # (batch, width) each
+        kept = None if masks is None else masks.embed
+        vectors = vector.of_texts(pools, ids, real, self.encoder.embedding.weight, kept)  # (batch, dim)
+        return self._drop(outputs[-1]), outputs[-1], vectors
 
     def cross_entropy(self, dropped: Tensor, targets: Tensor, precision: str = "float32") -> Tensor:
         """Return the mean cross-entropy in nats of the decoder's input, (batch, time, emb_dim).
@@ -418,3 +486,23 @@ class ConcatPoolingHead(nn.Sequential):
         """Set the last bias so that initial probabilities are near `base_rate`, (n_labels,), each in (0, 1)."""
         last: Any = self[-1]
         last.bias.data.copy_(torch.logit(torch.as_tensor(base_rate)))
+
+
+class LinearHead(nn.Linear):
+    """From the vector of a text to one logit per label; `output_p` is the probability of dropout on the vector."""
+
+    def __init__(self, n_features: int, n_labels: int, output_p: float = 0.0):
+        super().__init__(n_features, n_labels)
+        self.output_p = output_p
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the logits, (batch, n_labels), of x, (batch, n_features); `weight` changes nothing."""
+        return super().forward(F.dropout(x, self.output_p, self.training))
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Return all parameters as one group."""
+        return [list(self.parameters())]
+
+    def start_at(self, base_rate: Any) -> None:
+        """Set the bias so that initial probabilities are near `base_rate`, (n_labels,), each in (0, 1)."""
+        self.bias.data.copy_(torch.logit(torch.as_tensor(base_rate)))

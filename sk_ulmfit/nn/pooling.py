@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sk_ulmfit.nn.losses import squared_activations
 from sk_ulmfit.nn.modules import AWDLSTM, DropoutMasks, State
+from sk_ulmfit.nn.vector import Pools, TextVector, join_layers
 from sk_ulmfit.nn.windows import Documents, Window, next_state
 
 # A training batch with more pooled positions than this (twice as many in 16 bits, which take half the memory)
@@ -22,35 +23,45 @@ GRAPH_TOKENS = 9_000
 
 
 class Pooled(NamedTuple):
-    """Pooled features of a batch, and the two activation penalties."""
+    """What the head gets of a batch, and the two activation penalties."""
 
-    features: Tensor  # (batch, 3 * emb_dim): [last; max; mean] over the pooled positions of each document
+    features: Tensor  # (batch, 3 * emb_dim): [last; max; mean] over the pooled positions; or (batch, dim): the vector
     activation: Tensor  # (): mean squared output over real positions (AR)
     change: Tensor  # (): mean squared difference of neighbouring outputs (TAR)
 
 
 class TextClassifier(nn.Module):
-    """Encoder, concat pooling over windows, and head.
+    """Encoder, concat pooling over windows, and head; with a `vector`, pooled are all layers and the words.
 
     Documents run through windows of `bptt` tokens. The state goes on from window to window, but its gradient stops
     there; every window is reached through its pooled outputs (BPT3C, Howard & Ruder 2018, section 3.3). Only the last
     `max_length` tokens of a document are pooled, or all if it is None; the ones before still shape the state. `head`
-    turns pooled features into logits, usually a `ConcatPoolingHead`.
+    turns the [last; max; mean] of the top layer into logits, usually a `ConcatPoolingHead`; or the vector of each
+    document, usually a `LinearHead`.
 
     Batches too large for one graph are run twice, window by window, so that the memory of a training step does not grow
     with document length.
     """
 
-    def __init__(self, encoder: AWDLSTM, head: nn.Module, bptt: int = 70, max_length: int | None = 1400):
+    def __init__(
+        self,
+        encoder: AWDLSTM,
+        head: nn.Module,
+        bptt: int = 70,
+        max_length: int | None = 1400,
+        vector: TextVector | None = None,
+    ):
         super().__init__()
         self.encoder = encoder
+        self.vector = vector
         self.head = head
         self.bptt = bptt
         self.max_length = max_length
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """Return the parameters of the embedding, of each LSTM layer, and of the head, in that order."""
-        return [*self.encoder.layer_groups(), list(self.head.parameters())]
+        """Return the parameters of the embedding, of each LSTM layer, and of vector and head, in that order."""
+        vector = [] if self.vector is None else list(self.vector.parameters())
+        return [*self.encoder.layer_groups(), [*vector, *self.head.parameters()]]
 
     def forward(self, ids: Tensor, lengths: Tensor, weight: Tensor | None = None, precision: str = "float32") -> Any:
         """Return the logits of whole documents, (batch, n_labels); in training also the two penalties of `Pooled`.
@@ -72,19 +83,57 @@ class TextClassifier(nn.Module):
         masks = self.encoder.draw_masks(len(ids), precision)
         trained = [p for p in self.encoder.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
         in_16_bits = precision == "bfloat16"
+        reading = _Reading(self.encoder, documents, masks, precision, self.vector is not None)
         if trained and documents.n_pooled > GRAPH_TOKENS * (1 + in_16_bits):
-            features, activation, change = _pool_in_two_passes(self.encoder, documents, masks, precision)
+            pools, activation, change = _pool_in_two_passes(reading)
         else:
-            features, activation, change, _ = _pool_windows(self.encoder, documents, masks, precision, self.training)
+            pools, activation, change, _ = _pool_windows(reading, self.training)
+        features = torch.cat(pools, 1) if self.vector is None else self._vectors(self.vector, documents, pools, masks)
         back = torch.argsort(order).to(features.device)  # (batch,)
         return Pooled(features[back], activation, change)
+
+    def _vectors(self, vector: TextVector, documents: Documents, pools: Pools, masks: DropoutMasks | None) -> Tensor:
+        """Return the vectors of documents, (batch, dim)."""
+        pooled = documents.pooled().to(documents.ids.device)  # (batch, time)
+        kept = None if masks is None else masks.embed
+        return vector.of_texts(pools, documents.ids, pooled, self.encoder.embedding.weight, kept)
+
+
+class _Reading(NamedTuple):
+    """How a batch is read: by which encoder, and which outputs of its windows are pooled."""
+
+    encoder: AWDLSTM
+    documents: Documents
+    masks: DropoutMasks | None
+    precision: str
+    every_layer: bool  # pool the outputs of all layers side by side, not only of the top one
+
+    @property
+    def width(self) -> int:
+        """Width of the outputs that are pooled."""
+        layers: list[Any] = list(self.encoder.rnns)
+        return sum(rnn.hidden_size for rnn in (layers if self.every_layer else layers[-1:]))
+
+    def run(
+        self, inputs: Tensor, window: Window, state: State | None, rows: DropoutMasks | None
+    ) -> tuple[Tensor, Tensor, State]:
+        """Run the layers over a window; `rows` are the masks of its documents.
+
+        Return the outputs of the top layer, (n, time, emb_dim), those to pool, (n, time, width), and the next state.
+        """
+        arguments = (inputs, window.lengths, state, rows, self.precision)
+        if self.every_layer:
+            outputs, state = self.encoder.run_every_layer(*arguments)
+            return outputs[-1], join_layers(outputs), next_state(state, window)
+        top, state = self.encoder.run_layers(*arguments)
+        return top, top, next_state(state, window)
 
 
 class _Pools:
     """The pools of a batch, (batch, width) each, while its windows are run."""
 
-    def __init__(self, weight: Tensor, batch: int):
-        shape = (batch, weight.shape[1])
+    def __init__(self, weight: Tensor, batch: int, width: int):
+        shape = (batch, width)
         self.last, self.total = weight.new_zeros(shape), weight.new_zeros(shape)
         self.largest = weight.new_full(shape, -math.inf)
         self.where = torch.zeros(shape, dtype=torch.int64, device=weight.device)  # the position of each maximum
@@ -103,10 +152,9 @@ class _Pools:
         self.where = _put_rows(self.where, torch.where(higher, at + window.begin, self.where[:n]))
         self.largest = _put_rows(self.largest, torch.where(higher, highest, self.largest[:n]))
 
-    def features(self, kept: Tensor) -> Tensor:
-        """Return [last; max; mean] for documents with `kept` pooled positions, (batch,)."""
-        mean = self.total / kept.to(self.total.device)[:, None]  # (batch, width)
-        return torch.cat([self.last, self.largest, mean], 1)  # (batch, 3 * width)
+    def finish(self, kept: Tensor) -> Pools:
+        """Return the pools of documents with `kept` pooled positions, (batch,)."""
+        return Pools(self.last, self.largest, self.total / kept.to(self.total.device)[:, None])
 
 
 def _put_rows(whole: Tensor, first: Tensor) -> Tensor:
@@ -115,20 +163,21 @@ def _put_rows(whole: Tensor, first: Tensor) -> Tensor:
 
 
 def _pool_windows(
-    encoder: AWDLSTM, documents: Documents, masks: DropoutMasks | None, precision: str, penalties: bool = True
-) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, State | None]]:
+    reading: _Reading, penalties: bool = True
+) -> tuple[Pools, Tensor, Tensor, tuple[Tensor, State | None]]:
     """Pool window by window.
 
-    Returns the fields of `Pooled`, and for a second pass the position of each maximum, (batch, width), and the state
-    before the first window with a pooled position. Without `penalties` they are zero.
+    Returns the pools and the penalties of `Pooled`, and for a second pass the position of each maximum, (batch, width),
+    and the state before the first window with a pooled position. Without `penalties` they are zero.
     """
-    weight = encoder.embedding.weight  # (vocab_size, width)
+    encoder, documents, masks = reading.encoder, reading.documents, reading.masks
+    weight = encoder.embedding.weight  # (vocab_size, emb_dim)
     first = documents.first_window
     embedded = None
     if torch.is_grad_enabled() and weight.requires_grad:  # all at once: one gradient instead of one for each window
         ids = documents.ids[:, first * documents.bptt :]  # (batch, pooled time)
-        embedded = encoder.embed(ids, masks).split(documents.bptt, 1)  # (batch, time, width) each
-    pools = _Pools(weight, len(documents.ids))
+        embedded = encoder.embed(ids, masks).split(documents.bptt, 1)  # (batch, time, emb_dim) each
+    pools = _Pools(weight, len(documents.ids), reading.width)
     activation, change = weight.new_zeros(()), weight.new_zeros(())
     state: State | None = None
     resume: State | None = None
@@ -139,30 +188,28 @@ def _pool_windows(
             n, time = window.ids.shape
             rows = None if masks is None else masks.first_rows(n)
             if embedded is None or window.number < first:
-                inputs = encoder.embed(window.ids, rows)  # (n, time, width)
+                inputs = encoder.embed(window.ids, rows)  # (n, time, emb_dim)
             else:
-                inputs = embedded[window.number - first][:n, :time]  # (n, time, width)
-            outputs, state = encoder.run_layers(inputs, window.lengths, state, rows, precision)  # (n, time, width)
-            state = next_state(state, window)
+                inputs = embedded[window.number - first][:n, :time]  # (n, time, emb_dim)
+            top, outputs, state = reading.run(inputs, window, state, rows)  # (n, time, emb_dim), (n, time, width)
             pools.add_last(outputs, window)
             if window.number >= first:
                 pools.add_pooled(outputs, window)
                 if penalties:
-                    squares, steps = squared_activations(outputs, outputs, window.pooled, window.weight)  # ()
+                    squares, steps = squared_activations(top, top, window.pooled, window.weight)  # ()
                     activation, change = activation + squares, change + steps
-    width = weight.shape[1]
-    activation, change = activation / (documents.n_kept * width), change / (documents.n_steps * width)
-    return pools.features(documents.kept), activation, change, (pools.where, resume)
+    emb_dim = weight.shape[1]
+    activation, change = activation / (documents.n_kept * emb_dim), change / (documents.n_steps * emb_dim)
+    return pools.finish(documents.kept), activation, change, (pools.where, resume)
 
 
-def _pool_in_two_passes(
-    encoder: AWDLSTM, documents: Documents, masks: DropoutMasks | None, precision: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the fields of `Pooled` as `_pool_windows` does, with the graph of one window at a time in memory."""
+def _pool_in_two_passes(reading: _Reading) -> tuple[Pools, Tensor, Tensor]:
+    """Return pools and penalties as `_pool_windows` does, with the graph of one window at a time in memory."""
+    masks = reading.masks
     dropped = [] if masks is None else [w for w in masks.recurrent if w is not None and w.requires_grad]
-    parameters = [p for p in encoder.parameters() if p.requires_grad]
-    features, activation, change = _TwoPassPooling.apply(encoder, documents, masks, precision, *parameters, *dropped)
-    return features, activation, change
+    parameters = [p for p in reading.encoder.parameters() if p.requires_grad]
+    *pools, activation, change = _TwoPassPooling.apply(reading, *parameters, *dropped)
+    return Pools(*pools), activation, change
 
 
 class _TwoPassPooling(torch.autograd.Function):
@@ -173,35 +220,35 @@ class _TwoPassPooling(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, encoder: AWDLSTM, documents: Documents, masks: Any, precision: str, *tensors: Tensor) -> Any:
-        features, activation, change, (where, resume) = _pool_windows(encoder, documents, masks, precision)
-        ctx.precision = precision
-        ctx.encoder, ctx.documents, ctx.masks, ctx.where, ctx.resume = encoder, documents, masks, where, resume
-        return features, activation, change
+    def forward(ctx: Any, reading: _Reading, *tensors: Tensor) -> Any:
+        pools, activation, change, (where, resume) = _pool_windows(reading)
+        ctx.reading, ctx.where, ctx.resume = reading, where, resume
+        return *pools, activation, change
 
     @staticmethod
-    def backward(ctx: Any, d_features: Tensor, d_activation: Tensor, d_change: Tensor) -> Any:
-        encoder, documents = ctx.encoder, ctx.documents
+    def backward(
+        ctx: Any, d_last: Tensor, d_max: Tensor, d_mean: Tensor, d_activation: Tensor, d_change: Tensor
+    ) -> Any:
+        masks, leaves = _with_leaf_weights(ctx.reading.masks)
+        reading = ctx.reading._replace(masks=masks)
+        encoder, documents = reading.encoder, reading.documents
         parameters = [p for p in encoder.parameters() if p.requires_grad]
-        masks, leaves = _with_leaf_weights(ctx.masks)
-        embedding = encoder.embedding.weight  # (vocab_size, width)
-        width = embedding.shape[1]
+        embedding = encoder.embedding.weight  # (vocab_size, emb_dim)
+        emb_dim = embedding.shape[1]
         inner = [*(p for p in parameters if p is not embedding), *leaves]
-        d_last, d_max, d_mean = d_features.chunk(3, 1)  # (batch, width)
-        d_pools = d_last, d_max, d_mean / documents.kept.to(d_mean.device)[:, None]
-        d_squares, d_steps = d_activation / (documents.n_kept * width), d_change / (documents.n_steps * width)  # ()
+        d_pools = d_last, d_max, d_mean / documents.kept.to(d_mean.device)[:, None]  # (batch, width) each
+        d_squares, d_steps = d_activation / (documents.n_kept * emb_dim), d_change / (documents.n_steps * emb_dim)  # ()
 
         gradients: dict[int, Tensor] = {id(tensor): torch.zeros_like(tensor) for tensor in inner}
         by_word = _EmbeddingGradient(embedding, documents) if embedding.requires_grad else None
         state: State | None = ctx.resume
         for window in documents.windows(documents.first_window):
             rows = None if masks is None else masks.first_rows(len(window.ids))
-            embedded = encoder.embed(window.ids, rows).detach()  # (n, time, width)
+            embedded = encoder.embed(window.ids, rows).detach()  # (n, time, emb_dim)
             with torch.enable_grad():
                 embedded.requires_grad_(embedding.requires_grad)
-                outputs, state = encoder.run_layers(embedded, window.lengths, state, rows, ctx.precision)
-                squares, steps = squared_activations(outputs, outputs, window.pooled, window.weight)  # ()
-            state = next_state(state, window)
+                top, outputs, state = reading.run(embedded, window, state, rows)
+                squares, steps = squared_activations(top, top, window.pooled, window.weight)  # ()
             d_outputs = _output_gradient(window, ctx.where, *d_pools)  # (n, time, width)
             d_all = torch.autograd.grad(
                 [outputs, squares, steps],
@@ -216,7 +263,7 @@ class _TwoPassPooling(torch.autograd.Function):
                 by_word.add(window, d_all[-1], rows)
         if by_word:
             gradients[id(embedding)] = by_word.sparse()
-        return None, None, None, None, *(gradients[id(tensor)] for tensor in [*parameters, *leaves])
+        return None, *(gradients[id(tensor)] for tensor in [*parameters, *leaves])
 
 
 def _output_gradient(window: Window, where: Tensor, d_last: Tensor, d_max: Tensor, d_mean: Tensor) -> Tensor:

@@ -42,6 +42,11 @@ class Documents:
             self.n_kept = (weight * self.kept.to(weight.device)).sum()
             self.n_steps = (weight * n_steps.to(weight.device)).sum().clamp(min=weight.min())
 
+    def pooled(self) -> Tensor:
+        """Return which positions are pooled, (batch, time) bool, on the CPU."""
+        position = torch.arange(self.ids.shape[1])  # (time,)
+        return (position >= self.first_pooled[:, None]) & (position < self.lengths[:, None])
+
     def windows(self, start: int = 0) -> Iterator[Window]:
         """Yield the windows from number `start` on."""
         for begin in range(start * self.bptt, int(self.lengths[0]), self.bptt):

@@ -103,6 +103,8 @@ def merged_config(networks: Sequence[ModelState]) -> dict[str, Any]:
         return dict(first.config)
     (second,) = others
     differing = {name: value for name, value in second.config.items() if first.config.get(name) != value}
+    if "vector_dim" in first.config and "vector_dim" not in second.config:
+        differing["vector_dim"] = None
     return {**first.config, "direction": "both", "backward": {"config": differing, "history": second.history}}
 
 
@@ -111,7 +113,10 @@ def network_configs(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     first = {name: value for name, value in config.items() if name != "backward"}
     if "backward" not in config:
         return [first]
-    return [{**first, "direction": "forward"}, {**first, **config["backward"]["config"]}]
+    second = {**first, **config["backward"]["config"]}
+    if second.get("vector_dim", 0) is None:
+        del second["vector_dim"]
+    return [{**first, "direction": "forward"}, second]
 
 
 def merged_weights(networks: Sequence[Weights], linear_model: LinearModel | None) -> Weights:

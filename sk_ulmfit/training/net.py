@@ -207,7 +207,13 @@ class MultiLabelNet(_WeightedNet):
         """Return the logits of all documents, shape (n_documents, n_labels), computed without dropout."""
         module = self.module_.eval()
         return pooled_features(
-            module.encoder, corpus.ids, corpus.offsets, module.max_length, module.head, precision=precision
+            module.encoder,
+            corpus.ids,
+            corpus.offsets,
+            module.max_length,
+            module.head,
+            precision=precision,
+            vector=module.vector,
         )
 
 

@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from sk_ulmfit.models.assembly import (
     build_classifier,
     build_language_model,
-    encoder_weights,
     load_weights,
+    part_weights,
     plain_weights,
 )
 from sk_ulmfit.models.state import ModelState, reads_backward
 from sk_ulmfit.models.vocabulary import fit_vocabulary
 from sk_ulmfit.nn.device import seeded
 from sk_ulmfit.nn.features import pooled_features
-from sk_ulmfit.nn.modules import AWDLSTM, ConcatPoolingHead, LanguageModel
+from sk_ulmfit.nn.modules import AWDLSTM, ConcatPoolingHead, LanguageModel, LinearHead
 from sk_ulmfit.nn.pooling import TextClassifier
 from sk_ulmfit.nn.precision import prediction_precision, training_precision, widest_layer
 from sk_ulmfit.splitting import hold_out
@@ -202,7 +202,7 @@ def _language_model_config(start: ModelState | None, settings: LanguageModelSett
         "direction": settings.direction,
     }
     if start is not None:  # "pretraining" tells where the words came from
-        kept = ("emb_dim", "hidden_dim", "n_layers", "pretraining")
+        kept = ("emb_dim", "hidden_dim", "n_layers", "vector_dim", "pretraining")
         config |= {name: start.config[name] for name in kept if name in start.config}
     return config
 
@@ -279,10 +279,12 @@ def _new_classifier(
     rates: NDArray[np.float64],
     settings: ClassifierSettings,
 ) -> TextClassifier:
-    """Build the network: the encoder of the language model, and a head whose bias predicts the base rates."""
+    """Build the network: encoder and vector of the language model, and a head whose bias predicts the base rates."""
     module = build_classifier(config, len(language_model.vocabulary), settings.dropout_multiplier)
-    load_weights(module.encoder, encoder_weights(language_model.weights))
-    cast(ConcatPoolingHead, module.head).start_at(rates)
+    load_weights(module.encoder, part_weights(language_model.weights, "encoder"))
+    if module.vector is not None:
+        load_weights(module.vector, part_weights(language_model.weights, "vector"))
+    cast("ConcatPoolingHead | LinearHead", module.head).start_at(rates)
     return module
 
 
@@ -315,10 +317,12 @@ def _datasets(
 
 
 def _frozen_features(module: TextClassifier, corpus: TokenIds, settings: ClassifierSettings) -> Tensor:
-    """Compute the pooled features of each document without dropout, shape (n, 3 * emb_dim)."""
+    """Compute what the head gets of each document without dropout: pooled features, (n, 3 * emb_dim), or vectors."""
     module.to(settings.device).eval()
     precision = _training_precision(module.encoder, settings)
-    return pooled_features(module.encoder, corpus.ids, corpus.offsets, module.max_length, precision=precision)
+    return pooled_features(
+        module.encoder, corpus.ids, corpus.offsets, module.max_length, precision=precision, vector=module.vector
+    )
 
 
 def _training_precision(encoder: AWDLSTM, settings: TrainingSettings) -> str:
