@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from sklearn.base import BaseEstimator
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._messages import short
@@ -19,7 +21,7 @@ from sk_ulmfit.models.fastai import load_fastai_language_model
 from sk_ulmfit.models.schema import DIRECTIONS
 from sk_ulmfit.models.state import ModelState, load_state, reads_backward, save_state
 from sk_ulmfit.nn.device import resolve_device
-from sk_ulmfit.nn.precision import PRECISIONS
+from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision, widest_layer
 from sk_ulmfit.text.streams import StreamedTexts, check_texts
 from sk_ulmfit.text.tokenizer import get_tokenizer
 from sk_ulmfit.text.unknown_words import WordCount, warn_of_texts
@@ -28,6 +30,7 @@ from sk_ulmfit.training.callbacks import SCHEDULES
 from sk_ulmfit.training.likelihood import negative_log_likelihood
 from sk_ulmfit.training.settings import LanguageModelSettings
 from sk_ulmfit.training.stages import finetune_language_model
+from sk_ulmfit.training.text_vectors import text_vectors, vector_width
 
 SIZES = {"emb_dim": 400, "hidden_dim": 1152, "n_layers": 3}  # of a model from random weights
 IN_MEMORY = "memory"
@@ -55,8 +58,8 @@ class FittedLanguageModel:
     origin: str | None
 
 
-class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
-    """AWD-LSTM language model on raw texts.
+class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """AWD-LSTM language model on raw texts, and a transformer from texts to vectors.
 
     It learns from texts without labels. Its encoder is the start of a `ULMFiTMultiLabelClassifier`.
 
@@ -68,8 +71,8 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         bundled English model ("en" on a GPU if it is installed, else "en-small") if `language` is English and no size
         is given, otherwise random weights. None starts from random weights.
     max_epochs : int or None, default=None
-        Passes over the texts; 0 only builds the vocabulary. None chooses 1 to 10 epochs, so that about four million
-        tokens are read.
+        Passes over the texts. None chooses 1 to 10, so that about four million tokens are read. 0 only builds the
+        vocabulary: weights stay as they are, and words that `pretrained` does not know get the mean embedding.
     lr : float, default=0.004
         Maximum learning rate, that of the top layer group.
     lr_decay : float, default=2.6
@@ -103,8 +106,8 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
     device : str, default="auto"
         Torch device; "auto" uses a GPU if there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Arithmetic of the matrix products. "auto" trains in bfloat16 where that is faster, and scores in float32.
-        Weights are always stored in float32.
+        Arithmetic of the matrix products. "auto" trains in bfloat16 where that is faster; `score` and `transform`
+        then use float32. Weights are always stored in float32.
     n_jobs : int or None, default=None
         Worker processes that tokenize large corpora.
     memory : path-like, joblib.Memory or None, default=None
@@ -272,9 +275,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         word_count = WordCount()
         corpus = state.encode(check_texts(X), self.n_jobs, word_count)
         warn_of_texts(word_count, state.config["language"])
-        device = resolve_device(self.device)
-        check_choice("precision", self.precision, PRECISIONS[:3])
-        precision = "float32" if self.precision == "auto" else self.precision
+        device, precision = self._arithmetic(state.config)
         total, n_tokens = negative_log_likelihood(
             state, corpus, bptt=self.bptt, batch_size=self.batch_size, device=device, precision=precision
         )
@@ -296,6 +297,44 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
             Perplexity, 1 at best. Only models of the same vocabulary and language can be compared.
         """
         return math.exp(-self.score(X))
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Return the vectors of raw texts.
+
+        All tokens of a text are read. Its vector depends neither on the other texts nor on their order. A loaded model
+        needs no fit.
+
+        Parameters
+        ----------
+        X : sequence of str of length n, or StreamedTexts
+            Raw texts; n may be 0.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, d), or DataFrame
+            Vectors, not scaled to length 1; a DataFrame if ``set_output`` asks for one.
+
+        Raises
+        ------
+        ValueError
+            If a text is not a str, or the device or precision is not usable.
+
+        Examples
+        --------
+        >>> from sk_ulmfit import ULMFiTLanguageModel
+        >>> from sklearn.neighbors import NearestNeighbors
+        >>> texts = ["Where is my parcel?", "How do I cook rice?", "The lamp is broken."]
+        >>> lm = ULMFiTLanguageModel.load("en-small")
+        >>> index = NearestNeighbors(n_neighbors=1, metric="cosine").fit(lm.transform(texts))
+        >>> index.kneighbors(lm.transform(["The lamp is broken!"]), return_distance=False)
+        array([[2]])
+        """
+        state = self._taken()
+        device, precision = self._arithmetic(state.config)
+        word_count = WordCount()
+        corpus = state.encode(check_texts(X, allow_none=True), self.n_jobs, word_count)
+        warn_of_texts(word_count, state.config["language"])
+        return text_vectors(state, corpus, device, precision)
 
     def save(self, path: str | os.PathLike[str], *, compact: bool = False) -> None:
         """Write the fitted language model to one file (safetensors with a JSON header).
@@ -382,6 +421,17 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self._fitted.state
 
+    def _arithmetic(self, config: dict[str, Any]) -> tuple[str, str]:
+        """Return the device and the precision of everything but training; "auto" is float32."""
+        check_choice("precision", self.precision, PRECISIONS[:3])
+        device = resolve_device(self.device)
+        return device, prediction_precision(self.precision, device, widest_layer(config), shifts={})
+
+    @property
+    def _n_features_out(self) -> int:
+        """Number of dimensions of the vectors, from which scikit-learn makes their names."""
+        return vector_width(self._attribute("_n_features_out").state.config)
+
     def _attribute(self, name: str) -> FittedLanguageModel:
         return cast(FittedLanguageModel, fitted_value(self, name))
 
@@ -393,6 +443,7 @@ class ULMFiTLanguageModel(BaseEstimator):  # type: ignore[misc]
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
+        tags.transformer_tags.preserves_dtype = []  # vectors are float32
         return tags
 
 

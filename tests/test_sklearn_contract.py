@@ -49,8 +49,13 @@ def test_direct_checks(name, estimator):
     getattr(estimator_checks, name)(type(estimator).__name__, estimator)
 
 
+def words(X):
+    """Write each row of numbers as a text, one word per column."""
+    return [" ".join(f"f{j}q{int(np.floor(v * 2))}" for j, v in enumerate(row)) for row in X]
+
+
 class OnNumbers(ULMFiTMultiLabelClassifier):
-    """Takes rows of numbers and reads each as a text, one word per column."""
+    """Takes rows of numbers and reads each as a text."""
 
     def __init__(self, max_epochs=2, random_state=None):
         super().__init__(max_epochs=max_epochs, random_state=random_state)
@@ -60,16 +65,13 @@ class OnNumbers(ULMFiTMultiLabelClassifier):
         self.language_model = tiny_lm(max_epochs=0)
         self.batch_size, self.bptt = 8, 16
         try:
-            return super().fit(self._words(X), y, sample_weight)
+            return super().fit(words(X), y, sample_weight)
         finally:
             del self.language_model, self.batch_size, self.bptt
 
     def predict_proba(self, X):
         check_is_fitted(self)
-        return super().predict_proba(self._words(validate_data(self, X, reset=False)))
-
-    def _words(self, X):
-        return [" ".join(f"f{j}q{int(np.floor(v * 2))}" for j, v in enumerate(row)) for row in X]
+        return super().predict_proba(words(validate_data(self, X, reset=False)))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -104,6 +106,37 @@ EXPECTED_FAILURES = {
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @parametrize_with_checks([OnNumbers()], expected_failed_checks=lambda estimator: EXPECTED_FAILURES, xfail_strict=True)
 def test_common_checks_through_numbers(estimator, check):
+    check(estimator)
+
+
+class VectorsOfNumbers(ULMFiTLanguageModel):
+    """Takes rows of numbers and transforms each as a text."""
+
+    def __init__(self, max_epochs=1, random_state=0):
+        super().__init__(
+            None, max_epochs=max_epochs, emb_dim=4, hidden_dim=6, n_layers=2, bptt=16, random_state=random_state
+        )
+
+    def fit(self, X, y=None):
+        return super().fit(words(validate_data(self, X)))
+
+    def transform(self, X):
+        check_is_fitted(self)
+        return super().transform(words(validate_data(self, X, reset=False)))
+
+    def score(self, X, y=None):
+        check_is_fitted(self)
+        return super().score(words(validate_data(self, X, reset=False)))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.one_d_array, tags.input_tags.two_d_array = False, False, True
+        return tags
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@parametrize_with_checks([VectorsOfNumbers()])
+def test_common_checks_of_the_transformer_through_numbers(estimator, check):
     check(estimator)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sk_ulmfit.models.state import Weights
+from sk_ulmfit.models.state import ModelState, Weights
 from sk_ulmfit.nn.modules import (
     AWDLSTM,
     CLASSIFIER_DROPOUT,
@@ -36,6 +36,15 @@ def build_language_model(config: dict[str, Any], vocab_size: int, dropout_multip
     encoder = _encoder(config, vocab_size, LANGUAGE_MODEL_DROPOUT, dropout_multiplier)
     output_p = min(LANGUAGE_MODEL_DROPOUT["output_p"] * dropout_multiplier, 1.0)
     return LanguageModel(encoder, output_p, _vector(config, vocab_size))
+
+
+def restore_language_model(state: ModelState, device: str) -> LanguageModel:
+    """Return a trained language model in evaluation mode; on the CPU its tensors are the arrays of `state`."""
+    with torch.inference_mode(False):
+        with torch.device("meta"):
+            module = build_language_model(state.config, len(state.vocabulary), 0.0)
+        load_weights(module, state.weights, assign=True)
+        return module.to(device).eval()
 
 
 def build_classifier(config: dict[str, Any], vocab_size: int, dropout_multiplier: float) -> TextClassifier:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from sk_ulmfit.nn.vector import Pools, TextVector, join_layers, join_pools
 WINDOW, LONGEST_WINDOW = 32, 256  # tokens; as the state is carried over, window lengths do not change results
 ROWS, GPU_ROWS = 128, 1024
 HEAD_ROWS = 1024
+BLOCK_ROWS = 64
 
 
 def pooled_features(
@@ -31,6 +33,7 @@ def pooled_features(
     head: Callable[[Tensor], Tensor] | None = None,
     precision: str = "float32",
     vector: TextVector | None = None,
+    in_order: bool = False,
 ) -> Tensor:
     """Return the [last; max; mean] features of documents (Howard & Ruder 2018, section 3.3), or a head's logits.
 
@@ -41,16 +44,17 @@ def pooled_features(
     `HEAD_ROWS` or more documents at once. `precision` is that of the LSTM layers.
 
     The result is on the CPU: (n_documents, 3 * emb_dim), with a vector (n_documents, dim), or with a head (n_documents,
-    n_labels). A document's row does not depend on the other documents.
+    n_labels). A document's row depends on the other documents only by the rounding of sums and of the vector's product;
+    `in_order` makes both independent of them, position by position and in products of one shape.
     """
     weight = encoder.embedding.weight  # (vocab_size, emb_dim)
     device = weight.device
     lengths = np.diff(offsets)  # (n_documents,)
     kept = lengths if max_length is None else np.minimum(lengths, max_length)  # (n_documents,): pooled positions
     first_pooled = lengths - kept  # (n_documents,)
-    results = _Results(len(lengths), vector, head)
+    results = _Results(len(lengths), _in_blocks(vector) if vector is not None and in_order else vector, head)
     with torch.inference_mode(False), torch.no_grad():  # 16- and 8-bit weights are kept, to be used outside too
-        rows = _Rows(encoder, lengths, every_layer=vector is not None)
+        rows = _Rows(encoder, lengths, every_layer=vector is not None, in_order=in_order)
         while rows.n_active:
             n_now = rows.arrange()  # (rows,): tokens of each row in this window
             document, position = rows.document, rows.position  # (rows,)
@@ -63,7 +67,7 @@ def pooled_features(
             outputs, state = rows.run(encoder, embedded, torch.from_numpy(n_now), precision)  # (rows, time, width)
             rows.pool(outputs, pooled[:, :, None])
             if vector is not None:
-                rows.words += vector.window_words(window, pooled, embedded)  # (rows, emb_dim)
+                rows.pool_words(vector, window, pooled, embedded)
             ended = rows.advance(n_now)  # (n_ended,)
             if len(ended):
                 at = torch.from_numpy(ended).to(device)  # (n_ended,)
@@ -72,6 +76,16 @@ def pooled_features(
             rows.refill(ended, state)
         none = torch.empty(0, dtype=torch.int64, device=device)
         return results.all(rows.features(none, rows.total[none], none))
+
+
+def _in_blocks(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Apply a function of rows to blocks of one size, filled up with zeros: rounding depends on the size."""
+
+    def apply(rows: Tensor) -> Tensor:
+        filled = F.pad(rows, (0, 0, 0, -len(rows) % BLOCK_ROWS))  # (n_blocks * BLOCK_ROWS, width)
+        return torch.cat([function(block) for block in filled.split(BLOCK_ROWS)])[: len(rows)]
+
+    return apply
 
 
 class _Results:
@@ -122,9 +136,9 @@ class _Rows:
     goes on reading one token at a time: oneDNN keeps kernels and buffers for every number of rows.
     """
 
-    def __init__(self, encoder: AWDLSTM, lengths: NDArray[np.int64], every_layer: bool):
+    def __init__(self, encoder: AWDLSTM, lengths: NDArray[np.int64], every_layer: bool, in_order: bool):
         weight = encoder.embedding.weight  # (vocab_size, emb_dim)
-        self.lengths = lengths
+        self.lengths, self.in_order = lengths, in_order
         windows = -(-lengths // WINDOW)  # (n_documents,)
         self.waiting = np.argsort(-windows, kind="stable")  # (n_waiting,): documents, longest first
         at_once = -(-int(windows.sum()) // int(windows.max(initial=1)))  # all then end at about the same time
@@ -172,8 +186,20 @@ class _Rows:
 
     def pool(self, outputs: Tensor, pooled: Tensor) -> None:
         """Pool the outputs of a window, (rows, time, width), where `pooled`, (rows, time, 1), is True."""
-        self.total += (outputs * pooled).sum(1)  # (rows, width)
+        self._add(self.total, outputs * pooled)
         self.largest = torch.maximum(self.largest, outputs.masked_fill(~pooled, -math.inf).amax(1))  # (rows, width)
+
+    def pool_words(self, vector: TextVector, ids: Tensor, pooled: Tensor, embedded: Tensor) -> None:
+        """Pool the words of a window; arguments as in `TextVector.window_words`."""
+        if self.in_order:
+            self._add(self.words, embedded * (F.embedding(ids, vector.word_weight) * pooled[:, :, None]))
+        else:
+            self.words += vector.window_words(ids, pooled, embedded)  # (rows, emb_dim)
+
+    def _add(self, total: Tensor, values: Tensor) -> None:
+        """Add up the values of a window, (rows, time, width), in `total`, (rows, width)."""
+        for part in values.unbind(1) if self.in_order else [values.sum(1)]:
+            total += part  # (rows, width)
 
     def features(self, rows: Tensor, last: Tensor, kept: Tensor) -> Tensor:
         """Return the pooled features, (n, n_features), of rows, (n,), given last outputs and numbers of positions."""
@@ -192,7 +218,7 @@ class _Rows:
         goes_on = self.active & ~np.isin(np.arange(n_rows), ended)  # (rows,)
         keep = torch.from_numpy(goes_on[:n_whole]).to(self.total.device)[None, :, None]  # (1, n_whole, 1)
         self.state = [
-            tuple(torch.nn.functional.pad(part * keep, (0, 0, 0, n_rows - n_whole)) for part in layer)  # type: ignore[misc]
+            tuple(F.pad(part * keep, (0, 0, 0, n_rows - n_whole)) for part in layer)  # type: ignore[misc]
             for layer in state
         ]
         if not len(ended):

@@ -91,11 +91,11 @@ def chained(first: list[str] | StreamedTexts, second: list[str] | StreamedTexts)
     return StreamedTexts(lambda: itertools.chain(first, second), len(first) + len(second))
 
 
-def check_texts(X: Any, name: str = "X") -> Any:
+def check_texts(X: Any, name: str = "X", *, allow_none: bool = False) -> Any:
     """Return raw texts as a list of str, or as the StreamedTexts that they are.
 
     Accepts a list, tuple, 1-D array, or Series of pandas or polars; `name` is for errors. Raises ValueError if `X` is a
-    single string, not one-dimensional, empty, or holds anything but str.
+    single string, not one-dimensional, or holds anything but str; also if it is empty, unless `allow_none`.
     """
     if isinstance(X, StreamedTexts) and len(X):
         return X
@@ -120,7 +120,7 @@ def check_texts(X: Any, name: str = "X") -> Any:
                 "Replace missing texts by '', turn numbers into text with str, or drop such rows with their labels."
             )
         texts.append(str(item))
-    if not texts:
+    if not texts and not allow_none:
         raise ValueError(f"{name} has 0 texts (0 sample(s)), while a minimum of 1 is required.")
     return texts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sk_ulmfit.models.assembly import build_language_model, load_weights
+from sk_ulmfit.models.assembly import restore_language_model
 from sk_ulmfit.models.state import ModelState
 from sk_ulmfit.nn.losses import linear_cross_entropy
 from sk_ulmfit.nn.windows import Documents, next_state
@@ -21,10 +21,7 @@ def negative_log_likelihood(
     Each document is read from an empty state; all of its tokens but the first are predicted. The documents must be in
     the vocabulary of `state`, a language model. `bptt` is the number of tokens of a window.
     """
-    with torch.device("meta"):
-        module = build_language_model(state.config, len(state.vocabulary), 0.0)
-    load_weights(module, state.weights, assign=True)
-    module.to(device).eval()
+    module = restore_language_model(state, device)
     lengths = corpus.lengths
     whole = np.flatnonzero(lengths > 1)
     total = 0.0
