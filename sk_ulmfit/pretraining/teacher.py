@@ -74,6 +74,8 @@ def checked_vectors(vectors: Any, texts: Sequence[str], n_dims: int | None) -> N
     if isinstance(vectors, torch.Tensor):
         vectors = vectors.detach().float().cpu().numpy()
     try:
+        if vectors is None:
+            raise TypeError
         vectors = np.asarray(vectors, np.float32)
     except (TypeError, ValueError):
         raise PretrainingError(
