@@ -2,17 +2,22 @@
 
     python benchmarks/transfer.py DATA --language-model auto --out results/transfer
     python benchmarks/transfer.py --out results/transfer --table
+    python benchmarks/transfer.py DATA --sets goemotions --sizes 500 full --variants vectors default --out results/new
 
 DATA holds reuters21578/{train,test}, goemotions/{train,dev,test} and arxiv_cs/{train,dev,test}, each as .jsonl or
 .jsonl.xz, one object per line with text fields and labels. On each set, for 100, 500 and 2,000 training documents and
-three samples of each size, four variants are trained and scored:
+three samples of each size, some of these variants are trained and scored, by default the first four:
 
     svm         TF-IDF and one linear SVM per label, tuned by cross-validation on the sample
     scratch     ULMFiT from random weights, with the sizes of the pre-trained model
     pretrained  ULMFiT on the pre-trained encoder, without fine-tuning of the language model
     finetuned   ULMFiT on the encoder after fine-tuning of the language model on all training texts, without labels
+    default     ULMFiT on the pre-trained model with no other argument; the other training texts are `unlabelled_texts`
+    vectors     vectors of the pre-trained model as it is (`transform`), one logistic regression per label
+    minilm      sentence embeddings (all-MiniLM-L6-v2), the same logistic regressions; needs --peer PYTHON
 
-By default ULMFiT averages its network with a linear model; the network alone has a column of its own.
+The strength of the logistic regressions is chosen by cross-validation on the sample. For these three variants no thresholds
+are tuned. By default ULMFiT averages its network with a linear model; the network alone has a column of its own.
 
 Every finished unit of work is one line of OUT/results.jsonl and is not repeated, so a run can be stopped and resumed at
 any time. With --dev, which is for choosing settings, held-out documents are scored, the test parts are not read, and the
@@ -36,7 +41,9 @@ import torch
 from document_sets import SETS, WITHOUT_DEV, Part, load, sample
 from measures import best_thresholds, macro_f1, mean_average_precision, micro_f1, network_alone
 from result_rows import append, carry_on, cell, find, read_rows, results_file
+from sentence_embeddings import Embedder
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.multiclass import OneVsRestClassifier
@@ -62,7 +69,9 @@ LANGUAGE_MODEL = {"reuters": {"max_epochs": 3}, "goemotions": {"max_epochs": 3},
 
 SIZES = (100, 500, 2_000)
 SEEDS = (0, 1, 2)
-VARIANTS = ("svm", "scratch", "pretrained", "finetuned")
+USUAL = ("svm", "scratch", "pretrained", "finetuned")
+ON_VECTORS = ("vectors", "minilm")
+VARIANTS = (*USUAL, "default", *ON_VECTORS)
 
 GRID = {
     "tfidf__ngram_range": [(1, 1), (1, 2)],
@@ -70,7 +79,9 @@ GRID = {
     "svm__estimator__C": [0.1, 0.3, 1, 3, 10],
     "svm__estimator__class_weight": [None, "balanced"],
 }
+STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)  # C of the logistic regressions
 GRID_FULL = {**GRID, "svm__estimator__C": [0.1, 0.3, 1, 3]}
+LARGEST = 30.0  # log-odds of a label that all training documents have, or none
 NEVER = -1e6  # decision of the SVM on a label that no training document has
 
 COLUMNS = {
@@ -111,6 +122,30 @@ def svm_scores(pipeline: Pipeline, train: Part, texts: list[str]) -> np.ndarray:
     return scores
 
 
+def fit_logistic(x: np.ndarray, y: np.ndarray, x_scored: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return log-odds of a logistic regression per label, and the C whose out-of-fold mean average precision is best."""
+
+    def out_of_fold(strength: float) -> float:
+        margins = np.empty(y.shape)
+        for train, held_out in KFold(4, shuffle=True, random_state=0).split(x):
+            margins[held_out] = logistic_margins(x[train], y[train], x[held_out], strength)
+        return mean_average_precision(y, margins)
+
+    best = max(STRENGTHS, key=out_of_fold)
+    return logistic_margins(x, y, x_scored, best), best
+
+
+def logistic_margins(x: np.ndarray, y: np.ndarray, x_scored: np.ndarray, strength: float) -> np.ndarray:
+    margins = np.full((len(x_scored), y.shape[1]), -LARGEST)
+    for label, column in enumerate(y.T):
+        if column.all():
+            margins[:, label] = LARGEST
+        elif column.any():
+            model = LogisticRegression(C=strength, max_iter=1000).fit(x, column)
+            margins[:, label] = model.decision_function(x_scored)
+    return margins
+
+
 def language_model_file(name: str) -> Path:
     """Return the file of a language model, given by its path or its name in the package."""
     if Path(name).is_file():
@@ -143,6 +178,7 @@ class Benchmark:
         self.options = options
         self.results = results_file(options)
         self.parts: dict[str, tuple[Part, Part]] = {}
+        self.embed = Embedder(options.peer, options.out, torch.get_num_threads())
 
     @cached_property
     def file(self) -> Path:
@@ -170,7 +206,7 @@ class Benchmark:
         for name, size, variant, seed in order:
             unit = self.unit("score", name, size, variant, seed)
             if find(self.results, unit) is None:
-                self.score(unit, self.thresholds(name, size, variant))
+                self.score(unit, self.thresholds(name, size, variant) if variant in USUAL else None)
 
     def unit(self, kind: str, name: str, size: int | str, variant: str, seed: int) -> dict[str, Any]:
         """Return everything that a unit of work depends on, as its key in the results."""
@@ -178,9 +214,13 @@ class Benchmark:
         unit = {"kind": kind, "set": name, "part": part, "size": size, "variant": variant, "seed": seed}
         if kind == "score" and self.options.limit_test is not None:
             unit["limit_test"] = self.options.limit_test
-        if variant == "svm":
+        if variant in ("svm", "minilm"):
             return unit
+        if variant == "vectors":
+            return {**unit, "language_model": self.language_model}
         unit["recipe"] = RECIPE
+        if variant == "default":
+            return {**unit, "clf": self.options.clf, "language_model": self.language_model}
         by_size = CLASSIFIER[variant]
         n = math.inf if size == "full" else size
         unit["clf"] = {**by_size[min(most for most in by_size if n <= most)], **self.options.clf}
@@ -204,26 +244,32 @@ class Benchmark:
             row = self.finish(unit, {"thresholds": thresholds, **details})
         return row["thresholds"]
 
-    def score(self, unit: dict[str, Any], thresholds: dict[str, float]) -> None:
-        """Train one classifier and score it."""
+    def score(self, unit: dict[str, Any], thresholds: dict[str, float] | None) -> None:
+        """Train one classifier and score it, with tuned thresholds too if there are any."""
         train, scored = self.data(unit["set"])
         outputs, details = self.train(unit, sample(train, unit["size"], unit["seed"]), scored.texts)
         scores = outputs["scores"]
-        usual = 0.0 if unit["variant"] == "svm" else 0.5
+        usual = 0.0 if unit["variant"] in ("svm", *ON_VECTORS) else 0.5
         figures = {
             "micro_f1": micro_f1(scored.y, scores >= usual),
             "macro_f1": macro_f1(scored.y, scores >= usual),
-            "micro_f1_tuned": micro_f1(scored.y, scores >= thresholds["micro"]),
-            "macro_f1_tuned": macro_f1(scored.y, scores >= thresholds["macro"]),
             "map": mean_average_precision(scored.y, outputs["ranking"]),
         }
+        if thresholds is not None:
+            figures["micro_f1_tuned"] = micro_f1(scored.y, scores >= thresholds["micro"])
+            figures["macro_f1_tuned"] = macro_f1(scored.y, scores >= thresholds["macro"])
+            details["thresholds"] = thresholds
         if "network" in outputs:
             figures["map_network"] = mean_average_precision(scored.y, outputs["network"])
-        self.finish(unit, {**figures, "n_scored": len(scored), "thresholds": thresholds, **details})
+        self.finish(unit, {**figures, "n_scored": len(scored), **details})
 
     def train(self, unit: dict[str, Any], train: Part, texts: list[str]) -> tuple[dict[str, np.ndarray], dict]:
         """Train on some documents; return scores for decisions and for ranking, and details."""
         variant, details = unit["variant"], {}
+        if variant in ON_VECTORS:
+            return self.train_on_vectors(variant, train, texts)
+        if variant == "default":
+            return self.train_default(unit, train, texts)
         if variant == "finetuned":
             language_model, details["lm_seconds"] = self.finetuned(unit["set"])
         elif variant == "scratch":
@@ -241,6 +287,30 @@ class Benchmark:
         proba = clf.predict_proba(texts)
         details["seconds"] = time.perf_counter() - start
         return {"scores": proba, "ranking": proba, "network": network_alone(clf, texts)}, details
+
+    def train_default(self, unit: dict[str, Any], train: Part, texts: list[str]) -> tuple[dict[str, np.ndarray], dict]:
+        """Train the classifier with no other argument; the rest of the training texts has no labels."""
+        labelled = set(train.texts)
+        others = [text for text in self.data(unit["set"])[0].texts if text not in labelled] or None
+        start = time.perf_counter()
+        clf = ULMFiTMultiLabelClassifier(self.file, random_state=unit["seed"], verbose=verbose(), **unit["clf"])
+        proba = clf.fit(train.texts, train.y, unlabelled_texts=others).predict_proba(texts)
+        seconds = time.perf_counter() - start
+        return {"scores": proba, "ranking": proba, "network": network_alone(clf, texts)}, {"seconds": seconds}
+
+    def train_on_vectors(self, variant: str, train: Part, texts: list[str]) -> tuple[dict[str, np.ndarray], dict]:
+        """Train logistic regressions on frozen vectors; the seconds include those of the vectors of all texts."""
+        start = time.perf_counter()
+        embed = ULMFiTLanguageModel.load(self.file).transform if variant == "vectors" else self.embed
+        x, x_scored = embed(train.texts), embed(texts)
+        if variant == "minilm":  # computed once, for all samples
+            seconds = (
+                self.embed.time_for(train.texts) * len(train) / 1000 + self.embed.time_for(texts) * len(texts) / 1000
+            )
+            start = time.perf_counter() - seconds
+        margins, strength = fit_logistic(x, train.y, x_scored)
+        details = {"seconds": time.perf_counter() - start, "settings": {"C": strength}}
+        return {"scores": margins, "ranking": margins}, details
 
     def finish(self, unit: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
         """Save and print the result of a unit of work."""
@@ -304,7 +374,7 @@ class Benchmark:
 def units(options: argparse.Namespace) -> list[tuple[str, int | str, str, int]]:
     """Return set, size, variant and seed of all units to score: small samples first, for each size the SVM first."""
     order = []
-    for size in sorted(options.sizes):
+    for size in sorted(options.sizes, key=lambda size: math.inf if size == "full" else size):
         rounds = [(("svm",), seed) for seed in options.seeds]
         rounds += [(VARIANTS[1:], seed) for seed in options.seeds]
         order += [(name, size, variant, seed) for group, seed in rounds for variant in group for name in options.sets]
@@ -378,6 +448,10 @@ def differences(settings: dict[str, Any], siblings: list[dict[str, Any]]) -> lis
 # Command line
 
 
+def size_of(value: str) -> int | str:
+    return value if value == "full" else int(value)
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", metavar="DATA", type=Path, nargs="?", help="folder of the sets; not for --table")
@@ -387,9 +461,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dev", action="store_true", help="score held-out documents; the test parts are not read")
     parser.add_argument("--full", action="store_true", help="also Reuters with all its training documents, one seed")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--sizes", nargs="*", type=int, default=list(SIZES), help="empty: only what --full adds")
+    parser.add_argument("--sizes", nargs="*", type=size_of, default=list(SIZES), help="numbers, or full")
+    parser.add_argument("--peer", type=Path, help="Python with the sentence embeddings of minilm (peers/setup)")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(USUAL))
     parser.add_argument("--clf", type=json.loads, default={}, help="parameters of the classifier, as JSON")
     parser.add_argument("--lm", type=json.loads, default={}, help="parameters of the language model's fine-tuning")
     parser.add_argument("--threads", type=int, help="number of torch threads")
