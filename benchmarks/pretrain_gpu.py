@@ -233,7 +233,7 @@ def check(tokens: Path, models: list[Path], n_documents: int | None, device: str
         if len(packed.vocabulary) != len(state.vocabulary) or packed.vocabulary != state.vocabulary:
             raise TransferError(f"{path} has another vocabulary than {tokens}.")
         made = state.config["pretraining"]
-        held_out = hold_out(packed.tokens, made["validation_fraction"], made["seed"])[1]
+        held_out = hold_out(packed, made["validation_fraction"], made["seed"])[1]
         if not len(held_out):
             raise TransferError(f"The training of {path} held out no documents.")
         documents = packed.tokens.take(held_out[:n_documents])

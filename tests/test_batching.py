@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.batching import DocumentBatches, DocumentDataset, StreamBatches, StreamDataset, bucket_batches
+from sk_ulmfit.training.weighted_stream import WeightedStreamDataset
 
 lengths_lists = st.lists(st.integers(1, 300), min_size=1, max_size=120)
 
@@ -130,3 +131,64 @@ def test_a_dataset_of_some_documents_gives_them_in_its_order():
     chosen = DocumentDataset(corpus, documents=order).chosen()
     assert [document.tolist() for document in map(chosen.__getitem__, range(3))] == [corpus[i].tolist() for i in order]
     assert DocumentDataset(corpus).chosen() is corpus
+
+
+def weighted(parts, weights):
+    """Return a data set of corpora with documents of the given lengths."""
+    ends = np.cumsum([len(lengths) for lengths in parts])
+    documents = np.split(np.arange(ends[-1]), ends[:-1])
+    return WeightedStreamDataset(corpus_of([n for lengths in parts for n in lengths]), documents, weights)
+
+
+def reads_of(dataset, epoch):
+    """Return how many tokens of each document an epoch reads, one array for each document."""
+    documents, lengths = dataset.draw(np.random.default_rng([7, epoch]))
+    return [lengths[documents == i] for i in range(len(dataset.corpus))]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    parts=st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=12), min_size=2, max_size=4),
+    weights=st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4),
+    epoch=st.integers(0, 3),
+)
+def test_each_corpus_has_its_share_of_an_epoch_and_its_documents_are_read_equally_often(parts, weights, epoch):
+    weights = weights[: len(parts)]
+    dataset = weighted(parts, weights)
+    reads = reads_of(dataset, epoch)
+    assert sum(lengths.sum() for lengths in reads) == dataset.n_tokens == sum(map(sum, parts))
+    begin = 0
+    for lengths, weight in zip(parts, weights, strict=True):
+        of_corpus = reads[begin : begin + len(lengths)]
+        begin += len(lengths)
+        n_read = sum(found.sum() for found in of_corpus)
+        assert abs(n_read - dataset.n_tokens * weight / sum(weights)) <= 1 + 1e-6
+        n_times = [len(found) for found in of_corpus]
+        assert max(n_times) - min(n_times) <= 1  # all before any twice
+        whole = [(found == n).sum() for found, n in zip(of_corpus, lengths, strict=True)]
+        assert sum(n_times) - sum(whole) <= 1  # only the last one ends early
+        assert min(whole) >= n_read // sum(lengths)
+
+
+def test_what_is_left_of_a_share_is_drawn_anew_each_epoch_and_in_the_end_everything_is_read():
+    dataset = weighted([[10] * 40, [10] * 10], [1, 1])
+    first, second, again = (reads_of(dataset, epoch) for epoch in (0, 1, 0))
+    assert [len(found) for found in first[:40]].count(1) == 25
+    assert [list(found) for found in first] == [list(found) for found in again]
+    assert [len(found) for found in first] != [len(found) for found in second]
+    assert all(any(len(reads_of(dataset, epoch)[i]) for epoch in range(30)) for i in range(40))
+
+
+def test_a_weighted_stream_reads_documents_from_their_begin_and_can_be_read_from_any_window_on():
+    dataset = weighted([[5, 9, 30], [4, 3]], [1, 2])
+    batches = StreamBatches(dataset, 1, 1000, pad_id=0, seed=2)
+    ((x, y),) = batches.windows(1)
+    documents, lengths = dataset.draw(np.random.default_rng([2, 1]))
+    expected = np.concatenate([dataset.corpus[i][:n] for i, n in zip(documents, lengths, strict=True)])
+    assert x["ids"][0].tolist() == expected[:-1].tolist()
+    assert y[0].tolist() == expected[1:].tolist()
+    short = StreamBatches(dataset, 2, 4, pad_id=0, seed=2)
+    short.MIN_STEPS = 1
+    whole, rest = list(short.windows(1)), list(short.windows(1, 3))
+    assert len(whole) == short.n_batches(1)
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(whole[3:], rest, strict=True))

@@ -373,6 +373,8 @@ def test_pretrain_and_train_from_it(table, tmp_path, monkeypatch, capsys):
         (["nowhere.txt"], "There is no file or folder nowhere.txt"),
         (["corpus.txt", "--epochs", "1", "--hours", "1"], "not both"),
         (["corpus.txt", "--out", "file/run"], "cannot be created"),
+        (["corpus.txt", "--weights", "1", "2"], "one number for each corpus (1), got 2"),
+        (["corpus.txt", "--weights", "nan"], "weights[0] must be a number above 0, got nan"),
     ],
 )
 def test_wrong_input_to_pretrain_is_one_line(args, message, tmp_path, monkeypatch, capsys):
@@ -383,6 +385,18 @@ def test_wrong_input_to_pretrain_is_one_line(args, message, tmp_path, monkeypatc
     shown = capsys.readouterr().err
     assert message in shown
     assert shown.count("\n") == 1
+
+
+def test_pretrain_takes_several_corpora_with_weights(tmp_path, capsys):
+    files = [tmp_path / "lamps.txt", tmp_path / "hubs.txt"]
+    for file in files:
+        file.write_text(f"the {file.stem} are on\n\nthe {file.stem} are off\n\n" * 40)
+    assert run("pretrain", *files, "--weights", 3, 1, "--out", tmp_path / "run", *PRETRAIN) == 0
+    log = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
+    assert [corpus["share"] for corpus in log["corpora"]] == [0.75, 0.25]
+    capsys.readouterr()
+    assert run("pretrain", *reversed(files), "--weights", 3, 1, "--out", tmp_path / "run", *PRETRAIN) == 2
+    assert "corpus 1='lamps.txt" in capsys.readouterr().err
 
 
 def test_ctrl_c_in_pretrain_says_how_to_go_on(tmp_path, monkeypatch, capsys):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 import sk_ulmfit.text.documents
 import sk_ulmfit.text.encoding
 from sk_ulmfit.text import packing
+from sk_ulmfit.text.corpora import Corpora, CorpusPart
 from sk_ulmfit.text.documents import RUN_MARK, CorpusError, corpus_files, is_packed, read_documents
-from sk_ulmfit.text.packing import open_packed, pack_corpus
+from sk_ulmfit.text.packing import open_packed, pack_corpora, pack_corpus
 from sk_ulmfit.text.tokenizer import tokenize
 from sk_ulmfit.text.vocabulary import Vocabulary
 
@@ -295,3 +296,82 @@ def test_backward_turns_every_document_but_its_first_token(tmp_path_factory, len
     for index, text in enumerate(texts):
         assert words_of(packed, index) == ["xxbos", *reversed(text.split())]
     assert packed.vocabulary == Vocabulary(open_packed(folder / "tokens").vocabulary.words)
+
+
+def test_documents_of_several_corpora_follow_one_another(tmp_path):
+    texts = [["lamp hub"] * 3, ["parcel", "rare lamp"]]
+    pack_corpora(list(zip(["a", "b"], texts, strict=True)), tmp_path / "tokens", min_frequency=2, weights=[3, 1.5])
+    packed = open_packed(tmp_path / "tokens")
+    assert [words_of(packed, i)[1:] for i in range(5)] == [["lamp", "hub"]] * 3 + [["xxunk"], ["xxunk", "lamp"]]
+    assert packed.corpora == Corpora((CorpusPart("a", 3, 9, 0), CorpusPart("b", 2, 5, 2)), (3.0, 1.5))
+    assert packed.corpora.shares().tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert [part.tolist() for part in packed.corpora.split(np.array([0, 2, 3]))] == [[0, 2], [3]]
+
+
+def test_one_corpus_is_packed_as_before(tmp_path):
+    pack_corpus(DOCUMENTS, tmp_path / "tokens", source="a")
+    info = open_packed(tmp_path / "tokens").info
+    assert not {"corpora", "weights"} & info.keys()
+    assert Corpora.from_info(info) == Corpora((CorpusPart("a", 3, info["n_tokens"], info["n_unknown"]),))
+    assert Corpora.from_info(info).shares().tolist() == [1.0]
+
+
+def test_weights_decide_which_words_are_kept_and_min_frequency_counts_what_is_there(tmp_path):
+    large, small = ["common hub common hub common"] * 20, ["own once own"] * 4 + ["alone"]
+
+    def words(**options):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        pack_corpora([("large", large), ("small", small)], folder, **options)
+        return open_packed(folder).vocabulary.words[8:]
+
+    assert words()[:4] == ["common", "hub", "own", "once"]
+    assert words(weights=[1, 1])[:4] == ["common", "own", "hub", "once"]
+    assert words(weights=[2, 2]) == words(weights=[1, 1])
+    assert "alone" not in words(weights=[1, 1000], min_frequency=2)
+    assert "alone" in words(weights=[1000, 1], min_frequency=1)
+
+
+def test_words_with_the_same_weighted_count_are_ordered_by_alphabet(tmp_path):
+    corpora = [("a", ["zebra apple"] * 5), ("b", ["yak bear"] * 9)]
+    pack_corpora(corpora, tmp_path / "tokens", weights=[1, 1], min_frequency=1)
+    assert open_packed(tmp_path / "tokens").vocabulary.words[8:12] == ["apple", "bear", "yak", "zebra"]
+
+
+def test_an_empty_corpus_among_others_is_named(tmp_path):
+    with pytest.raises(CorpusError, match="The corpus second holds no text"):
+        pack_corpora([("first", DOCUMENTS), ("second", [])], tmp_path / "tokens", weights=[1, 1])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": [1.0]},
+        {"weights": [1.0, float("nan")]},
+        {"weights": ["a", "b"]},
+        {"corpora": [{"source": "a", "n_documents": 1, "n_tokens": 1, "n_unknown": 0}]},
+        {"corpora": [{"source": "a"}]},
+        {"corpora": 5},
+    ],
+)
+def test_corpora_that_do_not_fit_the_token_ids_are_refused_whatever_the_checksum(tmp_path, change):
+    folder = tmp_path / "tokens"
+    pack_corpora([("a", DOCUMENTS), ("b", DOCUMENTS)], folder, weights=[1, 2])
+    info = {**json.loads((folder / "corpus.json").read_text()), **change}
+    (folder / "corpus.json").write_text(json.dumps(info))
+    with_checksums(folder)
+    with pytest.raises(CorpusError, match=r"damaged: .*corpus\.json"):
+        open_packed(folder)
+
+
+def test_more_than_65536_words_have_ids_of_32_bits(tmp_path):
+    texts = [" ".join(f"w{chr(97 + i % 26)}{i}" for i in range(start, start + 700)) for start in range(0, 70_000, 700)]
+    pack_corpus(texts, tmp_path / "tokens", vocab_size=70_016, min_frequency=1)
+    for backward in (False, True):
+        packed = open_packed(tmp_path / "tokens", backward)
+        assert packed.tokens.ids.dtype == np.int32
+        assert len(packed.vocabulary) > 65_536 + 4_000
+        assert [words_of(packed, i)[1:] for i in (0, 99)] == [
+            texts[i].split()[:: -1 if backward else 1] for i in (0, 99)
+        ]
+    assert packed.info["n_unknown"] == 0

@@ -14,13 +14,21 @@ import pytest
 import torch
 from conftest import tiny_lm
 from fuzz import checkpoints
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sk_ulmfit import ULMFiTLanguageModel
 from sk_ulmfit.models.state import load_state
 from sk_ulmfit.pretraining import CHECKPOINTS, LOG, MODEL, PretrainingError, checkpoint, has_checkpoint, pretrain
 from sk_ulmfit.pretraining.checkpoint import last_checkpoint, read_checkpoint, write_checkpoint
+from sk_ulmfit.pretraining.holdout import hold_out
 from sk_ulmfit.text import packing
+from sk_ulmfit.text.corpora import Corpora, CorpusPart
 from sk_ulmfit.text.documents import CorpusError
+from sk_ulmfit.text.packing import PackedCorpus
+from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
+from sk_ulmfit.training.batching import StreamBatches
+from sk_ulmfit.training.weighted_stream import WeightedStreamDataset
 
 TINY = {"emb_dim": 8, "hidden_dim": 12, "n_layers": 2, "batch_size": 4, "bptt": 10, "min_frequency": 1}
 
@@ -174,7 +182,7 @@ def test_it_learns_and_says_how_well_on_held_out_documents(corpus, tmp_path):
     log = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
     assert 1 < log[-1]["held_out_perplexity"] < 2.0  # chance: 6
     assert log[-1]["held_out_perplexity"] == pytest.approx(np.exp(state.history[-1]["valid_loss"]))
-    assert {"step", "tokens", "loss", "perplexity", "lr", "tokens_per_second", "elapsed"} <= log[0].keys()
+    assert {"step", "tokens", "loss", "perplexity", "lr", "tokens_per_second", "elapsed"} <= log[1].keys()
     assert any("tokens/s" in line and "perplexity" in line and "left" in line for line in lines)
     lm = ULMFiTLanguageModel.load(tmp_path / "run" / MODEL)
     assert lm.perplexity(["red orange yellow green blue violet red orange"]) < 4
@@ -293,7 +301,7 @@ def test_the_clock_ends_a_run_of_hours(corpus, tmp_path):
     pretrain(corpus, tmp_path / "run", **TINY, hours=2 / 3600)
     assert 1.5 < time.monotonic() - begin < 20
     log = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
-    assert log[0]["lr"] < 1e-4  # the schedule has run down
+    assert log[1]["lr"] < 1e-4  # the schedule has run down
 
 
 @pytest.mark.parametrize(
@@ -465,3 +473,180 @@ def test_training_on_token_ids_imports_nothing_but_torch_and_numpy(corpus, tmp_p
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def corpora(corpus):
+    """Two corpora of other words, the second a tenth of the first."""
+    file = corpus.parent / "digits.txt"
+    file.write_text("\n\n".join(["one two three four five six seven eight"] * 80), encoding="utf-8")
+    return [corpus, file]
+
+
+def test_one_corpus_in_a_list_and_with_a_weight_is_one_corpus(corpus, tmp_path):
+    plain = pretrain(corpus, tmp_path / "a", **TINY, epochs=0.2)
+    listed = pretrain([corpus], tmp_path / "b", **TINY, epochs=0.2, weights=[3])
+    assert plain.config == listed.config
+    assert_equal(plain.weights, listed.weights)
+    for name in ("tokens/corpus.json", "tokens/offsets.npy", "tokens/ids.npy", "tokens/vocabulary.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("weights", [None, [1, 2]])
+def test_killed_on_two_corpora_it_ends_like_an_unbroken_run(corpora, tmp_path, weights):
+    options = {"epochs": 1.5, "weights": weights, "validation_fraction": 0.02}
+    whole = pretrain(corpora, tmp_path / "whole", **TINY, **options)
+    for n in (5, 23):
+        killed_after(corpora, tmp_path / "run", n, **options)
+    again = pretrain(corpora, tmp_path / "run", **TINY, **options)
+    assert (tmp_path / "run" / LOG).read_text().count('"resumed"') == 2
+    assert_equal(whole.weights, again.weights)
+    assert whole.history == again.history
+
+
+def test_the_share_of_a_corpus_is_what_is_learned(corpora, tmp_path):
+    options = {**TINY, "emb_dim": 16, "hidden_dim": 32, "epochs": 1, "lr": 0.02}
+    losses = {}
+    for weights in ([20, 1], [1, 20]):
+        pretrain(corpora, tmp_path / f"{weights[0]}", **options, weights=np.array(weights, np.float32))
+        lm = ULMFiTLanguageModel.load(tmp_path / f"{weights[0]}" / MODEL)
+        losses[weights[0]] = lm.perplexity(["red orange yellow green blue"]), lm.perplexity(["one two three four five"])
+    assert losses[20][0] < losses[1][0]
+    assert losses[20][1] > losses[1][1]
+
+
+def test_the_log_begins_with_the_corpora_and_their_shares(corpora, tmp_path):
+    lines = []
+    pretrain(corpora, tmp_path / "run", **TINY, epochs=0.2, weights=[1, 3], vocab_size=16, say=lines.append)
+    start = json.loads((tmp_path / "run" / LOG).read_text().splitlines()[0])
+    first, second = start["corpora"]
+    assert (first["share"], second["share"]) == (0.25, 0.75)
+    assert (first["source"].split()[0], second["source"].split()[0]) == ("colours.txt", "digits.txt")
+    assert (first["n_documents"], second["n_documents"]) == (300, 80)
+    assert (first["n_tokens"], second["n_tokens"]) == (300 * 21, 80 * 9)
+    assert (first["unknown_share"], second["unknown_share"]) == (pytest.approx(20 / 21), 0)  # 8 places for 14 words
+    assert start["unknown_share"] == pytest.approx(0.25 * 20 / 21)
+    said = next(line for line in lines if "unknown" in line)
+    assert "colours.txt" in said
+    assert "25.0 %" in said
+    assert "95.2 % unknown; digits.txt" in said
+
+
+def test_token_ids_of_several_corpora_serve_another_run_with_their_shares(corpora, tmp_path):
+    pretrain(corpora, tmp_path / "first", **TINY, epochs=0.5, weights=[1, 2])
+    state = pretrain(tmp_path / "first", tmp_path / "second", **TINY, epochs=0.5)
+    assert state.config["pretraining"]["weights"] == "1.0 2.0"
+    assert_equal(weights_of(tmp_path / "first"), weights_of(tmp_path / "second"))
+    pretrain(tmp_path / "first" / "tokens", tmp_path / "second", **TINY, epochs=0.5, weights=(1, 2))
+    backward = pretrain(tmp_path / "first" / "tokens", tmp_path / "third", **TINY, epochs=0.5, backward=True)
+    assert backward.config["pretraining"]["weights"] == "1.0 2.0"
+    for weights in ([2, 1], [1, 2, 3]):
+        with pytest.raises(PretrainingError, match=r"made with weights=\[1\.0, 2\.0\], not \[\d"):
+            pretrain(tmp_path / "first" / "tokens", tmp_path / "other", **TINY, weights=weights)
+
+
+def test_a_run_is_not_resumed_with_other_corpora_or_weights(corpora, tmp_path):
+    out, (first, second) = tmp_path / "run", corpora
+    other = tmp_path / "other.txt"
+    other.write_text("the lamp is on\n\nthe hub is off")
+    pretrain(corpora, out, **TINY, epochs=0.2, weights=[1, 2])
+    for changed, weights, message in (
+        ([second, first], [1, 2], r"corpus 1='colours\.txt .*', not 'digits\.txt .*'"),
+        ([first, other], [1, 2], r"corpus 2='digits\.txt .*', not 'other\.txt .*'"),
+        ([first], None, r"with 2 corpora, not 1"),
+        ([first, second, other], [1, 2, 3], r"with 2 corpora, not 3"),
+        (corpora, [2, 1], r"weights=\[1\.0, 2\.0\], not \[2\.0, 1\.0\]"),
+        (corpora, None, r"weights=\[1\.0, 2\.0\], not None"),
+    ):
+        with pytest.raises(PretrainingError, match=message) as caught:
+            pretrain(changed, out, **TINY, epochs=0.2, weights=weights)
+        assert "\n" not in str(caught.value)
+    lines = []
+    pretrain([first, tmp_path / "moved.txt"], out, **TINY, epochs=0.2, weights=[1, 2], say=lines.append)
+    assert "moved.txt does not exist; using the token ids" in lines[0]
+    pretrain(corpora, tmp_path / "unweighted", **TINY, epochs=0.2)
+    with pytest.raises(PretrainingError, match=r"weights=None, not '1\.0 2\.0'"):
+        pretrain(out / "tokens", tmp_path / "unweighted", **TINY, epochs=0.2)
+    with pytest.raises(PretrainingError, match=r"weights='1\.0 2\.0', not None"):
+        pretrain(tmp_path / "unweighted" / "tokens", out, **TINY, epochs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("given", "weights", "message"),
+    [
+        ("[]", None, r"corpus must be a path or a list of at least one path, got \[\]"),
+        ("5", None, "corpus must be a path or a list of at least one path, got 5"),
+        ("[first, 5]", None, "corpus must be a path or a list"),
+        ("[first, second, first]", None, "is given twice"),
+        ("[first, first.parent / '.' / first.name]", [1, 2], "is given twice"),
+        ("[first, second]", "12", "weights must be a list of numbers, one for each corpus; got '12'"),
+        ("[first, second]", 2.0, "weights must be a list of numbers"),
+        ("[first, second]", [1], r"one number for each corpus \(2\), got 1"),
+        ("[first, second]", [1, 2, 3], r"one number for each corpus \(2\), got 3"),
+        ("first", [1, 2], r"one number for each corpus \(1\), got 2"),
+        ("[first, second]", [], r"one number for each corpus \(2\), got 0"),
+        ("[first, second]", [1, 0], r"weights\[1\] must be a number above 0, got 0"),
+        ("[first, second]", [-1, 1], r"weights\[0\] must be a number above 0"),
+        ("[first, second]", [1, float("nan")], r"weights\[1\] must be a number above 0, got nan"),
+        ("[first, second]", [float("inf"), 1], r"weights\[0\] must be a number above 0, got inf"),
+        ("[first, second]", ["1", "2"], r"weights\[0\] must be a number above 0, got '1'"),
+    ],
+)
+def test_wrong_corpora_and_weights_are_named_before_anything_is_done(corpora, tmp_path, given, weights, message):
+    first, second = corpora
+    corpus = eval(given, {"first": first, "second": second})
+    with pytest.raises(ValueError, match=message) as caught:
+        pretrain(corpus, tmp_path / "run", **TINY, weights=weights)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_corpora_that_cannot_be_read_together_are_named(corpora, tmp_path):
+    first, second = corpora
+    pretrain(second, tmp_path / "earlier", **TINY, epochs=0.2)
+    for packed in (tmp_path / "earlier", tmp_path / "earlier" / "tokens"):
+        with pytest.raises(PretrainingError, match="token ids of an earlier run, which cannot be joined"):
+            pretrain([first, packed], tmp_path / "run", **TINY)
+    with pytest.raises(CorpusError, match=r"no file or folder .*nowhere\.txt"):
+        pretrain([first, tmp_path / "nowhere.txt"], tmp_path / "run", **TINY, weights=[1, 1])
+    with pytest.raises(PretrainingError, match="the corpus itself"):
+        pretrain([first, tmp_path / "run"], tmp_path / "run", **TINY)
+    (tmp_path / "blank.txt").write_text("\n\n")
+    with pytest.raises(CorpusError, match=r"The corpus blank\.txt \(2 bytes\) holds no text"):
+        pretrain([first, tmp_path / "blank.txt"], tmp_path / "run", **TINY)
+    (tmp_path / "one.txt").write_text("one document")
+    with pytest.raises(PretrainingError, match=r"The corpus one\.txt .* is too small to hold out a part"):
+        pretrain([first, tmp_path / "one.txt"], tmp_path / "run2", **TINY)
+    pretrain([first, tmp_path / "one.txt"], tmp_path / "run3", **TINY, validation_fraction=0, weights=[3, 1])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(20, 60), min_size=1, max_size=3),
+    weights=st.none() | st.lists(st.floats(0.1, 10), min_size=3, max_size=3),
+    fraction=st.floats(0.001, 0.3),
+    seed=st.integers(0, 5),
+)
+def test_held_out_documents_have_the_shares_of_the_corpora_and_are_never_read(sizes, weights, fraction, seed):
+    lengths = np.concatenate([np.full(n, 5 + i) for i, n in enumerate(sizes)])
+    tokens = TokenIds(np.arange(lengths.sum(), dtype=np.int32), np.cumsum([0, *lengths]))
+    parts = tuple(CorpusPart(f"{i}", n, n * (5 + i), 0) for i, n in enumerate(sizes))
+    corpora = Corpora(parts, None if weights is None else tuple(weights[: len(sizes)]))
+    info = {"source": "0", "n_documents": len(tokens), "n_tokens": len(tokens.ids), "n_unknown": 0}
+    packed = PackedCorpus(tokens, Vocabulary([]), {**info, **corpora.to_info()})
+    documents, held_out = hold_out(packed, fraction, seed)
+    assert np.array_equal(np.sort(np.concatenate([documents, held_out])), np.arange(len(tokens)))
+    n_held_out = [int(tokens.lengths_of(part).sum()) for part in packed.corpora.split(held_out)]
+    total = sum(n_held_out)
+    shares = packed.corpora.shares()
+    longest = lengths.max()
+    for n, share, part in zip(n_held_out, shares, parts, strict=True):
+        assert abs(n - share * total) <= len(sizes) * longest
+        assert n <= max(fraction, 0.1) * part.n_tokens + longest
+    assert total <= fraction * len(tokens.ids) + len(sizes) * longest
+    if weights is None:
+        assert total >= fraction * len(tokens.ids) * (1 - 1e-9)
+    if len(sizes) > 1 and weights is not None:
+        dataset = WeightedStreamDataset(tokens, packed.corpora.split(documents), corpora.weights)
+        read = np.concatenate([x["ids"].ravel() for x, _ in StreamBatches(dataset, 1, 50, 0, seed).windows(1)])
+        assert not set(read.tolist()) & set(tokens.take(held_out).ids.tolist())

@@ -21,9 +21,17 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "corpus",
         type=Path,
+        nargs="+",
         metavar="CORPUS",
-        help="text (documents separated by blank lines) or JSON lines, also .xz or .gz; a folder of such files; or the "
-        "folder 'tokens' of an earlier run",
+        help="text (documents separated by blank lines) or JSON lines, also .xz or .gz; a folder of such files; or, "
+        "alone, the folder 'tokens' of an earlier run",
+    )
+    command.add_argument(
+        "--weights",
+        type=float,
+        nargs="+",
+        metavar="W",
+        help="relative share of each corpus in what is read (default: its size)",
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     command.add_argument("--epochs", type=float, metavar="X", help="passes over the corpus (default: 1)")

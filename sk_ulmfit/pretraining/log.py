@@ -7,10 +7,12 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sk_ulmfit.pretraining.trainer import Trainer
+from sk_ulmfit.text.corpora import Corpora
 
 Say = Callable[[str], None]
 
@@ -26,6 +28,21 @@ class RunLog:
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **fields}) + "\n"
         with suppress(OSError), self.file.open("a", encoding="utf-8") as file:
             file.write(line)
+
+    def start(self, corpora: Corpora) -> None:
+        """Log the corpora, their shares in what is read, and how many of their words are unknown."""
+        rows = [
+            {**asdict(part), "share": float(share), "unknown_share": part.n_unknown / part.n_tokens}
+            for part, share in zip(corpora.parts, corpora.shares(), strict=True)
+        ]
+        unknown = sum(row["share"] * row["unknown_share"] for row in rows)
+        self.write(event="start", corpora=rows, unknown_share=unknown)
+        described = "; ".join(
+            f"{row['source']}: {100 * row['share']:.1f} %, {row['n_documents']:,} documents, "
+            f"{row['n_tokens'] / 1e6:.2f} M tokens, {100 * row['unknown_share']:.1f} % unknown"
+            for row in rows
+        )
+        self.say(f"{described}; {100 * unknown:.1f} % of all tokens read are unknown")
 
     def report(self, trainer: Trainer, tokens_per_second: float) -> None:
         """Log the loss and how far the training has come."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from sk_ulmfit.models.state import ModelState, load_state, save_state
 from sk_ulmfit.nn.device import resolve_device, seeded
 from sk_ulmfit.nn.precision import training_precision
 from sk_ulmfit.pretraining.checkpoint import Checkpoints
+from sk_ulmfit.pretraining.corpora import check_corpora, check_weights
 from sk_ulmfit.pretraining.folder import LOG, MODEL, locked, make_folder
 from sk_ulmfit.pretraining.holdout import held_out_loss, hold_out
 from sk_ulmfit.pretraining.interrupt import postponed_interrupt
@@ -35,12 +38,14 @@ from sk_ulmfit.pretraining.token_ids import prepare_token_ids
 from sk_ulmfit.pretraining.trainer import Trainer
 from sk_ulmfit.text.packing import PackedCorpus, open_packed
 from sk_ulmfit.training.batching import StreamBatches, StreamDataset
+from sk_ulmfit.training.weighted_stream import WeightedStreamDataset
 
 
 def pretrain(
-    corpus: str | os.PathLike[str],
+    corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
+    weights: Sequence[float] | NDArray[np.floating[Any]] | None = None,
     epochs: float | None = None,
     hours: float | None = None,
     emb_dim: int = 400,
@@ -80,11 +85,16 @@ def pretrain(
 
     Parameters
     ----------
-    corpus : path-like
-        A text file (documents separated by blank lines), a JSON lines file, either of them also compressed with xz or
-        gzip, or a folder of such files. An earlier run, or its folder ``tokens``, provides its token ids.
+    corpus : path-like or sequence of path-like
+        One corpus or several. Each is a text file (documents separated by blank lines), a JSON lines file, either of
+        them also compressed with xz or gzip, or a folder of such files. An earlier run, or its folder ``tokens``,
+        provides its token ids; it must be the only corpus.
     out : path-like
         Folder of the run, for token ids, two checkpoints, ``log.jsonl`` and finally ``model.safetensors``.
+    weights : array-like of shape (n_corpora,), default=None
+        Relative shares of the corpora in the tokens that are read, and in the counts that decide on the vocabulary.
+        An epoch has as many tokens as all corpora together: it reads documents of a corpus several times, or some of
+        them, drawn anew each epoch. None means in proportion to their sizes, or as the token ids of an earlier run say.
     epochs, hours : float, default=None
         Length of the training, either in passes over the corpus or in hours, to which tokenization and final evaluation
         are added. One epoch if both are None.
@@ -162,7 +172,9 @@ def pretrain(
         seed=seed,
     )
     settings = check_training(settings)
-    corpus_settings = CorpusSettings(field, language, vocab_size, min_frequency, n_jobs)
+    corpora = check_corpora(corpus)
+    weights = check_weights(weights, corpora)
+    corpus_settings = CorpusSettings(field, language, vocab_size, min_frequency, n_jobs, weights)
     check_corpus(corpus_settings)
     check_number("checkpoint_minutes", checkpoint_minutes, low=0)
     device = resolve_device(device)
@@ -172,7 +184,7 @@ def pretrain(
     out = as_path(out, PretrainingError)
     make_folder(out)
     with locked(out):
-        token_ids = prepare_token_ids(as_path(corpus, PretrainingError), out, corpus_settings, say)
+        token_ids = prepare_token_ids(corpora, out, corpus_settings, say)
         packed = open_packed(token_ids, settings.backward)
         log = RunLog(out / LOG, say)
         if (out / MODEL).exists():
@@ -197,7 +209,7 @@ def _train(
 ) -> ModelState:
     """Train from the start or from the checkpoint, evaluate, and save the model."""
     config = model_config(asdict(settings), packed.info)
-    documents, held_out = hold_out(packed.tokens, settings.validation_fraction, settings.seed)
+    documents, held_out = hold_out(packed, settings.validation_fraction, settings.seed)
     batches = _stream_batches(packed, documents, settings)
     checkpoints = Checkpoints(out, log)
     with seeded(settings.seed, device):
@@ -205,6 +217,8 @@ def _train(
         if checkpoints.load(trainer):
             log.write(event="resumed", step=trainer.step)
             log.say(f"resuming from step {trainer.step:,}")
+        else:
+            log.start(packed.corpora)
         with postponed_interrupt() as interrupted:
             run_steps(trainer, checkpoints, checkpoint_seconds, log, interrupted)
     state = ModelState("language_model", config, packed.vocabulary, plain_weights(trainer.module))
@@ -218,7 +232,11 @@ def _train(
 
 
 def _stream_batches(packed: PackedCorpus, documents: NDArray[np.int64], settings: PretrainingSettings) -> StreamBatches:
-    dataset = StreamDataset(packed.tokens, documents)
+    corpora = packed.corpora
+    if corpora.weights is None:
+        dataset = StreamDataset(packed.tokens, documents)
+    else:
+        dataset = WeightedStreamDataset(packed.tokens, corpora.split(documents), corpora.weights)
     batches = StreamBatches(dataset, settings.batch_size, settings.bptt, packed.vocabulary.pad, settings.seed)
     if batches.n_targets < 2:
         raise PretrainingError("The corpus has too few words to train on; add more text.")

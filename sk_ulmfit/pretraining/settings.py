@@ -47,6 +47,7 @@ class CorpusSettings:
     vocab_size: int | None
     min_frequency: int | None
     n_jobs: int | None
+    weights: tuple[float, ...] | None = None
 
 
 def check_training(settings: PretrainingSettings) -> PretrainingSettings:
@@ -77,17 +78,20 @@ def check_corpus(settings: CorpusSettings) -> None:
 
 def model_config(settings: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """Return the config (see `ModelState`) of the model of a run, from its settings and `PackedCorpus.info`."""
+    weights = info.get("weights")
+    weighted = {} if weights is None else {"weights": " ".join(f"{weight!r}" for weight in weights)}
     return {
         **{name: settings[name] for name in ("emb_dim", "hidden_dim", "n_layers")},
         "language": info["language"],
         "direction": "backward" if settings["backward"] else "forward",
-        "pretraining": {**settings, "source": info["source"], "digest": info["digest"]},
+        "pretraining": {**settings, "source": info["source"], "digest": info["digest"], **weighted},
     }
 
 
 def check_same_run(saved: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
     """Check that what the folder holds, with `saved` as its settings and source, belongs to the run of `config`."""
-    for name, value in config["pretraining"].items():
+    saved = {"weights": None, **saved}  # which only a run of several corpora has
+    for name, value in {"weights": None, **config["pretraining"]}.items():
         if saved.get(name, value) != value:
             raise PretrainingError(
                 f"{folder} holds a run with {name}={short(saved[name])}, not {short(value)}; "

@@ -19,6 +19,8 @@ from sk_ulmfit.text.unknown_words import WordCount
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 
 ChooseVocabulary = Callable[[list[str], NDArray[np.int64]], Vocabulary]  # from distinct words and their counts
+# From distinct words, their counts in each corpus, (n_corpora, n_words), and the tokens of each, (n_corpora,).
+ChooseFromCorpora = Callable[[list[str], NDArray[np.int64], NDArray[np.int64]], Vocabulary]
 Report = Callable[[int, int, int], None]  # documents, characters and tokens so far
 
 TOKENS_AT_ONCE = 10_000_000
@@ -88,7 +90,7 @@ def tokenize_texts(
         corpus = corpus.map_ids(vocabulary.lookup(words))
         return corpus.reversed() if backward else corpus, vocabulary
     with _temporary_file() as file:
-        numbered = number_documents(texts, file, language, n_jobs, choose)
+        numbered = number_documents([texts], file, language, n_jobs, lambda words, counts, _: choose(words, counts[0]))
         ids = _on_disk(numbered.id_blocks(), numbered.ids_of_words.dtype)
     offsets = offsets_of(numbered.lengths)
     if backward:
@@ -98,23 +100,20 @@ def tokenize_texts(
 
 @dataclass
 class NumberedCorpus:
-    """Documents in a file as int32 numbers of their words, numbered in order of appearance.
+    """Documents of one or more corpora, in a file as int32 numbers of their words, numbered in order of appearance.
 
     `lengths`, shape (n_documents,), are tokens of each document; `ids_of_words`, shape (n_words,), is the id in
-    `vocabulary` of each word number.
+    `vocabulary` of each word number. `n_documents`, `n_tokens` and `n_unknown` are of each corpus, (n_corpora,).
     """
 
     file: IO[bytes]
     lengths: NDArray[np.int64]
     n_characters: int
-    n_unknown: int
+    n_documents: NDArray[np.int64]
+    n_tokens: NDArray[np.int64]
+    n_unknown: NDArray[np.int64]
     vocabulary: Vocabulary
     ids_of_words: NDArray[Any]
-
-    @property
-    def n_tokens(self) -> int:
-        """Number of tokens in all documents."""
-        return int(self.lengths.sum())
 
     def id_blocks(self) -> Iterator[NDArray[Any]]:
         """Yield the ids in the vocabulary, `TOKENS_AT_ONCE` tokens at a time."""
@@ -124,64 +123,70 @@ class NumberedCorpus:
 
 
 def number_documents(
-    documents: Iterable[str],
+    corpora: Sequence[Iterable[str]],
     file: IO[bytes],
     language: str,
     n_jobs: int | None,
-    choose: ChooseVocabulary,
+    choose: ChooseFromCorpora,
     report: Report | None = None,
 ) -> NumberedCorpus:
-    """Tokenize documents into a file of word numbers, then choose a vocabulary by the counts of the words."""
-    words = _WordNumbers()
+    """Tokenize corpora into a file of word numbers, then choose a vocabulary by the counts of the words."""
+    words = _WordNumbers(len(corpora))
     lengths: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
-    n_characters = n_documents = n_tokens = 0
-    for texts in _text_blocks(documents):
+    n_characters = 0
+    n_documents, n_tokens = np.zeros((2, len(corpora)), np.int64)
+    for corpus, texts in _blocks_of_corpora(corpora):
         block, block_words = tokenize_corpus(texts, language, n_jobs)
-        numbers = words.add(block_words, np.bincount(block.ids, minlength=len(block_words)))
+        numbers = words.add(corpus, block_words, np.bincount(block.ids, minlength=len(block_words)))
         _write(file, numbers.astype(np.int32)[block.ids])
         lengths.append(block.lengths)
         n_characters += sum(map(len, texts))
-        n_documents += len(texts)
-        n_tokens += len(block.ids)
+        n_documents[corpus] += len(texts)
+        n_tokens[corpus] += len(block.ids)
         if report is not None:
-            report(n_documents, n_characters, n_tokens)
-    vocabulary, ids_of_words = words.choose_vocabulary(choose)
-    n_unknown = int(words.counts[: words.n_numbers][ids_of_words == vocabulary.unk].sum())
-    return NumberedCorpus(file, np.concatenate(lengths), n_characters, n_unknown, vocabulary, ids_of_words)
+            report(int(n_documents.sum()), n_characters, int(n_tokens.sum()))
+    vocabulary, ids_of_words = words.choose_vocabulary(choose, n_tokens)
+    n_unknown = words.counts[:, : words.n_numbers][:, ids_of_words == vocabulary.unk].sum(axis=1)
+    all_lengths = np.concatenate(lengths)
+    return NumberedCorpus(file, all_lengths, n_characters, n_documents, n_tokens, n_unknown, vocabulary, ids_of_words)
 
 
 class _WordNumbers:
-    """The number and the count of each word; of more than `_MOST_WORDS` words, the rarest are forgotten."""
+    """The number of each word, and its count in each corpus; of more than `_MOST_WORDS` words, forget the rarest."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_corpora: int) -> None:
         self.index: dict[str, int] = {}
-        self.counts = np.zeros(0, np.int64)  # of each number, shape (at least n_numbers,)
+        self.counts = np.zeros((n_corpora, 0), np.int64)  # of each number, shape (n_corpora, at least n_numbers)
         self.n_numbers = 0
 
-    def add(self, words: list[str], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Count distinct words; return the number of each, the next free one for a new word."""
+    def add(self, corpus: int, words: list[str], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Count distinct words of a corpus; return the number of each, the next free one for a new word."""
         new = itertools.count(self.n_numbers)
         numbers = np.array([self.index[word] if word in self.index else next(new) for word in words], np.int64)
         self.n_numbers = next(new)
         self.index.update(zip(words, numbers.tolist(), strict=True))
-        if self.n_numbers > len(self.counts):
-            room = np.zeros(2 * self.n_numbers - len(self.counts), np.int64)
-            self.counts = np.concatenate([self.counts, room])
-        self.counts[numbers] += counts
+        n_corpora, n_places = self.counts.shape
+        if self.n_numbers > n_places:
+            room = np.zeros((n_corpora, 2 * self.n_numbers - n_places), np.int64)
+            self.counts = np.concatenate([self.counts, room], axis=1)
+        self.counts[corpus, numbers] += counts
         if len(self.index) > _MOST_WORDS:
             self._forget_rare()
         return numbers
 
     def _forget_rare(self) -> None:
         """Drop the words with no more than the median count."""
-        median = np.sort(self.counts[list(self.index.values())])[len(self.index) // 2]
-        self.index = {word: number for word, number in self.index.items() if self.counts[number] > median}
+        counts = self.counts.sum(axis=0)
+        median = np.sort(counts[list(self.index.values())])[len(self.index) // 2]
+        self.index = {word: number for word, number in self.index.items() if counts[number] > median}
 
-    def choose_vocabulary(self, choose: ChooseVocabulary) -> tuple[Vocabulary, NDArray[Any]]:
+    def choose_vocabulary(
+        self, choose: ChooseFromCorpora, n_tokens: NDArray[np.int64]
+    ) -> tuple[Vocabulary, NDArray[Any]]:
         """Return the vocabulary, and the id of each word number in it."""
         words = list(self.index)
         numbers = np.fromiter(self.index.values(), np.int64, len(self.index))
-        vocabulary = choose(words, self.counts[numbers])
+        vocabulary = choose(words, self.counts[:, numbers], n_tokens)
         ids = np.full(self.n_numbers, vocabulary.unk, np.int64)
         ids[numbers] = vocabulary.lookup(words)
         return vocabulary, ids.astype(_narrowest_dtype(vocabulary))
@@ -201,6 +206,12 @@ def reversed_blocks(ids: NDArray[Any], offsets: NDArray[np.int64]) -> Iterator[N
         block = ids[offsets[begin] : offsets[end]]
         yield TokenIds(block, offsets[begin : end + 1] - offsets[begin]).reversed().ids
         begin = end
+
+
+def _blocks_of_corpora(corpora: Sequence[Iterable[str]]) -> Iterator[tuple[int, list[str]]]:
+    for corpus, texts in enumerate(corpora):
+        for block in _text_blocks(texts):
+            yield corpus, block
 
 
 def _text_blocks(texts: Iterable[str]) -> Iterator[list[str]]:

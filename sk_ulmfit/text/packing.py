@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit._files import atomic_write
+from sk_ulmfit.text.corpora import Corpora, CorpusPart, shares
 from sk_ulmfit.text.documents import IDS, INFO, OFFSETS, VOCABULARY, CorpusError
 from sk_ulmfit.text.encoding import (
     TOKENS_AT_ONCE,
@@ -42,16 +43,21 @@ _INFO = {
 
 @dataclass(frozen=True)
 class PackedCorpus:
-    """A corpus as token ids on disk.
+    """One corpus or several as token ids on disk.
 
     `tokens` are memory-mapped, 16 bits wide where the vocabulary allows. `info` has ``language``, ``source``,
-    ``n_documents``, ``n_tokens``, ``n_unknown``, ``digest``, the arguments of `pack_corpus`, and the version of the
-    ``tokenizer``.
+    ``n_documents``, ``n_tokens``, ``n_unknown``, ``digest``, the arguments of `pack_corpus`, the version of the
+    ``tokenizer`` and, of several corpora, ``corpora`` and ``weights``.
     """
 
     tokens: TokenIds
     vocabulary: Vocabulary
     info: dict[str, Any]
+
+    @property
+    def corpora(self) -> Corpora:
+        """The corpora, whose documents follow one another in `tokens`."""
+        return Corpora.from_info(self.info)
 
 
 def pack_corpus(
@@ -66,30 +72,90 @@ def pack_corpus(
     field: str = "",
     report: Report | None = None,
 ) -> None:
-    """Tokenize documents into a new folder of memory-mapped files, completely or not at all.
+    """Tokenize the documents of one corpus, called `source`, as `pack_corpora` does."""
+    pack_corpora(
+        [(source, documents)],
+        folder,
+        language=language,
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        n_jobs=n_jobs,
+        field=field,
+        report=report,
+    )
+
+
+def pack_corpora(
+    corpora: Sequence[tuple[str, Iterable[str]]],
+    folder: str | os.PathLike[str],
+    *,
+    weights: Sequence[float] | None = None,
+    language: str = "en",
+    vocab_size: int = 30_000,
+    min_frequency: int = 3,
+    n_jobs: int | None = None,
+    field: str = "",
+    report: Report | None = None,
+) -> None:
+    """Tokenize corpora, given as source and documents, into a new folder of memory-mapped files or not at all.
 
     Memory stays bounded: documents are read in blocks, and of more than three million distinct words the rarest are
-    forgotten. Words that occur less often than `min_frequency` become ``xxunk``. `source` and `field`, where the texts
-    come from, are kept in `PackedCorpus.info`. Raises CorpusError if the folder exists or cannot be written, or there
-    are no documents.
+    forgotten. With `weights`, one for each corpus, the vocabulary has the most frequent words of a text in which each
+    corpus has its share. Words that occur less often than `min_frequency` become ``xxunk``. Sources and `field`, where
+    the texts come from, are kept in `PackedCorpus.info`. Raises CorpusError if the folder exists or cannot be written,
+    or a corpus has no documents.
     """
+    sources = [source for source, _ in corpora]
 
-    def choose(words: list[str], counts: NDArray[np.int64]) -> Vocabulary:
-        vocabulary = Vocabulary.from_counts(words, counts, max_size=vocab_size, min_frequency=min_frequency)
+    def choose(words: list[str], counts: NDArray[np.int64], n_tokens: NDArray[np.int64]) -> Vocabulary:
+        _check_not_empty(sources, n_tokens)
+        total = counts.sum(axis=0)
+        vocabulary = Vocabulary.from_counts(
+            words,
+            total,
+            max_size=vocab_size,
+            min_frequency=min_frequency,
+            weighted_counts=None if weights is None else _weighted_counts(counts, n_tokens, weights),
+        )
         word_count = WordCount()
-        n_documents = int(counts[words.index(BOS)]) if words else 0
-        word_count.add(n_documents, words, counts, vocabulary)
+        word_count.add(int(total[words.index(BOS)]), words, total, vocabulary)
         warn_of_training_texts(word_count, language)
         return vocabulary
 
     with _new_folder(Path(folder)) as part:
         with tempfile.TemporaryFile(dir=part) as file:
+            documents = [texts for _, texts in corpora]
             numbered = number_documents(documents, file, language, n_jobs, choose, report)
             info = _write_numbered(numbered, part)
         info |= {"language": language, "vocab_size": vocab_size, "min_frequency": min_frequency}
-        info |= {"source": source, "field": field, "tokenizer": TOKENIZER_VERSION}
+        info |= {"source": ", ".join(sources), "field": field, "tokenizer": TOKENIZER_VERSION}
+        info |= _parts_of(numbered, sources, weights).to_info()
         info[CHECKSUM] = _checksum([_canonical(info)])
         (part / INFO).write_text(json.dumps(info, indent=1), encoding="utf-8")
+
+
+def _check_not_empty(sources: Sequence[str], n_tokens: NDArray[np.int64]) -> None:
+    """Raise CorpusError if one of the corpora has no tokens."""
+    empty = np.flatnonzero(n_tokens == 0)
+    if len(empty):
+        name = f" {sources[empty[0]]}" if len(sources) > 1 else ""
+        raise CorpusError(f"The corpus{name} holds no text; give files with at least one document that is not empty.")
+
+
+def _weighted_counts(
+    counts: NDArray[np.int64], n_tokens: NDArray[np.int64], weights: Sequence[float]
+) -> NDArray[np.float64]:
+    """Return how often each word occurs where each corpus has its share of the tokens, (n_words,)."""
+    weighted = np.zeros(counts.shape[1])
+    for factor, of_corpus in zip(shares(weights) * n_tokens.sum() / n_tokens, counts, strict=True):
+        weighted += factor * of_corpus
+    return weighted
+
+
+def _parts_of(numbered: NumberedCorpus, sources: Sequence[str], weights: Sequence[float] | None) -> Corpora:
+    numbers = zip(numbered.n_documents.tolist(), numbered.n_tokens.tolist(), numbered.n_unknown.tolist(), strict=True)
+    parts = tuple(CorpusPart(source, *counts) for source, counts in zip(sources, numbers, strict=True))
+    return Corpora(parts, None if weights is None else tuple(weights))
 
 
 @contextmanager
@@ -114,18 +180,17 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 
 def _write_numbered(numbered: NumberedCorpus, folder: Path) -> dict[str, Any]:
     """Write ids, offsets and vocabulary; return the counts and the checksum for `PackedCorpus.info`."""
-    if not len(numbered.lengths):
-        raise CorpusError("The corpus holds no text; give files with at least one document that is not empty.")
+    n_tokens = int(numbered.n_tokens.sum())
     with (folder / IDS).open("wb") as file:
-        _write_array(file, numbered.id_blocks(), numbered.ids_of_words.dtype, numbered.n_tokens)
+        _write_array(file, numbered.id_blocks(), numbered.ids_of_words.dtype, n_tokens)
     offsets = offsets_of(numbered.lengths)
     np.save(folder / OFFSETS, offsets)
     (folder / VOCABULARY).write_text(numbered.vocabulary.to_json(), encoding="utf-8")
     return {
         "n_documents": len(numbered.lengths),
         "n_characters": numbered.n_characters,
-        "n_tokens": numbered.n_tokens,
-        "n_unknown": numbered.n_unknown,
+        "n_tokens": n_tokens,
+        "n_unknown": int(numbered.n_unknown.sum()),
         "digest": digest(numbered.vocabulary, np.load(folder / IDS, mmap_mode="r")),
         CHECKSUMS: {
             **{name: _checksum(_parts(folder / name)) for name in (IDS, OFFSETS, VOCABULARY)},
@@ -196,6 +261,10 @@ def packed_info(folder: str | os.PathLike[str]) -> dict[str, Any]:
     is_whole = isinstance(checksums, dict) and names <= checksums.keys()
     if not is_whole or any(type(info.get(name)) is not expected for name, expected in _INFO.items()):
         raise _damaged(path, "an entry is missing or of another type")
+    try:
+        Corpora.from_info(info)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
     return info
 
 

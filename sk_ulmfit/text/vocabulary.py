@@ -127,24 +127,27 @@ class Vocabulary:
         max_size: int = 30_000,
         min_frequency: int = 2,
         known: Sequence[str] = (),
+        weighted_counts: NDArray[np.float64] | None = None,
     ) -> Vocabulary:
         """Return the vocabulary of a corpus: special tokens, then words by decreasing count, ties by alphabet.
 
         Words that occur less often than `min_frequency` are left out. The words `known` to a pre-trained model are kept
         whatever their count, and fill the places that the corpus leaves free. `counts` has shape (len(words),);
-        `max_size`, at least 16, includes the special tokens.
+        `max_size`, at least 16, includes the special tokens. Words are ordered by `weighted_counts`, (len(words),), if
+        given; `min_frequency` refers to `counts`.
         """
         if max_size < 16:
             raise ValueError(f"max_size must be at least 16, got {max_size}.")
         if min_frequency < 1:
             raise ValueError(f"min_frequency must be at least 1, got {min_frequency}.")
         is_known = set(known)
+        order = (counts if weighted_counts is None else weighted_counts).tolist()
         reserved = {word for word in words if RESERVED.fullmatch(word)}
         chosen = [
             word
             for _, word in sorted(
-                (-int(count), word)
-                for word, count in zip(words, counts, strict=True)
+                (-place, word)
+                for word, count, place in zip(words, counts, order, strict=True)
                 if word not in reserved and count > 0 and (count >= min_frequency or word in is_known)
             )
         ]

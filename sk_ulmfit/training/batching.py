@@ -190,6 +190,16 @@ class StreamDataset(Dataset[Any]):
     def __getitem__(self, index: int) -> NDArray[np.int32]:
         return self.corpus[self.documents[index]]
 
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens in an epoch."""
+        return int(self.corpus.lengths_of(self.documents).sum())
+
+    def draw(self, rng: np.random.Generator | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the documents of an epoch, shuffled unless `rng` is None, and how many tokens of each are read."""
+        documents = self.documents if rng is None else rng.permutation(self.documents)
+        return documents, self.corpus.lengths_of(documents)
+
 
 class StreamBatches:
     """Windows of parallel text streams.
@@ -204,7 +214,7 @@ class StreamBatches:
 
     def __init__(self, dataset: StreamDataset, batch_size: int, bptt: int, pad_id: int, seed: int | None):
         self.dataset, self.bptt, self.pad_id, self.seed = dataset, bptt, pad_id, seed
-        self.n_targets = int(dataset.corpus.lengths_of(dataset.documents).sum()) - 1
+        self.n_targets = dataset.n_tokens - 1
         self.n_rows = max(1, min(batch_size, self.n_targets // (self.MIN_STEPS * bptt)))
         self.row_length = -(-self.n_targets // self.n_rows)
         self.epoch = 0
@@ -219,11 +229,10 @@ class StreamBatches:
 
     def windows(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the windows of an epoch, from number `first` on."""
-        corpus, order = self.dataset.corpus, self.dataset.documents
-        if self.seed is not None:
-            order = np.random.default_rng([self.seed, epoch]).permutation(order)
-        ends = np.cumsum(corpus.lengths_of(order))  # (n_documents,)
-        shifts = corpus.offsets[order + 1] - ends  # (n_documents,): from the place in the stream to that in the corpus
+        corpus = self.dataset.corpus
+        documents, lengths = self.dataset.draw(None if self.seed is None else np.random.default_rng([self.seed, epoch]))
+        ends = np.cumsum(lengths)  # (n_documents,)
+        shifts = corpus.offsets[documents] + lengths - ends  # (n_documents,): from places in the stream to the corpus
         row_starts = self.row_length * np.arange(self.n_rows)[:, None]  # (n_rows, 1)
         for start in range(first * self.bptt, self.row_length, self.bptt):
             stop = min(start + self.bptt, self.row_length)
@@ -233,5 +242,5 @@ class StreamBatches:
             tokens[places > self.n_targets] = self.pad_id
             ids, targets = tokens[:, :-1].copy(), tokens[:, 1:].copy()  # (n_rows, time)
             targets[places[:, 1:] > self.n_targets] = IGNORED
-            lengths = torch.full((self.n_rows,), stop - start, dtype=torch.int64)
-            yield {"ids": torch.from_numpy(ids), "lengths": lengths}, torch.from_numpy(targets)
+            row_lengths = torch.full((self.n_rows,), stop - start, dtype=torch.int64)
+            yield {"ids": torch.from_numpy(ids), "lengths": row_lengths}, torch.from_numpy(targets)
