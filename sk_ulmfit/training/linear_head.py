@@ -1,0 +1,280 @@
+"""Training of a linear head on the vectors of a frozen network: logistic regression with an L2 penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import logit
+
+from sk_ulmfit.splitting import stratify
+from sk_ulmfit.training.linear_training import base_rates
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # C for vectors whose mean squared length is 1
+PATIENCE = 2  # strengths above the best one that are tried before the search ends
+N_FOLDS = 4
+MAX_FOLDED = 20_000  # with more texts the strengths are chosen on the first fold
+SHARED_TEXTS = 20.0  # the loss of all labels counts like so many texts of each label when its strength is chosen
+CHUNK_ROWS = 4_096
+TOLERANCE, FOLD_TOLERANCE = 1e-4, 1e-2  # largest gradient, in units in which the curvature of the loss is about 1
+MAX_ITERATIONS = 1_000
+CORRECTIONS = 10  # that L-BFGS remembers
+
+
+class FittedHead(NamedTuple):
+    """A trained head.
+
+    Attributes
+    ----------
+    weight : ndarray of float32, shape (L, d)
+        Log-odds per unit of each dimension of a vector.
+    bias : ndarray of float32, shape (L,)
+        Log-odds of the zero vector.
+    out_of_fold : ndarray of float64, shape (n, L)
+        Log-odds of each text by a head that was trained without it.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    out_of_fold: Floats
+
+
+class _Weights(NamedTuple):
+    """Weights along the principal axes, shape (r, L), and biases of the centred vectors, shape (L,)."""
+
+    weight: Floats
+    bias: Floats
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Texts to learn from.
+
+    Attributes
+    ----------
+    vectors : ndarray of float32, shape (n, d)
+        Vectors of the texts.
+    y : ndarray of float32, shape (n, L)
+        0 and 1; 0 where unknown.
+    cost : ndarray of float32, shape (n, L)
+        Factor on the loss of each entry; 0 where unknown.
+    start : ndarray of float64, shape (L,)
+        Log-odds of the base rates.
+    mean : ndarray of float64, shape (d,)
+        Mean of the vectors.
+    axes : ndarray of float64, shape (d, r)
+        Principal axes of the vectors, divided by the root of their mean squared distance to the mean.
+    variance : ndarray of float64, shape (r,)
+        Variance along each axis, after this division.
+    """
+
+    vectors: NDArray[np.float32]
+    y: NDArray[np.float32]
+    cost: NDArray[np.float32]
+    start: Floats
+    mean: Floats
+    axes: Floats
+    variance: Floats
+
+    def of_vectors(self, weights: _Weights) -> _Weights:
+        """Turn weights along the axes into weights of the vectors themselves, shape (d, L)."""
+        weight = self.axes @ weights.weight
+        return _Weights(weight, weights.bias - self.mean @ weight)
+
+    def log_odds(self, rows: Rows, weights: _Weights) -> Floats:
+        """Compute log-odds, shape (len(rows), L)."""
+        head = self.of_vectors(weights)
+        parts = [self.vectors[chunk] @ head.weight + head.bias for chunk in _chunks(rows)]
+        return np.concatenate(parts)
+
+    def loss(self, rows: Rows, weights: _Weights) -> Floats:
+        """Compute the loss of each label, shape (L,)."""
+        log_odds = self.log_odds(rows, weights)
+        return np.asarray(_cross_entropy(log_odds, self.y[rows], self.cost[rows])[0].sum(axis=0))
+
+    def loss_and_gradient(self, rows: Rows, labels: Rows, weights: _Weights) -> tuple[float, _Weights]:
+        """Compute the loss of some labels on some rows, and its gradient by weights and biases of these labels."""
+        head = self.of_vectors(weights)
+        loss, gradient = 0.0, np.zeros(head.weight.shape)
+        bias_gradient = np.zeros(len(labels))
+        for chunk in _chunks(rows):
+            vectors = self.vectors[chunk].astype(np.float64)
+            entries = np.ix_(chunk, labels)
+            losses, residuals = _cross_entropy(vectors @ head.weight + head.bias, self.y[entries], self.cost[entries])
+            loss += float(losses.sum())
+            gradient += vectors.T @ residuals
+            bias_gradient += residuals.sum(axis=0)
+        return loss, _Weights(self.axes.T @ (gradient - np.outer(self.mean, bias_gradient)), bias_gradient)
+
+
+def fit_linear_head(
+    vectors: NDArray[np.float32],
+    y: NDArray[np.floating[Any]],
+    document_weight: NDArray[np.float32] | None = None,
+    pos_weight: Floats | None = None,
+    seed: int = 0,
+) -> FittedHead:
+    """Train one logistic regression per label, all labels at once.
+
+    The vectors are centred and divided by one number, so that their mean squared length is 1. The strength C of each
+    label has the smallest cross-entropy on held-out texts, that of all labels included: labels with few texts have
+    nearly the same one. A label that every known text has, or none, gets its base rate.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32, shape (n, d)
+        Vectors of the texts.
+    y : ndarray, shape (n, L)
+        0 and 1, NaN where unknown.
+    document_weight : ndarray of float32, shape (n,), default=None
+        Weight of each text, 1 on average.
+    pos_weight : ndarray of float64, shape (L,), default=None
+        Factor on the loss of the entries that are 1.
+    seed : int, default=0
+        Seed of the folds.
+    """
+    problem = _problem(vectors, y, document_weight, pos_weight)
+    folds = _folds(y, seed)
+    first = folds if len(y) <= MAX_FOLDED else folds[:1]
+    paths, loss = _fit_paths(problem, first)
+    strength = _choose_strengths(loss, np.minimum((y == 1).sum(axis=0), (y == 0).sum(axis=0)))
+    c = np.array(STRENGTHS)[strength]
+    heads = [_of_strengths(path, strength) for path in paths]
+    heads += [_fit(problem, train, c, heads[0], FOLD_TOLERANCE) for train, _ in folds[len(first) :]]
+    start = heads[0] if heads else None
+    final = problem.of_vectors(_fit(problem, np.arange(len(y)), c, start, TOLERANCE))
+    out_of_fold = np.tile(problem.start, (len(y), 1))
+    for head, (_, held_out) in zip(heads, folds, strict=True):
+        out_of_fold[held_out] = problem.log_odds(held_out, head)
+    return FittedHead(final.weight.T.astype(np.float32), final.bias.astype(np.float32), out_of_fold)
+
+
+def _problem(
+    vectors: NDArray[np.float32],
+    y: NDArray[np.floating[Any]],
+    document_weight: NDArray[np.float32] | None,
+    pos_weight: Floats | None,
+) -> _Problem:
+    known, present = ~np.isnan(y), y == 1
+    cost = known.astype(np.float32)
+    if document_weight is not None:
+        cost *= document_weight[:, None]
+    start = logit(base_rates(y, document_weight))
+    if pos_weight is not None:
+        cost *= np.where(present, pos_weight, 1).astype(np.float32)
+        start += np.log(pos_weight)
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    scatter = np.zeros((len(mean), len(mean)))
+    for chunk in _chunks(np.arange(len(y))):
+        centred = vectors[chunk] - mean
+        scatter += centred.T @ centred
+    variance, axes = np.linalg.eigh(scatter / len(y))
+    varied = variance > 1e-12 * max(variance.sum(), np.finfo(np.float32).tiny)
+    total = variance[varied].sum()
+    axes = axes[:, varied] / np.sqrt(total)
+    return _Problem(vectors, present.astype(np.float32), cost, start, mean, axes, variance[varied] / total)
+
+
+def _folds(y: NDArray[np.floating[Any]], seed: int) -> list[tuple[Rows, Rows]]:
+    """Return the rows to train on and the rows held out, fold by fold; a single text cannot be split."""
+    n = len(y)
+    if n < 2:
+        return []
+    n_folds = min(N_FOLDS, n)
+    sizes = np.diff(np.linspace(0, n, n_folds + 1).astype(int))
+    part = stratify(y, sizes.tolist(), np.random.default_rng(seed))
+    return [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(n_folds)]
+
+
+def _fit_paths(problem: _Problem, folds: list[tuple[Rows, Rows]]) -> tuple[list[list[_Weights]], Floats]:
+    """Train on each fold with rising strength; return the weights, and the loss on the held-out texts, (strengths, L).
+
+    Each training starts from the one before. The search ends when the loss of all labels no longer falls.
+    """
+    paths: list[list[_Weights]] = [[] for _ in folds]
+    losses: list[Floats] = []
+    for strength in STRENGTHS:
+        loss = np.zeros(len(problem.start))
+        for path, (train, held_out) in zip(paths, folds, strict=True):
+            c = np.full(len(loss), strength)
+            path.append(_fit(problem, train, c, path[-1] if path else None, FOLD_TOLERANCE))
+            loss += problem.loss(held_out, path[-1])
+        losses.append(loss)
+        total = [row.sum() for row in losses]
+        if len(total) - 1 - int(np.argmin(total)) == PATIENCE:
+            break
+    return paths, np.array(losses)
+
+
+def _choose_strengths(loss: Floats, n_texts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Choose the strength of each label from the losses on held-out texts, shape (strengths, L); return its index.
+
+    `n_texts` holds the texts that have each label, or lack it if these are fewer, shape (L,).
+    """
+    tiny = np.finfo(np.float64).tiny
+    of_label = loss / np.maximum(loss.min(axis=0), tiny)
+    total = loss.sum(axis=1, keepdims=True)
+    of_all = total / max(total.min(), tiny)
+    return np.asarray((n_texts * of_label + SHARED_TEXTS * of_all).argmin(axis=0))
+
+
+def _of_strengths(path: list[_Weights], strength: NDArray[np.int64]) -> _Weights:
+    """Return for each label the weights of its strength."""
+    columns = [(path[which].weight[:, label], path[which].bias[label]) for label, which in enumerate(strength)]
+    return _Weights(np.stack([weight for weight, _ in columns], axis=1), np.array([bias for _, bias in columns]))
+
+
+def _fit(problem: _Problem, rows: Rows, c: Floats, start: _Weights | None, tolerance: float) -> _Weights:
+    """Train on some rows with the strength of each label, `c`, shape (L,), from `start` or from the base rates.
+
+    L-BFGS works on weights and biases divided by their approximate standard errors: in these units the loss curves
+    about equally in all directions, so few steps are needed. `tolerance` is the largest gradient in these units.
+    """
+    cost = problem.cost[rows]
+    n_present, n_known = (cost * problem.y[rows]).sum(axis=0), cost.sum(axis=0)
+    labels = np.flatnonzero((n_present > 0) & (n_present < n_known))
+    weight, bias = np.zeros((len(problem.variance), len(c))), problem.start.copy()
+    if not len(labels):
+        return _Weights(weight, bias)
+    rate, penalty = n_present[labels] / n_known[labels], 1 / c[labels]
+    curvature = rate * (1 - rate) * n_known[labels]
+    units = np.vstack([np.outer(problem.variance, curvature) + penalty, curvature]) ** -0.5  # (r + 1, K)
+
+    def weights_of(scaled: Floats) -> _Weights:
+        values = scaled.reshape(units.shape) * units
+        return _Weights(values[:-1], values[-1])
+
+    def objective(scaled: Floats) -> tuple[float, Floats]:
+        weights = weights_of(scaled)
+        loss, gradient = problem.loss_and_gradient(rows, labels, weights)
+        loss += 0.5 * float((penalty * weights.weight**2).sum())
+        by_weight = gradient.weight + penalty * weights.weight
+        return loss, (np.vstack([by_weight, gradient.bias]) * units).ravel()
+
+    first = _Weights(weight, bias) if start is None else start
+    scaled = np.vstack([first.weight[:, labels], first.bias[labels]]) / units
+    options = {"maxiter": MAX_ITERATIONS, "maxcor": CORRECTIONS, "ftol": 0.0, "gtol": tolerance}
+    best = weights_of(minimize(objective, scaled.ravel(), method="L-BFGS-B", jac=True, options=options).x)
+    weight[:, labels], bias[labels] = best.weight, best.bias
+    return _Weights(weight, bias)
+
+
+def _cross_entropy(log_odds: Floats, y: NDArray[np.float32], cost: NDArray[np.float32]) -> tuple[Floats, Floats]:
+    """Compute the loss of each entry and its derivative by the log-odds, both of the shape of `log_odds`."""
+    small = np.exp(-np.abs(log_odds))
+    positive = np.where(log_odds >= 0, 1.0, small) / (1 + small)
+    losses = np.maximum(log_odds, 0) - y * log_odds + np.log1p(small)
+    return cost * losses, cost * (positive - y)
+
+
+def _chunks(rows: Rows) -> Iterator[Rows]:
+    """Split rows into parts whose vectors fit into the processor's cache."""
+    for start in range(0, max(len(rows), 1), CHUNK_ROWS):
+        yield rows[start : start + CHUNK_ROWS]
