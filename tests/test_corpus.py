@@ -349,7 +349,7 @@ def test_an_empty_corpus_among_others_is_named(tmp_path):
         {"weights": [1.0]},
         {"weights": [1.0, float("nan")]},
         {"weights": ["a", "b"]},
-        {"corpora": [{"source": "a", "n_documents": 1, "n_tokens": 1, "n_unknown": 0}]},
+        {"corpora": [{"source": "a", "n_documents": 1, "n_tokens": 1, "n_unknown": 0}] * 2},
         {"corpora": [{"source": "a"}]},
         {"corpora": 5},
     ],

@@ -486,6 +486,7 @@ def corpora(corpus):
 def test_one_corpus_in_a_list_and_with_a_weight_is_one_corpus(corpus, tmp_path):
     plain = pretrain(corpus, tmp_path / "a", **TINY, epochs=0.2)
     listed = pretrain([corpus], tmp_path / "b", **TINY, epochs=0.2, weights=[3])
+    pretrain([corpus], tmp_path / "a", **TINY, epochs=0.2, weights=[5])  # is done
     assert plain.config == listed.config
     assert_equal(plain.weights, listed.weights)
     for name in ("tokens/corpus.json", "tokens/offsets.npy", "tokens/ids.npy", "tokens/vocabulary.json"):
