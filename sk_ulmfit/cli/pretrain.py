@@ -47,11 +47,18 @@ def add_options(command: argparse.ArgumentParser) -> None:
         ("lr", float, "maximum learning rate"),
         ("batch_size", int, "text streams per batch"),
         ("bptt", int, "tokens per window"),
+        ("sampled_words", int, "words among which the next one is predicted in training (default: all)"),
+        ("n_passages", int, "passages that the teacher reads"),
+        ("passage_tokens", int, "tokens in the passages of one step"),
+        ("teacher_weight", float, "weight of the distance to the teacher's vectors"),
         ("dropout_multiplier", float, "factor on the dropout rates"),
         ("validation_fraction", float, "fraction of the tokens to hold out"),
         ("checkpoint_minutes", float, "minutes between checkpoints"),
     ):
         _add_parameter(command, "--" + name.replace("_", "-"), name, of_type, text)
+    command.add_argument(
+        "--teacher", type=Path, metavar="DIR", help="folder of a sentence-transformers model to learn from"
+    )
     _add_parameter(command, "--random-state", "seed", int, "seed of all randomness")
     command.add_argument("--backward", action="store_true", help="read every document from end to start")
     shared.add_precision(command, "training", PRECISIONS[:3])

@@ -141,3 +141,16 @@ def squared_activations(
     squares = (dropped.square() * counted[:, :, None]).sum()  # ()
     steps = ((raw[:, 1:] - raw[:, :-1]).square() * pairs).sum()  # ()
     return squares, steps
+
+
+def cosine_distance(vectors: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean of 1 - cosine similarity of vectors and their targets, shape (batch, dim) both.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_ulmfit.nn.losses import cosine_distance
+    >>> cosine_distance(torch.tensor([[3.0, 0.0], [0.0, 2.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])).item()
+    0.5
+    """
+    return 1 - F.cosine_similarity(vectors, targets, dim=1).mean()

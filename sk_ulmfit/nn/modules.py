@@ -18,6 +18,7 @@ from sk_ulmfit.nn.int8 import Layer8, evaluate_layer_8bit
 from sk_ulmfit.nn.kernels import change_count
 from sk_ulmfit.nn.losses import IGNORED, linear_cross_entropy, squared_activations
 from sk_ulmfit.nn.lstm import Layer16, Packing, evaluate_layer, train_layer
+from sk_ulmfit.nn.sampled_softmax import draw_candidates
 from sk_ulmfit.nn.vector import TextVector, join_layers, pool_texts
 
 State = list[tuple[Tensor, Tensor]]
@@ -401,14 +402,21 @@ class LanguageModel(nn.Module):
         vectors = vector.of_texts(pools, ids, real, self.encoder.embedding.weight, kept)  # (batch, dim)
         return self._drop(outputs[-1]), outputs[-1], vectors
 
-    def cross_entropy(self, dropped: Tensor, targets: Tensor, precision: str = "float32") -> Tensor:
-        """Return the mean cross-entropy in nats of the decoder's input, (batch, time, emb_dim).
+    def cross_entropy(
+        self, dropped: Tensor, targets: Tensor, precision: str = "float32", sampled_words: int | None = None
+    ) -> Tensor:
+        """Return the mean cross-entropy in nats of the decoder's input, (..., emb_dim).
 
-        `targets`, (batch, time), are the ids of the words that follow each position; -100 leaves a position out.
+        `targets`, (...), are the ids of the words that follow each position; -100 leaves a position out. With
+        `sampled_words`, the word is predicted among so many candidates, drawn anew, if the vocabulary is larger.
         """
-        return linear_cross_entropy(
-            dropped.flatten(0, 1), self.decoder_weight, self.decoder_bias, targets.flatten(), precision
-        )
+        hidden, targets = dropped.flatten(0, -2), targets.flatten()  # (n, emb_dim), (n,)
+        if sampled_words is None or sampled_words >= len(self.decoder_bias):
+            return linear_cross_entropy(hidden, self.decoder_weight, self.decoder_bias, targets, precision)
+        drawn = draw_candidates(targets, len(self.decoder_bias), sampled_words, sampled_words // 2)
+        weight = F.embedding(drawn.words, self.decoder_weight, sparse=True)  # (n_candidates, emb_dim)
+        bias = self.decoder_bias[drawn.words] + drawn.log_weight  # (n_candidates,)
+        return linear_cross_entropy(hidden, weight, bias, drawn.targets, precision)
 
     def penalties(self, dropped: Tensor, raw: Tensor, targets: Tensor, alpha: float, beta: float) -> Tensor | float:
         """Return `alpha` times AR plus `beta` times TAR (Merity et al. 2017, section 4.6) of what `forward` returns."""

@@ -1,11 +1,14 @@
-"""AdamW that updates only the rows of the embedding that a batch has looked up."""
+"""AdamW that updates only the rows of the embedding that a batch has looked up, and clipping of such gradients."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from sk_ulmfit.nn.kernels import multiply_all_
 
 
 class RowAdamW(torch.optim.AdamW):
@@ -50,3 +53,19 @@ class RowAdamW(torch.optim.AdamW):
         size = group["lr"] / (1 - beta1**step)
         change = mean / (square / (1 - beta2**step)).sqrt_().add_(group["eps"])  # (n, width)
         parameter[rows] = parameter[rows] * (1 - group["lr"] * group["weight_decay"]) - size * change
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> None:
+    """Scale the gradients down, also sparse ones, if their norm over all parameters is above `max_norm`."""
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        if parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            gradients.append(parameter.grad.values())
+        else:
+            gradients.append(parameter.grad)
+    if gradients:
+        norm = torch.nn.utils.get_total_norm(gradients)
+        multiply_all_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))

@@ -9,7 +9,7 @@ from pathlib import Path
 from sk_ulmfit.pretraining.settings import PretrainingError
 from sk_ulmfit.text.documents import RUN_MARK
 
-MODEL, LOG, TOKENS = "model.safetensors", "log.jsonl", "tokens"
+MODEL, LOG, TOKENS, TEACHER = "model.safetensors", "log.jsonl", "tokens", "teacher"
 CHECKPOINTS = "checkpoint-0.safetensors", "checkpoint-1.safetensors"  # written in turn
 EARLIER_CHECKPOINT = "checkpoint.pt"  # of earlier versions
 

@@ -49,19 +49,22 @@ class RunLog:
         loss, done = trainer.mean_loss(), trainer.share_done
         perplexity = math.exp(min(loss, 700.0))
         seconds_left = trainer.elapsed / done * (1 - done)
+        cosine = trainer.mean_cosine()
         self.write(
             step=trainer.step,
             epoch=trainer.step / trainer.steps_per_epoch,
             tokens=trainer.n_tokens,
             loss=loss,
             perplexity=perplexity,
+            **({} if cosine is None else {"cosine": cosine}),
             lr=trainer.optimizer.param_groups[0]["lr"],
             tokens_per_second=tokens_per_second,
             elapsed=trainer.elapsed,
         )
         self.say(
             f"{100 * min(done, 1):5.1f} %  {trainer.n_tokens / 1e6:.2f} M tokens  {tokens_per_second:,.0f} tokens/s  "
-            f"loss {loss:.4f}  perplexity {perplexity:.1f}  {clock(max(seconds_left, 0))} left"
+            f"loss {loss:.4f}  perplexity {perplexity:.1f}  "
+            f"{'' if cosine is None else f'cosine {cosine:.3f}  '}{clock(max(seconds_left, 0))} left"
         )
 
 

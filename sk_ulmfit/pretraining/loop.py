@@ -23,9 +23,9 @@ def run_steps(
     saved_at = logged_at = time.monotonic()
     begin = saved_at - trainer.elapsed
     logged_tokens = trainer.n_tokens
-    batches = trainer.remaining_batches()
+    steps = trainer.remaining_steps()
     while not trainer.done:
-        trainer.do_step(next(batches))
+        trainer.do_step(next(steps))
         now, stop = time.monotonic(), interrupted()
         trainer.elapsed = now - begin
         checkpoint_due = now - saved_at >= checkpoint_seconds or stop or trainer.done

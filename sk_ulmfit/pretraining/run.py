@@ -20,11 +20,14 @@ from sk_ulmfit.nn.device import resolve_device, seeded
 from sk_ulmfit.nn.precision import training_precision
 from sk_ulmfit.pretraining.checkpoint import Checkpoints
 from sk_ulmfit.pretraining.corpora import check_corpora, check_weights
-from sk_ulmfit.pretraining.folder import LOG, MODEL, locked, make_folder
+from sk_ulmfit.pretraining.distillation import held_out_cosine, make_distillation
+from sk_ulmfit.pretraining.folder import LOG, MODEL, TEACHER, locked, make_folder
 from sk_ulmfit.pretraining.holdout import held_out_loss, hold_out
 from sk_ulmfit.pretraining.interrupt import postponed_interrupt
+from sk_ulmfit.pretraining.lessons import Lessons, prepare_lessons
 from sk_ulmfit.pretraining.log import RunLog, Say
 from sk_ulmfit.pretraining.loop import run_steps
+from sk_ulmfit.pretraining.passages import PassageSettings, WeightedCorpus
 from sk_ulmfit.pretraining.settings import (
     CorpusSettings,
     PretrainingError,
@@ -34,6 +37,7 @@ from sk_ulmfit.pretraining.settings import (
     check_training,
     model_config,
 )
+from sk_ulmfit.pretraining.teacher import Encode, load_teacher
 from sk_ulmfit.pretraining.token_ids import prepare_token_ids
 from sk_ulmfit.pretraining.trainer import Trainer
 from sk_ulmfit.text.packing import PackedCorpus, open_packed
@@ -67,6 +71,11 @@ def pretrain(
     validation_fraction: float = 0.005,
     checkpoint_minutes: float = 5.0,
     device: str = "auto",
+    sampled_words: int | None = None,
+    teacher: str | os.PathLike[str] | Encode | None = None,
+    n_passages: int = 500_000,
+    passage_tokens: int = 4_096,
+    teacher_weight: float = 1.0,
     precision: str = "auto",
     n_jobs: int | None = None,
     seed: int = 0,
@@ -76,6 +85,12 @@ def pretrain(
 
     Stage 1 of ULMFiT, with AdamW and one cycle of the learning rate (Howard & Ruder 2018, section 3.1). The texts are
     tokenized once, into memory-mapped files.
+
+    With a `teacher`, a sentence encoder, the model also learns what words and sentences mean, beside the next word. The
+    embedding of each word starts as the teacher's vector of that word, in principal components. Passages of one
+    sentence to 200 words are drawn from the corpora, and the model learns to give each the vector that the teacher
+    gives it (`ULMFiTLanguageModel.transform`). Each step reads a batch of passages and a window of the corpora; an
+    epoch is a pass over the passages.
 
     A run can be stopped at any moment. Called again with the same arguments, it resumes from its last checkpoint, or
     from the one before if that is damaged; while it tokenizes, from the beginning. On a CPU, with `epochs` and the same
@@ -120,6 +135,18 @@ def pretrain(
         Minutes between checkpoints; 0 writes one after every step.
     device : str, default="auto"
         Torch device; "auto" prefers a GPU.
+    sampled_words : int or None, default=None
+        Number of words among which the next one is predicted in training: frequent words and the right ones always,
+        others drawn anew for each step. Several times faster with large vocabularies. None means all words.
+    teacher : path-like, callable or None, default=None
+        Sentence encoder to learn from: the folder of a sentence-transformers model (extra ``teacher``), or a function
+        from a list of n texts to their vectors, array-like of shape (n, n_dims).
+    n_passages : int, default=500,000
+        Number of passages that the teacher reads; all, if the corpora have fewer. It reads about 100 a second on a CPU.
+    passage_tokens : int, default=4,096
+        Tokens in the passages of one step, about.
+    teacher_weight : float, default=1
+        Weight of the distance to the teacher's vectors, 1 - cosine similarity, beside the loss of the next word.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Arithmetic of the matrix products. A run resumed on another machine keeps its arithmetic.
     n_jobs : int or None, default=None
@@ -168,6 +195,10 @@ def pretrain(
         gradient_clip=gradient_clip,
         backward=bool(backward),
         validation_fraction=validation_fraction,
+        sampled_words=sampled_words,
+        n_passages=None if teacher is None else n_passages,
+        passage_tokens=None if teacher is None else passage_tokens,
+        teacher_weight=None if teacher is None else teacher_weight,
         precision=precision,
         seed=seed,
     )
@@ -181,6 +212,7 @@ def pretrain(
     training_precision(precision, device, 0)  # an error now, not after the tokenization
     import_module("safetensors")  # needed at the end
     say = say or (lambda line: None)
+    loaded_teacher = None if teacher is None else load_teacher(teacher, device)
     out = as_path(out, PretrainingError)
     make_folder(out)
     with locked(out):
@@ -189,7 +221,27 @@ def pretrain(
         log = RunLog(out / LOG, say)
         if (out / MODEL).exists():
             return _load_finished(packed, settings, out, log)
-        return _train(packed, settings, device, out, log, checkpoint_minutes * 60)
+        lessons = None
+        if loaded_teacher is not None:
+            passages = PassageSettings(_weighted(corpora, packed), n_passages, seed=seed, field=field, exclude=out)
+            lessons = prepare_lessons(
+                out / TEACHER,
+                passages,
+                loaded_teacher,
+                packed.vocabulary,
+                packed.info["language"],
+                settings.backward,
+                n_jobs,
+                say,
+            )
+            del loaded_teacher  # it may be large
+        return _train(packed, lessons, settings, device, out, log, checkpoint_minutes * 60)
+
+
+def _weighted(corpora: Sequence[Path], packed: PackedCorpus) -> tuple[WeightedCorpus, ...]:
+    """Return the corpora with their shares in what is read; token ids of an earlier run are one corpus."""
+    weights = packed.corpora.weights or packed.corpora.shares()
+    return tuple(WeightedCorpus(path, float(weight)) for path, weight in zip(corpora, weights, strict=False))
 
 
 def _load_finished(packed: PackedCorpus, settings: PretrainingSettings, out: Path, log: RunLog) -> ModelState:
@@ -205,20 +257,30 @@ def _load_finished(packed: PackedCorpus, settings: PretrainingSettings, out: Pat
 
 
 def _train(
-    packed: PackedCorpus, settings: PretrainingSettings, device: str, out: Path, log: RunLog, checkpoint_seconds: float
+    packed: PackedCorpus,
+    lessons: Lessons | None,
+    settings: PretrainingSettings,
+    device: str,
+    out: Path,
+    log: RunLog,
+    checkpoint_seconds: float,
 ) -> ModelState:
     """Train from the start or from the checkpoint, evaluate, and save the model."""
     config = model_config(asdict(settings), packed.info)
     documents, held_out = hold_out(packed, settings.validation_fraction, settings.seed)
-    batches = _stream_batches(packed, documents, settings)
+    streams = _stream_batches(packed, documents, settings)
+    distillation = None if lessons is None else make_distillation(lessons, packed.vocabulary, settings)
     checkpoints = Checkpoints(out, log)
     with seeded(settings.seed, device):
-        trainer = Trainer(config, packed.vocabulary, batches, settings, device)
+        passages = None if distillation is None else distillation.batches
+        trainer = Trainer(config, packed.vocabulary, streams, settings, device, passages)
         if checkpoints.load(trainer):
             log.write(event="resumed", step=trainer.step)
             log.say(f"resuming from step {trainer.step:,}")
         else:
             log.start(packed.corpora)
+            if distillation is not None:
+                trainer.start_from(distillation.start)
         with postponed_interrupt() as interrupted:
             run_steps(trainer, checkpoints, checkpoint_seconds, log, interrupted)
     state = ModelState("language_model", config, packed.vocabulary, plain_weights(trainer.module))
@@ -226,6 +288,8 @@ def _train(
     loss = held_out_loss(state, packed.tokens.take(held_out), device, log)
     if loss is not None:
         state.history[0]["valid_loss"] = loss
+    if distillation is not None and len(distillation.held_out):
+        state.history[0]["valid_cosine"] = held_out_cosine(state, distillation, device, log)
     save_state(state, out / MODEL)
     checkpoints.remove()
     return state

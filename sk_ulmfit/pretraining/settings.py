@@ -34,6 +34,10 @@ class PretrainingSettings:
     gradient_clip: float | None
     backward: bool
     validation_fraction: float
+    sampled_words: int | None
+    n_passages: int | None  # None without a teacher, as the next two
+    passage_tokens: int | None
+    teacher_weight: float | None
     precision: str
     seed: int
 
@@ -63,6 +67,10 @@ def check_training(settings: PretrainingSettings) -> PretrainingSettings:
         check_number(name, getattr(settings, name), low=1, integer=True)
     for name in ("lr", "epochs", "hours", "gradient_clip"):
         check_number(name, getattr(settings, name), low=0, none=name != "lr", exclusive=True)
+    check_number("sampled_words", settings.sampled_words, low=1, integer=True, none=True)
+    for name in ("n_passages", "passage_tokens"):
+        check_number(name, getattr(settings, name), low=1, integer=True, none=True)
+    check_number("teacher_weight", settings.teacher_weight, low=0, none=True)
     for name in ("dropout_multiplier", "alpha", "beta", "weight_decay", "seed"):
         check_number(name, getattr(settings, name), low=0, integer=name == "seed")
     check_number("validation_fraction", settings.validation_fraction, low=0, high=0.5)
@@ -82,6 +90,7 @@ def model_config(settings: dict[str, Any], info: dict[str, Any]) -> dict[str, An
     weighted = {} if weights is None else {"weights": " ".join(f"{weight!r}" for weight in weights)}
     return {
         **{name: settings[name] for name in ("emb_dim", "hidden_dim", "n_layers")},
+        **({} if settings["n_passages"] is None else {"vector_dim": settings["emb_dim"]}),
         "language": info["language"],
         "direction": "backward" if settings["backward"] else "forward",
         "pretraining": {**settings, "source": info["source"], "digest": info["digest"], **weighted},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ SETTINGS = "settings.json"
 
 
 def prepare_passages(folder: Path, settings: PassageSettings, teacher: Teacher, say: Say) -> PassageFiles:
-    """Return the passages in a folder; draw them if there are none yet."""
+    """Return the passages in a folder; draw them if there are none yet.
+
+    If more were drawn than are wanted, the first blocks are taken, which are a fair sample.
+    """
     passages = open_passages(folder)
     _claim(folder, settings, teacher, passages is not None, say)
     if passages is None:
@@ -35,7 +39,7 @@ def prepare_passages(folder: Path, settings: PassageSettings, teacher: Teacher, 
         write_passages(folder, drawn)
         passages = open_passages(folder)
         assert passages is not None
-    return passages
+    return replace(passages, n_passages=min(passages.n_passages, -(-settings.n_passages // BLOCK) * BLOCK))
 
 
 def _claim(folder: Path, settings: PassageSettings, teacher: Teacher, are_drawn: bool, say: Say) -> None:
@@ -82,20 +86,22 @@ def _difference(saved: dict[str, Any], wanted: dict[str, Any]) -> str | None:
         if name == "corpora":
             if difference := _difference_of_corpora(saved, wanted):
                 return difference
+        elif name == "passages" and saved.get(name, value) > value:
+            continue  # the first ones will do
         elif saved.get(name, value) != value:
             return "another teacher" if name == "teacher" else f"{name}={short(saved[name])}, not {short(value)}"
     return None
 
 
 def _difference_of_corpora(saved: dict[str, Any], wanted: dict[str, Any]) -> str | None:
-    """Compare how many passages were to be drawn from each corpus."""
-    here, there = _n_by_corpus(saved), _n_by_corpus(wanted)
+    """Compare how many passages are to be drawn from each corpus."""
+    here, there = _n_by_corpus(saved, wanted["passages"]), _n_by_corpus(wanted, wanted["passages"])
     for name in {**here, **there}:
         if here.get(name, 0) != there.get(name, 0):
             return f"{here.get(name, 0):,} passages to draw from {name}, not {there.get(name, 0):,}"
     return None
 
 
-def _n_by_corpus(settings: dict[str, Any]) -> dict[str, int]:
+def _n_by_corpus(settings: dict[str, Any], n_passages: int) -> dict[str, int]:
     weights = settings.get("corpora", {})
-    return {name: round(settings["passages"] * weight / sum(weights.values())) for name, weight in weights.items()}
+    return {name: round(n_passages * weight / sum(weights.values())) for name, weight in weights.items()}

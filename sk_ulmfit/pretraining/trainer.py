@@ -7,50 +7,115 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_ulmfit.models.assembly import build_language_model
 from sk_ulmfit.nn.device import reseed
+from sk_ulmfit.nn.losses import cosine_distance
 from sk_ulmfit.nn.modules import State, detach
-from sk_ulmfit.nn.optimizer import RowAdamW
+from sk_ulmfit.nn.optimizer import RowAdamW, clip_gradients
 from sk_ulmfit.nn.precision import training_precision, widest_layer
+from sk_ulmfit.nn.vector import TextVector
 from sk_ulmfit.pretraining.settings import PretrainingError, PretrainingSettings
 from sk_ulmfit.text.vocabulary import Vocabulary
 from sk_ulmfit.training.batching import Batch, StreamBatches
+from sk_ulmfit.training.passage_batches import PassageBatches
 from sk_ulmfit.training.schedules import one_cycle
 
 WARM_UP = 0.1  # share of the training during which the learning rate rises
-AVERAGED_STEPS = 50  # the loss shown is the mean over this many steps
+AVERAGED_STEPS = 50  # the losses shown are means over this many steps
+# With a teacher: factors on the learning rate of the embedding and word weights, and of the map from pools to vectors.
+WORDS_RATE, POOLING_RATE = 0.5, 0.1
+# Factor from the mean of the words to the first vectors: steps of the map must be small beside their length.
+VECTOR_SCALE = 20.0
+
+
+class Start(NamedTuple):
+    """What a teacher says of the words before the training.
+
+    Attributes
+    ----------
+    embedding : ndarray of float32, shape (n_words, emb_dim)
+    word_weight : ndarray of float32, shape (n_words, 1)
+    log_frequency : ndarray of float32, shape (n_words,)
+        Logarithm of the relative frequency of each word, the first bias of the decoder.
+    """
+
+    embedding: NDArray[np.float32]
+    word_weight: NDArray[np.float32]
+    log_frequency: NDArray[np.float32]
+
+
+class Step(NamedTuple):
+    """What one step reads: a window of the streams and, if there is a teacher, a batch of passages."""
+
+    stream: Batch
+    passages: Batch | None
 
 
 class Trainer:
-    """The language model of a run, its optimizer and its progress."""
+    """The language model of a run, its optimizer and its progress.
+
+    Without a teacher an epoch is a pass over the streams. With one, an epoch is a pass over its passages, and the
+    streams are read beside them, one window a step, from the beginning again where they end.
+    """
 
     def __init__(
         self,
         config: dict[str, Any],
         vocabulary: Vocabulary,
-        batches: StreamBatches,
+        streams: StreamBatches,
         settings: PretrainingSettings,
         device: str,
+        passages: PassageBatches | None = None,
     ):
-        self.config, self.batches, self.settings, self.device = config, batches, settings, device
-        self.steps_per_epoch = batches.n_batches(1)
+        self.config, self.streams, self.passages = config, streams, passages
+        self.settings, self.device = settings, device
+        self.steps_per_epoch = (passages or streams).n_batches(1)
         self.n_steps = None if settings.epochs is None else max(1, round(settings.epochs * self.steps_per_epoch))
         self.step, self.elapsed, self.n_tokens = 0, 0.0, 0
         self.losses: deque[Tensor] = deque(maxlen=AVERAGED_STEPS)
+        self.cosines: deque[Tensor] = deque(maxlen=AVERAGED_STEPS)
         self.hidden_state: State | None = None
         self.module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
         self.module.to(device).train()
         self.optimizer = RowAdamW(
-            self.module.parameters(), lr=settings.lr, betas=(0.8, 0.99), weight_decay=settings.weight_decay, fused=True
+            self._parameter_groups(), lr=settings.lr, betas=(0.8, 0.99), weight_decay=settings.weight_decay, fused=True
         )
         self.precision = training_precision(settings.precision, device, widest_layer(config))
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Return all parameters, with the factor on the learning rate of each group."""
+        vector = self.module.vector
+        if vector is None:
+            return [{"params": list(self.module.parameters()), "factor": 1.0}]
+        words = [self.module.encoder.embedding.weight, vector.word_weight]
+        pooling = [vector.weight, vector.bias]
+        taught = {id(parameter) for parameter in [*words, *pooling]}
+        others = [parameter for parameter in self.module.parameters() if id(parameter) not in taught]
+        return [
+            {"params": others, "factor": 1.0},
+            {"params": words, "factor": WORDS_RATE},
+            {"params": pooling, "factor": POOLING_RATE},
+        ]
+
+    def start_from(self, start: Start) -> None:
+        """Set the words to what the teacher says of them; the vector of a text is at first the mean of its words."""
+        encoder, vector = self.module.encoder, cast(TextVector, self.module.vector)
+        with torch.no_grad():
+            encoder.embedding.weight.copy_(torch.from_numpy(start.embedding))
+            vector.word_weight.copy_(torch.from_numpy(start.word_weight))
+            self.module.decoder_bias.copy_(torch.from_numpy(start.log_frequency))
+            vector.weight.zero_()
+            of_words = vector.weight[:, -encoder.embedding.embedding_dim :]  # (dim, emb_dim), a view
+            of_words.fill_diagonal_(VECTOR_SCALE)
+            vector.bias.zero_()
 
     @property
     def share_done(self) -> float:
@@ -65,24 +130,31 @@ class Trainer:
         """Whether no step is left."""
         return self.share_done >= 1
 
-    def remaining_batches(self) -> Iterator[Batch]:
-        """Yield the windows from the current step on, epoch after epoch, without end."""
-        epoch, first = divmod(self.step, self.steps_per_epoch)
-        while True:
-            yield from self.batches.windows(epoch, first)
-            epoch, first = epoch + 1, 0
+    def remaining_steps(self) -> Iterator[Step]:
+        """Yield what the steps from the current one on read, epoch after epoch, without end."""
+        streams = _endless(self.streams.windows, self.streams.n_batches(1), self.step)
+        if self.passages is None:
+            yield from (Step(stream, None) for stream in streams)
+            return
+        passages = _endless(self.passages.batches, self.passages.n_batches(1), self.step)
+        yield from map(Step, streams, passages)
 
-    def do_step(self, batch: Batch) -> None:
-        """Train on the windows of one step."""
-        x, targets = batch
-        if self.step % self.steps_per_epoch == 0:  # a new epoch starts with an empty state
+    def do_step(self, step: Step) -> None:
+        """Train on what one step reads."""
+        if self.step % self.streams.n_batches(1) == 0:  # the streams begin again, with an empty state
             self.hidden_state = None
         self._seed_step()
         self._set_learning_rate()
-        ids, targets = self._to_device(x["ids"], targets)
-        self.losses.append(self._update_weights(ids, x["lengths"], targets))
+        hidden, targets, further = self._read_stream(step.stream)
+        if step.passages is not None:
+            passage_hidden, passage_targets, distance = self._read_passages(step.passages)
+            hidden, targets = torch.cat([hidden, passage_hidden]), torch.cat([targets, passage_targets])
+            further = further + cast(float, self.settings.teacher_weight) * distance
+        loss = self.module.cross_entropy(hidden, targets, self.precision, self.settings.sampled_words)
+        self._update_weights(loss + further)
+        self.losses.append(loss.detach())
         self.step += 1
-        self.n_tokens += targets.numel()
+        self.n_tokens += sum(int(batch[0]["lengths"].sum()) for batch in step if batch is not None)
 
     def _seed_step(self) -> None:
         sequence = np.random.SeedSequence([self.settings.seed, self.step])
@@ -91,25 +163,41 @@ class Trainer:
     def _set_learning_rate(self) -> None:
         factor, momentum = one_cycle(self.share_done, 1.0, pct_start=WARM_UP)
         for group in self.optimizer.param_groups:
-            group["lr"], group["betas"] = self.settings.lr * factor, (momentum, group["betas"][1])
+            group["lr"] = self.settings.lr * factor * group["factor"]
+            group["betas"] = (momentum, group["betas"][1])
 
     def _to_device(self, *tensors: Tensor) -> list[Tensor]:
         if self.device.startswith("cuda"):  # from pinned memory, the copy overlaps with the previous step
             tensors = tuple(tensor.pin_memory() for tensor in tensors)
         return [tensor.to(self.device, non_blocking=True) for tensor in tensors]
 
-    def _update_weights(self, ids: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
-        """Do one step of the optimizer; return the loss. ids, targets: (rows, bptt); lengths: (rows,)."""
-        settings, module = self.settings, self.module
-        dropped, raw, hidden_state = module(ids, lengths, self.hidden_state, self.precision)
+    def _read_stream(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Return decoder's input, (n, emb_dim), the words to be predicted, (n,), and the penalties of a window."""
+        x, targets = batch
+        ids, targets = self._to_device(x["ids"], targets)
+        dropped, raw, hidden_state = self.module(ids, x["lengths"], self.hidden_state, self.precision)
         self.hidden_state = detach(hidden_state)
-        loss = module.cross_entropy(dropped, targets, self.precision)
+        penalties = self.module.penalties(dropped, raw, targets, self.settings.alpha, self.settings.beta)
+        return dropped.flatten(0, 1), targets.flatten(), penalties
+
+    def _read_passages(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return decoder's input, (n, emb_dim), the words to be predicted, (n,), and the distance to the teacher."""
+        x, targets = batch
+        ids, targets = self._to_device(x["ids"], targets)
+        dropped, _, vectors = self.module.read_texts(ids, x["lengths"], self.precision)
+        distance = cosine_distance(vectors, targets)
+        self.cosines.append(1 - distance.detach())
+        inner = torch.arange(1, ids.shape[1]) < x["lengths"][:, None]  # (batch, time - 1): not the first word
+        inner = inner.to(self.device)
+        return dropped[:, :-1][inner], ids[:, 1:][inner], distance
+
+    def _update_weights(self, loss: Tensor) -> None:
+        """Do one step of the optimizer."""
         self.optimizer.zero_grad()
-        (loss + module.penalties(dropped, raw, targets, settings.alpha, settings.beta)).backward()
-        if settings.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(module.parameters(), settings.gradient_clip)
+        loss.backward()
+        if self.settings.gradient_clip is not None:
+            clip_gradients(list(self.module.parameters()), self.settings.gradient_clip)
         self.optimizer.step()
-        return loss.detach()
 
     def mean_loss(self) -> float:
         """Return the mean loss of the last steps; raise PretrainingError if it is not finite."""
@@ -120,6 +208,10 @@ class Trainer:
                 f"lr={self.settings.lr:g}, and another folder to out."
             )
         return loss
+
+    def mean_cosine(self) -> float | None:
+        """Return the mean cosine similarity to the teacher's vectors in the last steps; None without a teacher."""
+        return torch.stack(list(self.cosines)).mean().item() if self.cosines else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next step depends on."""
@@ -132,6 +224,7 @@ class Trainer:
             "elapsed": self.elapsed,
             "tokens": self.n_tokens,
             "losses": torch.stack(list(self.losses)),
+            "cosines": torch.stack(list(self.cosines)) if self.cosines else None,
             "precision": self.precision,
         }
 
@@ -144,3 +237,13 @@ class Trainer:
         self.step, self.elapsed = saved["step"], saved["elapsed"]
         self.n_tokens, self.precision = saved["tokens"], saved["precision"]
         self.losses.extend(saved["losses"].to(self.device))
+        if saved.get("cosines") is not None:
+            self.cosines.extend(saved["cosines"].to(self.device))
+
+
+def _endless(batches: Callable[[int, int], Iterator[Batch]], n: int, step: int) -> Iterator[Batch]:
+    """Yield the batches of epoch after epoch, of `n` each, from number `step` on."""
+    epoch, first = divmod(step, n)
+    while True:
+        yield from batches(epoch, first)
+        epoch, first = epoch + 1, 0

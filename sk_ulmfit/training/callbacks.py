@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from skorch.callbacks import Callback, EarlyStopping
 
 from sk_ulmfit.models.state import reads_backward
-from sk_ulmfit.nn.kernels import multiply_all_
+from sk_ulmfit.nn.optimizer import clip_gradients
 from sk_ulmfit.training.schedules import one_cycle, slanted_triangular
 from sk_ulmfit.training.settings import ClassifierSettings, TrainingSettings
 
@@ -95,18 +94,7 @@ class ClipGradient(Callback):  # type: ignore[misc]
 
     def on_grad_computed(self, net: Any, named_parameters: Any, **kwargs: Any) -> None:
         """Clip the gradients, also sparse ones."""
-        gradients = []
-        for _, parameter in named_parameters:
-            if parameter.grad is None:
-                continue
-            if parameter.grad.is_sparse:
-                parameter.grad = parameter.grad.coalesce()
-                gradients.append(parameter.grad.values())
-            else:
-                gradients.append(parameter.grad)
-        if gradients:
-            norm = torch.nn.utils.get_total_norm(gradients)
-            multiply_all_(gradients, (self.max_norm / (norm + 1e-6)).clamp(max=1.0))
+        clip_gradients([parameter for _, parameter in named_parameters], self.max_norm)
 
 
 class StopWhenDiverged(Callback):  # type: ignore[misc]
