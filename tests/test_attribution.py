@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_corpus, tiny_classifier, tiny_lm
+from conftest import make_corpus, tiny_classifier, tiny_lm, with_vector
 from scipy.special import logit
 from scipy.stats import spearmanr
 
@@ -41,8 +41,20 @@ def fit_planted(**params):
 
 
 @pytest.fixture(scope="module")
-def network():
+def plain():
     return fit_planted()
+
+
+@pytest.fixture(scope="module")
+def with_a_vector(tmp_path_factory):
+    lm = tiny_lm(emb_dim=16, hidden_dim=24).fit(planted(240, seed=0)[0])
+    lm = with_vector(lm, tmp_path_factory.mktemp("lm") / "model", dim=16)
+    return fit_planted(language_model=lm, unfreezing="at_once")
+
+
+@pytest.fixture(params=["plain", "with_a_vector"])
+def network(request):
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +62,7 @@ def both():
     return fit_planted(tfidf=True)
 
 
-@pytest.fixture(params=["network", "both"])
+@pytest.fixture(params=["plain", "with_a_vector", "both"])
 def clf(request):
     return request.getfixturevalue(request.param)
 
@@ -148,7 +160,7 @@ def readings(clf, text):
 def test_pooling_and_windows_are_those_of_prediction(network, monkeypatch, max_length):
     module, ids, baseline, labels = readings(network, " ".join(planted(3, seed=5)[0]))
     monkeypatch.setattr(module, "max_length", max_length)
-    start, end = (module.encoder.embedding.weight.detach()[torch.from_numpy(part).long()] for part in (baseline, ids))
+    start, end = inspection._inputs(module, baseline), inspection._inputs(module, ids)
     points = np.array([0.3, 0.6, 1.0])  # few, so that no two maxima are so close that rounding decides
 
     def gradients():
@@ -167,10 +179,10 @@ def test_pooling_and_windows_are_those_of_prediction(network, monkeypatch, max_l
 def test_the_gradient_is_that_of_the_network(network):
     """Against differences of the logits over a short way."""
     module, ids, _, labels = readings(network, planted(1, seed=6)[0][0])
-    embedded = module.encoder.embedding.weight.detach()[torch.from_numpy(ids.astype(np.int64))]
-    way = torch.randn(embedded.shape, generator=torch.Generator().manual_seed(0)) * 1e-3
-    found = inspection._gradients(module, embedded, embedded + way, np.array([0.5]), np.ones(1), labels)[0]
-    edges = [inspection._logits(module, (embedded + part * way)[None])[0, labels].detach().numpy() for part in (0, 1)]
+    inputs = inspection._inputs(module, ids)
+    way = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(0)) * 1e-3
+    found = inspection._gradients(module, inputs, inputs + way, np.array([0.5]), np.ones(1), labels)[0]
+    edges = [inspection._logits(module, (inputs + part * way)[None])[0, labels].detach().numpy() for part in (0, 1)]
     assert np.allclose(found.sum(axis=0), edges[1] - edges[0], rtol=0.02, atol=2e-5)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_corpus, tiny_lm
+from conftest import make_corpus, tiny_lm, with_vector
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli import predict, pretrain
@@ -577,6 +577,10 @@ def test_info_of_language_models_and_of_what_is_none(tmp_path, capsys):
     assert run("info", tmp_path / "lm", "--json") == 0
     told = answer(capsys)
     assert (told["kind"], told["emb_dim"], told["n_layers"]) == ("language_model", 12, 2)
+    assert "vector_dim" not in told
+    with_vector(tiny_lm().fit(make_corpus()[0]), tmp_path / "vector", dim=6)
+    assert run("info", tmp_path / "vector") == 0
+    assert "vector dim          6\n" in capsys.readouterr().out
     assert run("info", "en-small") == 0
     assert "language model" in capsys.readouterr().out.replace("_", " ")
     (tmp_path / "x").write_text("x")

@@ -8,12 +8,13 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from conftest import make_corpus, tiny_classifier, tiny_lm
+from conftest import make_corpus, tiny_classifier, tiny_lm, with_vector
 from fuzz import model_files
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
 from sk_ulmfit.models import ModelFileError, load_state, save_state, schema
 from sk_ulmfit.models.assembly import build_classifier, build_language_model, plain_weights
+from sk_ulmfit.models.schema import DIRECTIONS
 from sk_ulmfit.thresholds import METRICS
 
 TEXTS, LABELS = make_corpus(24)
@@ -26,7 +27,7 @@ def lm():
 
 @pytest.fixture(scope="module")
 def files(lm, tmp_path_factory):
-    """The contents of a language model, of a compact one and of a classifier with two networks."""
+    """The contents of a language model, of a compact one and of a classifier with two networks; with a vector too."""
     folder = tmp_path_factory.mktemp("files")
     lm.save(folder / "lm")
     lm.save(folder / "compact", compact=True)
@@ -34,6 +35,10 @@ def files(lm, tmp_path_factory):
         language_model=tiny_lm(), direction="both", tfidf=True, max_epochs=1, calibration="platt", threshold="f1_micro"
     )
     clf.fit(TEXTS, LABELS).save(folder / "clf")
+    lms = [tiny_lm(direction=direction).fit(TEXTS) for direction in DIRECTIONS]
+    lms = tuple(with_vector(one, folder / f"vector {one.direction}") for one in lms)
+    clf = tiny_classifier(language_model=lms, direction="both", max_epochs=1)
+    clf.fit(TEXTS, LABELS).save(folder / "vector clf")
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -52,8 +57,9 @@ def refusal(file, path):
     return message.removeprefix(str(path))
 
 
+@pytest.mark.parametrize("vector", [{}, {"vector_dim": 4}])
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
-def test_the_schema_has_the_arrays_of_the_modules(n_layers):
+def test_the_schema_has_the_arrays_of_the_modules(n_layers, vector):
     config = {
         "emb_dim": 5,
         "hidden_dim": 7,
@@ -61,6 +67,7 @@ def test_the_schema_has_the_arrays_of_the_modules(n_layers):
         "label_names": list("abc"),
         "bptt": 9,
         "max_length": 9,
+        **vector,
     }
     for kind, build in (("language_model", build_language_model), ("classifier", build_classifier)):
         weights = plain_weights(build(config, 16, 0.0))
@@ -112,6 +119,58 @@ def test_arrays_of_a_network_that_do_not_fit_are_named(files, tmp_path, prefix, 
         np.float64 if name == "head.2.bias" else file.arrays[prefix + name].dtype
     )
     assert prefix + name in refusal(file, tmp_path / "m")
+
+
+VECTOR_FILES = [("vector forward", ""), ("vector clf", ""), ("vector clf", "backward.")]
+
+
+@pytest.mark.parametrize(("kind", "prefix"), VECTOR_FILES)
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("vector.word_weight", lambda a: a[:-1]),
+        ("vector.word_weight", lambda a: a[:, 0]),
+        ("vector.word_weight", lambda a: a * np.float32(np.nan)),
+        ("vector.word_weight", None),
+        ("vector.weight", lambda a: a[:, :-1]),
+        ("vector.weight", lambda a: a * np.float32(1e30)),
+        ("vector.bias", lambda a: a.astype(np.float64)),
+        ("vector.bias", None),
+    ],
+)
+def test_arrays_of_a_vector_that_do_not_fit_are_named(files, tmp_path, kind, prefix, name, change):
+    file = model_files.File(files[kind])
+    array = file.arrays.pop(prefix + name)
+    if change is not None:
+        file.arrays[prefix + name] = change(array)
+    assert prefix + name in refusal(file, tmp_path / "m")
+
+
+@pytest.mark.parametrize(("kind", "prefix"), VECTOR_FILES)
+def test_vector_dim_and_the_arrays_of_a_vector_belong_together(files, tmp_path, kind, prefix):
+    def config(file):
+        return file.json["config"]["backward"]["config"] if prefix else file.json["config"]
+
+    file = model_files.File(files[kind])
+    config(file).pop("vector_dim", None)
+    config(file).update({"vector_dim": None} if prefix else {})
+    assert f"vector_dim is None, but there are arrays {prefix}vector.*" in refusal(file, tmp_path / "m")
+
+    file = model_files.File(files[kind])
+    for name in [name for name in file.arrays if name.startswith(f"{prefix}vector.")]:
+        del file.arrays[name]
+    assert f"vector_dim is 6, but there are no arrays {prefix}vector.*" in refusal(file, tmp_path / "m")
+
+    for dim, expected in (
+        (5, "has type float32 and shape"),
+        (2**52, "4503599627370496"),
+        (0, "is 0, expected a pos"),
+    ):
+        file = model_files.File(files[kind])
+        config(file)["vector_dim"] = dim
+        begin = time.perf_counter()
+        assert expected in refusal(file, tmp_path / "m")
+        assert time.perf_counter() - begin < 2
 
 
 @pytest.mark.parametrize("kind", ["lm", "compact"])

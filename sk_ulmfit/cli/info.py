@@ -31,6 +31,7 @@ def run(options: argparse.Namespace) -> Answer:
         "language": state.config["language"],
         "direction": state.config.get("direction", "forward"),
         **{name: state.config[name] for name in SIZES},
+        **{name: state.config[name] for name in ("vector_dim",) if name in state.config},
         "n_words": len(state.vocabulary),
         "epochs": len(state.history),
     }

@@ -20,6 +20,7 @@ from sk_ulmfit._messages import short, short_names
 from sk_ulmfit.explain.explanation import Explanation, Explanations
 from sk_ulmfit.nn.modules import AWDLSTM
 from sk_ulmfit.nn.pooling import TextClassifier
+from sk_ulmfit.nn.vector import Pools, join_layers, join_pools
 from sk_ulmfit.text.alignment import Alignment, align
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.averaging import average_with_linear_model, mean_log_odds
@@ -297,8 +298,9 @@ def integrated_gradients(
 ) -> Attribution:
     """Split the difference between a network's log-odds for a document and for a baseline among the tokens.
 
-    The embeddings move on a straight line from the baseline to the document. The score of a token is the integral of
-    the gradient along that line times the change of its embedding. The gradient is that of the whole document, not cut
+    The embeddings move on a straight line from the baseline to the document; so do, if the network has a vector of the
+    text, the weighted embeddings whose mean is part of it. The score of a token is the integral of the gradient along
+    that line times its change. The gradient is that of the whole document, not cut
     at windows. The trapezoidal rule starts with 16 steps; they are doubled, up to 128, until the scores of every label
     add up to its difference within 0.1, or within 2 per cent of the sum of their absolute values.
 
@@ -320,8 +322,7 @@ def integrated_gradients(
     ----------
     Sundararajan, M., Taly, A., Yan, Q. (2017), "Axiomatic Attribution for Deep Networks", sections 3 and 5.
     """
-    weight = module.encoder.embedding.weight.detach()
-    start, end = (weight[torch.from_numpy(part.astype(np.int64)).to(weight.device)] for part in (baseline, ids))
+    start, end = _inputs(module, baseline), _inputs(module, ids)
     ends_half = np.ones(STEPS + 1)
     ends_half[[0, -1]] = 0.5
     total, logits = _gradients(module, start, end, np.linspace(0, 1, STEPS + 1), ends_half, labels)
@@ -333,6 +334,19 @@ def integrated_gradients(
         total += _gradients(module, start, end, (np.arange(n) + 0.5) / n, np.ones(n), labels)[0]
         n *= 2
     return Attribution(total / n, logits[-1], logits[0])
+
+
+def _inputs(module: TextClassifier, ids: NDArray[np.int32]) -> Tensor:
+    """Return what a network reads of each token: its embedding, (n_tokens, emb_dim).
+
+    With a vector the weighted embedding stands beside it, (n_tokens, 2 * emb_dim).
+    """
+    weight = module.encoder.embedding.weight.detach()
+    place = torch.from_numpy(ids.astype(np.int64)).to(weight.device)
+    embedded = weight[place]  # (n_tokens, emb_dim)
+    if module.vector is None:
+        return embedded
+    return torch.cat([embedded, module.vector.word_weight.detach()[place] * embedded], 1)
 
 
 def _gradients(
@@ -348,24 +362,26 @@ def _gradients(
     for first in range(0, len(points), at_once):
         part = slice(first, first + at_once)
         with torch.enable_grad():
-            embedded = torch.lerp(start[None], end[None], start.new_tensor(points[part])[:, None, None])
-            values = _logits(module, embedded.requires_grad_())[:, columns]
+            inputs = torch.lerp(start[None], end[None], start.new_tensor(points[part])[:, None, None])
+            values = _logits(module, inputs.requires_grad_())[:, columns]
             summed = start.new_tensor(shares[part]) @ values
             for k in range(len(labels)):
-                (gradient,) = torch.autograd.grad(summed[k], embedded, retain_graph=k < len(labels) - 1)
+                (gradient,) = torch.autograd.grad(summed[k], inputs, retain_graph=k < len(labels) - 1)
                 total[:, k] += (gradient.sum(0) * (end - start)).sum(1).cpu().numpy()
         logits.append(values.detach().cpu().double().numpy())
     return total, np.concatenate(logits)
 
 
-def _logits(module: TextClassifier, embedded: Tensor) -> Tensor:
+def _logits(module: TextClassifier, inputs: Tensor) -> Tensor:
     """Compute the logits of documents of one length, like `TextClassifier`, but with the whole gradient.
 
-    Parameters are not part of the graph. The layers run in training mode, since cuDNN has no other gradient, but
-    without dropout.
+    `inputs` are those of `_inputs` for each document: (rows, time, emb_dim or 2 * emb_dim). Parameters are not part of
+    the graph. The layers run in training mode, since cuDNN has no other gradient, but without dropout.
     """
     encoder: AWDLSTM = module.encoder
+    every_layer = module.vector is not None
     weights = [[w.detach() for w in rnn.parameters()] for rnn in encoder.rnns]
+    embedded, weighted = inputs.tensor_split([encoder.embedding.embedding_dim], 2)  # (rows, time, emb_dim) each
     rows, time = embedded.shape[:2]
     window = max(1, GRAPH_POSITIONS // rows)
     state = [embedded.new_zeros(1, rows, w[1].shape[1]) for w in weights for _ in ("h", "c")]
@@ -373,22 +389,33 @@ def _logits(module: TextClassifier, embedded: Tensor) -> Tensor:
     for begin in range(0, time, window):
         part = embedded[:, begin : begin + window]
         if window < time:
-            result = checkpoint(_run_layers, weights, part, *state, use_reentrant=False, preserve_rng_state=False)
+            result = checkpoint(
+                _run_layers, weights, every_layer, part, *state, use_reentrant=False, preserve_rng_state=False
+            )
         else:
-            result = _run_layers(weights, part, *state)
+            result = _run_layers(weights, every_layer, part, *state)
         outputs.append(result[0])
         state = list(result[1:])
-    pooled = torch.cat(outputs, 1)[:, -module.max_length if module.max_length else 0 :]
-    return module.head(torch.cat([pooled[:, -1], pooled.amax(1), pooled.mean(1)], 1))
+    first_pooled = -module.max_length if module.max_length else 0
+    pooled = torch.cat(outputs, 1)[:, first_pooled:]
+    pools = Pools(pooled[:, -1], pooled.amax(1), pooled.mean(1))
+    if module.vector is None:
+        return module.head(torch.cat(pools, 1))
+    return module.head(module.vector(join_pools(pools, weighted[:, first_pooled:].mean(1))))
 
 
-def _run_layers(weights: list[list[Tensor]], x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-    """Run LSTM layers over embedded input (rows, time, emb_dim); return the output and the new h, c of each layer."""
+def _run_layers(weights: list[list[Tensor]], every_layer: bool, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    """Run LSTM layers over embedded input (rows, time, emb_dim).
+
+    Return the output, of the top layer or of all side by side, and the new h, c of each layer.
+    """
+    outputs: list[Tensor] = []
     after: list[Tensor] = []
     for layer, parameters in enumerate(weights):
         x, h, c = torch.lstm(x, state[2 * layer : 2 * layer + 2], parameters, True, 1, 0.0, True, False, True)
+        outputs.append(x)
         after += [h, c]
-    return (x, *after)
+    return (join_layers(outputs) if every_layer else x, *after)
 
 
 @contextmanager

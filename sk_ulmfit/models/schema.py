@@ -181,7 +181,7 @@ def _network_shapes(kind: str, config: Mapping[str, Any], n_words: int, layout: 
         shapes["decoder_bias"] = (n_words,)
     else:
         shapes |= _head_shapes(config, len(config["label_names"]))
-    shapes |= _vector_shapes(config, n_words, any(name.startswith(prefix + VECTOR) for name in layout))
+    shapes |= _vector_shapes(config, n_words, layout, prefix)
     return {
         prefix + name: ("int64" if name.endswith("tracked") else "float32", shape) for name, shape in shapes.items()
     }
@@ -199,10 +199,11 @@ def _layer_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _vector_shapes(config: Mapping[str, Any], n_words: int, has_arrays: bool) -> dict[str, tuple[int, ...]]:
+def _vector_shapes(config: Mapping[str, Any], n_words: int, layout: Layout, prefix: str) -> dict[str, tuple[int, ...]]:
     dim = config.get("vector_dim")
+    has_arrays = any(name.startswith(prefix + VECTOR) for name in layout)
     if (dim is not None) != has_arrays:
-        raise SchemaError(f"vector_dim is {dim}, but there are {'' if has_arrays else 'no '}arrays {VECTOR}*")
+        raise SchemaError(f"vector_dim is {dim}, but there are {'' if has_arrays else 'no '}arrays {prefix}{VECTOR}*")
     if dim is None:
         return {}
     n_features = n_pooled(config["emb_dim"], config["hidden_dim"], config["n_layers"])

@@ -20,6 +20,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ import torch
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
 from sk_ulmfit.models import ModelFileError
+from sk_ulmfit.models.state import save_state
+from sk_ulmfit.nn.vector import n_pooled
 
 TEXTS = ["My lamp is late and broken.", "", "qzxv PARCEL lost!!! xxbos"]
 DTYPES = {"f4": "F32", "f2": "F16", "f8": "F64", "i8": "I64", "i4": "I32", "i1": "I8", "u1": "U8", "b1": "BOOL"}
@@ -42,7 +45,7 @@ VALUES: list[Any] = [
     [{}], [{"batches": 5}], [{"train_loss": "high"}], [{"train_loss": [1]}], [0.5, 2.0, 0.5], [[1, 1, 0], [0, 0, 0]],
 ]  # fmt: skip
 NAMES = ["emb_dim", "n_layers", "thresholds", "memory", "callbacks", "device", "n_jobs", "random_state", "é", "", "backward",
-         "calibration", "shifts", "top_k", "new_in_2030", "__class__", "threshold_metric", "freeze_encoder"]  # fmt: skip
+         "calibration", "shifts", "top_k", "vector_dim", "new_in_2030", "__class__", "threshold_metric", "freeze_encoder"]  # fmt: skip
 
 
 class File:
@@ -180,7 +183,16 @@ def change_array(file: File, rng: random.Random) -> str:
             del file.arrays[name]
         elif how == "add":
             file.arrays[
-                rng.choice(["x", name + ":scale", "backward." + name, "tfidf." + name, name + "é", "encoder.rnns.7.x"])
+                rng.choice(
+                    [
+                        name + ":scale",
+                        "backward." + name,
+                        "tfidf." + name,
+                        name + "é",
+                        "encoder.rnns.7.x",
+                        "vector.bias",
+                    ]
+                )
             ] = array.copy()
         else:
             other = rng.choice(sorted(file.arrays))
@@ -226,7 +238,7 @@ def change_header(file: File, rng: random.Random) -> str:
         file.header["kind"] = rng.choice(["language_model", "classifier", "tokenizer", ""])
     else:
         value = rng.choice(
-            ["", "0", "1", "2", "3", "4", "99999999999", "²", "-1", "1.0", "null", "[]", "{}", "NaN", "é", "\ud800"]
+            ["", "0", "1", "2", "3", "4", "5", "99999999999", "²", "-1", "null", "[]", "{}", "NaN", "é", "\ud800"]
         )
         file.header[name] = value
         if name in file.json:
@@ -290,7 +302,8 @@ def base_files(folder: Path) -> list[Path]:
     lm = ULMFiTLanguageModel(None, **tiny).fit(texts)
     lm.save(folder / "language_model")
     lm.save(folder / "compact", compact=True)
-    ULMFiTLanguageModel(None, **tiny, direction="backward").fit(texts).save(folder / "backward_model")
+    backward = ULMFiTLanguageModel(None, **tiny, direction="backward").fit(texts)
+    backward.save(folder / "backward_model")
     unfitted = ULMFiTLanguageModel(None, **tiny)
     ULMFiTMultiLabelClassifier(unfitted, threshold={"late": 0.3}, pos_weight="balanced", **small).fit(texts, y).save(
         folder / "forward"
@@ -300,7 +313,23 @@ def base_files(folder: Path) -> list[Path]:
     ).fit(texts, y)
     clf.save(folder / "both", metadata={"note": ["a", {"b": 1}]})
     ULMFiTMultiLabelClassifier(lm, tfidf=False, top_k=2, **small).fit(texts, y).save(folder / "network")
+    with_vector = add_vector(lm, folder / "vector", compact=False)
+    add_vector(lm, folder / "vector_compact", compact=True)
+    ULMFiTMultiLabelClassifier(with_vector, **small).fit(texts, y).save(folder / "vector_classifier")
+    lms = (lm, add_vector(backward, folder / "vector_backward", compact=False))
+    ULMFiTMultiLabelClassifier(lms, direction="both", tfidf=False, **small).fit(texts, y).save(folder / "one_vector")
     return sorted(folder.iterdir())
+
+
+def add_vector(lm: ULMFiTLanguageModel, path: Path, *, compact: bool, dim: int = 5) -> ULMFiTLanguageModel:
+    """Save a language model with a vector of random weights, and load it."""
+    state, rng = lm.state_, np.random.default_rng(0)
+    n_features = n_pooled(*(state.config[name] for name in ("emb_dim", "hidden_dim", "n_layers")))
+    shapes = {"word_weight": (len(state.vocabulary), 1), "weight": (dim, n_features), "bias": (dim,)}
+    arrays = {f"vector.{name}": rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    config = {**state.config, "vector_dim": dim}
+    save_state(replace(state, config=config, weights={**state.weights, **arrays}), path, compact=compact)
+    return ULMFiTLanguageModel.load(path)
 
 
 def use(path: Path, is_classifier: bool) -> str:
