@@ -64,7 +64,7 @@ def test_texts_of_one_topic_get_similar_vectors(taught):
     rng = random.Random(1)
     vectors = {topic: model.transform([sentence(rng, topic) for _ in range(20)]) for topic in TOPICS}
     for topic, own in vectors.items():
-        assert own.shape == (20, 8)
+        assert own.shape == (20, 4)  # as many dimensions as the teacher has
         for other in TOPICS.keys() - {topic}:
             assert cosine(own[:10].mean(0), own[10:].mean(0)) > cosine(own.mean(0), vectors[other].mean(0)) + 0.5
 
@@ -94,7 +94,7 @@ def test_the_teachers_words_are_the_start(corpus, tmp_path):
     assert all(0 < weight[word] < 1 for word in WORDS)
     mean = (of["rain"] * weight["rain"] + of["oven"] * weight["oven"]) / 3  # xxbos is one of the three tokens
     vector = ULMFiTLanguageModel.load(tmp_path / "run" / MODEL).transform(["rain oven"])[0]
-    assert cosine(vector, mean) > 0.999
+    assert cosine(vector, mean[:n_dims]) > 0.999
 
 
 class Killed(BaseException):

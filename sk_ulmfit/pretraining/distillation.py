@@ -26,9 +26,11 @@ MOST_HELD_OUT = 2_000  # passages
 class Distillation:
     """Batches of passages, what the teacher says of the words, and the passages that are held out.
 
-    `held_out` are indices of the `passages`; `target_of` gives the vectors that passages should get.
+    `dim` is the number of dimensions of the targets, at most that of the embedding. `held_out` are indices of the
+    `passages`; `target_of` gives the vectors that passages should get.
     """
 
+    dim: int
     batches: PassageBatches
     start: Start
     passages: TokenIds
@@ -39,17 +41,16 @@ class Distillation:
 def make_distillation(lessons: Lessons, vocabulary: Vocabulary, settings: PretrainingSettings) -> Distillation:
     """Return what the training reads; the last passages are held out."""
     assert settings.passage_tokens is not None
-    n_passages, dim = len(lessons.passages), settings.emb_dim
+    n_passages = len(lessons.passages)
     n_held_out = min(int(n_passages * settings.validation_fraction), MOST_HELD_OUT)
-    in_components = components(lessons.vectors, dim)
+    in_components = components(lessons.vectors, settings.emb_dim)
 
     def target_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        reduced = targets(lessons.vectors[rows], in_components)  # (n, n_components)
-        return np.pad(reduced, ((0, 0), (0, dim - reduced.shape[1])))  # (n, dim)
+        return targets(lessons.vectors[rows], in_components)  # (n, dim)
 
     counts = np.bincount(lessons.passages.ids, minlength=len(vocabulary)) + 1
     rng = np.random.default_rng(settings.seed)
-    embedding, word_weight = start_of_embedding(lessons.word_vectors, counts, in_components, dim, rng)
+    embedding, word_weight = start_of_embedding(lessons.word_vectors, counts, in_components, settings.emb_dim, rng)
     log_frequency = np.log(counts / counts.sum()).astype(np.float32)
     batches = PassageBatches(
         lessons.passages,
@@ -59,8 +60,9 @@ def make_distillation(lessons: Lessons, vocabulary: Vocabulary, settings: Pretra
         settings.seed,
         np.arange(n_passages - n_held_out),
     )
+    start = Start(embedding, word_weight, log_frequency)
     held_out = np.arange(n_passages - n_held_out, n_passages)
-    return Distillation(batches, Start(embedding, word_weight, log_frequency), lessons.passages, held_out, target_of)
+    return Distillation(in_components.matrix.shape[1], batches, start, lessons.passages, held_out, target_of)
 
 
 def held_out_cosine(state: ModelState, distillation: Distillation, device: str, log: RunLog) -> float:

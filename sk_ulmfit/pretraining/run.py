@@ -270,6 +270,8 @@ def _train(
     documents, held_out = hold_out(packed, settings.validation_fraction, settings.seed)
     streams = _stream_batches(packed, documents, settings)
     distillation = None if lessons is None else make_distillation(lessons, packed.vocabulary, settings)
+    if distillation is not None:
+        config["vector_dim"] = distillation.dim
     checkpoints = Checkpoints(out, log)
     with seeded(settings.seed, device):
         passages = None if distillation is None else distillation.batches

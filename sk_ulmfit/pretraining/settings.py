@@ -90,7 +90,6 @@ def model_config(settings: dict[str, Any], info: dict[str, Any]) -> dict[str, An
     weighted = {} if weights is None else {"weights": " ".join(f"{weight!r}" for weight in weights)}
     return {
         **{name: settings[name] for name in ("emb_dim", "hidden_dim", "n_layers")},
-        **({} if settings["n_passages"] is None else {"vector_dim": settings["emb_dim"]}),
         "language": info["language"],
         "direction": "backward" if settings["backward"] else "forward",
         "pretraining": {**settings, "source": info["source"], "digest": info["digest"], **weighted},
