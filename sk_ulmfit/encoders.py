@@ -12,7 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._messages import short
-from sk_ulmfit.language_model import ULMFiTLanguageModel, check_parameters, known_words
+from sk_ulmfit.language_model import ULMFiTLanguageModel, check_parameters, find_start, known_words, most_words
 from sk_ulmfit.models.schema import DIRECTIONS
 from sk_ulmfit.models.state import reads_backward
 from sk_ulmfit.text.streams import StreamedTexts
@@ -184,4 +184,4 @@ def _may_know_the_same_words(first: ULMFiTLanguageModel, second: ULMFiTLanguageM
     if hasattr(second, "state_"):
         second, words, others = first, others, words
     # Only the first one is fitted. The second one keeps the words that it knows, up to vocab_size.
-    return set(others) <= set(words) or len(words) >= second.vocab_size
+    return set(others) <= set(words) or len(words) >= most_words(second, find_start(second).state)

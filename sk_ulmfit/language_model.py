@@ -32,6 +32,7 @@ from sk_ulmfit.training.settings import LanguageModelSettings
 from sk_ulmfit.training.stages import finetune_language_model
 from sk_ulmfit.training.text_vectors import text_vectors, vector_width
 
+VOCAB_SIZE, NEW_WORDS = 30_000, 10_000  # of a model by default, and beside the words of its start
 SIZES = {"emb_dim": 400, "hidden_dim": 1152, "n_layers": 3}  # of a model from random weights
 IN_MEMORY = "memory"
 
@@ -94,8 +95,9 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     emb_dim, hidden_dim, n_layers : int or None, default=None
         Width of the embedding, width of the inner LSTM layers, number of LSTM layers. None keeps the sizes of
         `pretrained`; from random weights they are 400, 1152 and 3.
-    vocab_size : int, default=30000
-        Maximum number of words. Words of `pretrained` fill the places that the texts leave free.
+    vocab_size : int or None, default=None
+        Maximum number of words. Words of `pretrained` fill the places that the texts leave free. None means 30,000, or
+        10,000 more than `pretrained` has if that is more.
     min_frequency : int, default=2
         Rarer words become unknown, unless `pretrained` knows them.
     language : str or None, default=None
@@ -163,7 +165,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         emb_dim: int | None = None,
         hidden_dim: int | None = None,
         n_layers: int | None = None,
-        vocab_size: int = 30_000,
+        vocab_size: int | None = None,
         min_frequency: int = 2,
         language: str | None = None,
         direction: str | None = None,
@@ -464,6 +466,7 @@ def training_input(
         device=resolve_device(model.device),
         language=language,
         direction=model.direction or inherited,
+        vocab_size=most_words(model, start.state),
         **{name: int(getattr(model, name) or sizes[name]) for name in SIZES},
     )
     return texts, start, settings
@@ -482,6 +485,13 @@ def find_start(model: ULMFiTLanguageModel) -> Start:
     return start
 
 
+def most_words(model: ULMFiTLanguageModel, start: ModelState | None) -> int:
+    """Return the maximum number of words of a language model that is trained from `start`."""
+    if model.vocab_size is not None:
+        return int(model.vocab_size)
+    return VOCAB_SIZE if start is None else max(VOCAB_SIZE, len(start.vocabulary) + NEW_WORDS)
+
+
 def known_words(model: ULMFiTLanguageModel) -> tuple[str, ...] | None:
     """Return the words of a language model, or of its start before it is fitted; None for random weights."""
     state = model.state_ if hasattr(model, "state_") else find_start(model).state
@@ -496,7 +506,7 @@ def check_parameters(model: ULMFiTLanguageModel) -> None:
     check_number("min_frequency", model.min_frequency, low=1, integer=True)
     for name in SIZES:
         check_number(name, getattr(model, name), low=1, integer=True, none=True)
-    check_number("vocab_size", model.vocab_size, low=16, integer=True)
+    check_number("vocab_size", model.vocab_size, low=16, integer=True, none=True)
     if model.direction is not None:
         check_choice("direction", model.direction, DIRECTIONS)
     if not isinstance(model.language, (str, type(None))):

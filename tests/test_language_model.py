@@ -176,3 +176,13 @@ def test_a_file_that_does_not_tell_its_direction_reads_forward(tmp_path, corpus)
     lm.save(tmp_path / "old")
     assert ULMFiTLanguageModel.load(tmp_path / "old").perplexity(corpus[0]) == pytest.approx(expected)
     assert ULMFiTLanguageModel(tmp_path / "old", max_epochs=0).fit(corpus[0]).perplexity(corpus[0]) > 0
+
+
+def test_a_large_vocabulary_of_the_start_is_kept_whole():
+    texts = [" ".join(f"w{i}" for i in range(k, k + 50)) for k in range(0, 40_000, 50)]
+    large = tiny_lm(max_epochs=0, vocab_size=50_000, min_frequency=1).fit(texts)
+    assert len(large.vocabulary_) > 40_000
+    again = ULMFiTLanguageModel(large.state_, max_epochs=0).fit(["w1 w2 unseen", "unseen w3"])
+    assert set(large.vocabulary_.words) <= {*again.vocabulary_.words, *(f"xxfake{i}" for i in range(8))}
+    assert {"unseen"} <= set(again.vocabulary_.words)
+    assert len(ULMFiTLanguageModel(large.state_, max_epochs=0, vocab_size=1_000).fit(texts).vocabulary_) == 1_000
