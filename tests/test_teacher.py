@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sk_ulmfit.pretraining import PretrainingError, passage_files, teacher_vectors
-from sk_ulmfit.pretraining.lessons import prepare_lessons
 from sk_ulmfit.pretraining.passage_files import open_passages, write_passages
 from sk_ulmfit.pretraining.passages import (
     LONGEST_PASSAGE,
@@ -31,6 +30,7 @@ from sk_ulmfit.pretraining.passages import (
 )
 from sk_ulmfit.pretraining.principal_components import components, targets
 from sk_ulmfit.pretraining.teacher import FunctionTeacher, load_teacher
+from sk_ulmfit.pretraining.teacher_data import prepare_teacher_data
 from sk_ulmfit.pretraining.teacher_folder import prepare_passages
 from sk_ulmfit.pretraining.teacher_vectors import TeacherVectors, write_vectors
 from sk_ulmfit.pretraining.word_vectors import start_of_embedding
@@ -74,9 +74,11 @@ def corpora(tmp_path_factory):
     return WeightedCorpus(folder / "first.jsonl", 3), WeightedCorpus(folder / "second.en.jsonl", 1.5)
 
 
-def lessons_in(folder, corpora, *, n=60, teacher=encode, say=silent, backward=False, vocabulary=VOCABULARY, **options):
+def teacher_data_in(
+    folder, corpora, *, n=60, teacher=encode, say=silent, backward=False, vocabulary=VOCABULARY, **options
+):
     settings = PassageSettings(corpora, n, **options)
-    return prepare_lessons(folder, settings, load_teacher(teacher, "cpu"), vocabulary, "en", backward, None, say)
+    return prepare_teacher_data(folder, settings, load_teacher(teacher, "cpu"), vocabulary, "en", backward, None, say)
 
 
 def contents(folder):
@@ -144,12 +146,12 @@ def test_passages_come_back_from_their_files(tmp_path, monkeypatch):
 
 
 def test_an_earlier_settings_file_without_the_field_is_accepted(corpora, tmp_path):
-    lessons_in(tmp_path, corpora)
+    teacher_data_in(tmp_path, corpora)
     saved = json.loads((tmp_path / "settings.json").read_text())
     assert list(saved["corpora"].values()) == [3.0, 1.5]
     del saved["field"]
     (tmp_path / "settings.json").write_text(json.dumps(saved))
-    lessons_in(tmp_path, corpora, say=pytest.fail)
+    teacher_data_in(tmp_path, corpora, say=pytest.fail)
 
 
 # --- A run that is killed
@@ -161,7 +163,7 @@ def whole(corpora, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "teacher"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passage_files, "BLOCK", 16)
-        lessons_in(folder, corpora)
+        teacher_data_in(folder, corpora)
     return contents(folder)
 
 
@@ -191,8 +193,8 @@ def test_stopped_at_any_file_it_ends_alike(corpora, whole, tmp_path, monkeypatch
         folder = tmp_path / str(number)
         n_left = [number]
         with pytest.raises(KilledError):
-            lessons_in(folder, corpora)
-        lessons_in(folder, corpora)
+            teacher_data_in(folder, corpora)
+        teacher_data_in(folder, corpora)
         assert contents(folder) == whole, number
 
 
@@ -203,12 +205,12 @@ def slow_encode(texts):
 
 def run_slowly(folder, corpora):
     passage_files.BLOCK = 16
-    lessons_in(folder, corpora, teacher=slow_encode)
+    teacher_data_in(folder, corpora, teacher=slow_encode)
 
 
 def test_killed_at_any_moment_it_ends_alike(corpora, whole, tmp_path, monkeypatch):
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["sk_ulmfit.pretraining.lessons", "sk_ulmfit.text.tokenizer"])
+    processes.set_forkserver_preload(["sk_ulmfit.pretraining.teacher_data", "sk_ulmfit.text.tokenizer"])
     folder, end = tmp_path / "teacher", time.monotonic() + 120
     moments = sorted(random.Random(time.time()).sample(range(len(whole) - 1), 3))  # numbers of files
     for moment in moments:
@@ -222,7 +224,7 @@ def test_killed_at_any_moment_it_ends_alike(corpora, whole, tmp_path, monkeypatc
         process.kill()
         process.join()
     monkeypatch.setattr(passage_files, "BLOCK", 16)
-    lessons_in(folder, corpora)
+    teacher_data_in(folder, corpora)
     assert contents(folder) == whole, moments
 
 
@@ -238,9 +240,9 @@ def test_ctrl_c_ends_after_the_batch_and_drops_the_block(corpora, whole, tmp_pat
         return encode(texts)
 
     with pytest.raises(KeyboardInterrupt):
-        lessons_in(tmp_path / "teacher", corpora, teacher=interrupting)
+        teacher_data_in(tmp_path / "teacher", corpora, teacher=interrupting)
     assert n_calls == 6
-    lessons_in(tmp_path / "teacher", corpora)
+    teacher_data_in(tmp_path / "teacher", corpora)
     assert contents(tmp_path / "teacher") == whole
 
 
@@ -271,7 +273,7 @@ def test_damaged_vectors_are_found_and_computed_again(corpora, whole, tmp_path, 
         (tmp_path / file).write_bytes(data)
     damage(tmp_path / name)
     said = []
-    lessons_in(tmp_path, corpora, say=said.append)
+    teacher_data_in(tmp_path, corpora, say=said.append)
     assert [line for line in said if "damaged" in line] == [
         f"{tmp_path / name} is damaged; its vectors are computed again"
     ]
@@ -284,13 +286,13 @@ def test_damaged_or_missing_ids_are_made_again(corpora, whole, tmp_path, monkeyp
     for file, data in whole.items():
         (tmp_path / file).write_bytes(data)
     (tmp_path / name).unlink()
-    lessons_in(tmp_path, corpora)
+    teacher_data_in(tmp_path, corpora)
     assert contents(tmp_path) == whole
     if name.endswith(".npy"):
         content = bytearray(whole[name])
         content[-1] ^= 1
         (tmp_path / name).write_bytes(bytes(content))
-        lessons_in(tmp_path, corpora)
+        teacher_data_in(tmp_path, corpora)
         assert contents(tmp_path) == whole
 
 
@@ -303,7 +305,7 @@ def test_other_damaged_files_are_named(corpora, whole, tmp_path, monkeypatch, na
     for file in tmp_path.glob("passage-ids*"):  # so that the passages are read
         file.unlink()
     with pytest.raises(PretrainingError, match=rf"{name} (is|are) damaged.*; delete [^\n]*start again"):
-        lessons_in(tmp_path, corpora)
+        teacher_data_in(tmp_path, corpora)
 
 
 @pytest.mark.parametrize(
@@ -316,21 +318,21 @@ def test_other_damaged_files_are_named(corpora, whole, tmp_path, monkeypatch, na
     ],
 )
 def test_a_folder_of_other_settings_is_refused(corpora, tmp_path, options, message):
-    lessons_in(tmp_path, corpora)
+    teacher_data_in(tmp_path, corpora)
     before = contents(tmp_path)
     with pytest.raises(PretrainingError, match=rf"was made with {message}; pass the same arguments"):
-        lessons_in(tmp_path, corpora, **options)
+        teacher_data_in(tmp_path, corpora, **options)
     assert contents(tmp_path) == before
 
 
 def test_a_folder_of_another_teacher_or_other_corpora_is_refused(corpora, tmp_path):
-    lessons_in(tmp_path, corpora)
+    teacher_data_in(tmp_path, corpora)
     first, second = corpora
-    lessons_in(tmp_path, (WeightedCorpus(first.path, 2), WeightedCorpus(second.path, 1)))  # the same proportion
+    teacher_data_in(tmp_path, (WeightedCorpus(first.path, 2), WeightedCorpus(second.path, 1)))  # the same proportion
     with pytest.raises(PretrainingError, match=r"made with 40 passages to draw from first.jsonl \(.* bytes\), not 30"):
-        lessons_in(tmp_path, (WeightedCorpus(first.path, 1), WeightedCorpus(second.path, 1)))
+        teacher_data_in(tmp_path, (WeightedCorpus(first.path, 1), WeightedCorpus(second.path, 1)))
     with pytest.raises(PretrainingError, match=r"made with 40 passages to draw from first.jsonl \(.* bytes\), not 60"):
-        lessons_in(tmp_path, (first,))
+        teacher_data_in(tmp_path, (first,))
     teacher = load_teacher(encode, "cpu")
     teacher.fingerprint = "another"
     with pytest.raises(PretrainingError, match="was made with another teacher"):
@@ -338,10 +340,10 @@ def test_a_folder_of_another_teacher_or_other_corpora_is_refused(corpora, tmp_pa
 
 
 def test_passages_remain_when_the_corpora_are_gone(corpora, tmp_path):
-    lessons_in(tmp_path / "teacher", corpora)
+    teacher_data_in(tmp_path / "teacher", corpora)
     gone = tuple(WeightedCorpus(tmp_path / corpus.path.name, corpus.weight) for corpus in corpora)
     said = []
-    lessons_in(tmp_path / "teacher", gone, say=said.append)
+    teacher_data_in(tmp_path / "teacher", gone, say=said.append)
     assert said == [f"{gone[0].path} holds no texts; using the passages in {tmp_path / 'teacher'}"]
 
 
@@ -349,35 +351,35 @@ def test_token_ids_in_place_of_a_corpus_are_refused_before_anything_is_drawn(cor
     pack_corpus(["The lamp is on."] * 20, tmp_path / "tokens", min_frequency=1)
     for path in (tmp_path, tmp_path / "tokens"):
         with pytest.raises(PretrainingError, match="holds token ids, and passages are cut from texts"):
-            lessons_in(tmp_path / "teacher", (WeightedCorpus(path, 1),))
+            teacher_data_in(tmp_path / "teacher", (WeightedCorpus(path, 1),))
 
 
 def test_a_corpus_without_passages_is_refused(tmp_path):
     (tmp_path / "c.txt").write_text("too short\n\nalso")
     with pytest.raises(PretrainingError, match="hold no passage of four words or more"):
-        lessons_in(tmp_path / "teacher", (WeightedCorpus(tmp_path / "c.txt", 1),))
+        teacher_data_in(tmp_path / "teacher", (WeightedCorpus(tmp_path / "c.txt", 1),))
 
 
 # --- Ids
 
 
 def test_ids_are_those_of_the_passages_and_follow_the_vocabulary(corpora, tmp_path):
-    ids = lessons_in(tmp_path, corpora).passages
+    ids = teacher_data_in(tmp_path, corpora).passages
     texts = list(open_passages(tmp_path).texts())
     expected = encode_texts(texts, VOCABULARY, "en")
     assert isinstance(ids.ids, np.memmap)
     assert np.array_equal(ids.ids, expected.ids)
     assert np.array_equal(ids.offsets, expected.offsets)
-    backward = lessons_in(tmp_path, corpora, backward=True).passages
+    backward = teacher_data_in(tmp_path, corpora, backward=True).passages
     assert np.array_equal(backward.ids, expected.reversed().ids)
     smaller = Vocabulary(["lamp", "the"])
     said = []
-    lessons = lessons_in(tmp_path, corpora, vocabulary=smaller, say=said.append)
-    assert np.array_equal(lessons.passages.ids, encode_texts(texts, smaller, "en").ids)
-    assert len(lessons.word_vectors) == len(smaller)
+    taught = teacher_data_in(tmp_path, corpora, vocabulary=smaller, say=said.append)
+    assert np.array_equal(taught.passages.ids, encode_texts(texts, smaller, "en").ids)
+    assert len(taught.word_vectors) == len(smaller)
     assert any("tokenizing" in line for line in said)
     others = Vocabulary(["hub", "the"])
-    vectors = lessons_in(tmp_path, corpora, vocabulary=others).word_vectors[:1]
+    vectors = teacher_data_in(tmp_path, corpora, vocabulary=others).word_vectors[:1]
     assert (vectors[0] @ encode(["hub"])[0]) / np.linalg.norm(encode(["hub"])) > 0.999
 
 
@@ -386,18 +388,18 @@ def test_ids_are_those_of_the_passages_and_follow_the_vocabulary(corpora, tmp_pa
 
 def test_vectors_are_the_teachers_rounded(corpora, tmp_path, monkeypatch):
     monkeypatch.setattr(passage_files, "BLOCK", 16)
-    lessons = lessons_in(tmp_path, corpora)
+    taught = teacher_data_in(tmp_path, corpora)
     texts = list(open_passages(tmp_path).texts())
     expected = encode(texts)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    assert lessons.vectors.shape == (len(texts), DIM)
-    vectors = lessons.vectors[:]
+    assert taught.vectors.shape == (len(texts), DIM)
+    vectors = taught.vectors[:]
     assert vectors.dtype == np.float32
     assert (vectors * expected).sum(axis=1).min() > 0.9999
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
     rows = np.random.default_rng(0).integers(len(texts), size=70)
-    assert np.array_equal(lessons.vectors[rows], vectors[rows])
-    assert np.array_equal(lessons.vectors[5:40:3], vectors[5:40:3])
+    assert np.array_equal(taught.vectors[rows], vectors[rows])
+    assert np.array_equal(taught.vectors[5:40:3], vectors[5:40:3])
 
 
 def test_words_have_vectors_and_special_tokens_do_not(corpora, tmp_path):
@@ -408,7 +410,7 @@ def test_words_have_vectors_and_special_tokens_do_not(corpora, tmp_path):
         asked.extend(texts)
         return encode(texts)
 
-    vectors = lessons_in(tmp_path, corpora, vocabulary=vocabulary, teacher=listening).word_vectors[:]
+    vectors = teacher_data_in(tmp_path, corpora, vocabulary=vocabulary, teacher=listening).word_vectors[:]
     assert asked[1:6] == ["lamp", "new york", "xxpad", "\\", "▁"]
     assert vectors.any(axis=1).tolist() == [True] * 5 + [False] * (len(vocabulary) - 5)
     assert (vectors[1] @ encode(["new york"])[0]) / np.linalg.norm(encode(["new york"])) > 0.999

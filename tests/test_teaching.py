@@ -121,7 +121,7 @@ def test_killed_while_it_trains_it_ends_like_an_unbroken_run(corpus, taught, tmp
 
 
 @pytest.mark.parametrize("seen", ["drawing", "tokenizing"])
-def test_killed_while_lessons_are_made_it_ends_like_an_unbroken_run(corpus, taught, tmp_path, seen):
+def test_killed_before_it_trains_it_ends_like_an_unbroken_run(corpus, taught, tmp_path, seen):
     def say(line):
         if seen in line:
             raise Killed

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from sk_ulmfit.models.state import ModelState
-from sk_ulmfit.pretraining.lessons import Lessons
 from sk_ulmfit.pretraining.log import RunLog
 from sk_ulmfit.pretraining.principal_components import components, targets
 from sk_ulmfit.pretraining.settings import PretrainingSettings
+from sk_ulmfit.pretraining.teacher_data import TeacherData
 from sk_ulmfit.pretraining.trainer import Start
 from sk_ulmfit.pretraining.word_vectors import start_of_embedding
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
@@ -38,22 +38,22 @@ class Distillation:
     target_of: Targets
 
 
-def make_distillation(lessons: Lessons, vocabulary: Vocabulary, settings: PretrainingSettings) -> Distillation:
+def make_distillation(taught: TeacherData, vocabulary: Vocabulary, settings: PretrainingSettings) -> Distillation:
     """Return what the training reads; the last passages are held out."""
     assert settings.passage_tokens is not None
-    n_passages = len(lessons.passages)
+    n_passages = len(taught.passages)
     n_held_out = min(int(n_passages * settings.validation_fraction), MOST_HELD_OUT)
-    in_components = components(lessons.vectors, settings.emb_dim)
+    in_components = components(taught.vectors, settings.emb_dim)
 
     def target_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return targets(lessons.vectors[rows], in_components)  # (n, dim)
+        return targets(taught.vectors[rows], in_components)  # (n, dim)
 
-    counts = np.bincount(lessons.passages.ids, minlength=len(vocabulary)) + 1
+    counts = np.bincount(taught.passages.ids, minlength=len(vocabulary)) + 1
     rng = np.random.default_rng(settings.seed)
-    embedding, word_weight = start_of_embedding(lessons.word_vectors, counts, in_components, settings.emb_dim, rng)
+    embedding, word_weight = start_of_embedding(taught.word_vectors, counts, in_components, settings.emb_dim, rng)
     log_frequency = np.log(counts / counts.sum()).astype(np.float32)
     batches = PassageBatches(
-        lessons.passages,
+        taught.passages,
         target_of,
         settings.passage_tokens,
         vocabulary.pad,
@@ -62,7 +62,7 @@ def make_distillation(lessons: Lessons, vocabulary: Vocabulary, settings: Pretra
     )
     start = Start(embedding, word_weight, log_frequency)
     held_out = np.arange(n_passages - n_held_out, n_passages)
-    return Distillation(in_components.matrix.shape[1], batches, start, lessons.passages, held_out, target_of)
+    return Distillation(in_components.matrix.shape[1], batches, start, taught.passages, held_out, target_of)
 
 
 def held_out_cosine(state: ModelState, distillation: Distillation, device: str, log: RunLog) -> float:

@@ -24,7 +24,6 @@ from sk_ulmfit.pretraining.distillation import held_out_cosine, make_distillatio
 from sk_ulmfit.pretraining.folder import LOG, MODEL, TEACHER, locked, make_folder
 from sk_ulmfit.pretraining.holdout import held_out_loss, hold_out
 from sk_ulmfit.pretraining.interrupt import postponed_interrupt
-from sk_ulmfit.pretraining.lessons import Lessons, prepare_lessons
 from sk_ulmfit.pretraining.log import RunLog, Say
 from sk_ulmfit.pretraining.loop import run_steps
 from sk_ulmfit.pretraining.passages import PassageSettings, WeightedCorpus
@@ -38,6 +37,7 @@ from sk_ulmfit.pretraining.settings import (
     model_config,
 )
 from sk_ulmfit.pretraining.teacher import Encode, load_teacher
+from sk_ulmfit.pretraining.teacher_data import TeacherData, prepare_teacher_data
 from sk_ulmfit.pretraining.token_ids import prepare_token_ids
 from sk_ulmfit.pretraining.trainer import Trainer
 from sk_ulmfit.text.packing import PackedCorpus, open_packed
@@ -221,10 +221,10 @@ def pretrain(
         log = RunLog(out / LOG, say)
         if (out / MODEL).exists():
             return _load_finished(packed, settings, out, log)
-        lessons = None
+        taught = None
         if loaded_teacher is not None:
             passages = PassageSettings(_weighted(corpora, packed), n_passages, seed=seed, field=field, exclude=out)
-            lessons = prepare_lessons(
+            taught = prepare_teacher_data(
                 out / TEACHER,
                 passages,
                 loaded_teacher,
@@ -235,7 +235,7 @@ def pretrain(
                 say,
             )
             del loaded_teacher  # it may be large
-        return _train(packed, lessons, settings, device, out, log, checkpoint_minutes * 60)
+        return _train(packed, taught, settings, device, out, log, checkpoint_minutes * 60)
 
 
 def _weighted(corpora: Sequence[Path], packed: PackedCorpus) -> tuple[WeightedCorpus, ...]:
@@ -258,7 +258,7 @@ def _load_finished(packed: PackedCorpus, settings: PretrainingSettings, out: Pat
 
 def _train(
     packed: PackedCorpus,
-    lessons: Lessons | None,
+    taught: TeacherData | None,
     settings: PretrainingSettings,
     device: str,
     out: Path,
@@ -269,7 +269,7 @@ def _train(
     config = model_config(asdict(settings), packed.info)
     documents, held_out = hold_out(packed, settings.validation_fraction, settings.seed)
     streams = _stream_batches(packed, documents, settings)
-    distillation = None if lessons is None else make_distillation(lessons, packed.vocabulary, settings)
+    distillation = None if taught is None else make_distillation(taught, packed.vocabulary, settings)
     if distillation is not None:
         config["vector_dim"] = distillation.dim
     checkpoints = Checkpoints(out, log)

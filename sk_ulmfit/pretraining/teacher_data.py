@@ -16,7 +16,7 @@ from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TeacherData:
     """Passages as token ids, the teacher's vectors of them, and those of the words of the vocabulary."""
 
     passages: TokenIds
@@ -24,7 +24,7 @@ class Lessons:
     word_vectors: TeacherVectors
 
 
-def prepare_lessons(
+def prepare_teacher_data(
     folder: Path,
     settings: PassageSettings,
     teacher: Teacher,
@@ -33,10 +33,10 @@ def prepare_lessons(
     backward: bool,
     n_jobs: int | None,
     say: Say,
-) -> Lessons:
-    """Return what a folder holds of a run's lessons, after making what is missing."""
+) -> TeacherData:
+    """Return what a folder holds of a run learns from its teacher, after making what is missing."""
     passages = prepare_passages(folder, settings, teacher, say)
     word_vectors = prepare_word_vectors(folder, vocabulary, teacher, say)
     ids = prepare_passage_ids(passages, vocabulary, language, backward, n_jobs, say)
     vectors = write_vectors(folder, PASSAGE_VECTORS, passages.n_passages, passages.texts_of, teacher, say)
-    return Lessons(ids, vectors, word_vectors)
+    return TeacherData(ids, vectors, word_vectors)
