@@ -19,24 +19,22 @@ from hypothesis import strategies as st
 from sk_ulmfit.pretraining import PretrainingError, passage_files, teacher_vectors
 from sk_ulmfit.pretraining.passage_files import open_passages, write_passages
 from sk_ulmfit.pretraining.passages import (
-    LONGEST_PASSAGE,
     SHARES,
-    SHORTEST_SENTENCE,
     Passage,
     PassageSettings,
     WeightedCorpus,
-    cut,
     draw_passages,
 )
 from sk_ulmfit.pretraining.principal_components import components, targets
-from sk_ulmfit.pretraining.teacher import FunctionTeacher, load_teacher
 from sk_ulmfit.pretraining.teacher_data import prepare_teacher_data
 from sk_ulmfit.pretraining.teacher_folder import prepare_passages
 from sk_ulmfit.pretraining.teacher_vectors import TeacherVectors, write_vectors
 from sk_ulmfit.pretraining.word_vectors import start_of_embedding
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.packing import pack_corpus
+from sk_ulmfit.text.passages import LONGEST_PASSAGE, SHORTEST_SENTENCE, cut, split_long
 from sk_ulmfit.text.vocabulary import Vocabulary
+from sk_ulmfit.training.teacher import FunctionTeacher, load_teacher
 
 WORDS = ["lamp", "hub", "The", "is", "on", "off", "red", "late", "Mr.", "U.S.", "&amp;", "it's", "parcel", "a"]
 VOCABULARY = Vocabulary([word.lower() for word in WORDS])
@@ -105,6 +103,19 @@ def test_passages_hold_the_words_of_a_document_in_order(document, seed):
     assert len(words) - len(cut_words) < SHORTEST_SENTENCE
     assert all(0 < len(passage.split()) <= LONGEST_PASSAGE for passage in passages)
     assert all(passage == passage.strip() for passage in passages)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["word", "end.", "Dr.", "stop!", "\n"]), max_size=700).map(" ".join))
+def test_long_texts_are_split_and_short_ones_left_as_they_are(text):
+    parts, words = split_long(text), text.split()
+    if len(words) <= LONGEST_PASSAGE:
+        assert parts == ([text] if words else [])
+        return
+    split_words = " ".join(parts).split()
+    assert split_words == words[: len(split_words)]
+    assert len(words) - len(split_words) < SHORTEST_SENTENCE
+    assert all(len(part.split()) <= LONGEST_PASSAGE for part in parts)
 
 
 def test_each_length_has_its_limit():
@@ -446,14 +457,14 @@ def test_progress_tells_the_speed_and_the_time_left(tmp_path, monkeypatch):
     ],
 )
 def test_a_function_that_returns_no_vectors_is_refused_in_one_line(function, message):
-    with pytest.raises(PretrainingError, match=message) as raised:
+    with pytest.raises(ValueError, match=message) as raised:
         load_teacher(function, "cpu")
     assert "\n" not in str(raised.value)
 
 
 def test_what_a_function_returns_later_is_checked_too():
     teacher = FunctionTeacher(lambda texts: np.ones((len(texts), 3 if len(texts) == 1 else 4)))
-    with pytest.raises(PretrainingError, match="vectors of 4 numbers, and before of 3"):
+    with pytest.raises(ValueError, match="vectors of 4 numbers, and before of 3"):
         teacher.vectors(["a", "b"])
 
 
@@ -470,17 +481,15 @@ def test_a_function_may_return_lists_and_tensors():
 
 @pytest.mark.parametrize("teacher", [None, 3, ["folder"]])
 def test_a_teacher_of_another_type_is_refused(teacher):
-    with pytest.raises(
-        PretrainingError, match="teacher must be the folder of a sentence-transformers model, or a funct"
-    ):
+    with pytest.raises(ValueError, match="teacher must be the folder of a sentence-transformers model, or a funct"):
         load_teacher(teacher, "cpu")
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):
-    with pytest.raises(PretrainingError, match=r"it has no modules\.json"):
+    with pytest.raises(ValueError, match=r"it has no modules\.json"):
         load_teacher(tmp_path / "missing", "cpu")
     (tmp_path / "modules.json").write_text("[]")
-    with pytest.raises(PretrainingError, match="holds no weights in safetensors format"):
+    with pytest.raises(ValueError, match="holds no weights in safetensors format"):
         load_teacher(tmp_path, "cpu")
 
 
@@ -488,7 +497,7 @@ def test_without_sentence_transformers_the_command_to_install_it_is_named(tmp_pa
     (tmp_path / "modules.json").write_text("[]")
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(PretrainingError, match=r"pip install 'sk-ulmfit\[teacher\]'") as raised:
+    with pytest.raises(ValueError, match=r"pip install 'sk-ulmfit\[teacher\]'") as raised:
         load_teacher(tmp_path, "cpu")
     assert "\n" not in str(raised.value)
 

@@ -7,8 +7,7 @@ import string
 import numpy as np
 import pytest
 
-from sk_ulmfit.pretraining import PretrainingError
-from sk_ulmfit.pretraining.teacher import load_teacher
+from sk_ulmfit.training.teacher import load_teacher
 
 pytest.importorskip("sentence_transformers")
 
@@ -100,7 +99,7 @@ def test_code_of_the_folder_is_not_run(tmp_path):
     modules = json.loads((folder / "modules.json").read_text())
     modules[1]["type"] = "modeling_evil.Evil"
     (folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(PretrainingError, match="cannot be loaded as a sentence-transformers model") as raised:
+    with pytest.raises(ValueError, match="cannot be loaded as a sentence-transformers model") as raised:
         load_teacher(folder, "cpu")
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "ran").exists()
@@ -110,6 +109,6 @@ def test_weights_that_are_damaged_are_refused_in_one_line(tmp_path):
     folder, _ = save_model(tmp_path)
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(PretrainingError, match="cannot be loaded as a sentence-transformers model") as raised:
+    with pytest.raises(ValueError, match="cannot be loaded as a sentence-transformers model") as raised:
         load_teacher(folder, "cpu")
     assert "\n" not in str(raised.value)

@@ -1,21 +1,17 @@
-"""Passages of corpora, from one sentence to 200 words: cut from their documents and drawn at random."""
+"""Passages of corpora, from one sentence to 200 words, drawn at random."""
 
 from __future__ import annotations
 
-import html
 import random
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sk_ulmfit.pretraining.log import Say
 from sk_ulmfit.text.documents import read_documents
+from sk_ulmfit.text.passages import cut
 
-SHORTEST_SENTENCE, LONGEST_PASSAGE = 4, 200  # words; a shorter sentence belongs to the next one
 SHARES = (0.3, 0.25, 0.25, 0.2)  # of passages of one sentence, two, four to six, and of 100 to 200 words
-_NO_END = "".join(rf"(?<!\b{word})" for word in ("[A-Z]", "Mr", "Mrs", "Ms", "Dr", "St", "vs", "No", r"e\.g", r"i\.e"))
-_SENTENCE_END = re.compile(rf"{_NO_END}[.!?…]+[\"'”’)\]]*\s+|\n\s*")
 
 
 @dataclass(frozen=True)
@@ -83,44 +79,3 @@ def _draw(corpus: WeightedCorpus, n: int, settings: PassageSettings) -> list[str
         elif (place := rng.randrange(n_before + 1)) < n:
             drawn[place] = text
     return drawn
-
-
-def cut(document: str, shares: Sequence[float], rng: random.Random) -> Iterator[str]:
-    """Cut a document into passages that follow one another and whose lengths are drawn.
-
-    No word is lost, unless the last passage is shorter than a sentence.
-    """
-    passage: list[str] = []
-    n_words, (most_sentences, most_words) = 0, _draw_length(shares, rng)
-    for sentence in _sentences(html.unescape(document)):
-        length = len(sentence.split())
-        if passage and (len(passage) == most_sentences or n_words + length > most_words):
-            yield "".join(passage).strip()
-            passage, n_words, (most_sentences, most_words) = [], 0, _draw_length(shares, rng)
-        passage.append(sentence)
-        n_words += length
-    if n_words >= SHORTEST_SENTENCE:
-        yield "".join(passage).strip()
-
-
-def _draw_length(shares: Sequence[float], rng: random.Random) -> tuple[int, int]:
-    """Return the largest number of sentences and of words of a passage."""
-    lengths = [
-        (1, LONGEST_PASSAGE),
-        (2, LONGEST_PASSAGE),
-        (rng.randint(4, 6), LONGEST_PASSAGE),
-        (LONGEST_PASSAGE, rng.randint(100, LONGEST_PASSAGE)),
-    ]
-    return rng.choices(lengths, shares)[0]
-
-
-def _sentences(text: str) -> Iterator[str]:
-    """Yield the sentences, each with the white space behind it; very long ones in pieces."""
-    start = 0
-    for end in [match.end() for match in _SENTENCE_END.finditer(text)] + [len(text)]:
-        words = re.findall(r"\S+\s*", text[start:end])
-        if len(words) < SHORTEST_SENTENCE and end < len(text):
-            continue
-        for first in range(0, len(words), LONGEST_PASSAGE):
-            yield "".join(words[first : first + LONGEST_PASSAGE])
-        start = end

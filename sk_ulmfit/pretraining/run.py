@@ -36,12 +36,12 @@ from sk_ulmfit.pretraining.settings import (
     check_training,
     model_config,
 )
-from sk_ulmfit.pretraining.teacher import Encode, load_teacher
 from sk_ulmfit.pretraining.teacher_data import TeacherData, prepare_teacher_data
 from sk_ulmfit.pretraining.token_ids import prepare_token_ids
 from sk_ulmfit.pretraining.trainer import Trainer
 from sk_ulmfit.text.packing import PackedCorpus, open_packed
 from sk_ulmfit.training.batching import StreamBatches, StreamDataset
+from sk_ulmfit.training.teacher import Encode, load_teacher
 from sk_ulmfit.training.weighted_stream import WeightedStreamDataset
 
 

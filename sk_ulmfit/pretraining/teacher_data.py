@@ -8,11 +8,11 @@ from pathlib import Path
 from sk_ulmfit.pretraining.log import Say
 from sk_ulmfit.pretraining.passage_ids import prepare_passage_ids
 from sk_ulmfit.pretraining.passages import PassageSettings
-from sk_ulmfit.pretraining.teacher import Teacher
 from sk_ulmfit.pretraining.teacher_folder import prepare_passages
 from sk_ulmfit.pretraining.teacher_vectors import PASSAGE_VECTORS, TeacherVectors, write_vectors
 from sk_ulmfit.pretraining.word_vectors import prepare_word_vectors
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
+from sk_ulmfit.training.teacher import Teacher
 
 
 @dataclass(frozen=True)

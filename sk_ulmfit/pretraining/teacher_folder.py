@@ -19,8 +19,8 @@ from sk_ulmfit.pretraining.passage_files import (
 )
 from sk_ulmfit.pretraining.passages import PassageSettings, draw_passages
 from sk_ulmfit.pretraining.settings import PretrainingError
-from sk_ulmfit.pretraining.teacher import PIECES_AT_ONCE, Teacher
 from sk_ulmfit.text.documents import describe, is_packed
+from sk_ulmfit.training.teacher import PIECES_AT_ONCE, Teacher
 
 SETTINGS = "settings.json"
 

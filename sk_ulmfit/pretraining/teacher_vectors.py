@@ -15,7 +15,7 @@ from sk_ulmfit.pretraining.log import Say, clock
 from sk_ulmfit.pretraining.loop import LOG_SECONDS
 from sk_ulmfit.pretraining.passage_files import block_sizes, written
 from sk_ulmfit.pretraining.settings import PretrainingError
-from sk_ulmfit.pretraining.teacher import Teacher
+from sk_ulmfit.training.teacher import Teacher
 
 PASSAGE_VECTORS, WORD_VECTORS = "vectors", "word-vectors"
 

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from sk_ulmfit._files import as_path
 from sk_ulmfit._messages import short, short_text
 from sk_ulmfit.nn.precision import has_fast_bfloat16
-from sk_ulmfit.pretraining.settings import PretrainingError
 
 Encode = Callable[[list[str]], Any]  # n texts to vectors (n, n_dims)
 
@@ -55,12 +54,12 @@ class Teacher(ABC):
 
 
 def load_teacher(teacher: str | os.PathLike[str] | Encode, device: str) -> Teacher:
-    """Return the teacher in a folder, or one that calls a function; raise PretrainingError if it is neither."""
+    """Return the teacher in a folder, or one that calls a function; raise ValueError if it is neither."""
     if callable(teacher):
         return FunctionTeacher(teacher)
     if isinstance(teacher, (str, os.PathLike)):
-        return FolderTeacher(as_path(teacher, PretrainingError), device)
-    raise PretrainingError(
+        return FolderTeacher(as_path(teacher, ValueError), device)
+    raise ValueError(
         "teacher must be the folder of a sentence-transformers model, or a function from a list of texts to their "
         f"vectors; got {short(teacher)} of type {type(teacher).__name__}."
     )
@@ -69,7 +68,7 @@ def load_teacher(teacher: str | os.PathLike[str] | Encode, device: str) -> Teach
 def checked_vectors(vectors: Any, texts: Sequence[str], n_dims: int | None) -> NDArray[np.float32]:
     """Return what a teacher made of texts as float32, (n, n_dims), scaled to length 1.
 
-    Raises PretrainingError if it has another shape or type, or if a vector is zero or not finite.
+    Raises ValueError if it has another shape or type, or if a vector is zero or not finite.
     """
     if isinstance(vectors, torch.Tensor):
         vectors = vectors.detach().float().cpu().numpy()
@@ -78,21 +77,21 @@ def checked_vectors(vectors: Any, texts: Sequence[str], n_dims: int | None) -> N
             raise TypeError
         vectors = np.asarray(vectors, np.float32)
     except (TypeError, ValueError):
-        raise PretrainingError(
+        raise ValueError(
             f"The teacher returned {short(vectors)} of type {type(vectors).__name__}; it must return an array of "
             "numbers, one row per text."
         ) from None
     if vectors.ndim != 2 or len(vectors) != len(texts) or not vectors.shape[1]:
-        raise PretrainingError(
+        raise ValueError(
             f"The teacher returned an array of shape {vectors.shape} for {len(texts)} texts; it must return one row "
             "per text."
         )
     if n_dims is not None and vectors.shape[1] != n_dims:
-        raise PretrainingError(f"The teacher returned vectors of {vectors.shape[1]} numbers, and before of {n_dims}.")
+        raise ValueError(f"The teacher returned vectors of {vectors.shape[1]} numbers, and before of {n_dims}.")
     lengths = np.linalg.norm(vectors, axis=1)
     for problem, is_bad in (("not finite", ~np.isfinite(lengths)), ("zero", lengths == 0)):
         if is_bad.any():
-            raise PretrainingError(
+            raise ValueError(
                 f"The teacher's vector of the text {short(texts[int(is_bad.argmax())])} is {problem}; every text needs "
                 "a vector that has a direction."
             )
@@ -159,15 +158,15 @@ class FolderTeacher(Teacher):
 
 
 def fingerprint(folder: Path) -> str:
-    """Return the SHA-256 of the weights of a model in a folder; raise PretrainingError if there are none."""
+    """Return the SHA-256 of the weights of a model in a folder; raise ValueError if there are none."""
     if not (folder / "modules.json").is_file():
-        raise PretrainingError(
+        raise ValueError(
             f"{folder} is not the folder of a sentence-transformers model: it has no modules.json; pass the path of a "
             "folder that was downloaded, or saved with SentenceTransformer.save."
         )
     files = sorted(folder.rglob("*.safetensors"))
     if not files:
-        raise PretrainingError(f"{folder} holds no weights in safetensors format; save the model with them.")
+        raise ValueError(f"{folder} holds no weights in safetensors format; save the model with them.")
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:
@@ -181,7 +180,7 @@ def _load_model(folder: Path, device: str) -> Any:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise PretrainingError(
+        raise ValueError(
             f"A teacher from a folder needs sentence-transformers ({short_text(error)}): "
             "pip install 'sk-ulmfit[teacher]'."
         ) from None
@@ -195,7 +194,7 @@ def _load_model(folder: Path, device: str) -> Any:
                 model_kwargs={"dtype": _dtype(device), "use_safetensors": True},
             )
     except Exception as error:  # of any type, from files of any origin
-        raise PretrainingError(
+        raise ValueError(
             f"{folder} cannot be loaded as a sentence-transformers model ({short_text(error, 200)})."
         ) from None
 
