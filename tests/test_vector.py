@@ -64,13 +64,14 @@ def reference(model, ids):
     kept = ids if model.max_length is None else ids[-model.max_length :]
     weight = model.vector.word_weight.detach().double().numpy()
     words = sum(weight[i, 0] * embedding[i] for i in kept) / len(kept)
-    layers, x = [], embedding[ids]
-    for rnn in model.encoder.rnns:
+    n_layers = len(model.encoder.rnns)
+    pooled, x = [], embedding[ids]
+    for rnn in model.encoder.rnns[: max(1, n_layers - 1)]:
         x = run_lstm(rnn, x)
-        layers.append(x[-len(kept) :])
-    pooled = [*[x[-1] for x in layers], *[x.max(0) for x in layers], *[x.mean(0) for x in layers], words]
+        pooled.append(x[-len(kept) :].mean(0))
     matrix, bias = (p.detach().double().numpy() for p in (model.vector.weight, model.vector.bias))
-    return matrix @ np.concatenate(pooled) + bias
+    assert matrix.shape == (4, 7 * (n_layers - 1) + 5 if n_layers > 1 else 10)
+    return matrix @ np.concatenate([*pooled, words]) + bias
 
 
 @settings(max_examples=40, deadline=None)
@@ -135,20 +136,23 @@ def test_a_text_alone_has_the_same_vector(precision, tolerance):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
-def test_every_layer_gives_what_the_layer_below_passes_on(precision):
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_every_layer_gives_what_the_layer_below_passes_on(precision, n_layers):
     encoder = make(3, dtype=torch.float32).eval().encoder
     ids, lengths = random_batch([9, 6, 6, 2])
     embedded = encoder.embed(ids, None).detach()
     with torch.no_grad():
-        outputs, state = encoder.run_every_layer(embedded, lengths, None, None, precision)
+        outputs, state = encoder.run_lower_layers(embedded, lengths, None, None, precision, n_layers)
         top, other_state = encoder.run_layers(embedded, lengths, None, None, precision)
-    assert [x.shape for x in outputs] == [(4, 9, 7), (4, 9, 7), (4, 9, 5)]
-    assert torch.equal(outputs[-1], top)
-    assert all(torch.equal(a, b) for pair in zip(state, other_state, strict=True) for a, b in zip(*pair, strict=True))
+    assert [x.shape for x in outputs] == [(4, 9, 7), (4, 9, 7), (4, 9, 5)][:n_layers]
+    assert len(state) == n_layers
+    assert n_layers < 3 or torch.equal(outputs[-1], top)
+    for pair in zip(state, other_state[:n_layers], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(*pair, strict=True))
     tolerance = 1e-6 if precision == "float32" else 0.02
     for row, n in enumerate(lengths.tolist()):
         x = embedded[row, :n].double().numpy()
-        for rnn, output in zip(encoder.rnns, outputs, strict=True):
+        for rnn, output in zip(encoder.rnns[:n_layers], outputs, strict=True):
             x = run_lstm(rnn, x)
             assert np.allclose(output[row, :n].numpy(), x, atol=tolerance)
             assert not output[row, n:].any()
@@ -156,17 +160,14 @@ def test_every_layer_gives_what_the_layer_below_passes_on(precision):
 
 @pytest.mark.parametrize("max_length", [None, 5])
 @pytest.mark.parametrize("dropout", [{}, DROPOUT])
-@pytest.mark.parametrize("frozen", [0, 1, 2, 3])
+@pytest.mark.parametrize(("n_layers", "frozen"), [(2, 0), (2, 1), (2, 2), (2, 3), (3, 0), (3, 2)])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_two_passes_give_the_gradients_of_one_graph(monkeypatch, max_length, dropout, frozen, precision):
+def test_two_passes_give_the_gradients_of_one_graph(monkeypatch, max_length, dropout, n_layers, frozen, precision):
     in_16_bits = precision == "bfloat16"
-    model = make(max_length=max_length, dtype=torch.float32 if in_16_bits else torch.float64, **dropout)
+    model = make(n_layers, max_length, torch.float32 if in_16_bits else torch.float64, **dropout)
     for group in model.layer_groups()[:frozen]:
         for parameter in group:
             parameter.requires_grad_(False)
-    if in_16_bits:  # which of two nearly equal numbers is the maximum is a matter of rounding
-        with torch.no_grad():
-            model.vector.weight[:, 12:24] = 0
     ids, lengths = random_batch([13, 1, 8, 4, 9])
     weights = torch.randn(5, 4, dtype=model.vector.bias.dtype)
 
@@ -184,11 +185,54 @@ def test_two_passes_give_the_gradients_of_one_graph(monkeypatch, max_length, dro
     assert loss == pytest.approx(loss_again, abs=3e-2 if in_16_bits else 1e-12)
     assert one_graph.keys() == two_passes.keys()
     assert {"vector.word_weight", "vector.weight", "vector.bias"} <= one_graph.keys()
-    assert len(one_graph) == sum(p.requires_grad for p in model.parameters()) - 2  # the head
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert one_graph.keys() == {n for n in trained if not n.startswith(("head.", f"encoder.rnns.{n_layers - 1}."))}
     for name, gradient in one_graph.items():
         tolerance = 0.05 * gradient.norm() if in_16_bits else 1e-10
         assert (gradient - two_passes[name]).norm() <= tolerance, name
         assert gradient.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_penalties_are_means_over_the_pooled_outputs(n_layers):
+    model = make(n_layers, max_length=6)
+    model.encoder.eval()
+    ids, lengths = random_batch([9, 3, 6, 1])
+    pooled = model.pool(ids, lengths)
+    squares, steps = [], []
+    for row, n in zip(ids, lengths.tolist(), strict=True):
+        x, outputs = model.encoder.embedding.weight[row[:n]].detach().numpy(), []
+        for rnn in model.encoder.rnns[: max(1, n_layers - 1)]:
+            x = run_lstm(rnn, x)
+            outputs.append(x)
+        x = np.concatenate(outputs, 1)
+        squares += [x[p] ** 2 for p in range(max(n - 6, 0), n)]
+        steps += [(x[p] - x[p - 1]) ** 2 for p in range(max(n - 6, 0) + 1, n) if p % 4]
+    assert pooled.activation.item() == pytest.approx(np.mean(squares))
+    assert pooled.change.item() == pytest.approx(np.mean(steps))
+
+
+@pytest.mark.parametrize("n_layers", [2, 3])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_the_last_of_several_layers_does_not_run(n_layers, precision):
+    """NaN in its weights would spread to everything that it computes."""
+    model = make(n_layers, dtype=torch.float32)
+    ids, lengths = random_batch([9, 6, 2])
+    with torch.no_grad():
+        model.eval()
+        expected = model.pool(ids, lengths, precision=precision).features
+        for parameter in model.encoder.rnns[-1].parameters():
+            parameter.fill_(torch.nan)
+        assert torch.equal(model.pool(ids, lengths, precision=precision).features, expected)
+        vectors = pooled_features(
+            model.encoder, *as_corpus(ids, lengths), None, precision=precision, vector=model.vector
+        )
+    assert torch.allclose(vectors, expected, atol=0.01)
+    model.train()
+    logits, activation, change = model(ids, lengths, precision=precision)
+    (logits.sum() + activation + change).backward()
+    assert all(p.grad is None for p in model.encoder.rnns[-1].parameters())
+    assert all(p.grad.to_dense().isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
 def test_gradients_are_those_of_finite_differences():
@@ -230,7 +274,7 @@ def test_dropped_words_are_missing_in_the_mean_and_the_input_mask_is_not_in_it()
     with torch.no_grad():
         model.vector.weight[:, :-5] = 0  # the mean of the words alone
         weighted = model.encoder.embedding.weight * masks.embed * model.vector.word_weight
-        expected = model.vector(torch.cat([torch.zeros(36, dtype=torch.float64), weighted[ids[0]].mean(0)])[None])
+        expected = model.vector(torch.cat([torch.zeros(7, dtype=torch.float64), weighted[ids[0]].mean(0)])[None])
         torch.manual_seed(1)
         vector = model.pool(ids, lengths).features
     assert torch.allclose(vector, expected)
@@ -249,7 +293,7 @@ def test_a_document_of_weight_two_is_two_documents(monkeypatch, two_passes):
         model.zero_grad()
         logits, activation, change = model(ids, lengths, weight)
         (MultiLabelLoss()(logits, y, weight) + activation + change).backward()
-        return [activation, change, *[p.grad.to_dense() for p in model.parameters()]]
+        return [activation, change, *[p.grad.to_dense() for p in model.parameters() if p.grad is not None]]
 
     weighted = gradients(ids, lengths, y, repeats / repeats.double().mean())
     twice = [part.repeat_interleave(repeats, 0) for part in (ids, lengths, y)]
@@ -367,6 +411,13 @@ def test_gradual_unfreezing_trains_the_vector_from_the_first_epoch(lm):
     assert not np.array_equal(module.vector.weight.detach().numpy(), lm.state_.weights["vector.weight"])
     for name, tensor in module.encoder.rnns.state_dict().items():
         assert np.array_equal(tensor.numpy(), lm.state_.weights[f"encoder.rnns.{name}"])
+
+
+def test_training_changes_every_layer_but_the_last(lm):
+    clf = tiny_classifier(language_model=lm, unfreezing="at_once", max_epochs=1).fit(TEXTS, LABELS)
+    for name, tensor in clf.net_.module_.encoder.state_dict().items():
+        same = np.array_equal(tensor.numpy(), lm.state_.weights[f"encoder.{name}"])
+        assert same == name.startswith("rnns.1."), name
 
 
 @pytest.mark.parametrize("which", ["both", "forward", "backward"])

@@ -44,17 +44,17 @@ def copied(lm, **params):
 
 
 def formula(lm, text):
-    """Pool the outputs over one text, and map them if the model has a vector."""
+    """Pool the outputs over one text, of the first of two layers and the words if the model has a vector."""
     module = restore_language_model(lm.state_, "cpu")
     ids = torch.from_numpy(lm.state_.encode([text]).ids.astype(np.int64))[None]
     with torch.no_grad():
         embedded = module.encoder.embed(ids, None)
-        outputs, _ = module.encoder.run_every_layer(embedded, torch.tensor([ids.shape[1]]), None, None)
         if module.vector is None:
-            return torch.cat([outputs[-1][0, -1], outputs[-1][0].amax(0), outputs[-1][0].mean(0)]).numpy()
-        words = (embedded * module.vector.word_weight[ids]).mean(1)
-        every = torch.cat(outputs, 2)
-        return module.vector(torch.cat([every[:, -1], every.amax(1), every.mean(1), words], 1))[0].numpy()
+            (outputs,), _ = module.encoder(ids, torch.tensor([ids.shape[1]]))
+            return torch.cat([outputs[-1], outputs.amax(0), outputs.mean(0)]).numpy()
+        first, _ = module.encoder.rnns[0](embedded)
+        words = embedded * module.vector.word_weight[ids]
+        return module.vector(torch.cat([first.mean(1), words.mean(1)], 1))[0].numpy()
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])

@@ -20,7 +20,7 @@ from sk_ulmfit._messages import short, short_names
 from sk_ulmfit.explain.explanation import Explanation, Explanations
 from sk_ulmfit.nn.modules import AWDLSTM
 from sk_ulmfit.nn.pooling import TextClassifier
-from sk_ulmfit.nn.vector import Pools, join_layers, join_pools
+from sk_ulmfit.nn.vector import join_means, pooled_layers
 from sk_ulmfit.text.alignment import Alignment, align
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.averaging import average_with_linear_model, mean_log_odds
@@ -380,7 +380,8 @@ def _logits(module: TextClassifier, inputs: Tensor) -> Tensor:
     """
     encoder: AWDLSTM = module.encoder
     every_layer = module.vector is not None
-    weights = [[w.detach() for w in rnn.parameters()] for rnn in encoder.rnns]
+    layers = pooled_layers(list(encoder.rnns)) if every_layer else list(encoder.rnns)
+    weights = [[w.detach() for w in rnn.parameters()] for rnn in layers]
     embedded, weighted = inputs.tensor_split([encoder.embedding.embedding_dim], 2)  # (rows, time, emb_dim) each
     rows, time = embedded.shape[:2]
     window = max(1, GRAPH_POSITIONS // rows)
@@ -398,16 +399,15 @@ def _logits(module: TextClassifier, inputs: Tensor) -> Tensor:
         state = list(result[1:])
     first_pooled = -module.max_length if module.max_length else 0
     pooled = torch.cat(outputs, 1)[:, first_pooled:]
-    pools = Pools(pooled[:, -1], pooled.amax(1), pooled.mean(1))
     if module.vector is None:
-        return module.head(torch.cat(pools, 1))
-    return module.head(module.vector(join_pools(pools, weighted[:, first_pooled:].mean(1))))
+        return module.head(torch.cat([pooled[:, -1], pooled.amax(1), pooled.mean(1)], 1))
+    return module.head(module.vector(join_means(pooled.mean(1), weighted[:, first_pooled:].mean(1))))
 
 
 def _run_layers(weights: list[list[Tensor]], every_layer: bool, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
     """Run LSTM layers over embedded input (rows, time, emb_dim).
 
-    Return the output, of the top layer or of all side by side, and the new h, c of each layer.
+    Return the output, of the top layer or of every layer side by side, and the new h, c of each layer.
     """
     outputs: list[Tensor] = []
     after: list[Tensor] = []
@@ -415,7 +415,7 @@ def _run_layers(weights: list[list[Tensor]], every_layer: bool, x: Tensor, *stat
         x, h, c = torch.lstm(x, state[2 * layer : 2 * layer + 2], parameters, True, 1, 0.0, True, False, True)
         outputs.append(x)
         after += [h, c]
-    return (join_layers(outputs) if every_layer else x, *after)
+    return (torch.cat(outputs, 2) if every_layer else x, *after)
 
 
 @contextmanager

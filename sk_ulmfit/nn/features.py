@@ -7,7 +7,7 @@ the products stay large whatever the lengths are, and memory is that of one wind
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_ulmfit.nn.modules import AWDLSTM, State
-from sk_ulmfit.nn.vector import Pools, TextVector, join_layers, join_pools
+from sk_ulmfit.nn.vector import TextVector, join_means, pooled_layers
 
 WINDOW, LONGEST_WINDOW = 32, 256  # tokens; as the state is carried over, window lengths do not change results
 ROWS, GPU_ROWS = 128, 1024
@@ -47,14 +47,15 @@ def pooled_features(
     n_labels). A document's row depends on the other documents only by the rounding of sums and of the vector's product;
     `in_order` makes both independent of them, position by position and in products of one shape.
     """
-    weight = encoder.embedding.weight  # (vocab_size, emb_dim)
-    device = weight.device
+    device = encoder.embedding.weight.device
     lengths = np.diff(offsets)  # (n_documents,)
     kept = lengths if max_length is None else np.minimum(lengths, max_length)  # (n_documents,): pooled positions
     first_pooled = lengths - kept  # (n_documents,)
     results = _Results(len(lengths), _in_blocks(vector) if vector is not None and in_order else vector, head)
     with torch.inference_mode(False), torch.no_grad():  # 16- and 8-bit weights are kept, to be used outside too
-        rows = _Rows(encoder, lengths, every_layer=vector is not None, in_order=in_order)
+        n_rows = _n_rows(lengths, GPU_ROWS if device.type == "cuda" else ROWS)
+        pools = _Concat(encoder, n_rows, in_order) if vector is None else _Means(encoder, vector, n_rows, in_order)
+        rows = _Rows(lengths, n_rows, pools)
         while rows.n_active:
             n_now = rows.arrange()  # (rows,): tokens of each row in this window
             document, position = rows.document, rows.position  # (rows,)
@@ -63,19 +64,14 @@ def pooled_features(
             window = torch.from_numpy(ids[place].astype(np.int64)).to(device)  # (rows, time)
             first = first_pooled[document] - position  # (rows,)
             pooled = torch.from_numpy((steps < n_now[:, None]) & (steps >= first[:, None])).to(device)  # (rows, time)
-            embedded = encoder.embed(window, None)  # (rows, time, emb_dim)
-            outputs, state = rows.run(encoder, embedded, torch.from_numpy(n_now), precision)  # (rows, time, width)
-            rows.pool(outputs, pooled[:, :, None])
-            if vector is not None:
-                rows.pool_words(vector, window, pooled, embedded)
+            state = pools.read(window, torch.from_numpy(n_now), pooled, rows.state, precision)
             ended = rows.advance(n_now)  # (n_ended,)
             if len(ended):
-                at = torch.from_numpy(ended).to(device)  # (n_ended,)
-                last = outputs[at, torch.from_numpy(n_now[ended] - 1).to(device)]  # (n_ended, width)
-                results.add(document[ended], rows.features(at, last, torch.from_numpy(kept[document[ended]])))
+                at, n = torch.from_numpy(ended).to(device), torch.from_numpy(kept[document[ended]]).to(device)
+                results.add(document[ended], pools.features(at, n[:, None]))
             rows.refill(ended, state)
         none = torch.empty(0, dtype=torch.int64, device=device)
-        return results.all(rows.features(none, rows.total[none], none))
+        return results.all(pools.features(none, none[:, None]))
 
 
 def _in_blocks(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -129,30 +125,107 @@ class _Results:
         return self.values
 
 
+class _Pools:
+    """What is pooled of the document in each row, added up window by window.
+
+    A subclass runs the layers, and tells what it pools of them.
+    """
+
+    def __init__(self, encoder: AWDLSTM, layers: Sequence[Any], n_rows: int, width: int, in_order: bool):
+        self.encoder, self.layers, self.in_order = encoder, layers, in_order  # the layers that run
+        self.total = encoder.embedding.weight.new_zeros(n_rows, width)  # (rows, width)
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep some rows, (n_kept,), in this order."""
+        self.total = self.total[rows]  # (n_kept, width)
+
+    def clear(self, rows: Tensor) -> None:
+        """Forget what was pooled in some rows, (n_cleared,)."""
+        self.total[rows] = 0
+
+    def read(self, ids: Tensor, lengths: Tensor, pooled: Tensor, state: State, precision: str) -> State:
+        """Run the layers over a window, pool their outputs where `pooled` is True, and return the new state.
+
+        `ids` and `pooled` have the shape (rows, time); the rest as in `AWDLSTM.run_layers`.
+        """
+        raise NotImplementedError
+
+    def features(self, rows: Tensor, n: Tensor) -> Tensor:
+        """Return the features of documents that end in this window; `n`, (n_ended, 1), counts pooled positions."""
+        raise NotImplementedError
+
+
+class _Concat(_Pools):
+    """[last; max; mean] of the outputs of the top layer."""
+
+    def __init__(self, encoder: AWDLSTM, n_rows: int, in_order: bool):
+        width = encoder.embedding.embedding_dim
+        super().__init__(encoder, list(encoder.rnns), n_rows, width, in_order)
+        self.largest = torch.full_like(self.total, -math.inf)  # (rows, width)
+        self.last = self.total  # (rows, width)
+
+    def keep(self, rows: Tensor) -> None:
+        super().keep(rows)
+        self.largest = self.largest[rows]  # (n_kept, width)
+
+    def clear(self, rows: Tensor) -> None:
+        super().clear(rows)
+        self.largest[rows] = -math.inf
+
+    def read(self, ids: Tensor, lengths: Tensor, pooled: Tensor, state: State, precision: str) -> State:
+        outputs, state = self.encoder.run_layers(self.encoder.embed(ids, None), lengths, state, None, precision)
+        self.last = outputs[torch.arange(len(ids)), lengths - 1]  # (rows, width)
+        pooled = pooled[:, :, None]  # (rows, time, 1)
+        values = outputs * pooled  # (rows, time, width)
+        for part in values.unbind(1) if self.in_order else [values.sum(1)]:
+            self.total += part  # (rows, width)
+        self.largest = torch.maximum(self.largest, outputs.masked_fill(~pooled, -math.inf).amax(1))  # (rows, width)
+        return state
+
+    def features(self, rows: Tensor, n: Tensor) -> Tensor:
+        return torch.cat([self.last[rows], self.largest[rows], self.total[rows] / n], 1)
+
+
+class _Means(_Pools):
+    """The means that a vector is made of: of the outputs of layers, and of the words."""
+
+    def __init__(self, encoder: AWDLSTM, vector: TextVector, n_rows: int, in_order: bool):
+        layers = pooled_layers(list[Any](encoder.rnns))
+        super().__init__(encoder, layers, n_rows, vector.weight.shape[1], in_order)
+        self.vector = vector
+
+    def read(self, ids: Tensor, lengths: Tensor, pooled: Tensor, state: State, precision: str) -> State:
+        embedded = self.encoder.embed(ids, None)  # (rows, time, emb_dim)
+        outputs, state = self.encoder.run_lower_layers(embedded, lengths, state, None, precision, len(self.layers))
+        words = embedded * F.embedding(ids, self.vector.word_weight)  # (rows, time, emb_dim)
+        values = join_means(torch.cat(outputs, 2), words)  # (rows, time, n_pooled)
+        if self.in_order:
+            for part in (values * pooled[:, :, None]).unbind(1):
+                self.total += part  # (rows, n_pooled)
+        else:
+            self.total += torch.bmm(pooled[:, None].to(values.dtype), values).squeeze(1)
+        return state
+
+    def features(self, rows: Tensor, n: Tensor) -> Tensor:
+        return self.total[rows] / n
+
+
 class _Rows:
-    """The document of each row, how far it has been read, its state and its pools: of the top layer, or of every one.
+    """The document of each row, how far it has been read, its state and its pools.
 
     A row whose document has ended is dropped if no other document waits. If that would leave an odd number of rows, it
     goes on reading one token at a time: oneDNN keeps kernels and buffers for every number of rows.
     """
 
-    def __init__(self, encoder: AWDLSTM, lengths: NDArray[np.int64], every_layer: bool, in_order: bool):
-        weight = encoder.embedding.weight  # (vocab_size, emb_dim)
-        self.lengths, self.in_order = lengths, in_order
+    def __init__(self, lengths: NDArray[np.int64], n_rows: int, pools: _Pools):
         windows = -(-lengths // WINDOW)  # (n_documents,)
+        self.lengths, self.pools = lengths, pools
         self.waiting = np.argsort(-windows, kind="stable")  # (n_waiting,): documents, longest first
-        at_once = -(-int(windows.sum()) // int(windows.max(initial=1)))  # all then end at about the same time
-        n_rows = min(_round_number(at_once), GPU_ROWS if weight.is_cuda else ROWS, len(lengths))
         self.document, self.waiting = self.waiting[:n_rows], self.waiting[n_rows:]
         self.position = np.zeros(n_rows, np.int64)
         self.active = np.ones(n_rows, bool)
-        layers: list[Any] = list(encoder.rnns)
-        width = sum(rnn.hidden_size for rnn in (layers if every_layer else layers[-1:]))
-        self.every_layer = every_layer
-        self.total = weight.new_zeros(n_rows, width)  # (rows, width)
-        self.largest = torch.full_like(self.total, -math.inf)  # (rows, width)
-        self.words = weight.new_zeros(n_rows, weight.shape[1] * every_layer)  # (rows, emb_dim): weighted sums
-        self.state: State = [(z := weight.new_zeros(1, n_rows, rnn.hidden_size), z) for rnn in layers]
+        total = pools.total
+        self.state: State = [(z := total.new_zeros(1, n_rows, rnn.hidden_size), z) for rnn in pools.layers]
 
     @property
     def n_active(self) -> int:
@@ -172,40 +245,9 @@ class _Rows:
         if np.array_equal(rows, np.arange(len(self.document))):
             return
         self.document, self.position, self.active = self.document[rows], self.position[rows], self.active[rows]
-        index = torch.from_numpy(rows).to(self.total.device)  # (n_kept,)
-        self.total, self.largest = self.total[index], self.largest[index]  # (n_kept, width)
-        self.words = self.words[index]  # (n_kept, emb_dim)
+        index = torch.from_numpy(rows).to(self.pools.total.device)  # (n_kept,)
+        self.pools.keep(index)
         self.state = [(h[:, index], c[:, index]) for h, c in self.state]
-
-    def run(self, encoder: AWDLSTM, embedded: Tensor, n_now: Tensor, precision: str) -> tuple[Tensor, State]:
-        """Run a window, and return the outputs to pool, (rows, time, width), and the new state."""
-        if not self.every_layer:
-            return encoder.run_layers(embedded, n_now, self.state, None, precision)
-        outputs, state = encoder.run_every_layer(embedded, n_now, self.state, None, precision)
-        return join_layers(outputs), state
-
-    def pool(self, outputs: Tensor, pooled: Tensor) -> None:
-        """Pool the outputs of a window, (rows, time, width), where `pooled`, (rows, time, 1), is True."""
-        self._add(self.total, outputs * pooled)
-        self.largest = torch.maximum(self.largest, outputs.masked_fill(~pooled, -math.inf).amax(1))  # (rows, width)
-
-    def pool_words(self, vector: TextVector, ids: Tensor, pooled: Tensor, embedded: Tensor) -> None:
-        """Pool the words of a window; arguments as in `TextVector.window_words`."""
-        if self.in_order:
-            self._add(self.words, embedded * (F.embedding(ids, vector.word_weight) * pooled[:, :, None]))
-        else:
-            self.words += vector.window_words(ids, pooled, embedded)  # (rows, emb_dim)
-
-    def _add(self, total: Tensor, values: Tensor) -> None:
-        """Add up the values of a window, (rows, time, width), in `total`, (rows, width)."""
-        for part in values.unbind(1) if self.in_order else [values.sum(1)]:
-            total += part  # (rows, width)
-
-    def features(self, rows: Tensor, last: Tensor, kept: Tensor) -> Tensor:
-        """Return the pooled features, (n, n_features), of rows, (n,), given last outputs and numbers of positions."""
-        n = kept.to(last.device)[:, None]  # (n, 1)
-        pools = Pools(last, self.largest[rows], self.total[rows] / n)
-        return join_pools(pools, self.words[rows] / n) if self.every_layer else torch.cat(pools, 1)
 
     def advance(self, n_now: NDArray[np.int64]) -> NDArray[np.int64]:
         """Move on by a window, and return the rows whose document ends there."""
@@ -216,7 +258,7 @@ class _Rows:
         """Keep the state of the documents that go on, and start others in the rows where one has ended."""
         n_rows, n_whole = len(self.document), state[0][0].shape[1]
         goes_on = self.active & ~np.isin(np.arange(n_rows), ended)  # (rows,)
-        keep = torch.from_numpy(goes_on[:n_whole]).to(self.total.device)[None, :, None]  # (1, n_whole, 1)
+        keep = torch.from_numpy(goes_on[:n_whole]).to(self.pools.total.device)[None, :, None]  # (1, n_whole, 1)
         self.state = [
             tuple(F.pad(part * keep, (0, 0, 0, n_rows - n_whole)) for part in layer)  # type: ignore[misc]
             for layer in state
@@ -228,11 +270,17 @@ class _Rows:
         self.document[start], self.waiting = self.waiting[: len(start)], self.waiting[len(start) :]
         self.position[ended] = 0
         self.active[start] = True
-        fresh = torch.from_numpy(ended).to(self.total.device)  # (n_ended,)
-        self.total[fresh], self.largest[fresh], self.words[fresh] = 0, -math.inf, 0
+        self.pools.clear(torch.from_numpy(ended).to(self.pools.total.device))
         n_kept = min(_round_number(self.n_active), n_rows)
         if n_kept < n_rows:
             self._keep(np.argsort(~self.active, kind="stable")[:n_kept])
+
+
+def _n_rows(lengths: NDArray[np.int64], most: int) -> int:
+    """Choose how many documents run side by side."""
+    windows = -(-lengths // WINDOW)  # (n_documents,)
+    at_once = -(-int(windows.sum()) // int(windows.max(initial=1)))  # all then end at about the same time
+    return min(_round_number(at_once), most, len(lengths))
 
 
 def _round_number(n: int) -> int:

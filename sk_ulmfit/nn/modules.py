@@ -19,7 +19,7 @@ from sk_ulmfit.nn.kernels import change_count
 from sk_ulmfit.nn.losses import IGNORED, linear_cross_entropy, squared_activations
 from sk_ulmfit.nn.lstm import Layer16, Packing, evaluate_layer, train_layer
 from sk_ulmfit.nn.sampled_softmax import draw_candidates
-from sk_ulmfit.nn.vector import TextVector, join_layers, pool_texts
+from sk_ulmfit.nn.vector import TextVector, pooled_layers
 
 State = list[tuple[Tensor, Tensor]]
 
@@ -105,12 +105,17 @@ class AWDLSTM(nn.Module):
         """Return the parameters of the embedding and of each LSTM layer, from the embedding up."""
         return [list(module.parameters()) for module in (self.embedding, *self.rnns)]
 
-    def draw_masks(self, batch_size: int, precision: str = "float32") -> DropoutMasks | None:
-        """Draw what one training batch drops, for layers that run in `precision`; None in evaluation mode."""
+    def draw_masks(
+        self, batch_size: int, precision: str = "float32", n_layers: int | None = None
+    ) -> DropoutMasks | None:
+        """Draw what one training batch drops, for layers that run in `precision`; None in evaluation mode.
+
+        The masks are those of the first `n_layers` layers, None: of all.
+        """
         if not self.training:
             return None
         weight = self.embedding.weight
-        layers: list[Any] = list(self.rnns)
+        layers: list[Any] = list(self.rnns)[:n_layers]
         in_16_bits = self._runs_in_16_bits_on_cpu(precision)
         drops = self.weight_p and not in_16_bits
         return DropoutMasks(
@@ -118,7 +123,7 @@ class AWDLSTM(nn.Module):
             input=dropout_mask(weight, (batch_size, 1, weight.shape[1]), self.input_p),
             hidden=[dropout_mask(weight, (batch_size, 1, r.hidden_size), self.hidden_p) for r in layers[:-1]],
             recurrent=[F.dropout(r.weight_hh_l0, self.weight_p) if drops else None for r in layers],
-            layers16=self._layers16(self.weight_p) if in_16_bits else None,
+            layers16=self._layers16(self.weight_p, n_layers) if in_16_bits else None,
         )
 
     def _runs_in_16_bits_on_cpu(self, precision: str) -> bool:
@@ -128,8 +133,8 @@ class AWDLSTM(nn.Module):
         wants_graph = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters()))
         return precision == "int8" and not x.is_cuda and masks is None and not wants_graph
 
-    def _layers16(self, weight_p: float) -> list[Layer16]:
-        return [Layer16(*_parameters(rnn), weight_p=weight_p) for rnn in self.rnns]
+    def _layers16(self, weight_p: float, n_layers: int | None = None) -> list[Layer16]:
+        return [Layer16(*_parameters(rnn), weight_p=weight_p) for rnn in list(self.rnns)[:n_layers]]
 
     def forward(
         self,
@@ -187,22 +192,25 @@ class AWDLSTM(nn.Module):
         precision: str = "float32",
     ) -> tuple[Tensor, State]:
         """Run the LSTM layers over embedded input, (batch, time, emb_dim); the rest as in `forward`."""
-        (outputs,), new_state = self._run(x, lengths, state, masks, precision, every_layer=False)
+        n = len(self.rnns)
+        (outputs,), new_state = self._run(x, lengths, state, masks, precision, range(n - 1, n))
         return outputs, new_state
 
-    def run_every_layer(
+    def run_lower_layers(
         self,
         x: Tensor,
         lengths: Tensor,
         state: State | None,
         masks: DropoutMasks | None,
-        precision: str = "float32",
+        precision: str,
+        n_layers: int,
     ) -> tuple[list[Tensor], State]:
-        """Run the layers like `run_layers`, and return the outputs of each, (batch, time, width), from the first up.
+        """Run the first `n_layers` layers like `run_layers`; return the outputs of each, (batch, time, width).
 
-        The outputs are those before the dropout between layers.
+        The outputs are those before the dropout between layers. `state`, `masks` and the new state are those of the
+        layers that run.
         """
-        return self._run(x, lengths, state, masks, precision, every_layer=True)
+        return self._run(x, lengths, state, masks, precision, range(n_layers))
 
     def _run(
         self,
@@ -211,9 +219,9 @@ class AWDLSTM(nn.Module):
         state: State | None,
         masks: DropoutMasks | None,
         precision: str,
-        *,
-        every_layer: bool,
+        returned: range,
     ) -> tuple[list[Tensor], State]:
+        """Run the layers below ``returned.stop``, and return the outputs of those in `returned`."""
         batch, time = x.shape[:2]
         lengths = lengths.cpu()
         if len(lengths) != batch or int(lengths.min()) < 1 or int(lengths.max()) > time:
@@ -221,11 +229,14 @@ class AWDLSTM(nn.Module):
         if (lengths[1:] > lengths[:-1]).any():
             raise ValueError(f"lengths must fall: put the longest row first. Got {lengths.tolist()}.")
         if state is None:
-            state = [(z := x.new_zeros(1, batch, cast(Any, rnn).hidden_size), z) for rnn in self.rnns]
+            state = [(z := x.new_zeros(1, batch, rnn.hidden_size), z) for rnn in self._layers(returned)]
         if masks is not None and masks.input is not None:
             x = x * masks.input  # (batch, time, emb_dim)
         ours = self._runs_in_16_bits_on_cpu(precision) or self._runs_in_8_bits(x, masks, precision)
-        return (self._run_packed if ours else self._run_padded)(x, lengths, state, masks, precision, every_layer)
+        return (self._run_packed if ours else self._run_padded)(x, lengths, state, masks, precision, returned)
+
+    def _layers(self, returned: range) -> list[Any]:
+        return list(self.rnns)[: returned.stop]
 
     def _run_padded(
         self,
@@ -234,7 +245,7 @@ class AWDLSTM(nn.Module):
         state: State,
         masks: DropoutMasks | None,
         precision: str,
-        every_layer: bool,
+        returned: range,
     ) -> tuple[list[Tensor], State]:
         """Run torch's own layers: oneDNN in 32 bits on the CPU, cuDNN in 32 or 16 bits on the GPU.
 
@@ -247,7 +258,7 @@ class AWDLSTM(nn.Module):
         outputs: list[Tensor] = []
         new_state: State = []
         x = x[:, :longest]  # (batch, longest, emb_dim)
-        for layer, rnn in enumerate(self.rnns):
+        for layer, rnn in enumerate(self._layers(returned)):
             if layer and masks is not None and (mask := masks.hidden[layer - 1]) is not None:
                 x = x * mask  # (batch, longest, n_in)
             weight = None if masks is None else masks.recurrent[layer]
@@ -259,7 +270,7 @@ class AWDLSTM(nn.Module):
                 torch.func.functional_call(rnn, weights, args) if weights else rnn(*args)
             )  # (batch, longest, width), (1, batch, width)
             new_state.append((h[:, :n_whole], c[:, :n_whole]))
-            outputs = [*outputs, x] if every_layer else [x]
+            outputs += [x] if layer in returned else []
         outputs = [part.to(self.embedding.weight.dtype) for part in outputs]
         if n_whole < len(x):
             real = torch.arange(longest) < lengths[:, None]  # (batch, longest)
@@ -274,7 +285,7 @@ class AWDLSTM(nn.Module):
         state: State,
         masks: DropoutMasks | None,
         precision: str,
-        every_layer: bool,
+        returned: range,
     ) -> tuple[list[Tensor], State]:
         """Run our own layers: 16 or 8 bits on the CPU."""
         packing = Packing(lengths)
@@ -282,7 +293,7 @@ class AWDLSTM(nn.Module):
         packed = packing.pack(x)  # (tokens, emb_dim)
         outputs: list[Tensor] = []
         new_state: State = []
-        for depth, (layer, rnn) in enumerate(zip(cast(Any, layers), self.rnns, strict=True)):
+        for depth, (layer, rnn) in enumerate(zip(cast(Any, layers), self._layers(returned), strict=False)):
             if depth and masks is not None and (mask := masks.hidden[depth - 1]) is not None:
                 packed = packing.scale(packed, mask)  # (tokens, n_in)
             before = (state[depth][0][0], state[depth][1][0])  # (batch, width)
@@ -294,7 +305,7 @@ class AWDLSTM(nn.Module):
             else:
                 packed, (h, c) = evaluate_layer(layer, packed, before, packing)
             new_state.append((h[None], c[None]))
-            outputs = [*outputs, packed] if every_layer else [packed]
+            outputs += [packed] if depth in returned else []
         return [_pad_to(packing.unpack(part.to(x.dtype)), x.shape[1]) for part in outputs], new_state
 
     def _evaluation_layers(self, precision: str) -> list[Layer16] | list[Layer8]:
@@ -395,11 +406,13 @@ class LanguageModel(nn.Module):
         vector = cast(TextVector, self.vector)
         masks = self.encoder.draw_masks(len(ids), precision)
         embedded = self.encoder.embed(ids, masks)  # (batch, time, emb_dim)
-        outputs, _ = self.encoder.run_every_layer(embedded, lengths, None, masks, precision)
-        real = (torch.arange(ids.shape[1]) < lengths.cpu()[:, None]).to(ids.device)  # (batch, time)
-        pools = pool_texts(join_layers(outputs), real)  # (batch, width) each
+        n_layers = len(self.encoder.rnns)
+        outputs, _ = self.encoder.run_lower_layers(embedded, lengths, None, masks, precision, n_layers)
+        n = lengths.to(ids.device)[:, None]  # (batch, 1)
+        real = torch.arange(ids.shape[1], device=ids.device) < n  # (batch, time)
+        means = torch.cat(pooled_layers(outputs), 2).sum(1) / n  # (batch, width): outputs are zero at padding
         kept = None if masks is None else masks.embed
-        vectors = vector.of_texts(pools, ids, real, self.encoder.embedding.weight, kept)  # (batch, dim)
+        vectors = vector.of_texts(means, ids, real, self.encoder.embedding.weight, kept)  # (batch, dim)
         return self._drop(outputs[-1]), outputs[-1], vectors
 
     def cross_entropy(

@@ -5,6 +5,7 @@ The memory of a training step or a prediction is that of one window, however lon
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from sk_ulmfit.nn.losses import squared_activations
 from sk_ulmfit.nn.modules import AWDLSTM, DropoutMasks, State
-from sk_ulmfit.nn.vector import Pools, TextVector, join_layers
+from sk_ulmfit.nn.vector import TextVector, pooled_layers
 from sk_ulmfit.nn.windows import Documents, Window, next_state
 
 # A training batch with more pooled positions than this (twice as many in 16 bits, which take half the memory)
@@ -26,18 +27,18 @@ class Pooled(NamedTuple):
     """What the head gets of a batch, and the two activation penalties."""
 
     features: Tensor  # (batch, 3 * emb_dim): [last; max; mean] over the pooled positions; or (batch, dim): the vector
-    activation: Tensor  # (): mean squared output over real positions (AR)
-    change: Tensor  # (): mean squared difference of neighbouring outputs (TAR)
+    activation: Tensor  # (): mean squared pooled output over real positions (AR)
+    change: Tensor  # (): mean squared difference of neighbouring pooled outputs (TAR)
 
 
 class TextClassifier(nn.Module):
-    """Encoder, concat pooling over windows, and head; with a `vector`, pooled are all layers and the words.
+    """Encoder, concat pooling over windows, and head; with a `vector`, the mean of lower layers and of the words.
 
     Documents run through windows of `bptt` tokens. The state goes on from window to window, but its gradient stops
     there; every window is reached through its pooled outputs (BPT3C, Howard & Ruder 2018, section 3.3). Only the last
     `max_length` tokens of a document are pooled, or all if it is None; the ones before still shape the state. `head`
     turns the [last; max; mean] of the top layer into logits, usually a `ConcatPoolingHead`; or the vector of each
-    document, usually a `LinearHead`.
+    document, usually a `LinearHead`. The last of several layers does not run then, and gets no gradient.
 
     Batches too large for one graph are run twice, window by window, so that the memory of a training step does not grow
     with document length.
@@ -80,81 +81,122 @@ class TextClassifier(nn.Module):
         documents = Documents(
             ids[order.to(ids.device)], lengths.cpu()[order], self.bptt, self.max_length, sorted_weight
         )
-        masks = self.encoder.draw_masks(len(ids), precision)
-        trained = [p for p in self.encoder.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
+        n_layers = len(self.encoder.rnns if self.vector is None else pooled_layers(list(self.encoder.rnns)))
+        masks = self.encoder.draw_masks(len(ids), precision, n_layers)
+        reading = _Reading(self.encoder, documents, masks, precision, n_layers, self.vector is not None)
+        trained = torch.is_grad_enabled() and bool(reading.parameters())
         in_16_bits = precision == "bfloat16"
-        reading = _Reading(self.encoder, documents, masks, precision, self.vector is not None)
         if trained and documents.n_pooled > GRAPH_TOKENS * (1 + in_16_bits):
-            pools, activation, change = _pool_in_two_passes(reading)
+            features, activation, change = _pool_in_two_passes(reading)
         else:
             pools, activation, change, _ = _pool_windows(reading, self.training)
-        features = torch.cat(pools, 1) if self.vector is None else self._vectors(self.vector, documents, pools, masks)
+            features = pools.features()
+        if self.vector is not None:
+            features = self._vectors(self.vector, documents, features, masks)
         back = torch.argsort(order).to(features.device)  # (batch,)
         return Pooled(features[back], activation, change)
 
-    def _vectors(self, vector: TextVector, documents: Documents, pools: Pools, masks: DropoutMasks | None) -> Tensor:
-        """Return the vectors of documents, (batch, dim)."""
+    def _vectors(self, vector: TextVector, documents: Documents, means: Tensor, masks: DropoutMasks | None) -> Tensor:
+        """Return the vectors of documents, (batch, dim), given the mean outputs of the layers."""
         pooled = documents.pooled().to(documents.ids.device)  # (batch, time)
         kept = None if masks is None else masks.embed
-        return vector.of_texts(pools, documents.ids, pooled, self.encoder.embedding.weight, kept)
+        return vector.of_texts(means, documents.ids, pooled, self.encoder.embedding.weight, kept)
 
 
 class _Reading(NamedTuple):
-    """How a batch is read: by which encoder, and which outputs of its windows are pooled."""
+    """How a batch is read: by which layers of an encoder, and how the outputs of its windows are pooled."""
 
     encoder: AWDLSTM
     documents: Documents
     masks: DropoutMasks | None
     precision: str
-    every_layer: bool  # pool the outputs of all layers side by side, not only of the top one
+    n_layers: int  # how many layers run
+    only_means: bool  # pool the mean of the outputs of these layers side by side, not [last; max; mean] of the top one
 
     @property
     def width(self) -> int:
         """Width of the outputs that are pooled."""
-        layers: list[Any] = list(self.encoder.rnns)
-        return sum(rnn.hidden_size for rnn in (layers if self.every_layer else layers[-1:]))
+        widths = [rnn.hidden_size for rnn in list[Any](self.encoder.rnns)[: self.n_layers]]
+        return sum(widths) if self.only_means else widths[-1]
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the trained parameters of the embedding and of the layers that run."""
+        groups = self.encoder.layer_groups()[: 1 + self.n_layers]
+        return [p for p in itertools.chain(*groups) if p.requires_grad]
+
+    def pools(self) -> _Mean:
+        """Return pools without any output."""
+        return (_Mean if self.only_means else _Concat)(self.documents, self.encoder.embedding.weight, self.width)
 
     def run(
         self, inputs: Tensor, window: Window, state: State | None, rows: DropoutMasks | None
-    ) -> tuple[Tensor, Tensor, State]:
+    ) -> tuple[Tensor, State]:
         """Run the layers over a window; `rows` are the masks of its documents.
 
-        Return the outputs of the top layer, (n, time, emb_dim), those to pool, (n, time, width), and the next state.
+        Return the outputs to pool, (n, time, width), and the next state.
         """
-        arguments = (inputs, window.lengths, state, rows, self.precision)
-        if self.every_layer:
-            outputs, state = self.encoder.run_every_layer(*arguments)
-            return outputs[-1], join_layers(outputs), next_state(state, window)
-        top, state = self.encoder.run_layers(*arguments)
-        return top, top, next_state(state, window)
+        if self.only_means:
+            outputs, state = self.encoder.run_lower_layers(
+                inputs, window.lengths, state, rows, self.precision, self.n_layers
+            )
+            return torch.cat(outputs, 2), next_state(state, window)
+        top, state = self.encoder.run_layers(inputs, window.lengths, state, rows, self.precision)
+        return top, next_state(state, window)
 
 
-class _Pools:
-    """The pools of a batch, (batch, width) each, while its windows are run."""
+class _Mean:
+    """The mean output over the pooled positions of each document, added up window by window."""
 
-    def __init__(self, weight: Tensor, batch: int, width: int):
-        shape = (batch, width)
-        self.last, self.total = weight.new_zeros(shape), weight.new_zeros(shape)
-        self.largest = weight.new_full(shape, -math.inf)
-        self.where = torch.zeros(shape, dtype=torch.int64, device=weight.device)  # the position of each maximum
+    def __init__(self, documents: Documents, weight: Tensor, width: int):
+        self.n = documents.kept.to(weight.device)[:, None]  # (batch, 1)
+        self.total = weight.new_zeros(len(documents.ids), width)  # (batch, width)
 
-    def add_last(self, outputs: Tensor, window: Window) -> None:
-        """Keep the outputs, (n, time, width), of the documents that end in a window."""
+    def add(self, outputs: Tensor, window: Window) -> None:
+        """Add the outputs of a window, (n, time, width)."""
+        at_pooled = outputs * window.pooled[:, :, None]  # (n, time, width)
+        self.total = _put_rows(self.total, self.total[: len(outputs)] + at_pooled.sum(1))
+
+    def features(self) -> Tensor:
+        """Return the pooled features, (batch, n_features)."""
+        return self.total / self.n
+
+    def output_gradient(self, window: Window, d_features: Tensor) -> Tensor:
+        """Return the gradient of a window's outputs, (n, time, width), given that of `features`."""
+        return window.pooled[:, :, None] * (d_features / self.n)[: len(window.ids), None]
+
+
+class _Concat(_Mean):
+    """[last; max; mean] of the outputs over the pooled positions of each document."""
+
+    def __init__(self, documents: Documents, weight: Tensor, width: int):
+        super().__init__(documents, weight, width)
+        self.last = torch.zeros_like(self.total)  # (batch, width)
+        self.largest = torch.full_like(self.total, -math.inf)  # (batch, width)
+        self.where = torch.zeros_like(self.total, dtype=torch.int64)  # (batch, width): the position of each maximum
+
+    def add(self, outputs: Tensor, window: Window) -> None:
+        """Add the outputs of a window, (n, time, width)."""
+        n = len(outputs)
         at_end = (outputs * window.is_last[:, :, None]).sum(1)  # (n, width)
-        self.last = _put_rows(self.last, self.last[: len(outputs)] + at_end)
-
-    def add_pooled(self, outputs: Tensor, window: Window) -> None:
-        """Add the outputs, (n, time, width), of the pooled positions of a window."""
-        n, pooled = len(outputs), window.pooled[:, :, None]  # (n, time, 1)
-        self.total = _put_rows(self.total, self.total[:n] + (outputs * pooled).sum(1))
-        highest, at = outputs.masked_fill(~pooled, -math.inf).max(1)  # (n, width)
+        self.last = _put_rows(self.last, self.last[:n] + at_end)
+        super().add(outputs, window)
+        highest, at = outputs.masked_fill(~window.pooled[:, :, None], -math.inf).max(1)  # (n, width)
         higher = highest > self.largest[:n]  # (n, width)
         self.where = _put_rows(self.where, torch.where(higher, at + window.begin, self.where[:n]))
         self.largest = _put_rows(self.largest, torch.where(higher, highest, self.largest[:n]))
 
-    def finish(self, kept: Tensor) -> Pools:
-        """Return the pools of documents with `kept` pooled positions, (batch,)."""
-        return Pools(self.last, self.largest, self.total / kept.to(self.total.device)[:, None])
+    def features(self) -> Tensor:
+        """Return the pooled features, (batch, 3 * width)."""
+        return torch.cat([self.last, self.largest, super().features()], 1)
+
+    def output_gradient(self, window: Window, d_features: Tensor) -> Tensor:
+        """Return the gradient of a window's outputs, (n, time, width), given that of `features`."""
+        d_last, d_max, d_mean = (part[:, None] for part in d_features.chunk(3, 1))  # (batch, 1, width)
+        n, time = window.ids.shape
+        position = torch.arange(window.begin, window.begin + time, device=self.where.device)  # (time,)
+        at_max = (self.where[:n, None] == position[None, :, None]) & window.pooled[:, :, None]  # (n, time, width)
+        of_mean = super().output_gradient(window, d_mean[:, 0])
+        return of_mean + at_max * d_max[:n] + window.is_last[:, :, None] * d_last[:n]
 
 
 def _put_rows(whole: Tensor, first: Tensor) -> Tensor:
@@ -162,13 +204,11 @@ def _put_rows(whole: Tensor, first: Tensor) -> Tensor:
     return first if len(first) == len(whole) else torch.cat([first, whole[len(first) :]])
 
 
-def _pool_windows(
-    reading: _Reading, penalties: bool = True
-) -> tuple[Pools, Tensor, Tensor, tuple[Tensor, State | None]]:
+def _pool_windows(reading: _Reading, penalties: bool = True) -> tuple[_Mean, Tensor, Tensor, State | None]:
     """Pool window by window.
 
-    Returns the pools and the penalties of `Pooled`, and for a second pass the position of each maximum, (batch, width),
-    and the state before the first window with a pooled position. Without `penalties` they are zero.
+    Return the pools, the penalties of `Pooled`, and for a second pass the state before the first window with a pooled
+    position. Without `penalties` they are zero.
     """
     encoder, documents, masks = reading.encoder, reading.documents, reading.masks
     weight = encoder.embedding.weight  # (vocab_size, emb_dim)
@@ -177,7 +217,7 @@ def _pool_windows(
     if torch.is_grad_enabled() and weight.requires_grad:  # all at once: one gradient instead of one for each window
         ids = documents.ids[:, first * documents.bptt :]  # (batch, pooled time)
         embedded = encoder.embed(ids, masks).split(documents.bptt, 1)  # (batch, time, emb_dim) each
-    pools = _Pools(weight, len(documents.ids), reading.width)
+    pools = reading.pools()
     activation, change = weight.new_zeros(()), weight.new_zeros(())
     state: State | None = None
     resume: State | None = None
@@ -191,25 +231,22 @@ def _pool_windows(
                 inputs = encoder.embed(window.ids, rows)  # (n, time, emb_dim)
             else:
                 inputs = embedded[window.number - first][:n, :time]  # (n, time, emb_dim)
-            top, outputs, state = reading.run(inputs, window, state, rows)  # (n, time, emb_dim), (n, time, width)
-            pools.add_last(outputs, window)
+            outputs, state = reading.run(inputs, window, state, rows)  # (n, time, width)
             if window.number >= first:
-                pools.add_pooled(outputs, window)
+                pools.add(outputs, window)
                 if penalties:
-                    squares, steps = squared_activations(top, top, window.pooled, window.weight)  # ()
+                    squares, steps = squared_activations(outputs, outputs, window.pooled, window.weight)  # ()
                     activation, change = activation + squares, change + steps
-    emb_dim = weight.shape[1]
-    activation, change = activation / (documents.n_kept * emb_dim), change / (documents.n_steps * emb_dim)
-    return pools.finish(documents.kept), activation, change, (pools.where, resume)
+    n, n_steps = documents.n_kept * reading.width, documents.n_steps * reading.width
+    return pools, activation / n, change / n_steps, resume
 
 
-def _pool_in_two_passes(reading: _Reading) -> tuple[Pools, Tensor, Tensor]:
-    """Return pools and penalties as `_pool_windows` does, with the graph of one window at a time in memory."""
+def _pool_in_two_passes(reading: _Reading) -> tuple[Tensor, Tensor, Tensor]:
+    """Return features and penalties as `_pool_windows` does, with the graph of one window at a time in memory."""
     masks = reading.masks
     dropped = [] if masks is None else [w for w in masks.recurrent if w is not None and w.requires_grad]
-    parameters = [p for p in reading.encoder.parameters() if p.requires_grad]
-    *pools, activation, change = _TwoPassPooling.apply(reading, *parameters, *dropped)
-    return Pools(*pools), activation, change
+    features, activation, change = _TwoPassPooling.apply(reading, *reading.parameters(), *dropped)
+    return features, activation, change
 
 
 class _TwoPassPooling(torch.autograd.Function):
@@ -221,23 +258,20 @@ class _TwoPassPooling(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, reading: _Reading, *tensors: Tensor) -> Any:
-        pools, activation, change, (where, resume) = _pool_windows(reading)
-        ctx.reading, ctx.where, ctx.resume = reading, where, resume
-        return *pools, activation, change
+        ctx.reading = reading
+        ctx.pools, activation, change, ctx.resume = _pool_windows(reading)
+        return ctx.pools.features(), activation, change
 
     @staticmethod
-    def backward(
-        ctx: Any, d_last: Tensor, d_max: Tensor, d_mean: Tensor, d_activation: Tensor, d_change: Tensor
-    ) -> Any:
+    def backward(ctx: Any, d_features: Tensor, d_activation: Tensor, d_change: Tensor) -> Any:
         masks, leaves = _with_leaf_weights(ctx.reading.masks)
         reading = ctx.reading._replace(masks=masks)
         encoder, documents = reading.encoder, reading.documents
-        parameters = [p for p in encoder.parameters() if p.requires_grad]
+        parameters = reading.parameters()
         embedding = encoder.embedding.weight  # (vocab_size, emb_dim)
-        emb_dim = embedding.shape[1]
         inner = [*(p for p in parameters if p is not embedding), *leaves]
-        d_pools = d_last, d_max, d_mean / documents.kept.to(d_mean.device)[:, None]  # (batch, width) each
-        d_squares, d_steps = d_activation / (documents.n_kept * emb_dim), d_change / (documents.n_steps * emb_dim)  # ()
+        d_squares = d_activation / (documents.n_kept * reading.width)  # ()
+        d_steps = d_change / (documents.n_steps * reading.width)  # ()
 
         gradients: dict[int, Tensor] = {id(tensor): torch.zeros_like(tensor) for tensor in inner}
         by_word = _EmbeddingGradient(embedding, documents) if embedding.requires_grad else None
@@ -247,9 +281,9 @@ class _TwoPassPooling(torch.autograd.Function):
             embedded = encoder.embed(window.ids, rows).detach()  # (n, time, emb_dim)
             with torch.enable_grad():
                 embedded.requires_grad_(embedding.requires_grad)
-                top, outputs, state = reading.run(embedded, window, state, rows)
-                squares, steps = squared_activations(top, top, window.pooled, window.weight)  # ()
-            d_outputs = _output_gradient(window, ctx.where, *d_pools)  # (n, time, width)
+                outputs, state = reading.run(embedded, window, state, rows)
+                squares, steps = squared_activations(outputs, outputs, window.pooled, window.weight)  # ()
+            d_outputs = ctx.pools.output_gradient(window, d_features)  # (n, time, width)
             d_all = torch.autograd.grad(
                 [outputs, squares, steps],
                 [*inner, embedded] if by_word else inner,
@@ -264,15 +298,6 @@ class _TwoPassPooling(torch.autograd.Function):
         if by_word:
             gradients[id(embedding)] = by_word.sparse()
         return None, *(gradients[id(tensor)] for tensor in [*parameters, *leaves])
-
-
-def _output_gradient(window: Window, where: Tensor, d_last: Tensor, d_max: Tensor, d_mean: Tensor) -> Tensor:
-    """Return the gradient of a window's outputs, (n, time, width), given those of the pools, (batch, width) each."""
-    n, time = window.ids.shape
-    pooled = window.pooled[:, :, None]  # (n, time, 1)
-    position = torch.arange(window.begin, window.begin + time, device=where.device)  # (time,)
-    at_max = (where[:n, None] == position[None, :, None]) & pooled  # (n, time, width)
-    return pooled * d_mean[:n, None] + at_max * d_max[:n, None] + window.is_last[:, :, None] * d_last[:n, None]
 
 
 class _EmbeddingGradient:
