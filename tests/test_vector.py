@@ -13,7 +13,7 @@ from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
 from sk_ulmfit.models.assembly import build_classifier, build_language_model
 from sk_ulmfit.models.state import load_state
 from sk_ulmfit.models.vocabulary import fit_vocabulary
-from sk_ulmfit.nn import features, pooling
+from sk_ulmfit.nn import features, modules, pooling
 from sk_ulmfit.nn.features import pooled_features
 from sk_ulmfit.nn.losses import MultiLabelLoss
 from sk_ulmfit.nn.modules import LinearHead
@@ -214,9 +214,14 @@ def test_penalties_are_means_over_the_pooled_outputs(n_layers):
 
 @pytest.mark.parametrize("n_layers", [2, 3])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
-def test_the_last_of_several_layers_does_not_run(n_layers, precision):
-    """NaN in its weights would spread to everything that it computes."""
+def test_the_last_of_several_layers_does_not_run(monkeypatch, n_layers, precision):
     model = make(n_layers, dtype=torch.float32)
+    ran = set()  # output widths of the layers that run: 5 is the last one's
+    for name in ("evaluate_layer", "evaluate_layer_8bit", "train_layer"):
+        run = getattr(modules, name)
+        monkeypatch.setattr(modules, name, lambda *args, run=run: (r := run(*args), ran.add(r[0].shape[1]))[0])
+    for rnn in model.encoder.rnns:
+        rnn.register_forward_hook(lambda module, args, output: ran.add(module.hidden_size))
     ids, lengths = random_batch([9, 6, 2])
     with torch.no_grad():
         model.eval()
@@ -231,6 +236,7 @@ def test_the_last_of_several_layers_does_not_run(n_layers, precision):
     model.train()
     logits, activation, change = model(ids, lengths, precision=precision)
     (logits.sum() + activation + change).backward()
+    assert ran == {7}
     assert all(p.grad is None for p in model.encoder.rnns[-1].parameters())
     assert all(p.grad.to_dense().isfinite().all() for p in model.parameters() if p.grad is not None)
 
