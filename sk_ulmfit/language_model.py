@@ -314,7 +314,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         Returns
         -------
         ndarray of float32, shape (n, d), or DataFrame
-            Vectors, not scaled to length 1; a DataFrame if ``set_output`` asks for one.
+            Vectors, of length 1 if the model has learned from a teacher; a DataFrame if ``set_output`` asks for one.
 
         Raises
         ------

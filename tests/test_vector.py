@@ -71,7 +71,8 @@ def reference(model, ids):
         pooled.append(x[-len(kept) :].mean(0))
     matrix, bias = (p.detach().double().numpy() for p in (model.vector.weight, model.vector.bias))
     assert matrix.shape == (4, 7 * (n_layers - 1) + 5 if n_layers > 1 else 10)
-    return matrix @ np.concatenate([*pooled, words]) + bias
+    vector = matrix @ np.concatenate([*pooled, words]) + bias
+    return vector / np.linalg.norm(vector)
 
 
 @settings(max_examples=40, deadline=None)

@@ -32,11 +32,13 @@ def n_pooled(emb_dim: int, hidden_dim: int, n_layers: int) -> int:
 
 
 class TextVector(nn.Module):
-    """Linear map from pooled features to the vector of a text, with a weight for each word in the mean of the words.
+    """Linear map from pooled features to the vector of a text, of length 1, with a weight for each word in the mean.
 
     The features are the mean outputs of the LSTM layers below the last one (of the only layer if there is one), side by
     side, and the weighted mean of the embedded words: the sum over pooled positions of ``word_weight[id] *
-    embedding[id]``, divided by their number. Sizes are those of `AWDLSTM`; `dim` is the length of the vector.
+    embedding[id]``, divided by their number. Sizes are those of `AWDLSTM`; `dim` is the number of dimensions.
+
+    A teacher says the direction of a vector, not its length. Scaled to length 1, vectors are better features too.
     """
 
     def __init__(self, vocab_size: int, emb_dim: int, hidden_dim: int, n_layers: int, dim: int):
@@ -48,7 +50,7 @@ class TextVector(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Return the vectors, (batch, dim), of pooled features, (batch, n_pooled)."""
-        return F.linear(pooled, self.weight, self.bias)
+        return F.normalize(F.linear(pooled, self.weight, self.bias), dim=1)
 
     def of_texts(
         self, means: Tensor, ids: Tensor, pooled: Tensor, embedding: Tensor, kept: Tensor | None = None
