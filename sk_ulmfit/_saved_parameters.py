@@ -19,7 +19,8 @@ from sk_ulmfit.text.tokenizer import get_tokenizer
 from sk_ulmfit.thresholds import check_thresholds
 
 PER_LABEL = ("threshold", "pos_weight")
-NOT_SAVED = ("memory", "callbacks", "device", "n_jobs", "verbose")  # of a machine and its user, not of the model
+# Of a machine and its user, not of the model.
+NOT_SAVED = ("memory", "callbacks", "device", "n_jobs", "verbose", "teacher")
 NOT_IN_FILE = "(a language model in memory, which is not part of the saved classifier)"  # no file has this name
 
 

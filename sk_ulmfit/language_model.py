@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from sk_ulmfit._files import as_path
 from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_choice, check_number, check_training_parameters, fitted_value, random_generator
 from sk_ulmfit.models.bundled import default_model, model_file
@@ -27,9 +28,11 @@ from sk_ulmfit.text.tokenizer import get_tokenizer
 from sk_ulmfit.text.unknown_words import WordCount, warn_of_texts
 from sk_ulmfit.training.caching import check_memory, remembered
 from sk_ulmfit.training.callbacks import SCHEDULES
+from sk_ulmfit.training.components import Components
 from sk_ulmfit.training.likelihood import negative_log_likelihood
 from sk_ulmfit.training.settings import LanguageModelSettings
 from sk_ulmfit.training.stages import finetune_language_model
+from sk_ulmfit.training.teacher import Encode, check_teacher, fingerprint, load_teacher
 from sk_ulmfit.training.text_vectors import text_vectors, vector_width
 
 VOCAB_SIZE, NEW_WORDS = 30_000, 10_000  # of a model by default, and beside the words of its start
@@ -118,6 +121,12 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         Source of all randomness.
     verbose : int, default=0
         1 shows a progress bar.
+    teacher : path-like, callable or None, default=None
+        Sentence encoder from which the vectors of `pretrained` were learned, to go on learning from it: the folder of
+        a sentence-transformers model (extra ``teacher``), or a function from a list of n texts to their vectors,
+        array-like of shape (n, n_dims). Each text, cut where it has more than 200 words, learns the vector that the
+        teacher gives it, beside the next word; `max_epochs` is then 1 by default. Results are not cached if it is a
+        function.
 
     Attributes
     ----------
@@ -175,6 +184,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         memory: Any = None,
         random_state: Any = None,
         verbose: int = 0,
+        teacher: str | os.PathLike[str] | Encode | None = None,
     ):
         self.pretrained = pretrained
         self.max_epochs = max_epochs
@@ -200,6 +210,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
+        self.teacher = teacher
 
     def fit(self, X: Any, y: Any = None) -> ULMFiTLanguageModel:
         """Train on raw texts.
@@ -223,15 +234,24 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         """
         texts, start, settings = training_input(self, X)
         _warn_if_other_direction(start, settings)
+        _check_taught(self, start)
         key = {
             "stage": "language model",
             "texts": texts,
             "start": start.state,
             "settings": settings.key(any_seed=self.random_state is None),
         }
-        state = remembered(
-            check_memory(self.memory), key, lambda: finetune_language_model(texts, start.state, settings)
-        )
+        memory = check_memory(self.memory)
+        if callable(self.teacher):
+            memory = check_memory(None)  # nothing identifies a function
+        elif self.teacher is not None:
+            key["teacher"] = fingerprint(as_path(self.teacher, ValueError))
+
+        def train() -> ModelState:
+            teacher = None if self.teacher is None else load_teacher(self.teacher, settings.device)
+            return finetune_language_model(texts, start.state, settings, teacher=teacher)
+
+        state = remembered(memory, key, train)
         self._fitted = FittedLanguageModel(state, start.origin)
         return self
 
@@ -507,6 +527,8 @@ def check_parameters(model: ULMFiTLanguageModel) -> None:
     for name in SIZES:
         check_number(name, getattr(model, name), low=1, integer=True, none=True)
     check_number("vocab_size", model.vocab_size, low=16, integer=True, none=True)
+    if model.teacher is not None:
+        check_teacher(model.teacher)
     if model.direction is not None:
         check_choice("direction", model.direction, DIRECTIONS)
     if not isinstance(model.language, (str, type(None))):
@@ -536,6 +558,18 @@ def _check_sizes(model: ULMFiTLanguageModel, start: ModelState) -> None:
                 f"{name}={wanted}, but the model to start from has {name}={size}; leave {name} at None, or pass "
                 "pretrained=None to start from random weights."
             )
+
+
+def _check_taught(model: ULMFiTLanguageModel, start: Start) -> None:
+    """Raise ValueError if there is a teacher, and the start has learned from none."""
+    if model.teacher is None or (start.state is not None and Components.from_arrays(start.state.weights) is not None):
+        return
+    origin = {None: "random weights do", IN_MEMORY: "the model in memory does"}
+    raise ValueError(
+        "teacher needs a model to start from that holds what it has learned from this teacher, but "
+        f"{origin.get(start.origin, f'{start.origin} does')} not. Pass one that pretrain(..., teacher=...) made to "
+        "pretrained, or teacher=None."
+    )
 
 
 def _warn_if_other_direction(start: Start, settings: LanguageModelSettings) -> None:

@@ -44,6 +44,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--direction", choices=DIRECTIONS, help="reading direction (default: that of the model to start from)"
     )
+    command.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="DIR",
+        help="folder of the sentence-transformers model that the model to start from has learned from",
+    )
     shared.add_n_jobs(command)
     shared.add_seed(command, "model")
     shared.add_running(command)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sk_ulmfit.models.schema import TEACHER
 from sk_ulmfit.models.state import ModelState, Weights
 from sk_ulmfit.nn.modules import (
     AWDLSTM,
@@ -69,10 +70,15 @@ def part_weights(weights: Weights, part: str) -> Weights:
 def load_weights(module: torch.nn.Module, weights: Weights, assign: bool = False) -> None:
     """Set the tensors of a module.
 
-    With `assign`, as a module on the "meta" device needs, the arrays become its tensors, without a copy.
+    With `assign`, as a module on the "meta" device needs, the arrays become its tensors, without a copy. The arrays of
+    a teacher are left out: no network has them.
     """
     copied = None if assign else True
-    tensors = {name: torch.from_numpy(np.array(array, copy=copied)) for name, array in weights.items()}
+    tensors = {
+        name: torch.from_numpy(np.array(array, copy=copied))
+        for name, array in weights.items()
+        if not name.startswith(TEACHER)
+    }
     module.load_state_dict(tensors, assign=assign)
 
 

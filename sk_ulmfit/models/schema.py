@@ -31,6 +31,10 @@ SECOND_NETWORK = "backward."
 
 VECTOR = "vector."  # the network's vector of a text, which a model has if its configuration has "vector_dim"
 
+# What the vectors of a language model were learned from: the mean of the teacher's vectors, and their components.
+TEACHER = "teacher."
+TEACHER_MEAN, TEACHER_COMPONENTS = f"{TEACHER}mean", f"{TEACHER}components"
+
 HEAD_WIDTH = 50
 # Larger weights could make the network overflow, and predict NaN: its log-odds are below 1e36 with weights up to here.
 LARGEST_WEIGHT = 1e5
@@ -179,6 +183,7 @@ def _network_shapes(kind: str, config: Mapping[str, Any], n_words: int, layout: 
     shapes = {"encoder.embedding.weight": (n_words, config["emb_dim"])} | _layer_shapes(config)
     if kind == "language_model":
         shapes["decoder_bias"] = (n_words,)
+        shapes |= _teacher_shapes(config, layout)
     else:
         shapes |= _head_shapes(config, len(config["label_names"]))
     shapes |= _vector_shapes(config, n_words, layout, prefix)
@@ -212,6 +217,15 @@ def _vector_shapes(config: Mapping[str, Any], n_words: int, layout: Layout, pref
         f"{VECTOR}weight": (dim, n_features),
         f"{VECTOR}bias": (dim,),
     }
+
+
+def _teacher_shapes(config: Mapping[str, Any], layout: Layout) -> dict[str, tuple[int, ...]]:
+    """Return the arrays of a teacher if the file has any; the number of its dimensions is that of the file."""
+    if "vector_dim" not in config or not any(name.startswith(TEACHER) for name in layout):
+        return {}
+    mean = layout.get(TEACHER_MEAN)
+    n_dims = mean.shape[0] if mean is not None and len(mean.shape) == 1 else 0
+    return {TEACHER_MEAN: (n_dims,), TEACHER_COMPONENTS: (n_dims, config["vector_dim"])}
 
 
 def _head_shapes(config: Mapping[str, Any], n_labels: int) -> dict[str, tuple[int, ...]]:

@@ -22,6 +22,7 @@ from sk_ulmfit.models.schema import (
     LINEAR_MODEL,
     SCALE,
     SECOND_NETWORK,
+    TEACHER,
     VECTOR,
     LaterVersionError,
     check_config,
@@ -285,10 +286,11 @@ def _read_weights(container: Container) -> Weights:
 
 
 def _compact(weights: Weights) -> Weights:
-    """Round each matrix to int8, from -127 to 127, times one float32 scale per row."""
+    """Round each matrix to int8, from -127 to 127, times one float32 scale per row; the teacher's stay as they are."""
     compact: Weights = {}
     for name, array in weights.items():
-        if array.ndim != 2 or array.shape[1] < 2 or array.dtype != np.float32:  # one column would only grow
+        is_matrix = array.ndim == 2 and array.shape[1] > 1 and array.dtype == np.float32  # one column would only grow
+        if not is_matrix or name.startswith(TEACHER):
             compact[name] = array
             continue
         scale = np.maximum(np.abs(array).max(axis=1, keepdims=True) / 127, np.finfo(np.float32).tiny)

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from sk_ulmfit.models.state import ModelState
 from sk_ulmfit.pretraining.log import RunLog
-from sk_ulmfit.pretraining.principal_components import components, targets
+from sk_ulmfit.pretraining.principal_components import components
 from sk_ulmfit.pretraining.settings import PretrainingSettings
 from sk_ulmfit.pretraining.teacher_data import TeacherData
 from sk_ulmfit.pretraining.trainer import Start
 from sk_ulmfit.pretraining.word_vectors import start_of_embedding
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
+from sk_ulmfit.training.components import Components, targets
 from sk_ulmfit.training.passage_batches import PassageBatches, Targets
 from sk_ulmfit.training.text_vectors import text_vectors
 
@@ -26,11 +27,11 @@ MOST_HELD_OUT = 2_000  # passages
 class Distillation:
     """Batches of passages, what the teacher says of the words, and the passages that are held out.
 
-    `dim` is the number of dimensions of the targets, at most that of the embedding. `held_out` are indices of the
-    `passages`; `target_of` gives the vectors that passages should get.
+    `components` are those of the targets, at most as many as the embedding has dimensions. `held_out` are indices of
+    the `passages`; `target_of` gives the vectors that passages should get.
     """
 
-    dim: int
+    components: Components
     batches: PassageBatches
     start: Start
     passages: TokenIds
@@ -62,7 +63,7 @@ def make_distillation(taught: TeacherData, vocabulary: Vocabulary, settings: Pre
     )
     start = Start(embedding, word_weight, log_frequency)
     held_out = np.arange(n_passages - n_held_out, n_passages)
-    return Distillation(in_components.matrix.shape[1], batches, start, taught.passages, held_out, target_of)
+    return Distillation(in_components, batches, start, taught.passages, held_out, target_of)
 
 
 def held_out_cosine(state: ModelState, distillation: Distillation, device: str, log: RunLog) -> float:

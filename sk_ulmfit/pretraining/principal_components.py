@@ -1,26 +1,17 @@
-"""Principal components of a teacher's vectors, and the vectors of passages in them, as targets of the training."""
+"""Principal components of a teacher's vectors, found from those of many passages."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit.pretraining.teacher_vectors import TeacherVectors
+from sk_ulmfit.training.components import Components
 
 MOST_VECTORS = 100_000  # from which the components are found
 _ROWS_AT_ONCE = 10_000
 
 Vectors = TeacherVectors | NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Components:
-    """Principal components of vectors: their `mean`, (n_dims,), and the `matrix` of components, (n_dims, n)."""
-
-    mean: NDArray[np.float32]
-    matrix: NDArray[np.float32]
 
 
 def components(vectors: Vectors, n: int) -> Components:
@@ -41,10 +32,3 @@ def components(vectors: Vectors, n: int) -> Components:
     largest = np.abs(matrix).argmax(axis=0)
     matrix = matrix * np.sign(matrix[largest, np.arange(matrix.shape[1])])
     return Components(mean.astype(np.float32), matrix.astype(np.float32))
-
-
-def targets(vectors: NDArray[np.float32], components: Components) -> NDArray[np.float32]:
-    """Return vectors (n, n_dims), centred, in principal components (n, n_components), scaled to length 1."""
-    reduced = (vectors - components.mean) @ components.matrix
-    lengths = np.linalg.norm(reduced, axis=1, keepdims=True)
-    return reduced / np.maximum(lengths, np.finfo(np.float32).tiny)

@@ -271,7 +271,7 @@ def _train(
     streams = _stream_batches(packed, documents, settings)
     distillation = None if taught is None else make_distillation(taught, packed.vocabulary, settings)
     if distillation is not None:
-        config["vector_dim"] = distillation.dim
+        config["vector_dim"] = distillation.components.matrix.shape[1]
     checkpoints = Checkpoints(out, log)
     with seeded(settings.seed, device):
         passages = None if distillation is None else distillation.batches
@@ -285,7 +285,10 @@ def _train(
                 trainer.start_from(distillation.start)
         with postponed_interrupt() as interrupted:
             run_steps(trainer, checkpoints, checkpoint_seconds, log, interrupted)
-    state = ModelState("language_model", config, packed.vocabulary, plain_weights(trainer.module))
+    weights = plain_weights(trainer.module)
+    if distillation is not None:
+        weights |= distillation.components.to_arrays()
+    state = ModelState("language_model", config, packed.vocabulary, weights)
     state.history = [{"epoch": trainer.step / trainer.steps_per_epoch, "train_loss": trainer.mean_loss()}]
     loss = held_out_loss(state, packed.tokens.take(held_out), device, log)
     if loss is not None:

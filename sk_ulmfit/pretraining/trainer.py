@@ -17,7 +17,6 @@ from torch import Tensor
 
 from sk_ulmfit.models.assembly import build_language_model
 from sk_ulmfit.nn.device import reseed
-from sk_ulmfit.nn.losses import cosine_distance
 from sk_ulmfit.nn.modules import State, detach
 from sk_ulmfit.nn.optimizer import RowAdamW, clip_gradients
 from sk_ulmfit.nn.precision import training_precision, widest_layer
@@ -25,13 +24,12 @@ from sk_ulmfit.nn.vector import TextVector
 from sk_ulmfit.pretraining.settings import PretrainingError, PretrainingSettings
 from sk_ulmfit.text.vocabulary import Vocabulary
 from sk_ulmfit.training.batching import Batch, StreamBatches
+from sk_ulmfit.training.joint_loss import joint_loss, taught_parameters
 from sk_ulmfit.training.passage_batches import PassageBatches
 from sk_ulmfit.training.schedules import one_cycle
 
 WARM_UP = 0.1  # share of the training during which the learning rate rises
 AVERAGED_STEPS = 50  # the losses shown are means over this many steps
-# With a teacher: factors on the learning rate of the embedding and word weights, and of the map from pools to vectors.
-WORDS_RATE, POOLING_RATE = 0.5, 0.1
 # Factor from the mean of the words to the first vectors: steps of the map must be small beside their length.
 VECTOR_SCALE = 20.0
 
@@ -92,18 +90,10 @@ class Trainer:
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Return all parameters, with the factor on the learning rate of each group."""
-        vector = self.module.vector
-        if vector is None:
-            return [{"params": list(self.module.parameters()), "factor": 1.0}]
-        words = [self.module.encoder.embedding.weight, vector.word_weight]
-        pooling = [vector.weight, vector.bias]
-        taught = {id(parameter) for parameter in [*words, *pooling]}
+        groups = taught_parameters(self.module)
+        taught = {id(parameter) for parameters, _ in groups for parameter in parameters}
         others = [parameter for parameter in self.module.parameters() if id(parameter) not in taught]
-        return [
-            {"params": others, "factor": 1.0},
-            {"params": words, "factor": WORDS_RATE},
-            {"params": pooling, "factor": POOLING_RATE},
-        ]
+        return [{"params": parameters, "factor": factor} for parameters, factor in [(others, 1.0), *groups]]
 
     def start_from(self, start: Start) -> None:
         """Set the words to what the teacher says of them; the vector of a text is at first the mean of its words."""
@@ -145,12 +135,13 @@ class Trainer:
             self.hidden_state = None
         self._seed_step()
         self._set_learning_rate()
-        hidden, targets, further = self._read_stream(step.stream)
-        if step.passages is not None:
-            passage_hidden, passage_targets, distance = self._read_passages(step.passages)
-            hidden, targets = torch.cat([hidden, passage_hidden]), torch.cat([targets, passage_targets])
+        dropped, words, further = self._read_stream(step.stream)
+        if step.passages is None:
+            loss = self.module.cross_entropy(dropped, words, self.precision, self.settings.sampled_words)
+        else:
+            loss, distance = self._joint_loss((dropped, words), step.passages)
+            self.cosines.append(1 - distance.detach())
             further = further + cast(float, self.settings.teacher_weight) * distance
-        loss = self.module.cross_entropy(hidden, targets, self.precision, self.settings.sampled_words)
         self._update_weights(loss + further)
         self.losses.append(loss.detach())
         self.step += 1
@@ -172,24 +163,20 @@ class Trainer:
         return [tensor.to(self.device, non_blocking=True) for tensor in tensors]
 
     def _read_stream(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Return decoder's input, (n, emb_dim), the words to be predicted, (n,), and the penalties of a window."""
+        """Return the decoder's input, (batch, time, emb_dim), the words to be predicted, and the penalties."""
         x, targets = batch
         ids, targets = self._to_device(x["ids"], targets)
         dropped, raw, hidden_state = self.module(ids, x["lengths"], self.hidden_state, self.precision)
         self.hidden_state = detach(hidden_state)
         penalties = self.module.penalties(dropped, raw, targets, self.settings.alpha, self.settings.beta)
-        return dropped.flatten(0, 1), targets.flatten(), penalties
+        return dropped, targets, penalties
 
-    def _read_passages(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return decoder's input, (n, emb_dim), the words to be predicted, (n,), and the distance to the teacher."""
-        x, targets = batch
+    def _joint_loss(self, stream: tuple[Tensor, Tensor], passages: Batch) -> tuple[Tensor, Tensor]:
+        x, targets = passages
         ids, targets = self._to_device(x["ids"], targets)
-        dropped, _, vectors = self.module.read_texts(ids, x["lengths"], self.precision)
-        distance = cosine_distance(vectors, targets)
-        self.cosines.append(1 - distance.detach())
-        inner = torch.arange(1, ids.shape[1]) < x["lengths"][:, None]  # (batch, time - 1): not the first word
-        inner = inner.to(self.device)
-        return dropped[:, :-1][inner], ids[:, 1:][inner], distance
+        return joint_loss(
+            self.module, stream, (ids, x["lengths"], targets), self.precision, self.settings.sampled_words
+        )
 
     def _update_weights(self, loss: Tensor) -> None:
         """Do one step of the optimizer."""

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from sk_ulmfit.pretraining.log import Say
 from sk_ulmfit.pretraining.passage_files import block_of, read_json, write_json
-from sk_ulmfit.pretraining.principal_components import Components, Vectors
+from sk_ulmfit.pretraining.principal_components import Vectors
 from sk_ulmfit.pretraining.teacher_vectors import WORD_VECTORS, TeacherVectors, write_vectors
 from sk_ulmfit.text.vocabulary import RESERVED, Vocabulary
+from sk_ulmfit.training.components import Components
 from sk_ulmfit.training.teacher import Teacher
 
 WORDS = "words.json"

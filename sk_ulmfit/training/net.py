@@ -19,7 +19,9 @@ from sk_ulmfit.nn.optimizer import RowAdamW
 from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.batching import DocumentBatches, FeatureBatches, StreamBatches
 from sk_ulmfit.training.callbacks import Progress
+from sk_ulmfit.training.joint_loss import joint_loss, taught_parameters
 from sk_ulmfit.training.settings import TrainingSettings
+from sk_ulmfit.training.teaching import Lessons
 
 
 class _LayeredNet(NeuralNet):  # type: ignore[misc]
@@ -47,15 +49,18 @@ class _LayeredNet(NeuralNet):  # type: ignore[misc]
         self.max_steps = max_steps
 
     def initialize_optimizer(self, triggered_directly: Any = None) -> _LayeredNet:
+        _, kwargs = self.get_params_for_optimizer("optimizer", [])
+        kwargs.pop("lr", None)
+        self.optimizer_ = self.optimizer(self.parameter_groups(), **kwargs)
+        return self
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the parameters of each optimiser group, with their learning rate."""
         groups = self.module_.layer_groups()
-        groups = [
+        return [
             {"params": group, "lr": self.lr / self.lr_decay ** (len(groups) - 1 - depth)}
             for depth, group in enumerate(groups)
         ]
-        _, kwargs = self.get_params_for_optimizer("optimizer", [])
-        kwargs.pop("lr", None)
-        self.optimizer_ = self.optimizer(groups, **kwargs)
-        return self
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         iterator = self.make_batches(dataset, self.seed if training else None)
@@ -268,6 +273,42 @@ class LanguageModelNet(_LayeredNet):
         targets = to_tensor(y_true, device=self.device)
         loss = self.module_.cross_entropy(y_pred[0], targets, self.precision)
         return loss + self.module_.penalties(*y_pred, targets, self.alpha, self.beta) if training else loss
+
+
+class TaughtLanguageModelNet(LanguageModelNet):
+    """Net of a language model that also learns from a teacher, as in pre-training: see `joint_loss`.
+
+    `lessons` are the passages and their targets, `teacher_weight` is the weight of the distance to these.
+    """
+
+    def __init__(self, module: Any, *, lessons: Lessons, teacher_weight: float, **kwargs: Any):
+        super().__init__(module, **kwargs)
+        self.lessons = lessons
+        self.teacher_weight = teacher_weight
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the layers, then words and pooling, whose rates are parts of that of the top group."""
+        taught = taught_parameters(self.module_)
+        ids = {id(parameter) for parameters, _ in taught for parameter in parameters}
+        groups = super().parameter_groups()
+        for group in groups:
+            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in ids]
+        return [*groups, *({"params": parameters, "lr": self.lr * factor} for parameters, factor in taught)]
+
+    def make_batches(self, dataset: Any, seed: int | None) -> Any:
+        """Return windows of parallel streams, each with a batch of passages."""
+        return self.lessons.beside(super().make_batches(dataset, seed))
+
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+        """Compute the cross-entropy per token, the penalties, and the distance to the teacher."""
+        words, ids, wanted = (
+            to_tensor(value, device=self.device)
+            for value in (y_true["words"], y_true["passages"]["ids"], y_true["vectors"])
+        )
+        passages = (ids, y_true["passages"]["lengths"], wanted)
+        loss, distance = joint_loss(self.module_, (y_pred[0], words), passages, self.precision)
+        penalties = self.module_.penalties(*y_pred, words, self.alpha, self.beta)
+        return loss + (penalties + self.teacher_weight * distance)
 
 
 def net_arguments(settings: TrainingSettings) -> dict[str, Any]:

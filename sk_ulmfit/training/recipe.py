@@ -14,6 +14,7 @@ MOST_TEXTS_GRADUALLY = 5_000  # with more texts all layers learn from the first 
 FEWEST_EPOCHS_OF_A_HEAD = 10  # trained alone, on features: an epoch takes seconds
 LANGUAGE_MODEL_TOKENS = 4_000_000  # tokens read in all epochs together
 MOST_LANGUAGE_MODEL_EPOCHS = 10
+EPOCHS_WITH_TEACHER = 1  # in which a language model learns most of what its teacher has to say of the texts
 
 
 def classifier_epochs(n_texts: int, *, n_groups: int = 1, head_only: bool = False) -> int:

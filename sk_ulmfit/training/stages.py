@@ -5,8 +5,9 @@ Texts, numbers and arrays come in; a `ModelState` of numpy arrays goes out. The 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -38,15 +39,20 @@ from sk_ulmfit.training.averaging import average_with_linear_model
 from sk_ulmfit.training.batching import DocumentDataset, FeatureDataset, StreamDataset
 from sk_ulmfit.training.bounds import bound_log_odds, sample_for_range
 from sk_ulmfit.training.callbacks import early_stopping, training_callbacks
+from sk_ulmfit.training.components import Components
 from sk_ulmfit.training.data import LabelledTexts
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.linear_training import base_rates, fit_linear_model, sample_documents
-from sk_ulmfit.training.net import HeadNet, LanguageModelNet, fit_net, net_arguments
+from sk_ulmfit.training.net import HeadNet, LanguageModelNet, TaughtLanguageModelNet, fit_net, net_arguments
 from sk_ulmfit.training.prediction import measure_shifts, network_logits, new_net, probabilities, restore_net
-from sk_ulmfit.training.recipe import language_model_epochs
+from sk_ulmfit.training.recipe import EPOCHS_WITH_TEACHER, language_model_epochs
 from sk_ulmfit.training.settings import ClassifierSettings, LanguageModelSettings, TrainingSettings
+from sk_ulmfit.training.teacher import Teacher
+from sk_ulmfit.training.teaching import Lessons
 
 Rows = NDArray[np.int64]
+
+TEACHER_WEIGHT = 1.0  # of the distance to a teacher's vectors beside the loss of the next word
 
 
 class HeldOut(NamedTuple):
@@ -80,6 +86,7 @@ def finetune_language_model(
     start: ModelState | None,
     settings: LanguageModelSettings,
     *,
+    teacher: Teacher | None = None,
     callbacks: Sequence[Any] = (),
     max_steps: int | None = None,
 ) -> ModelState:
@@ -94,6 +101,8 @@ def finetune_language_model(
         from random weights.
     settings : LanguageModelSettings
         How to train; `lr_decay` counts only with `start`.
+    teacher : Teacher or None, default=None
+        Sentence encoder from which `start` has learned, and which goes on teaching it.
     callbacks : sequence of skorch callbacks, default=()
         Further callbacks, called last.
     max_steps : int or None, default=None
@@ -106,9 +115,11 @@ def finetune_language_model(
     """
     settings = replace(settings, lr_decay=1.0) if start is None else settings
     config = _language_model_config(start, settings)
+    components = None if start is None else Components.from_arrays(start.weights)
     corpus, vocabulary = _tokenize(texts, start, settings, backward=reads_backward(config))
     if settings.max_epochs is None:
-        settings = replace(settings, max_epochs=language_model_epochs(len(corpus.ids)))
+        n_epochs = language_model_epochs(len(corpus.ids)) if teacher is None else EPOCHS_WITH_TEACHER
+        settings = replace(settings, max_epochs=n_epochs)
     with seeded(settings.seed, settings.device):
         module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
         if start is not None:
@@ -120,10 +131,14 @@ def finetune_language_model(
                     f"The texts hold only {len(corpus.ids)} tokens, too few for a language model; give more text, or "
                     "train none (max_epochs=0 of the language model, lm_epochs=0 of the classifier)."
                 )
-            net = _language_model_net(module, config, vocabulary, settings, callbacks, max_steps)
+            lessons = None
+            if teacher is not None and components is not None:
+                lessons = Lessons(texts, teacher, components, vocabulary, settings)
+            net = _language_model_net(module, config, vocabulary, settings, callbacks, max_steps, lessons)
             fit_net(net, StreamDataset(corpus))
             history = plain_history(net.history)
-    return ModelState("language_model", config, vocabulary, plain_weights(module), history)
+    weights = plain_weights(module) | ({} if components is None else components.to_arrays())
+    return ModelState("language_model", config, vocabulary, weights, history)
 
 
 def train_classifier(
@@ -232,8 +247,12 @@ def _language_model_net(
     settings: LanguageModelSettings,
     callbacks: Sequence[Any],
     max_steps: int | None,
+    lessons: Lessons | None,
 ) -> LanguageModelNet:
-    return LanguageModelNet(
+    net: Callable[..., LanguageModelNet] = LanguageModelNet
+    if lessons is not None:
+        net = partial(TaughtLanguageModelNet, lessons=lessons, teacher_weight=TEACHER_WEIGHT)
+    return net(
         module,
         bptt=settings.bptt,
         batch_size=settings.batch_size,

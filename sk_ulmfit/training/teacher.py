@@ -55,10 +55,16 @@ class Teacher(ABC):
 
 def load_teacher(teacher: str | os.PathLike[str] | Encode, device: str) -> Teacher:
     """Return the teacher in a folder, or one that calls a function; raise ValueError if it is neither."""
+    check_teacher(teacher)
     if callable(teacher):
         return FunctionTeacher(teacher)
-    if isinstance(teacher, (str, os.PathLike)):
-        return FolderTeacher(as_path(teacher, ValueError), device)
+    return FolderTeacher(as_path(teacher, ValueError), device)
+
+
+def check_teacher(teacher: Any) -> None:
+    """Raise ValueError unless a teacher is a path or a function."""
+    if callable(teacher) or isinstance(teacher, (str, os.PathLike)):
+        return
     raise ValueError(
         "teacher must be the folder of a sentence-transformers model, or a function from a list of texts to their "
         f"vectors; got {short(teacher)} of type {type(teacher).__name__}."

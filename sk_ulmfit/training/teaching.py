@@ -1,0 +1,88 @@
+"""What a language model learns from a teacher on texts of the user: passages, and the vectors that they should get."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sk_ulmfit.text.encoding import encode_texts
+from sk_ulmfit.text.passages import split_long
+from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.text.vocabulary import Vocabulary
+from sk_ulmfit.training.batching import StreamBatches
+from sk_ulmfit.training.components import Components, targets
+from sk_ulmfit.training.passage_batches import PassageBatches
+from sk_ulmfit.training.settings import LanguageModelSettings
+from sk_ulmfit.training.teacher import Teacher
+
+
+class Lessons:
+    """Passages as token ids, and their targets, (n, dim), from which batches are made."""
+
+    def __init__(
+        self,
+        texts: Sequence[str] | StreamedTexts,
+        teacher: Teacher,
+        components: Components,
+        vocabulary: Vocabulary,
+        settings: LanguageModelSettings,
+    ):
+        """Cut texts of more than 200 words into passages and ask the teacher for their vectors."""
+        if teacher.n_dims != len(components.mean):
+            raise ValueError(
+                f"The teacher's vectors have {teacher.n_dims} dimensions, but the model to start from has learned from "
+                f"another teacher, whose vectors have {len(components.mean)}; pass that one."
+            )
+        passages = [passage for text in texts for part in split_long(text) if (passage := teacher.readable(part))]
+        if not passages:
+            raise ValueError("The texts hold no words that the teacher could read; pass texts that have words.")
+        self.targets = _targets(passages, teacher, components, bool(settings.verbose))
+        self.corpus = encode_texts(
+            passages, vocabulary, settings.language, settings.n_jobs, backward=settings.direction == "backward"
+        )
+        self.pad_id = vocabulary.pad
+
+    def beside(self, streams: StreamBatches) -> JointBatches:
+        """Return the windows of a stream, each with passages, so that an epoch reads about every passage once."""
+        tokens_per_batch = -(-len(self.corpus.ids) // streams.n_batches(1))
+        seed = 0 if streams.seed is None else streams.seed
+        return JointBatches(streams, PassageBatches(self.corpus, self._targets_of, tokens_per_batch, self.pad_id, seed))
+
+    def _targets_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.targets[rows].astype(np.float32)
+
+
+def _targets(
+    passages: Sequence[str], teacher: Teacher, components: Components, shows_progress: bool
+) -> NDArray[np.float16]:
+    if not shows_progress:
+        return targets(teacher.vectors(passages), components).astype(np.float16)
+    from tqdm.auto import tqdm
+
+    with tqdm(total=len(passages), desc="teacher") as bar:
+        return targets(teacher.vectors(passages, bar.update), components).astype(np.float16)
+
+
+class JointBatches:
+    """Windows of a stream, each with a batch of passages, which begin again when all were read.
+
+    A batch is the input of a window, and a dict of all targets: "words" of the window, (batch, time), "passages" as
+    input, and their "vectors", (n_passages, dim).
+    """
+
+    def __init__(self, streams: StreamBatches, passages: PassageBatches):
+        self.streams = streams
+        self._passages = itertools.chain.from_iterable(map(passages.batches, itertools.count()))
+
+    def n_batches(self, n_epochs: int) -> int:
+        """Count the batches of `n_epochs` epochs."""
+        return self.streams.n_batches(n_epochs)
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Tensor], dict[str, Any]]]:
+        for (x, words), (passages, vectors) in zip(self.streams, self._passages, strict=False):
+            yield x, {"words": words, "passages": passages, "vectors": vectors}
