@@ -8,6 +8,7 @@ import pytest
 from test_teaching import FILLERS, TOPICS
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, language_model
+from sk_ulmfit.cli.main import main
 from sk_ulmfit.models.state import ModelFileError, load_state
 from sk_ulmfit.pretraining import MODEL, pretrain
 from sk_ulmfit.training.components import Components, targets
@@ -174,3 +175,25 @@ def test_a_file_with_arrays_that_do_not_fit_is_refused(start, tmp_path, changed,
     model.save(tmp_path / "lm")
     with pytest.raises(ModelFileError, match=message):
         ULMFiTLanguageModel.load(tmp_path / "lm")
+
+
+def test_on_the_command_line_the_teacher_is_a_folder(start, tmp_path, monkeypatch, capsys):
+    (tmp_path / "texts.txt").write_text("\n\n".join(TEXTS[:50]), encoding="utf-8")
+    out = tmp_path / "lm"
+
+    def finetune(pretrained):
+        given = ["--teacher", tmp_path, "--language-model", pretrained, "--out", out]
+        return main(["finetune", *map(str, [tmp_path / "texts.txt", *given])])
+
+    assert finetune("none") == 2
+    assert "but random weights do not" in capsys.readouterr().err
+    assert finetune(start) == 2
+    assert "has no modules.json" in capsys.readouterr().err
+    asked = []
+    monkeypatch.setattr(language_model, "fingerprint", lambda folder: "")
+    monkeypatch.setattr(
+        language_model, "load_teacher", lambda folder, device: asked.append(folder) or load_teacher(teach, device)
+    )
+    assert finetune(start) == 0
+    assert asked == [tmp_path]
+    assert ARRAYS[0] in load_state(out, "language_model").weights
