@@ -60,10 +60,13 @@ def check_bool(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be True or False, got {short(value)}.")
 
 
-def check_training_parameters(estimator: Any, schedules: tuple[str, ...], precisions: tuple[str, ...]) -> None:
-    """Raise ValueError if a parameter that both estimators have is invalid."""
+def check_training_parameters(
+    estimator: Any, schedules: tuple[str, ...], precisions: tuple[str, ...], *, lr_none: bool = False
+) -> None:
+    """Raise ValueError if a parameter that both estimators have is invalid; with `lr_none`, `lr` may be None."""
+    check_number("lr", estimator.lr, low=0, none=lr_none)
     check_number("bptt", estimator.bptt, low=1, integer=True)
-    for name in ("lr", "dropout_multiplier", "alpha", "beta"):
+    for name in ("dropout_multiplier", "alpha", "beta"):
         check_number(name, getattr(estimator, name), low=0)
     check_number("lr_decay", estimator.lr_decay, low=1)
     check_number("gradient_clip", estimator.gradient_clip, low=0, none=True, exclusive=True)

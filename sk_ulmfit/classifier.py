@@ -34,7 +34,7 @@ from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.metrics import exact_match
 from sk_ulmfit.models.container import DEEPEST, depth
 from sk_ulmfit.models.schema import DIRECTIONS
-from sk_ulmfit.models.state import ModelFileError, describing, load_state, save_state
+from sk_ulmfit.models.state import ModelFileError, ModelState, describing, load_state, save_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision
 from sk_ulmfit.text.streams import StreamedTexts, chained, check_texts
@@ -72,7 +72,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         is (``clone``, hence cross-validation, keeps only the frozen one fitted). None: random weights (400/1152/3).
         With ``direction="both"`` also a pair of these, the forward one first, with the same words.
     lm_epochs : int or None, default=None
-        Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the language model.
+        Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the language model;
+        if that is None too, a model that has a vector of a text trains none, since it would forget what texts mean.
     direction : {"forward", "backward", "both"}, default="forward"
         Reading order of the texts. "both" trains a language model and a network for each direction and averages their
         probabilities, for twice the time, memory and size. A `language_model` that was trained backward goes on reading
@@ -80,13 +81,15 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     max_epochs : int or None, default=None
         Epochs of classifier training. None: 20 for up to 500 texts, 12 for up to 1,000, 8 for up to 10,000, 4 for up to
         50,000 and 3 for more, at least one for each layer that is unfrozen, and at least 10 for ``unfreezing="head"``.
-    lr : float, default=0.01
-        Maximum learning rate, that of the head.
+        After a linear head was trained: 2, at least one for each layer.
+    lr : float or None, default=None
+        Maximum learning rate, that of the head. None: 0.01, or 0.001 after a linear head was trained.
     lr_decay : float, default=2.6
         Each lower layer group of a pre-trained encoder learns at the rate of the group above divided by this.
-    embedding_lr : float or None, default=0.04
-        Maximum learning rate of a pre-trained embedding, which then learns from the first epoch. None treats the
-        embedding as one more layer group, the last to be unfrozen, as in the paper.
+    embedding_lr : float, "auto" or None, default="auto"
+        Maximum learning rate of a pre-trained embedding, which then learns from the first epoch. "auto": 0.04, or 0.001
+        after a linear head was trained. None treats the embedding as one more layer group, the last to be unfrozen, as
+        in the paper.
     schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
         Learning-rate schedule over all steps.
     unfreezing : {"auto", "gradual", "at_once", "head"}, default="auto"
@@ -94,7 +97,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         from the top, in each that follows, as in the paper. "at_once": all layers from the first epoch. "auto": gradual
         for up to 5,000 texts, else at once. "head": the head alone, on features that are computed once, so an epoch
         takes seconds; `lr_decay`, `embedding_lr`, `alpha` and `beta` have no effect then. An encoder from random
-        weights is trained at once unless "head" is set.
+        weights is trained at once unless "head" is set. If the language model has a vector of a text, a linear head is
+        first trained on the vectors, to convergence and in seconds. "head" stops there, and so does "auto" for fewer
+        than 5,000 texts; for more, "auto" is "at_once".
     batch_size : int or None, default=None
         Maximum number of documents in a batch. None: 16 for up to 500 texts, 32 for up to 10,000 and 64 for more.
         Batches of very long documents hold fewer: at most ``batch_size * 20 * bptt`` tokens, padding included.
@@ -114,7 +119,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     tfidf : bool, default=True
         Average the network with a linear model: one linear SVM per label on TF-IDF of words and of character n-grams,
         scaled to log-odds. The share of the network is c / (2 c + 60) for a label that c texts have, or lack if these
-        are fewer; it is 1 for a label about which words say nothing.
+        are fewer; it is 1 for a label about which words say nothing. If the language model has a vector of a text, one
+        share is learned from predictions for held-out texts.
     pos_weight : None, "balanced", float, array-like of shape (n_labels,) or dict, default=None
         Factor on the loss of the entries that are 1, for more recall of rare labels; it multiplies the predicted odds.
         One for all labels, one per label, or by label name (other labels keep 1). "balanced" is the number of texts
@@ -140,7 +146,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         Epochs without improvement after which `early_stopping` stops.
     callbacks : list or None, default=None
         skorch callbacks for the classifier training, as instances or (name, instance) pairs. With ``unfreezing="head"``
-        they see a net of the head alone; with ``direction="both"`` they see two trainings. To clip gradients, use
+        they see a net of the head alone; with ``direction="both"`` they see two trainings. None is called for a linear
+        head that is trained on vectors. To clip gradients, use
         `gradient_clip`: the gradient of the embedding is sparse.
     device : str, default="auto"
         Torch device; "auto" uses a GPU if there is one.
@@ -175,6 +182,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         of it.
     history_ : list of dict
         Losses of the network in each epoch; `trained_groups` names the layers that were trained, if unfrozen gradually.
+        Empty if only a linear head was trained on vectors.
     language_model_ : ULMFiTLanguageModel
         The language model behind the encoder. It is not part of a saved classifier.
     backward_net_, backward_history_, backward_language_model_
@@ -208,9 +216,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         lm_epochs: int | None = None,
         direction: str = "forward",
         max_epochs: int | None = None,
-        lr: float = 1e-2,
+        lr: float | None = None,
         lr_decay: float = 2.6,
-        embedding_lr: float | None = 0.04,
+        embedding_lr: float | str | None = "auto",
         schedule: str = "slanted_triangular",
         unfreezing: str = "auto",
         batch_size: int | None = None,
@@ -324,6 +332,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
             any_seed=any_seed,
             callbacks=self.callbacks,
         )
+        self._warn_if_callbacks_are_not_called(networks)
         config = merged_config(networks) | learn_decisions(data, held_out, self.calibration, metric)
         self._fitted = FittedClassifier.of(networks, linear_model, config, settings, language_models)
         return self
@@ -667,12 +676,22 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
                 stacklevel=3,
             )
 
+    def _warn_if_callbacks_are_not_called(self, networks: Sequence[ModelState]) -> None:
+        if self.callbacks and not all(network.history for network in networks):
+            warnings.warn(
+                "callbacks were not called, since only a linear head was trained, which has no epochs. Pass "
+                "unfreezing='at_once' to train the layers below it too.",
+                UserWarning,
+                stacklevel=3,
+            )
+
     def _check_params(self) -> None:
         check_choice("direction", self.direction, (*DIRECTIONS, "both"))
         check_choice("unfreezing", self.unfreezing, UNFREEZING)
-        check_training_parameters(self, tuple(SCHEDULES), PRECISIONS)
+        check_training_parameters(self, tuple(SCHEDULES), PRECISIONS, lr_none=True)
         check_number("lm_epochs", self.lm_epochs, low=0, integer=True, none=True)
-        check_number("embedding_lr", self.embedding_lr, low=0, none=True, exclusive=True)
+        if not (isinstance(self.embedding_lr, str) and self.embedding_lr == "auto"):
+            check_number("embedding_lr", self.embedding_lr, low=0, none=True, exclusive=True)
         check_number("max_length", self.max_length, low=1, integer=True, none=True)
         for name in ("max_epochs", "batch_size"):
             check_number(name, getattr(self, name), low=1, integer=True, none=True)

@@ -12,7 +12,14 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._messages import short
-from sk_ulmfit.language_model import ULMFiTLanguageModel, check_parameters, find_start, known_words, most_words
+from sk_ulmfit.language_model import (
+    ULMFiTLanguageModel,
+    check_parameters,
+    find_start,
+    known_words,
+    most_words,
+    starts_from_vector,
+)
 from sk_ulmfit.models.schema import DIRECTIONS
 from sk_ulmfit.models.state import reads_backward
 from sk_ulmfit.text.streams import StreamedTexts
@@ -119,6 +126,8 @@ def _language_model(classifier: Any, wanted: Any, direction: str, seed: int | No
     if classifier.lm_epochs is not None:
         model.set_params(max_epochs=classifier.lm_epochs)
     check_parameters(model)
+    if model.max_epochs is None and starts_from_vector(model):
+        model.set_params(max_epochs=0)  # the loss of the next word alone spoils the vectors
     return model
 
 

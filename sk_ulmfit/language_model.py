@@ -20,7 +20,7 @@ from sk_ulmfit._validation import check_choice, check_number, check_training_par
 from sk_ulmfit.models.bundled import default_model, model_file
 from sk_ulmfit.models.fastai import load_fastai_language_model
 from sk_ulmfit.models.schema import DIRECTIONS
-from sk_ulmfit.models.state import ModelState, load_state, reads_backward, save_state
+from sk_ulmfit.models.state import ModelState, holds_vector, load_state, reads_backward, save_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision, widest_layer
 from sk_ulmfit.text.streams import StreamedTexts, check_texts
@@ -510,6 +510,14 @@ def most_words(model: ULMFiTLanguageModel, start: ModelState | None) -> int:
     if model.vocab_size is not None:
         return int(model.vocab_size)
     return VOCAB_SIZE if start is None else max(VOCAB_SIZE, len(start.vocabulary) + NEW_WORDS)
+
+
+def starts_from_vector(model: ULMFiTLanguageModel) -> bool:
+    """Tell whether the model that the training of a language model starts from has a vector of a text."""
+    if isinstance(model.pretrained, ModelState):
+        return "vector_dim" in model.pretrained.config
+    file = _start_file(model, model.pretrained)
+    return file is not None and holds_vector(file)
 
 
 def known_words(model: ULMFiTLanguageModel) -> tuple[str, ...] | None:

@@ -332,7 +332,7 @@ def _test_classifier(
     estimator: ULMFiTMultiLabelClassifier, X: Any, y: Any, sample_weight: Any, test: LearningRateRangeTest
 ) -> None:
     """Run the test on the forward network of a classifier, or on its only one."""
-    check_number("lr", estimator.lr, low=0, exclusive=True)  # the rate of the embedding keeps its ratio to it
+    check_number("lr", estimator.lr, low=0, none=True, exclusive=True)  # the embedding's rate keeps its ratio to it
     model = clone(estimator)
     model.set_params(
         random_state=_own_source(model.random_state),
@@ -354,6 +354,8 @@ def _test_classifier(
     with WARNING_FILTERS, warnings.catch_warnings():  # fit would train what stays untrained here
         warnings.filterwarnings("ignore", "This language model is to read")
         encoder = fit_encoders(choose_language_models(model, lm_seed)[:1], data.texts, False)[0]
+    if "vector_dim" in encoder.language_model.config:
+        model.set_params(unfreezing="at_once")  # nothing else is trained step by step
     settings = ClassifierSettings.of(model, seed=seed, device=resolve_device(model.device), predict_held_out=False)
     train_classifier(
         data,

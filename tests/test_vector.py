@@ -353,7 +353,7 @@ def lm(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clf(lm):
-    return tiny_classifier(language_model=lm, max_epochs=2).fit(TEXTS, LABELS)
+    return tiny_classifier(language_model=lm, max_epochs=2, unfreezing="at_once").fit(TEXTS, LABELS)
 
 
 @pytest.mark.parametrize("compact", [False, True])

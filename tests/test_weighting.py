@@ -152,12 +152,12 @@ def test_svm_learns_from_the_known_rows_by_their_weights():
     y[::3] = np.nan
     weight = np.random.default_rng(0).random(60).astype(np.float32) + 0.5
     weight /= weight.mean()
-    logits = fit_linear_model(corpus, vocabulary, y, document_weight=weight).logits(corpus)[:, 0]
-    other = fit_linear_model(corpus, vocabulary, y).logits(corpus)[:, 0]
+    logits = fit_linear_model(corpus, vocabulary, y, document_weight=weight).model.logits(corpus)[:, 0]
+    other = fit_linear_model(corpus, vocabulary, y).model.logits(corpus)[:, 0]
     known = ~np.isnan(y[:, 0])
     assert np.abs(logits - other).max() > 0.01
     rows = corpus.take(np.flatnonzero(known))
-    alone = fit_linear_model(rows, vocabulary, y[known]).logits(rows)[:, 0]
+    alone = fit_linear_model(rows, vocabulary, y[known]).model.logits(rows)[:, 0]
     assert np.corrcoef(other[known], alone)[0, 1] > 0.95
     assert ((logits > 0) == y[:, 0])[known].mean() > 0.9
 

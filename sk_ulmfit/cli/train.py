@@ -49,7 +49,9 @@ def _add_training(command: argparse.ArgumentParser) -> None:
         ("--lr", defaults["lr"], "maximum learning rate of the classifier"),
         ("--embedding-lr", defaults["embedding_lr"], "maximum learning rate of a pre-trained embedding"),
     ):
-        command.add_argument(name, type=float, default=default, metavar="X", help=f"{text} (default: {default:g})")
+        command.add_argument(
+            name, type=_rate, default=default, metavar="X", help=f"{text} (default: depends on the language model)"
+        )
     command.add_argument(
         "--unfreezing",
         choices=UNFREEZING,
@@ -88,6 +90,10 @@ def _add_decisions(command: argparse.ArgumentParser) -> None:
     command.add_argument("--top-k", type=int, metavar="N", help="predict the N most probable labels of each text")
     command.add_argument("--at-least-one", action="store_true", help="predict at least one label per text")
     command.add_argument("--calibration", choices=METHODS, help="calibrate the probabilities on held-out texts")
+
+
+def _rate(text: str) -> float | str:
+    return text if text == "auto" else _number(text, "a number")
 
 
 def _pos_weight(text: str) -> float | str:

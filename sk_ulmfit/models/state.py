@@ -211,6 +211,15 @@ def load_state(path: str | os.PathLike[str], kind: str | None) -> ModelState:
         raise ModelFileError(f"{path} cannot be read ({error.strerror or error}).") from None
 
 
+def holds_vector(path: Path) -> bool:
+    """Tell by its header whether a file holds a model that has a vector of a text; False if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return "vector.weight" in _open_container(file, path)
+    except (OSError, ModelFileError):
+        return False
+
+
 @contextmanager
 def describing(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
     """Turn a ValueError about what a file holds into a ModelFileError."""

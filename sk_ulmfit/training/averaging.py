@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def average_with_linear_model(network: Floats, linear: Floats, share: Floats) -> Floats:
+def average_with_linear_model(network: Floats, linear: Floats, share: Floats | float) -> Floats:
     """Return the weighted mean of the log-odds of the network and of the linear model.
 
     Parameters
     ----------
     network, linear : ndarray of float64, shape (..., n_labels)
         Log-odds.
-    share : ndarray of float64, shape (n_labels,)
+    share : float, or ndarray of float64 of shape (n_labels,)
         Weight of the network, from 0 to 1 (`LinearModel.share`).
 
     Examples

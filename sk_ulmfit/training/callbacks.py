@@ -144,6 +144,13 @@ class Progress(Callback):  # type: ignore[misc]
         self.bar_ = None
 
 
+def progress_bar(stage: str, total: int, shown: bool) -> Any:
+    """Return a progress bar on stderr for a stage that is not a training of a net."""
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, desc=stage, leave=True, disable=not shown)
+
+
 SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
 
 

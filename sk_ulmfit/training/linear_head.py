@@ -97,7 +97,7 @@ class _Problem:
     def loss(self, rows: Rows, weights: _Weights) -> Floats:
         """Compute the loss of each label, shape (L,)."""
         log_odds = self.log_odds(rows, weights)
-        return np.asarray(_cross_entropy(log_odds, self.y[rows], self.cost[rows])[0].sum(axis=0))
+        return np.asarray(cross_entropy(log_odds, self.y[rows], self.cost[rows])[0].sum(axis=0))
 
     def loss_and_gradient(self, rows: Rows, labels: Rows, weights: _Weights) -> tuple[float, _Weights]:
         """Compute the loss of some labels on some rows, and its gradient by weights and biases of these labels."""
@@ -107,7 +107,7 @@ class _Problem:
         for chunk in _chunks(rows):
             vectors = self.vectors[chunk].astype(np.float64)
             entries = np.ix_(chunk, labels)
-            losses, residuals = _cross_entropy(vectors @ head.weight + head.bias, self.y[entries], self.cost[entries])
+            losses, residuals = cross_entropy(vectors @ head.weight + head.bias, self.y[entries], self.cost[entries])
             loss += float(losses.sum())
             gradient += vectors.T @ residuals
             bias_gradient += residuals.sum(axis=0)
@@ -162,13 +162,9 @@ def _problem(
     document_weight: NDArray[np.float32] | None,
     pos_weight: Floats | None,
 ) -> _Problem:
-    known, present = ~np.isnan(y), y == 1
-    cost = known.astype(np.float32)
-    if document_weight is not None:
-        cost *= document_weight[:, None]
+    present, cost = entry_costs(y, document_weight, pos_weight)
     start = logit(base_rates(y, document_weight))
     if pos_weight is not None:
-        cost *= np.where(present, pos_weight, 1).astype(np.float32)
         start += np.log(pos_weight)
     mean = vectors.mean(axis=0, dtype=np.float64)
     scatter = np.zeros((len(mean), len(mean)))
@@ -179,7 +175,7 @@ def _problem(
     varied = variance > 1e-12 * max(variance.sum(), np.finfo(np.float32).tiny)
     total = variance[varied].sum()
     axes = axes[:, varied] / np.sqrt(total)
-    return _Problem(vectors, present.astype(np.float32), cost, start, mean, axes, variance[varied] / total)
+    return _Problem(vectors, present, cost, start, mean, axes, variance[varied] / total)
 
 
 def _folds(y: NDArray[np.floating[Any]], seed: int) -> list[tuple[Rows, Rows]]:
@@ -266,7 +262,20 @@ def _fit(problem: _Problem, rows: Rows, c: Floats, start: _Weights | None, toler
     return _Weights(weight, bias)
 
 
-def _cross_entropy(log_odds: Floats, y: NDArray[np.float32], cost: NDArray[np.float32]) -> tuple[Floats, Floats]:
+def entry_costs(
+    y: NDArray[np.floating[Any]], document_weight: NDArray[np.float32] | None, pos_weight: Floats | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return y with 0 where it is unknown, and the factor on the loss of each entry, 0 where it is unknown."""
+    present = (y == 1).astype(np.float32)
+    cost = (~np.isnan(y)).astype(np.float32)
+    if document_weight is not None:
+        cost *= document_weight[:, None]
+    if pos_weight is not None:
+        cost *= np.where(present, pos_weight, 1).astype(np.float32)
+    return present, cost
+
+
+def cross_entropy(log_odds: Floats, y: NDArray[np.float32], cost: NDArray[np.float32]) -> tuple[Floats, Floats]:
     """Compute the loss of each entry and its derivative by the log-odds, both of the shape of `log_odds`."""
     small = np.exp(-np.abs(log_odds))
     positive = np.where(log_odds >= 0, 1.0, small) / (1 + small)

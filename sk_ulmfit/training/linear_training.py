@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -37,6 +37,24 @@ HALF_SHARE = 30  # with so many documents of a label, the network has half of it
 MAX_TOKENS = 5_000_000  # of a larger corpus a random part is used; the counts of so many take 1 to 3 GB
 MAX_CELLS = 1_000_000  # margins from which a scale is learned
 MIN_WORK_FOR_WORKERS = 50_000_000  # counts times labels from which more than one process pays
+
+
+class LinearFit(NamedTuple):
+    """A linear model, and what it says of documents that it was trained without.
+
+    Attributes
+    ----------
+    model : LinearModel
+        Trained on all documents.
+    rows : ndarray of int64, shape (m,)
+        Numbers of the documents that were held out once.
+    out_of_fold : ndarray of float64, shape (m, L)
+        Their log-odds; those of the base rates where the other documents could teach nothing.
+    """
+
+    model: LinearModel
+    rows: NDArray[np.int64]
+    out_of_fold: Floats
 
 
 @dataclass(frozen=True)
@@ -84,7 +102,7 @@ def fit_linear_model(
     *,
     document_weight: NDArray[np.float32] | None = None,
     pos_weight: Floats | None = None,
-) -> LinearModel | None:
+) -> LinearFit | None:
     """Train one linear SVM per label on TF-IDF, and scale its margins to log-odds.
 
     Terms are the words, and the n-grams of 3 and 4 characters within words that at least three documents have. A count
@@ -112,7 +130,7 @@ def fit_linear_model(
 
     Returns
     -------
-    LinearModel or None
+    LinearFit or None
         None if the words say nothing about any label of held-out documents.
 
     References
@@ -127,14 +145,15 @@ def fit_linear_model(
     terms, counts = _choose_terms(corpus, vocabulary, words, indicator.shape[1])
     documents = _Documents(counts, len(words), indicator, document_weight)
     solver = _Solver(seed, n_jobs if counts.nnz * indicator.shape[1] >= MIN_WORK_FOR_WORKERS else 1)
-    strength, slope, offset = _choose_strength(documents, solver)
+    strength, rows, margins = _choose_strength(documents, solver)
+    slope, offset = _scales(margins, indicator[rows], documents.weight_of(rows))
     idf, weight, bias, learnable = _fit_svms(documents, strength, solver)
     informative = learnable & (slope > 0)
     if not informative.any():
         return None
     boost = np.zeros(len(slope)) if pos_weight is None else np.log(pos_weight)
     prior = logit(base_rates(indicator, document_weight))
-    return LinearModel(
+    model = LinearModel(
         words=words,
         ngram_offsets=terms.ngrams.indptr.astype(np.int32),
         ngrams=terms.ngrams.indices.astype(np.int32),
@@ -144,6 +163,8 @@ def fit_linear_model(
         bias=(np.where(informative, bias * slope + offset, prior) + boost).astype(np.float32),
         network_share=np.where(learnable & ~informative, 1, _network_share(indicator)).astype(np.float32),
     )
+    out_of_fold = np.where(informative & np.isfinite(margins), margins * slope + offset, prior) + boost
+    return LinearFit(model, rows, out_of_fold)
 
 
 def _network_share(indicator: NDArray[np.floating[Any]]) -> Floats:
@@ -257,8 +278,8 @@ def _evidence(
     return np.cbrt(np.abs(log_rates[0] - log_rates[1]))
 
 
-def _choose_strength(documents: _Documents, solver: _Solver) -> tuple[float, Floats, Floats]:
-    """Choose the strength on held-out documents; return it with slope and offset of the margins of each label."""
+def _choose_strength(documents: _Documents, solver: _Solver) -> tuple[float, NDArray[np.int64], Floats]:
+    """Choose the strength on held-out documents; return it with the numbers of these, and their margins."""
     y = documents.y
     folds = list(KFold(min(N_FOLDS, len(y)), shuffle=True, random_state=solver.seed).split(y)) if len(y) > 1 else []
     if len(y) > MAX_FOLDED:
@@ -273,7 +294,7 @@ def _choose_strength(documents: _Documents, solver: _Solver) -> tuple[float, Flo
         if precision > best:
             best, strength, margins = precision, candidate, candidate_margins
     margins = np.concatenate([margins, _held_out_margins(documents, folds[1:], strength, solver)])
-    return strength, *_scales(margins, y[rows], documents.weight_of(rows))
+    return strength, rows, margins
 
 
 def _held_out_margins(documents: _Documents, folds: list[Any], strength: float, solver: _Solver) -> Floats:

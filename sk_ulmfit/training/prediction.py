@@ -22,6 +22,7 @@ from sk_ulmfit.training.batching import WINDOWS_PER_DOCUMENT
 from sk_ulmfit.training.bounds import bound_log_odds
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.net import MultiLabelNet, net_arguments
+from sk_ulmfit.training.recipe import classifier_rates
 from sk_ulmfit.training.settings import TrainingSettings
 
 Floats = NDArray[np.float64]
@@ -159,6 +160,8 @@ def _restore_net(state: ModelState, settings: TrainingSettings) -> MultiLabelNet
         module = build_classifier(state.config, len(state.vocabulary), 0.0)
     if settings.max_epochs is None:
         settings = replace(settings, max_epochs=len(state.history))
+    if settings.lr is None:
+        settings = replace(settings, lr=classifier_rates("vector_dim" in state.config)[0])
     load_weights(module, state.weights, assign=True)
     net = new_net(module, state.config, state.vocabulary, **net_arguments(settings))
     net.initialize()

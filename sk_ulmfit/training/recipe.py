@@ -12,13 +12,20 @@ import math
 CLASSIFIER = ((500, 20, 16), (1_000, 12, 32), (10_000, 8, 32), (50_000, 4, 64), (math.inf, 3, 64))
 MOST_TEXTS_GRADUALLY = 5_000  # with more texts all layers learn from the first epoch on
 FEWEST_EPOCHS_OF_A_HEAD = 10  # trained alone, on features: an epoch takes seconds
+FEWEST_TEXTS_UNFROZEN = 5_000  # of a start that has a vector; with fewer texts its linear head alone is trained
+EPOCHS_AFTER_HEAD = 2  # of the unfrozen layers, once the linear head is trained
+RATES, RATES_AFTER_HEAD = (1e-2, 4e-2), (1e-3, 1e-3)  # of the head and of the embedding
 LANGUAGE_MODEL_TOKENS = 4_000_000  # tokens read in all epochs together
 MOST_LANGUAGE_MODEL_EPOCHS = 10
 EPOCHS_WITH_TEACHER = 1  # in which a language model learns most of what its teacher has to say of the texts
 
 
-def classifier_epochs(n_texts: int, *, n_groups: int = 1, head_only: bool = False) -> int:
+def classifier_epochs(
+    n_texts: int, *, n_groups: int = 1, head_only: bool = False, has_trained_head: bool = False
+) -> int:
     """Return the epochs for training a classifier on `n_texts`: one at least for each layer group to be unfrozen.
+
+    `has_trained_head` says whether the head was trained before.
 
     Examples
     --------
@@ -26,6 +33,8 @@ def classifier_epochs(n_texts: int, *, n_groups: int = 1, head_only: bool = Fals
     >>> [classifier_epochs(n) for n in (100, 1_000, 10_000, 1_000_000)]
     [20, 12, 8, 3]
     """
+    if has_trained_head:
+        return max(EPOCHS_AFTER_HEAD, n_groups)
     epochs = next(epochs for most, epochs, _ in CLASSIFIER if n_texts <= most)
     return max(epochs, FEWEST_EPOCHS_OF_A_HEAD if head_only else n_groups)
 
@@ -41,6 +50,16 @@ def unfreezes_gradually(n_texts: int) -> bool:
     With few texts, gradients of an untrained head could spoil the encoder (Howard & Ruder 2018, section 3.3).
     """
     return n_texts <= MOST_TEXTS_GRADUALLY
+
+
+def classifier_rates(has_trained_head: bool) -> tuple[float, float]:
+    """Return the learning rates of the head and of the embedding, lower if the head was trained before."""
+    return RATES_AFTER_HEAD if has_trained_head else RATES
+
+
+def unfreezes_trained_head(n_texts: int) -> bool:
+    """Tell whether layers below a linear head that was trained first are unfrozen for `n_texts`."""
+    return n_texts >= FEWEST_TEXTS_UNFROZEN
 
 
 def language_model_epochs(n_tokens: int) -> int:

@@ -6,7 +6,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from sk_ulmfit._validation import plain_number
-from sk_ulmfit.training.recipe import classifier_batch_size, classifier_epochs, unfreezes_gradually
+from sk_ulmfit.training.recipe import (
+    classifier_batch_size,
+    classifier_epochs,
+    classifier_rates,
+    unfreezes_gradually,
+    unfreezes_trained_head,
+)
 
 UNFREEZING = ("auto", "gradual", "at_once", "head")
 
@@ -17,12 +23,12 @@ NOT_IN_KEY = {"n_jobs", "verbose"}  # the result does not depend on them
 class TrainingSettings:
     """Settings of both trainings, named as the parameters of the estimators.
 
-    `max_epochs` and `batch_size` may be None: the amount of data decides (`recipe`). `seed` and `device` are what
+    `max_epochs`, `batch_size` and, of a classifier, `lr` may be None: `recipe` decides. `seed` and `device` are what
     ``random_state`` and ``device`` of the estimator stand for.
     """
 
     max_epochs: int | None
-    lr: float
+    lr: float | None
     lr_decay: float
     schedule: str
     batch_size: int | None
@@ -70,7 +76,7 @@ class ClassifierSettings(TrainingSettings):
     """
 
     unfreezing: str
-    embedding_lr: float | None
+    embedding_lr: float | str | None
     tfidf: bool
     max_length: int | None
     early_stopping: bool
@@ -89,21 +95,34 @@ class ClassifierSettings(TrainingSettings):
         del key["validation_fraction"]
         return key
 
-    def resolved(self, n_texts: int, n_layers: int, pretrained: bool) -> ClassifierSettings:
-        """Replace what is left to the amount of data, and what has no meaning for an encoder from random weights."""
-        settings = self if pretrained else replace(self, lr_decay=1.0, embedding_lr=None)
-        unfreezing = _unfreezing(self.unfreezing, n_texts, pretrained)
+    def resolved(self, n_texts: int, n_layers: int, pretrained: bool, has_vector: bool) -> ClassifierSettings:
+        """Replace what is left to the recipe, and what has no meaning for an encoder from random weights.
+
+        With `has_vector` a linear head is trained on vectors first, and `unfreezing` says what follows.
+        """
+        lr, embedding_lr = classifier_rates(has_vector)
+        settings = replace(
+            self,
+            lr=lr if self.lr is None else self.lr,
+            embedding_lr=embedding_lr if self.embedding_lr == "auto" else self.embedding_lr,
+        )
+        settings = settings if pretrained else replace(settings, lr_decay=1.0, embedding_lr=None)
+        unfreezing = _unfreezing(self.unfreezing, n_texts, pretrained, has_vector)
         epochs, batch_size = self.max_epochs, self.batch_size
         if epochs is None:
             n_groups = n_layers + 1 + (settings.embedding_lr is None) if unfreezing == "gradual" else 1
-            epochs = classifier_epochs(n_texts, n_groups=n_groups, head_only=unfreezing == "head")
+            epochs = classifier_epochs(
+                n_texts, n_groups=n_groups, head_only=unfreezing == "head", has_trained_head=has_vector
+            )
         if batch_size is None:
             batch_size = classifier_batch_size(n_texts)
         return replace(settings, unfreezing=unfreezing, max_epochs=epochs, batch_size=batch_size)
 
 
-def _unfreezing(wanted: str, n_texts: int, pretrained: bool) -> str:
+def _unfreezing(wanted: str, n_texts: int, pretrained: bool, has_vector: bool) -> str:
     if wanted == "head":
         return "head"
+    if wanted == "auto" and has_vector:
+        return "at_once" if unfreezes_trained_head(n_texts) else "head"
     gradually = unfreezes_gradually(n_texts) if wanted == "auto" else wanted == "gradual"
     return "gradual" if gradually and pretrained else "at_once"

@@ -38,15 +38,17 @@ from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.averaging import average_with_linear_model
 from sk_ulmfit.training.batching import DocumentDataset, FeatureDataset, StreamDataset
 from sk_ulmfit.training.bounds import bound_log_odds, sample_for_range
-from sk_ulmfit.training.callbacks import early_stopping, training_callbacks
+from sk_ulmfit.training.callbacks import early_stopping, progress_bar, training_callbacks
 from sk_ulmfit.training.components import Components
 from sk_ulmfit.training.data import LabelledTexts
 from sk_ulmfit.training.linear import LinearModel
-from sk_ulmfit.training.linear_training import base_rates, fit_linear_model, sample_documents
+from sk_ulmfit.training.linear_head import fit_linear_head
+from sk_ulmfit.training.linear_training import LinearFit, base_rates, fit_linear_model, sample_documents
 from sk_ulmfit.training.net import HeadNet, LanguageModelNet, TaughtLanguageModelNet, fit_net, net_arguments
 from sk_ulmfit.training.prediction import measure_shifts, network_logits, new_net, probabilities, restore_net
 from sk_ulmfit.training.recipe import EPOCHS_WITH_TEACHER, language_model_epochs
 from sk_ulmfit.training.settings import ClassifierSettings, LanguageModelSettings, TrainingSettings
+from sk_ulmfit.training.share import learn_share
 from sk_ulmfit.training.teacher import Teacher
 from sk_ulmfit.training.teaching import Lessons
 
@@ -156,7 +158,8 @@ def train_classifier(
     A pre-trained encoder learns at lower rates in lower layers, and with few texts it is unfrozen from the top, one
     layer in each epoch; an embedding with a rate of its own learns from the first epoch. An encoder from random weights
     is trained whole at one rate. A frozen encoder runs over the texts once, without dropout; the head learns from its
-    features.
+    features. A network that has a vector of a text starts with a linear head that is trained to convergence on these
+    vectors; with few texts that is all.
 
     Parameters
     ----------
@@ -184,21 +187,29 @@ def train_classifier(
     corpus = language_model.encode(_with_progress(data.texts, settings), settings.n_jobs, word_count)
     warn_of_training_texts(word_count, language_model.config["language"])
     train, held_out = hold_out(data.indicator, settings.held_out_fraction, settings.seed)
-    settings = settings.resolved(len(train), language_model.config["n_layers"], pretrained)
+    has_vector = "vector_dim" in language_model.config
+    settings = settings.resolved(len(train), language_model.config["n_layers"], pretrained, has_vector)
+    linear_fit: LinearFit | None = None
     if settings.tfidf and linear_model is None:
-        linear_model = _train_linear_model(data, corpus, language_model.vocabulary, train, settings)
+        linear_fit = _train_linear_model(data, corpus, language_model.vocabulary, train, settings)
+        linear_model = None if linear_fit is None else linear_fit.model
     config = _classifier_config(language_model, data.label_names, settings)
     rates = _base_rates(data, train)
+    history: list[dict[str, Any]] = []
     with seeded(settings.seed, settings.device):
         module = _new_classifier(data, language_model, config, rates, settings)
-        datasets = _datasets(data, corpus, module, train, held_out, settings)
-        net = _classifier_net(
-            module, data, language_model.vocabulary, config, datasets[-1], settings, callbacks or (), max_steps
-        )
-        fit_net(net, datasets[0])
-    state = ModelState(
-        "classifier", config, language_model.vocabulary, plain_weights(module), plain_history(net.history)
-    )
+        if has_vector:
+            out_of_fold = _train_head_first(module, data, corpus, train, settings)
+            if linear_fit is not None:
+                linear_model = _with_learned_share(linear_fit, out_of_fold, data, train)
+        if not has_vector or settings.unfreezing != "head":
+            datasets = _datasets(data, corpus, module, train, held_out, settings)
+            net = _classifier_net(
+                module, data, language_model.vocabulary, config, datasets[-1], settings, callbacks or (), max_steps
+            )
+            fit_net(net, datasets[0])
+            history = plain_history(net.history)
+    state = ModelState("classifier", config, language_model.vocabulary, plain_weights(module), history)
     config["shifts"] = measure_shifts(state, corpus, train, settings)
     config["base_rates"] = rates.tolist()
     config["log_odds_range"] = _log_odds_range(state, linear_model, corpus, train, settings)
@@ -266,9 +277,11 @@ def _language_model_net(
 
 def _train_linear_model(
     data: LabelledTexts, corpus: TokenIds, vocabulary: Vocabulary, train: Rows, settings: ClassifierSettings
-) -> LinearModel | None:
-    rows = train[sample_documents(corpus.lengths_of(train), settings.seed)]
-    return fit_linear_model(
+) -> LinearFit | None:
+    """Train the linear model; the rows of the result are numbers of `train`."""
+    chosen = sample_documents(corpus.lengths_of(train), settings.seed)
+    rows = train[chosen]
+    fit = fit_linear_model(
         corpus.take(rows),
         vocabulary,
         data.indicator[rows],
@@ -277,6 +290,32 @@ def _train_linear_model(
         document_weight=_mean_one(data.weight_of(rows)),
         pos_weight=data.pos_weight,
     )
+    return None if fit is None else fit._replace(rows=chosen[fit.rows])
+
+
+def _train_head_first(
+    module: TextClassifier, data: LabelledTexts, corpus: TokenIds, train: Rows, settings: ClassifierSettings
+) -> NDArray[np.float64]:
+    """Train the linear head on the vectors of the frozen network; return its out-of-fold log-odds, (len(train), L)."""
+    with progress_bar("linear head", total=2, shown=settings.verbose > 0) as bar:
+        vectors = _frozen_features(module, corpus, settings).cpu().numpy()
+        bar.update()
+        y, weight = data.indicator[train], _mean_one(data.weight_of(train))
+        head = fit_linear_head(vectors[train], y, weight, data.pos_weight, settings.seed)
+        bar.update()
+    load_weights(module.head, {"weight": head.weight, "bias": head.bias})
+    return head.out_of_fold
+
+
+def _with_learned_share(
+    fit: LinearFit, out_of_fold: NDArray[np.float64], data: LabelledTexts, train: Rows
+) -> LinearModel:
+    """Set the network's share by the out-of-fold log-odds of both models; 1 stays where words say nothing."""
+    rows = train[fit.rows]
+    weight = _mean_one(data.weight_of(rows))
+    share = learn_share(out_of_fold[fit.rows], fit.out_of_fold, data.indicator[rows], weight, data.pos_weight)
+    shares = np.where(fit.model.network_share == 1, 1, share).astype(np.float32)
+    return replace(fit.model, network_share=shares)
 
 
 def _classifier_config(
