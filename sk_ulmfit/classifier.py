@@ -119,8 +119,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     tfidf : bool, default=True
         Average the network with a linear model: one linear SVM per label on TF-IDF of words and of character n-grams,
         scaled to log-odds. The share of the network is c / (2 c + 60) for a label that c texts have, or lack if these
-        are fewer; it is 1 for a label about which words say nothing. If the language model has a vector of a text, one
-        share is learned from predictions for held-out texts.
+        are fewer; it is 1 for a label about which words say nothing. If the language model has a vector of a text, the
+        share is learned from predictions for held-out texts; it is smaller for rare labels.
     pos_weight : None, "balanced", float, array-like of shape (n_labels,) or dict, default=None
         Factor on the loss of the entries that are 1, for more recall of rare labels; it multiplies the predicted odds.
         One for all labels, one per label, or by label name (other labels keep 1). "balanced" is the number of texts

@@ -314,8 +314,8 @@ def _with_learned_share(
     rows = train[fit.rows]
     weight = _mean_one(data.weight_of(rows))
     share = learn_share(out_of_fold[fit.rows], fit.out_of_fold, data.indicator[rows], weight, data.pos_weight)
-    shares = np.where(fit.model.network_share == 1, 1, share).astype(np.float32)
-    return replace(fit.model, network_share=shares)
+    share = np.where(fit.model.network_share == 1, 1, share)
+    return replace(fit.model, network_share=share.astype(np.float32))
 
 
 def _classifier_config(
