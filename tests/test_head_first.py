@@ -173,6 +173,7 @@ def test_both_directions_have_a_head_and_share_one_linear_model(start, corpus, t
     assert clf.predict_proba(corpus[0][:2]).shape == (2, clf.n_labels_)
 
 
+@pytest.mark.filterwarnings("ignore:The loss does not fall")
 def test_learning_rates_are_found_with_all_layers_unfrozen(start, corpus):
     curve = lr_find(classifier(start, unfreezing="head"), *corpus, n_steps=20, start_lr=1e-4, end_lr=1.0)
     assert len(curve.losses) >= 10
