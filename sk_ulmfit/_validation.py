@@ -20,13 +20,14 @@ def check_number(
     high: float = math.inf,
     integer: bool = False,
     none: bool = False,
+    auto: bool = False,
     exclusive: bool = False,
 ) -> None:
     """Raise ValueError unless `value` is a number in [low, high]; with `exclusive`, in (low, high).
 
-    With `integer` it must be a whole number; with `none` it may be None.
+    With `integer` it must be a whole number; with `none` it may be None, with `auto` the string "auto".
     """
-    if value is None and none:
+    if (value is None and none) or (isinstance(value, str) and value == "auto" and auto):
         return
     kind = numbers.Integral if integer else numbers.Real
     is_number = isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
@@ -38,7 +39,8 @@ def check_number(
         bounds = f" {'between' if exclusive else 'from'} {low:g} {'and' if exclusive else 'to'} {high:g}"
     what = "an integer" if integer else "a number"
     bounds = "" if math.isinf(low) else bounds
-    raise ValueError(f"{name} must be {what}{bounds}{' or None' if none else ''}, got {short(value)}.")
+    others = f"{', ' if none else ' or '}'auto'" if auto else ""
+    raise ValueError(f"{name} must be {what}{bounds}{others}{' or None' if none else ''}, got {short(value)}.")
 
 
 def _as_float(value: Any) -> float:

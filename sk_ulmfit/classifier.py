@@ -690,8 +690,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         check_choice("unfreezing", self.unfreezing, UNFREEZING)
         check_training_parameters(self, tuple(SCHEDULES), PRECISIONS, lr_none=True)
         check_number("lm_epochs", self.lm_epochs, low=0, integer=True, none=True)
-        if not (isinstance(self.embedding_lr, str) and self.embedding_lr == "auto"):
-            check_number("embedding_lr", self.embedding_lr, low=0, none=True, exclusive=True)
+        check_number("embedding_lr", self.embedding_lr, low=0, none=True, auto=True, exclusive=True)
         check_number("max_length", self.max_length, low=1, integer=True, none=True)
         for name in ("max_epochs", "batch_size"):
             check_number(name, getattr(self, name), low=1, integer=True, none=True)
