@@ -73,7 +73,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         With ``direction="both"`` also a pair of these, the forward one first, with the same words.
     lm_epochs : int or None, default=None
         Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the language model;
-        if that is None too, a model that has a vector of a text trains none, since it would forget what texts mean.
+        if that is None too, a model that has a vector of a text trains none without a `teacher`, since it would forget
+        what texts mean.
     direction : {"forward", "backward", "both"}, default="forward"
         Reading order of the texts. "both" trains a language model and a network for each direction and averages their
         probabilities, for twice the time, memory and size. A `language_model` that was trained backward goes on reading

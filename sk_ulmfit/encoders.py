@@ -126,7 +126,7 @@ def _language_model(classifier: Any, wanted: Any, direction: str, seed: int | No
     if classifier.lm_epochs is not None:
         model.set_params(max_epochs=classifier.lm_epochs)
     check_parameters(model)
-    if model.max_epochs is None and starts_from_vector(model):
+    if model.max_epochs is None and model.teacher is None and starts_from_vector(model):
         model.set_params(max_epochs=0)  # the loss of the next word alone spoils the vectors
     return model
 

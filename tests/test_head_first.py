@@ -7,6 +7,7 @@ from scipy.special import expit
 from skorch.callbacks import Callback
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
+from sk_ulmfit.encoders import choose_language_models
 from sk_ulmfit.lr_finder import lr_find
 from sk_ulmfit.models.schema import LINEAR_MODEL
 from sk_ulmfit.training import recipe, stages
@@ -96,6 +97,14 @@ def test_the_language_model_is_not_trained_unless_epochs_are_given(start, corpus
     assert classifier(own).fit(*corpus).language_model_.history_ == []
     assert len(classifier(own.set_params(max_epochs=2)).fit(*corpus).language_model_.history_) == 2
     assert len(ULMFiTLanguageModel(start).fit(corpus[0]).history_) > 0
+
+
+def test_a_language_model_with_a_teacher_is_trained(start):
+    own = ULMFiTLanguageModel(start, teacher=lambda texts: np.ones((len(texts), 8)))
+    (model,) = choose_language_models(classifier(own), seed=0)
+    assert model.max_epochs is None
+    (model,) = choose_language_models(classifier(own.set_params(teacher=None)), seed=0)
+    assert model.max_epochs == 0
 
 
 def test_a_start_that_cannot_be_read_raises_the_error_of_its_file(tmp_path, corpus):
