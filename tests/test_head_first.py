@@ -38,11 +38,15 @@ def weights_of(clf):
     return {name: tensor.numpy().copy() for name, tensor in clf.net_.module_.state_dict().items()}
 
 
-def test_few_texts_train_the_head_alone_on_the_vectors_of_the_frozen_network(start, corpus):
+def test_few_texts_train_the_head_alone_on_the_vectors_of_the_frozen_network(start, corpus, monkeypatch):
+    heads = []
+    monkeypatch.setattr(stages, "fit_linear_head", lambda *args: heads.append(fit_linear_head(*args)) or heads[0])
     clf = classifier(start).fit(*corpus)
     lm = ULMFiTLanguageModel.load(start)
     weights = weights_of(clf)
     assert clf.history_ == []
+    np.testing.assert_array_equal(weights["head.weight"], heads[0].weight)
+    np.testing.assert_array_equal(weights["head.bias"], heads[0].bias)
     np.testing.assert_array_equal(weights["vector.weight"], lm.state_.weights["vector.weight"])
     np.testing.assert_array_equal(
         weights["encoder.rnns.0.weight_hh_l0"], lm.state_.weights["encoder.rnns.0.weight_hh_l0"]
