@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from sk_ulmfit.models.state import ModelState
+from sk_ulmfit.nn.losses import cosine_distance
 from sk_ulmfit.pretraining.log import RunLog
 from sk_ulmfit.pretraining.principal_components import components
 from sk_ulmfit.pretraining.settings import PretrainingSettings
@@ -72,7 +73,7 @@ def held_out_cosine(state: ModelState, distillation: Distillation, device: str, 
         text_vectors(state, distillation.passages.take(distillation.held_out), device, "float32")
     )
     wanted = torch.from_numpy(distillation.target_of(distillation.held_out))
-    cosine = float(torch.nn.functional.cosine_similarity(vectors, wanted, dim=1).mean())
+    cosine = 1 - float(cosine_distance(vectors, wanted))
     log.write(event="end", held_out_passages=len(wanted), held_out_cosine=cosine)
     log.say(f"held-out cosine similarity to the teacher {cosine:.3f} ({len(wanted):,} passages)")
     return cosine

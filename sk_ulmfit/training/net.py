@@ -21,7 +21,7 @@ from sk_ulmfit.training.batching import DocumentBatches, FeatureBatches, StreamB
 from sk_ulmfit.training.callbacks import Progress
 from sk_ulmfit.training.joint_loss import joint_loss, taught_parameters
 from sk_ulmfit.training.settings import TrainingSettings
-from sk_ulmfit.training.teaching import Lessons
+from sk_ulmfit.training.teaching import TaughtPassages
 
 
 class _LayeredNet(NeuralNet):  # type: ignore[misc]
@@ -278,12 +278,12 @@ class LanguageModelNet(_LayeredNet):
 class TaughtLanguageModelNet(LanguageModelNet):
     """Net of a language model that also learns from a teacher, as in pre-training: see `joint_loss`.
 
-    `lessons` are the passages and their targets, `teacher_weight` is the weight of the distance to these.
+    `passages` have their targets, `teacher_weight` is the weight of the distance to these.
     """
 
-    def __init__(self, module: Any, *, lessons: Lessons, teacher_weight: float, **kwargs: Any):
+    def __init__(self, module: Any, *, passages: TaughtPassages, teacher_weight: float, **kwargs: Any):
         super().__init__(module, **kwargs)
-        self.lessons = lessons
+        self.passages = passages
         self.teacher_weight = teacher_weight
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -297,7 +297,7 @@ class TaughtLanguageModelNet(LanguageModelNet):
 
     def make_batches(self, dataset: Any, seed: int | None) -> Any:
         """Return windows of parallel streams, each with a batch of passages."""
-        return self.lessons.beside(super().make_batches(dataset, seed))
+        return self.passages.beside(super().make_batches(dataset, seed))
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
         """Compute the cross-entropy per token, the penalties, and the distance to the teacher."""

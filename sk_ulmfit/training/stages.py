@@ -50,7 +50,7 @@ from sk_ulmfit.training.recipe import EPOCHS_WITH_TEACHER, language_model_epochs
 from sk_ulmfit.training.settings import ClassifierSettings, LanguageModelSettings, TrainingSettings
 from sk_ulmfit.training.share import learn_share
 from sk_ulmfit.training.teacher import Teacher
-from sk_ulmfit.training.teaching import Lessons
+from sk_ulmfit.training.teaching import TaughtPassages
 
 Rows = NDArray[np.int64]
 
@@ -133,10 +133,10 @@ def finetune_language_model(
                     f"The texts hold only {len(corpus.ids)} tokens, too few for a language model; give more text, or "
                     "train none (max_epochs=0 of the language model, lm_epochs=0 of the classifier)."
                 )
-            lessons = None
+            passages = None
             if teacher is not None and components is not None:
-                lessons = Lessons(texts, teacher, components, vocabulary, settings)
-            net = _language_model_net(module, config, vocabulary, settings, callbacks, max_steps, lessons)
+                passages = TaughtPassages(texts, teacher, components, vocabulary, settings)
+            net = _language_model_net(module, config, vocabulary, settings, callbacks, max_steps, passages)
             fit_net(net, StreamDataset(corpus))
             history = plain_history(net.history)
     weights = plain_weights(module) | ({} if components is None else components.to_arrays())
@@ -258,11 +258,11 @@ def _language_model_net(
     settings: LanguageModelSettings,
     callbacks: Sequence[Any],
     max_steps: int | None,
-    lessons: Lessons | None,
+    passages: TaughtPassages | None,
 ) -> LanguageModelNet:
     net: Callable[..., LanguageModelNet] = LanguageModelNet
-    if lessons is not None:
-        net = partial(TaughtLanguageModelNet, lessons=lessons, teacher_weight=TEACHER_WEIGHT)
+    if passages is not None:
+        net = partial(TaughtLanguageModelNet, passages=passages, teacher_weight=TEACHER_WEIGHT)
     return net(
         module,
         bptt=settings.bptt,

@@ -21,7 +21,7 @@ from sk_ulmfit.training.settings import LanguageModelSettings
 from sk_ulmfit.training.teacher import Teacher
 
 
-class Lessons:
+class TaughtPassages:
     """Passages as token ids, and their targets, (n, dim), from which batches are made."""
 
     def __init__(
