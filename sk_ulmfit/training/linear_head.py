@@ -23,7 +23,7 @@ N_FOLDS = 4
 MAX_FOLDED = 20_000  # with more texts the strengths are chosen on the first fold
 SHARED_TEXTS = 20.0  # the loss of all labels counts like so many texts of each label when its strength is chosen
 CHUNK_ROWS = 4_096
-TOLERANCE, FOLD_TOLERANCE = 1e-4, 1e-2  # largest gradient, in units in which the curvature of the loss is about 1
+TOLERANCE, FOLD_TOLERANCE = 1e-3, 3e-2  # largest gradient, in units in which the curvature of the loss is about 1
 MAX_ITERATIONS = 1_000
 CORRECTIONS = 10  # that L-BFGS remembers
 
