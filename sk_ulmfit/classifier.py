@@ -46,6 +46,7 @@ from sk_ulmfit.training.callbacks import SCHEDULES
 from sk_ulmfit.training.data import check_labelled_texts
 from sk_ulmfit.training.directions import (
     Encoder,
+    decisions_from,
     merged_config,
     split,
     train_networks,
@@ -128,21 +129,24 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         without the label divided by the number with it, clipped to the range from 1/20 to 20.
     threshold : float, array-like of shape (n_labels,), dict or str, default=0.5
         A label is predicted if its probability reaches its threshold: one for all labels, one per label, or by label
-        name (other labels keep 0.5). "f1_macro", "f1_micro", "f1_samples" or ``{"precision": 0.9}``: ``fit`` holds out
-        a part of the texts and chooses a threshold per label that maximises this F1, or reaches this precision; "tune"
-        is "f1_macro". Numbers are read by ``predict`` only, so they can be changed after ``fit``.
+        name (other labels keep 0.5). "f1_macro", "f1_micro", "f1_samples" or ``{"precision": 0.9}``: ``fit`` chooses a
+        threshold per label that maximises this F1, or reaches this precision, on predictions for texts that were not
+        learned from; "tune" is "f1_macro". If the language model has a vector of a text, all texts are predicted by
+        turns, by a linear head and a linear model that were trained without them; otherwise a part is held out.
+        Numbers are read by ``predict`` only, so they can be changed after ``fit``.
     top_k : int or None, default=None
         Predict the `top_k` most probable labels of every text instead, whatever `threshold`. Read by ``predict``.
     at_least_one : bool, default=False
         Predict the most probable label of a text if no label reaches its threshold. Read by ``predict``.
     calibration : None, "platt" or "temperature", default=None
-        Hold out a part of the texts and calibrate the probabilities on it: a slope and an offset of the log-odds for
-        each label ("platt"), or a slope alone. The ranking of texts within a label stays.
+        Calibrate the probabilities, on the predictions that `threshold` is chosen on: a slope and an offset of the
+        log-odds for each label ("platt"), or a slope alone. The ranking of texts within a label stays.
     early_stopping : bool, default=False
         Hold out a part of the texts, stop when the loss of the network on it no longer falls, and keep the weights of
-        the best epoch.
+        the best epoch. A linear head that is trained on vectors has no epochs.
     validation_fraction : float, default=0.1
-        Share of the texts that `early_stopping`, `calibration` and `threshold` hold out, for nothing else.
+        Share of the texts that `early_stopping` holds out; if the language model has no vector of a text, `calibration`
+        and `threshold` hold them out too. Nothing else is learned from them.
     n_iter_no_change : int, default=3
         Epochs without improvement after which `early_stopping` stops.
     callbacks : list or None, default=None
@@ -318,13 +322,11 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         prediction_precision(self.precision, device, 0, {})  # an error now, not after the training
         memory, any_seed = check_memory(self.memory), self.random_state is None
         lm_seed, seed = (int(n) for n in random_generator(self.random_state).randint(2**31 - 1, size=2))
-        settings = ClassifierSettings.of(
-            self, seed=seed, device=device, predict_held_out=metric is not None or self.calibration is not None
-        )
-
         language_models = choose_language_models(self, None if any_seed else lm_seed)
         encoders = fit_encoders(language_models, chained(data.texts, unlabelled), bool(len(unlabelled)))
         self._warn_if_encoder_stays_random(language_models, encoders)
+        source = decisions_from(encoders, wanted=metric is not None or self.calibration is not None)
+        settings = ClassifierSettings.of(self, seed=seed, device=device, decisions_from=source)
         networks, linear_model, held_out = train_networks(
             data,
             encoders,

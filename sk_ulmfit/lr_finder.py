@@ -354,9 +354,9 @@ def _test_classifier(
     with WARNING_FILTERS, warnings.catch_warnings():  # fit would train what stays untrained here
         warnings.filterwarnings("ignore", "This language model is to read")
         encoder = fit_encoders(choose_language_models(model, lm_seed)[:1], data.texts, False)[0]
-    if "vector_dim" in encoder.language_model.config:
+    if encoder.has_vector:
         model.set_params(unfreezing="at_once")  # nothing else is trained step by step
-    settings = ClassifierSettings.of(model, seed=seed, device=resolve_device(model.device), predict_held_out=False)
+    settings = ClassifierSettings.of(model, seed=seed, device=resolve_device(model.device), decisions_from="nothing")
     train_classifier(
         data,
         encoder.language_model,

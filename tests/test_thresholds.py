@@ -342,7 +342,7 @@ def test_tuned_thresholds_are_saved(tuned, tmp_path):
 
 
 def test_tune_without_held_out_texts_is_refused(fitted):
-    with pytest.raises(ValueError, match="set after fit, which held out no texts"):
+    with pytest.raises(ValueError, match="set after fit, which chose no thresholds"):
         fitted.set_thresholds("tune")
     with pytest.raises(ValueError, match=r"tuned thresholds hold out a part .* only 1\."):
         tiny_classifier(language_model=tiny_lm(max_epochs=0), threshold="tune").fit(["some words"], [["x"]])

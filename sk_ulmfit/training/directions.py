@@ -14,9 +14,11 @@ from sk_ulmfit.models.schema import LINEAR_MODEL, SECOND_NETWORK
 from sk_ulmfit.models.state import ModelState, Weights
 from sk_ulmfit.training.caching import remembered
 from sk_ulmfit.training.data import LabelledTexts
+from sk_ulmfit.training.held_out import HeldOut
 from sk_ulmfit.training.linear import LinearModel
+from sk_ulmfit.training.linear_training import LinearFit
 from sk_ulmfit.training.settings import ClassifierSettings
-from sk_ulmfit.training.stages import HeldOut, train_classifier
+from sk_ulmfit.training.stages import train_classifier
 
 Floats = NDArray[np.float64]
 
@@ -35,16 +37,31 @@ class Encoder(NamedTuple):
     language_model: ModelState
     pretrained: bool
 
+    @property
+    def has_vector(self) -> bool:
+        """Whether the network has a vector of a text, from which a linear head is trained first."""
+        return "vector_dim" in self.language_model.config
+
 
 class TrainedNetworks(NamedTuple):
     """The networks of one classifier, the forward one first, and the linear model that they share.
 
-    `held_out` holds the rows that they did not learn from, and the mean of their probabilities.
+    `held_out` holds the mean of the probabilities that are predicted without learning from a row.
     """
 
     networks: list[ModelState]
     linear_model: LinearModel | None
     held_out: HeldOut
+
+
+def decisions_from(encoders: Sequence[Encoder], wanted: bool) -> str:
+    """Say which predictions calibration and thresholds are learned from, as `ClassifierSettings` names them.
+
+    Folds need a vector in each network. They cost nearly nothing, so one training serves whatever is `wanted`.
+    """
+    if all(encoder.has_vector for encoder in encoders):
+        return "folds"
+    return "held_out" if wanted else "nothing"
 
 
 def train_networks(
@@ -75,7 +92,8 @@ def train_networks(
     """
     networks: list[ModelState] = []
     held_out: list[HeldOut] = []
-    linear_model: LinearModel | None = None
+    linear_fit: LinearFit | None = None
+    learns_share = any(encoder.has_vector for encoder in encoders)
     for encoder in encoders:
         train = partial(
             train_classifier,
@@ -83,16 +101,19 @@ def train_networks(
             encoder.language_model,
             settings,
             pretrained=encoder.pretrained,
-            linear_model=linear_model,
+            shared_fit=linear_fit,
             callbacks=callbacks,
         )
+        # The first network learns the share of both: a second one is not what it would be by itself.
+        share = linear_fit.model.network_share if linear_fit is not None and learns_share else None
         key = {"stage": "classifier", **vars(data), **encoder._asdict(), "settings": settings.key(any_seed)}
-        network, linear_model, rows = remembered(memory, key, train)
+        network, linear_fit, rows = remembered(memory, {**key, "share": share}, train)
         networks.append(network)
         held_out.append(rows)
         # A second network holds out the same rows, wherever the first one came from.
         settings, any_seed = replace(settings, seed=rows.seed), False
     proba = np.mean([rows.proba for rows in held_out], axis=0)
+    linear_model = None if linear_fit is None else linear_fit.model
     return TrainedNetworks(networks, linear_model, held_out[0]._replace(proba=proba))
 
 

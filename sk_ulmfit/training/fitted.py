@@ -110,10 +110,7 @@ class FittedClassifier:
         if metric is None:
             return check_thresholds(threshold, names)
         if "thresholds" not in self.config:
-            raise ValueError(
-                f"threshold={short(threshold)} was set after fit, which held out no texts to choose thresholds on. "
-                f"{_REMEDY}"
-            )
+            raise ValueError(f"threshold={short(threshold)} was set after fit, which chose no thresholds. {_REMEDY}")
         tuned_for = self.config.get("threshold_metric", metric)  # earlier versions did not store it
         if metric != tuned_for and threshold != "tune":
             raise ValueError(

@@ -72,7 +72,8 @@ class LanguageModelSettings(TrainingSettings):
 class ClassifierSettings(TrainingSettings):
     """Settings of classifier training.
 
-    `predict_held_out` says whether the predictions for held-out rows are wanted, to learn decisions from them.
+    `decisions_from` says which predictions calibration and thresholds are learned from: "folds", out-of-fold
+    predictions for all rows; "held_out", those for rows that are held out; or "nothing".
     """
 
     unfreezing: str
@@ -82,12 +83,12 @@ class ClassifierSettings(TrainingSettings):
     early_stopping: bool
     validation_fraction: float
     n_iter_no_change: int
-    predict_held_out: bool
+    decisions_from: str
 
     @property
     def held_out_fraction(self) -> float:
         """Share of the rows that are held out; 0 if nothing asks for them."""
-        return self.validation_fraction if self.early_stopping or self.predict_held_out else 0.0
+        return self.validation_fraction if self.early_stopping or self.decisions_from == "held_out" else 0.0
 
     def key(self, any_seed: bool) -> dict[str, Any]:
         """Return what the result depends on: not `validation_fraction` unless rows are held out."""

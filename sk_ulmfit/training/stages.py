@@ -41,6 +41,7 @@ from sk_ulmfit.training.bounds import bound_log_odds, sample_for_range
 from sk_ulmfit.training.callbacks import early_stopping, progress_bar, training_callbacks
 from sk_ulmfit.training.components import Components
 from sk_ulmfit.training.data import LabelledTexts
+from sk_ulmfit.training.held_out import HeldOut, held_out_by_turns
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.linear_head import fit_linear_head
 from sk_ulmfit.training.linear_training import LinearFit, base_rates, fit_linear_model, sample_documents
@@ -57,29 +58,11 @@ Rows = NDArray[np.int64]
 TEACHER_WEIGHT = 1.0  # of the distance to a teacher's vectors beside the loss of the next word
 
 
-class HeldOut(NamedTuple):
-    """Rows that a classifier did not learn from, and its probabilities for them.
-
-    Attributes
-    ----------
-    rows : ndarray of int64
-        Row numbers.
-    proba : ndarray of float64, shape (len(rows), L), or (0, L) if they were not asked for
-        Probabilities.
-    seed : int
-        Seed that chose the rows.
-    """
-
-    rows: Rows
-    proba: NDArray[np.float64]
-    seed: int
-
-
 class TrainedClassifier(NamedTuple):
-    """What `train_classifier` gives: the network, the linear model or None, and the rows held out."""
+    """What `train_classifier` gives: the network, the linear model or None, and predictions to decide by."""
 
     network: ModelState
-    linear_model: LinearModel | None
+    linear_fit: LinearFit | None
     held_out: HeldOut
 
 
@@ -149,7 +132,7 @@ def train_classifier(
     settings: ClassifierSettings,
     *,
     pretrained: bool,
-    linear_model: LinearModel | None = None,
+    shared_fit: LinearFit | None = None,
     callbacks: Sequence[Any] | None = None,
     max_steps: int | None = None,
 ) -> TrainedClassifier:
@@ -171,8 +154,9 @@ def train_classifier(
         How to train.
     pretrained : bool
         Whether the encoder has learned from more than these texts.
-    linear_model : LinearModel or None, default=None
-        The linear model, if it was trained before, on the same texts and vocabulary.
+    shared_fit : LinearFit or None, default=None
+        The linear model, if it was trained before, with another network on the same texts and vocabulary; its share
+        stays.
     callbacks : sequence of skorch callbacks, default=None
         Callbacks of the user.
     max_steps : int or None, default=None
@@ -181,7 +165,7 @@ def train_classifier(
     Returns
     -------
     TrainedClassifier
-        The network, the linear model, and what they say of the rows held out.
+        The network, the linear model, and what is predicted of rows without learning from them.
     """
     word_count = WordCount()
     corpus = language_model.encode(_with_progress(data.texts, settings), settings.n_jobs, word_count)
@@ -189,19 +173,19 @@ def train_classifier(
     train, held_out = hold_out(data.indicator, settings.held_out_fraction, settings.seed)
     has_vector = "vector_dim" in language_model.config
     settings = settings.resolved(len(train), language_model.config["n_layers"], pretrained, has_vector)
-    linear_fit: LinearFit | None = None
-    if settings.tfidf and linear_model is None:
+    linear_fit = shared_fit
+    if settings.tfidf and linear_fit is None:
         linear_fit = _train_linear_model(data, corpus, language_model.vocabulary, train, settings)
-        linear_model = None if linear_fit is None else linear_fit.model
     config = _classifier_config(language_model, data.label_names, settings)
     rates = _base_rates(data, train)
     history: list[dict[str, Any]] = []
+    out_of_fold = np.empty((0, data.indicator.shape[1]))
     with seeded(settings.seed, settings.device):
         module = _new_classifier(data, language_model, config, rates, settings)
         if has_vector:
             out_of_fold = _train_head_first(module, data, corpus, train, settings)
-            if linear_fit is not None:
-                linear_model = _with_learned_share(linear_fit, out_of_fold, data, train)
+            if linear_fit is not None and shared_fit is None:
+                linear_fit = _with_learned_share(linear_fit, out_of_fold, data, train)
         if not has_vector or settings.unfreezing != "head":
             datasets = _datasets(data, corpus, module, train, held_out, settings)
             net = _classifier_net(
@@ -212,11 +196,16 @@ def train_classifier(
     state = ModelState("classifier", config, language_model.vocabulary, plain_weights(module), history)
     config["shifts"] = measure_shifts(state, corpus, train, settings)
     config["base_rates"] = rates.tolist()
+    linear_model = None if linear_fit is None else linear_fit.model
     config["log_odds_range"] = _log_odds_range(state, linear_model, corpus, train, settings)
-    proba = np.empty((0, data.indicator.shape[1]))
-    if settings.predict_held_out:
+    if settings.decisions_from == "folds":
+        predicted = held_out_by_turns(out_of_fold, linear_fit, train, config, settings.seed)
+    elif settings.decisions_from == "held_out":
         proba = _predict(state, linear_model, corpus.take(held_out), settings)
-    return TrainedClassifier(state, linear_model, HeldOut(held_out, proba, settings.seed))
+        predicted = HeldOut(held_out, proba, settings.seed)
+    else:
+        predicted = HeldOut(held_out[:0], out_of_fold[:0], settings.seed)
+    return TrainedClassifier(state, linear_fit, predicted)
 
 
 def _language_model_config(start: ModelState | None, settings: LanguageModelSettings) -> dict[str, Any]:
@@ -309,13 +298,13 @@ def _train_head_first(
 
 def _with_learned_share(
     fit: LinearFit, out_of_fold: NDArray[np.float64], data: LabelledTexts, train: Rows
-) -> LinearModel:
+) -> LinearFit:
     """Set the network's share by the out-of-fold log-odds of both models; 1 stays where words say nothing."""
     rows = train[fit.rows]
     weight = _mean_one(data.weight_of(rows))
     share = learn_share(out_of_fold[fit.rows], fit.out_of_fold, data.indicator[rows], weight, data.pos_weight)
     share = np.where(fit.model.network_share == 1, 1, share)
-    return replace(fit.model, network_share=share.astype(np.float32))
+    return fit._replace(model=replace(fit.model, network_share=share.astype(np.float32)))
 
 
 def _classifier_config(
