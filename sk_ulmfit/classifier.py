@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import os
+import time
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Self, cast
 
 import numpy as np
@@ -25,7 +27,7 @@ from sk_ulmfit._validation import (
     random_generator,
 )
 from sk_ulmfit.calibration import METHODS
-from sk_ulmfit.encoders import choose_language_models, fit_encoders
+from sk_ulmfit.encoders import choose_language_models, fit_encoders, planned_starts
 from sk_ulmfit.explain.attribution import METHODS as EXPLAIN_METHODS
 from sk_ulmfit.explain.attribution import evaluation_mode, explain, label_indices
 from sk_ulmfit.explain.explanation import Explanations
@@ -54,6 +56,7 @@ from sk_ulmfit.training.directions import (
 from sk_ulmfit.training.fitted import FittedClassifier
 from sk_ulmfit.training.held_out import learn_decisions
 from sk_ulmfit.training.net import MultiLabelNet
+from sk_ulmfit.training.progress import duration, plan, say
 from sk_ulmfit.training.settings import UNFREEZING, ClassifierSettings, TrainingSettings
 
 
@@ -170,7 +173,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     random_state : int, RandomState or None, default=None
         Source of all randomness. With `memory`, None takes the first model that was trained with any seed.
     verbose : int, default=0
-        1 shows a progress bar for each stage.
+        1 shows on stderr which stages there are and why, a progress bar for each, and the time of all.
 
     Attributes
     ----------
@@ -314,6 +317,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         ValueError
             If a parameter, a text, a label or a weight is not valid.
         """
+        began = time.perf_counter()
         self._check_params()
         data = check_labelled_texts(X, y, sample_weight, self.pos_weight)
         unlabelled = _check_unlabelled(unlabelled_texts)
@@ -323,10 +327,15 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         memory, any_seed = check_memory(self.memory), self.random_state is None
         lm_seed, seed = (int(n) for n in random_generator(self.random_state).randint(2**31 - 1, size=2))
         language_models = choose_language_models(self, None if any_seed else lm_seed)
+        learns_decisions = metric is not None or self.calibration is not None
+        settings_with = partial(ClassifierSettings.of, self, seed=seed, device=device)
+        if self.verbose:
+            starts = planned_starts(self, language_models)
+            planned = settings_with(decisions_from=decisions_from(starts, learns_decisions))
+            say(plan(len(data.texts), len(data.label_names), starts, planned))
         encoders = fit_encoders(language_models, chained(data.texts, unlabelled), bool(len(unlabelled)))
         self._warn_if_encoder_stays_random(language_models, encoders)
-        source = decisions_from(encoders, wanted=metric is not None or self.calibration is not None)
-        settings = ClassifierSettings.of(self, seed=seed, device=device, decisions_from=source)
+        settings = settings_with(decisions_from=decisions_from(encoders, learns_decisions))
         networks, linear_model, held_out = train_networks(
             data,
             encoders,
@@ -338,6 +347,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         self._warn_if_callbacks_are_not_called(networks)
         config = merged_config(networks) | learn_decisions(data, held_out, self.calibration, metric)
         self._fitted = FittedClassifier.of(networks, linear_model, config, settings, language_models)
+        if self.verbose:
+            say(f"Fitted in {duration(time.perf_counter() - began)}.")
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:

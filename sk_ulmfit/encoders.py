@@ -24,6 +24,7 @@ from sk_ulmfit.models.schema import DIRECTIONS
 from sk_ulmfit.models.state import reads_backward
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.training.directions import Encoder
+from sk_ulmfit.training.progress import COUNTING, LANGUAGE_MODEL, TEACHER, Start
 
 
 def choose_language_models(classifier: Any, seed: int | None) -> list[ULMFiTLanguageModel]:
@@ -55,6 +56,41 @@ def choose_language_models(classifier: Any, seed: int | None) -> list[ULMFiTLang
             "the same texts."
         )
     return [first, second]
+
+
+def planned_starts(classifier: Any, language_models: Sequence[ULMFiTLanguageModel]) -> list[Start]:
+    """Tell, before the fit, where each network starts and whether its language model is trained."""
+    wanted = classifier.language_model
+    pair = wanted if isinstance(wanted, (tuple, list)) else [wanted] * len(language_models)
+    return [_planned_start(classifier.lm_epochs, *each) for each in zip(pair, language_models, strict=True)]
+
+
+def _planned_start(lm_epochs: int | None, wanted: Any, model: ULMFiTLanguageModel) -> Start:
+    is_fitted = hasattr(model, "state_")
+    state = model.state_ if is_fitted else find_start(model).state
+    has_vector = state is not None and "vector_dim" in state.config
+    inherits_backward = state is not None and reads_backward(state.config)
+    backward = inherits_backward if is_fitted or model.direction is None else model.direction == "backward"
+    if is_fitted:
+        return Start(backward, [], "not trained further, since it is fitted already", True, has_vector)
+    stages = [COUNTING]
+    if model.max_epochs != 0:
+        stages += [LANGUAGE_MODEL] if model.teacher is None else [TEACHER, LANGUAGE_MODEL]
+    return Start(backward, stages, _training(lm_epochs, wanted, model, has_vector), state is not None, has_vector)
+
+
+def _training(lm_epochs: int | None, wanted: Any, model: ULMFiTLanguageModel, has_vector: bool) -> str:
+    """Say whether a language model is trained, and why."""
+    name, asked = "lm_epochs", lm_epochs
+    if asked is None and isinstance(wanted, ULMFiTLanguageModel):
+        name, asked = "max_epochs", wanted.max_epochs
+    if model.max_epochs is None:
+        return f"trained, in as many epochs as suit the number of tokens ({name}={asked})"
+    if model.max_epochs:
+        return f"trained ({name}={asked})"
+    if asked is None and has_vector:
+        return f"not trained further, since it has a vector of a text ({name}={asked})"
+    return f"not trained ({name}={asked})"
 
 
 def fit_encoders(
@@ -146,6 +182,8 @@ def _copy_for(classifier: Any, wanted: ULMFiTLanguageModel, direction: str, seed
         model.set_params(random_state=seed)
     if model.memory is None:
         model.set_params(memory=classifier.memory)
+    if not model.verbose:
+        model.set_params(verbose=classifier.verbose)
     if classifier.direction == "forward":
         return model
     if model.direction not in (None, direction):

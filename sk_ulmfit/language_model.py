@@ -120,7 +120,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     random_state : int, RandomState or None, default=None
         Source of all randomness.
     verbose : int, default=0
-        1 shows a progress bar.
+        1 shows a progress bar for each stage on stderr: counting words, training.
     teacher : path-like, callable or None, default=None
         Sentence encoder from which the vectors of `pretrained` were learned, to go on learning from it: the folder of
         a sentence-transformers model (extra ``teacher``), or a function from a list of n texts to their vectors,

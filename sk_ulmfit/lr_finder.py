@@ -388,7 +388,7 @@ def _language_models_to_test(estimator: ULMFiTMultiLabelClassifier) -> Any:
     tuned = _fine_tuned(estimator)
     if tuned is not None and not all(hasattr(model, "state_") for model in models):
         return tuned
-    models = [_without_memory(model) for model in models]
+    models = [_copy_for_test(model) for model in models]
     return tuple(models) if isinstance(wanted, (tuple, list)) else models[0]
 
 
@@ -413,10 +413,10 @@ def _is_pretrained(estimator: ULMFiTMultiLabelClassifier, encoder: Encoder) -> b
     return estimator.language_model_.pretrained_ is not None
 
 
-def _without_memory(model: Any) -> Any:
-    """Return a language model to fit for the test alone, which leaves nothing in the cache of the user."""
+def _copy_for_test(model: Any) -> Any:
+    """Return a language model to fit for the test alone: it shows nothing, and leaves nothing in the user's cache."""
     if isinstance(model, ULMFiTLanguageModel) and not hasattr(model, "state_"):
-        return clone(model).set_params(memory=None)
+        return clone(model).set_params(memory=None, verbose=0)
     return model
 
 

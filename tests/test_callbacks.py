@@ -153,16 +153,6 @@ def test_users_callbacks_reach_skorch(corpus):
     assert len(clf.net_.history) == 3
 
 
-def test_progress_bar_for_each_stage(corpus, capsys):
-    tiny_classifier(language_model=tiny_lm(verbose=1), verbose=1).fit(*corpus)
-    shown = capsys.readouterr().err
-    assert "language model: 100%" in shown
-    assert "classifier: 100%" in shown
-    assert "epoch=3/3" in shown
-    tiny_classifier().fit(*corpus)
-    assert capsys.readouterr().err == ""
-
-
 def test_language_model_rates(corpus, tmp_path, monkeypatch):
     from sk_ulmfit.training import stages as training
     from sk_ulmfit.training.stages import LanguageModelNet

@@ -529,9 +529,9 @@ def test_a_frozen_encoder_is_run_once_and_kept_as_it_is(monkeypatch, early_stopp
     lm = tiny_lm(max_epochs=20, emb_dim=24, hidden_dim=32, random_state=0).fit(texts)
     runs = []
 
-    def counted(encoder, ids, offsets, max_length, head=None, precision="float32", vector=None):
+    def counted(encoder, ids, offsets, *args, **kwargs):
         runs.append(len(offsets) - 1)
-        return pooled_features(encoder, ids, offsets, max_length, head, precision, vector)
+        return pooled_features(encoder, ids, offsets, *args, **kwargs)
 
     monkeypatch.setattr("sk_ulmfit.training.stages.pooled_features", counted)
     clf = tiny_classifier(language_model=lm, unfreezing="head", max_epochs=30, early_stopping=early_stopping)

@@ -296,7 +296,7 @@ def test_demo_prints_the_gain_of_pre_training_and_what_to_do_next(monkeypatch, t
     lines = []
     figures = demo.run_demo(lines.append)
     shown = "\n".join(lines)
-    for part in ("480 customer messages", "ULMFiT", "TF-IDF + logistic regression", "macro average", "What to do next"):
+    for part in ("480 messages", "ULMFiT", "TF-IDF + logistic regression", "macro average", "What to do next"):
         assert part in shown
     gain = figures["pretrained"]["average precision"] - figures["scratch"]["average precision"]
     assert f"average precision {gain:+.3f}" in shown.split("over the same from random weights")[1].splitlines()[0]

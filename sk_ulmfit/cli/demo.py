@@ -1,4 +1,7 @@
-"""``sk-ulmfit demo``: compare ULMFiT with and without pre-training on included messages."""
+"""``sk-ulmfit demo``: compare ULMFiT with and without pre-training on included messages.
+
+torch and scikit-learn take seconds to import, so that functions import them, after the first line is printed.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,12 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, f1_score
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import make_pipeline
-
-from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli.answers import Answer
-from sk_ulmfit.datasets.loaders import load_support_messages
-from sk_ulmfit.datasets.text_table import TextTable
-from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
-from sk_ulmfit.metrics import multilabel_report
+
+if TYPE_CHECKING:
+    from sk_ulmfit.datasets.text_table import TextTable
 
 LANGUAGE_MODEL = "auto"
 
@@ -57,9 +51,20 @@ def _say_nothing(line: str) -> None:
 
 def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0) -> dict[str, dict[str, float]]:
     """Compare ULMFiT with and without pre-training, and a linear model; return the test scores of each."""
+    say("Comparing ULMFiT with and without pre-training on customer messages; this trains three classifiers.")
+    import numpy as np
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.pipeline import make_pipeline
+
+    from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
+    from sk_ulmfit.datasets.loaders import load_support_messages
+    from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
+
     train, test = load_support_messages("train"), load_support_messages("test")
     names = train.label_names
-    say(f"{len(train.texts)} customer messages for training, {len(test.texts)} for testing, {len(names)} labels.")
+    say(f"{len(train.texts)} messages for training, {len(test.texts)} for testing, {len(names)} labels.")
     say("ULMFiT averages a neural network and a linear model.")
     comparison = _Comparison(train, test, say)
     options: dict[str, Any] = {"random_state": seed, "verbose": verbose}
@@ -86,11 +91,17 @@ class _Comparison:
         self.scores: dict[str, dict[str, float]] = {}
 
     def score(self, key: str, title: str, model: Any) -> None:
+        import numpy as np
+        from sklearn.metrics import average_precision_score, f1_score
+
+        from sk_ulmfit.metrics import multilabel_report
+
+        self.say(f"\n{title}")
         start = time.perf_counter()
         proba = model.fit(self.train.texts, self.y).predict_proba(self.test.texts)
         predicted = (proba >= 0.5).astype(np.int64)
         report = multilabel_report(self.y_test, predicted, label_names=self.train.label_names)
-        self.say(f"\n{title}, {time.perf_counter() - start:.0f} s\n{report}")
+        self.say(f"{time.perf_counter() - start:.0f} s\n{report}")
         average_precision = float(average_precision_score(self.y_test, proba))
         self.say(f"average precision, whatever the thresholds: {average_precision:.3f}")
         self.scores[key] = {

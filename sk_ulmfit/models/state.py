@@ -33,7 +33,7 @@ from sk_ulmfit.models.schema import (
     check_vocabulary,
 )
 from sk_ulmfit.text.encoding import encode_texts
-from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.text.streams import Advance, StreamedTexts
 from sk_ulmfit.text.unknown_words import WordCount
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 
@@ -73,12 +73,18 @@ class ModelState:
         return f"ModelState of a {self.kind.replace('_', ' ')} with {len(self.vocabulary)} words"
 
     def encode(
-        self, texts: Sequence[str] | StreamedTexts, n_jobs: int | None = None, word_count: WordCount | None = None
+        self,
+        texts: Sequence[str] | StreamedTexts,
+        n_jobs: int | None = None,
+        word_count: WordCount | None = None,
+        advance: Advance | None = None,
     ) -> TokenIds:
-        """Return the token ids of texts, in the direction in which the model reads; add the words to `word_count`."""
+        """Return the token ids of texts, in the direction in which the model reads; the rest as in `encode_texts`."""
         backward = reads_backward(self.config)
         language = self.config["language"]
-        return encode_texts(texts, self.vocabulary, language, n_jobs, backward=backward, word_count=word_count)
+        return encode_texts(
+            texts, self.vocabulary, language, n_jobs, backward=backward, word_count=word_count, advance=advance
+        )
 
 
 def reads_backward(config: Mapping[str, Any]) -> bool:

@@ -34,6 +34,7 @@ def pooled_features(
     precision: str = "float32",
     vector: TextVector | None = None,
     in_order: bool = False,
+    advance: Callable[[int], object] | None = None,
 ) -> Tensor:
     """Return the [last; max; mean] features of documents (Howard & Ruder 2018, section 3.3), or a head's logits.
 
@@ -41,7 +42,8 @@ def pooled_features(
 
     The encoder must be in evaluation mode. Document i, of at least one token, is ``ids[offsets[i]:offsets[i + 1]]``.
     Only the last `max_length` tokens of a document are pooled; None pools all. `head` is applied to the features of
-    `HEAD_ROWS` or more documents at once. `precision` is that of the LSTM layers.
+    `HEAD_ROWS` or more documents at once. `precision` is that of the LSTM layers. `advance` is called with the number
+    of tokens that each window reads.
 
     The result is on the CPU: (n_documents, 3 * emb_dim), with a vector (n_documents, dim), or with a head (n_documents,
     n_labels). A document's row depends on the other documents only by the rounding of sums and of the vector's product;
@@ -65,6 +67,8 @@ def pooled_features(
             first = first_pooled[document] - position  # (rows,)
             pooled = torch.from_numpy((steps < n_now[:, None]) & (steps >= first[:, None])).to(device)  # (rows, time)
             state = pools.read(window, torch.from_numpy(n_now), pooled, rows.state, precision)
+            if advance is not None:
+                advance(int(n_now[rows.active].sum()))
             ended = rows.advance(n_now)  # (n_ended,)
             if len(ended):
                 at, n = torch.from_numpy(ended).to(device), torch.from_numpy(kept[document[ended]]).to(device)

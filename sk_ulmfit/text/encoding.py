@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit.text.documents import CorpusError
-from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.text.streams import Advance, StreamedTexts
 from sk_ulmfit.text.tokenizer import tokenize_corpus
 from sk_ulmfit.text.unknown_words import WordCount
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
@@ -36,20 +36,22 @@ def encode_texts(
     *,
     backward: bool = False,
     word_count: WordCount | None = None,
+    advance: Advance | None = None,
 ) -> TokenIds:
     """Return the token ids of each text, at least one per text; words outside the vocabulary become ``xxunk``.
 
     With `backward`, each document is reversed, for a model that reads backward. The words are added to `word_count`.
+    `advance` is called with the number of texts whenever some more are done.
     The ids of streamed texts are kept in a temporary file, deleted with the result; raises CorpusError if it cannot be
     written.
     """
     if not isinstance(texts, StreamedTexts):
-        return _encode_list(texts, vocabulary, language, n_jobs, backward, word_count)
+        return _encode_list(texts, vocabulary, language, n_jobs, backward, word_count, advance)
     lengths: list[NDArray[np.int64]] = []
 
     def blocks() -> Iterator[NDArray[Any]]:
         for block in _text_blocks(texts):
-            corpus = _encode_list(block, vocabulary, language, n_jobs, backward, word_count)
+            corpus = _encode_list(block, vocabulary, language, n_jobs, backward, word_count, advance)
             lengths.append(corpus.lengths)
             yield corpus.ids.astype(_narrowest_dtype(vocabulary))
 
@@ -64,8 +66,9 @@ def _encode_list(
     n_jobs: int | None,
     backward: bool,
     word_count: WordCount | None,
+    advance: Advance | None,
 ) -> TokenIds:
-    corpus, words = tokenize_corpus(texts, language, n_jobs)
+    corpus, words = tokenize_corpus(texts, language, n_jobs, advance)
     if word_count is not None:
         word_count.add(len(texts), words, np.bincount(corpus.ids, minlength=len(words)), vocabulary)
     corpus = corpus.map_ids(vocabulary.lookup(words))
@@ -79,16 +82,19 @@ def tokenize_texts(
     choose: ChooseVocabulary,
     *,
     backward: bool = False,
+    advance: Advance | None = None,
 ) -> tuple[TokenIds, Vocabulary]:
     """Return the token ids of each text, and the vocabulary that `choose` makes from the counts of their words.
 
     Parameters as in `encode_texts`; raises CorpusError as it does.
     """
     if not isinstance(texts, StreamedTexts):
-        corpus, words = tokenize_corpus(texts, language, n_jobs)
+        corpus, words = tokenize_corpus(texts, language, n_jobs, advance)
         vocabulary = choose(words, np.bincount(corpus.ids, minlength=len(words)))
         corpus = corpus.map_ids(vocabulary.lookup(words))
         return corpus.reversed() if backward else corpus, vocabulary
+    if advance is not None:
+        texts = texts.with_progress(advance)
     with _temporary_file() as file:
         numbered = number_documents([texts], file, language, n_jobs, lambda words, counts, _: choose(words, counts[0]))
         ids = _on_disk(numbered.id_blocks(), numbered.ids_of_words.dtype)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit._messages import describe_value, short
+
+T = TypeVar("T")
+Advance = Callable[[int], object]  # called with how many more texts, or other units, are done
 
 
 class StreamedTexts:
@@ -67,11 +70,9 @@ class StreamedTexts:
     def __repr__(self) -> str:
         return f"StreamedTexts of {self.n_texts} texts"
 
-    def with_progress(self, stage: str) -> StreamedTexts:
-        """Return the same texts with a progress bar on stderr at each iteration."""
-        from tqdm.auto import tqdm
-
-        return StreamedTexts(lambda: tqdm(self, desc=stage, total=self.n_texts, unit=" texts"), self.n_texts)
+    def with_progress(self, advance: Advance) -> StreamedTexts:
+        """Return the same texts, counted with `counted` at each iteration."""
+        return StreamedTexts(lambda: counted(self, advance), self.n_texts)
 
     def batches(self, size: int) -> Iterator[list[str]]:
         """Yield lists of `size` texts; the last may be shorter."""
@@ -82,6 +83,14 @@ class StreamedTexts:
     def chosen(self, mask: NDArray[np.bool_]) -> StreamedTexts:
         """Return the texts for which a mask of shape (n_texts,) is True."""
         return StreamedTexts(lambda: itertools.compress(self, mask), int(mask.sum()))
+
+
+def counted(items: Iterable[T], advance: Advance | None) -> Iterator[T]:
+    """Yield the items; call ``advance(1)`` when an item is done and the next one is asked for."""
+    for item in items:
+        yield item
+        if advance is not None:
+            advance(1)
 
 
 def chained(first: list[str] | StreamedTexts, second: list[str] | StreamedTexts) -> list[str] | StreamedTexts:

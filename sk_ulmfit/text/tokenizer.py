@@ -19,6 +19,7 @@ import numpy as np
 from sk_ulmfit._locks import ForkSafeLock
 from sk_ulmfit._messages import short
 from sk_ulmfit.text.normalization import normalize
+from sk_ulmfit.text.streams import Advance
 from sk_ulmfit.text.vocabulary import BOS, FLD, MAJ, REP, RESERVED, UP, WREP, TokenIds, concatenate
 
 TOKENIZER_VERSION = 2  # rises when a text gets other tokens than before; 1 did not normalize quotes and dashes
@@ -234,21 +235,25 @@ def tokenize(text: str, language: str = "en") -> list[str]:
 
 
 def tokenize_corpus(
-    texts: Sequence[str], language: str = "en", n_jobs: int | None = None
+    texts: Sequence[str],
+    language: str = "en",
+    n_jobs: int | None = None,
+    advance: Advance | None = None,
 ) -> tuple[TokenIds, list[str]]:
     """Return the documents as ids of their distinct words, in order of appearance, and these words.
 
     Every document begins with ``xxbos``. Worker processes are used for corpora large enough to repay starting them.
+    `advance` is called with the number of documents whenever some more are done.
     """
     n_workers = _n_workers(n_jobs, texts)
     if n_workers == 1:
-        return _tokenize_block(texts, language)
+        return _tokenize_block(texts, language, advance)
     from joblib import Parallel, delayed
 
     ends = np.cumsum([len(text) for text in texts])
     borders = np.searchsorted(ends, np.linspace(0, ends[-1], 2 * n_workers + 1)[1:-1])
     edges = [0, *borders.tolist(), len(texts)]
-    blocks = Parallel(n_jobs=n_workers)(
+    blocks = Parallel(n_jobs=n_workers, return_as="generator")(
         delayed(_tokenize_block)(texts[a:b], language) for a, b in itertools.pairwise(edges) if a < b
     )
     index: dict[str, int] = {}
@@ -256,6 +261,8 @@ def tokenize_corpus(
     for block, words in blocks:
         table = np.array([index.setdefault(word, len(index)) for word in words], np.int32)
         parts.append(block.map_ids(table))
+        if advance is not None:
+            advance(len(block))
     return concatenate(parts), list(index)
 
 
@@ -267,7 +274,7 @@ def _n_workers(n_jobs: int | None, texts: Sequence[str]) -> int:
     return int(effective_n_jobs(n_jobs))
 
 
-def _tokenize_block(texts: Sequence[str], language: str) -> tuple[TokenIds, list[str]]:
+def _tokenize_block(texts: Sequence[str], language: str, advance: Advance | None = None) -> tuple[TokenIds, list[str]]:
     tokenizer = get_tokenizer(language)
     units = numbering()
     units[BOS]  # number 0, even if there are no texts
@@ -281,6 +288,8 @@ def _tokenize_block(texts: Sequence[str], language: str) -> tuple[TokenIds, list
         corpus = TokenIds(np.array(flat, np.int32), np.array(ends, np.int64))
         chunk_units = tokenizer.units(list(chunks))
         parts.append(_expand(corpus, map(len, chunk_units), itertools.chain.from_iterable(chunk_units), units))
+        if advance is not None:
+            advance(len(batch))
     names = list(units)
     corpus = mark_repeated_words(concatenate(parts), names)
     index = numbering()

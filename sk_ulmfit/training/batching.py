@@ -124,6 +124,10 @@ class DocumentBatches:
         """Count the batches of the first `n_epochs` epochs together."""
         return sum(len(self.plan(epoch)) for epoch in range(n_epochs))
 
+    def n_units(self, n_epochs: int) -> int:
+        """Count the tokens of `n_epochs` epochs."""
+        return n_epochs * int(self.dataset.corpus.lengths_of(self.dataset.documents).sum())
+
     def __iter__(self) -> Iterator[Batch]:
         plan = self.plan(self.epoch)
         self.epoch += 1
@@ -160,6 +164,10 @@ class FeatureBatches:
     def n_batches(self, n_epochs: int) -> int:
         """Count the batches of `n_epochs` epochs."""
         return n_epochs * -(-len(self.dataset) // self.batch_size)
+
+    def n_units(self, n_epochs: int) -> int:
+        """Count the documents of `n_epochs` epochs."""
+        return n_epochs * len(self.dataset)
 
     def __iter__(self) -> Iterator[Batch]:
         n = len(self.dataset)
@@ -222,6 +230,10 @@ class StreamBatches:
     def n_batches(self, n_epochs: int) -> int:
         """Count the windows of `n_epochs` epochs."""
         return n_epochs * -(-self.row_length // self.bptt)
+
+    def n_units(self, n_epochs: int) -> int:
+        """Count the tokens of `n_epochs` epochs, those that fill the last row included."""
+        return n_epochs * self.n_rows * self.row_length
 
     def __iter__(self) -> Iterator[Batch]:
         self.epoch += 1

@@ -9,6 +9,7 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from sk_ulmfit.models.state import reads_backward
 from sk_ulmfit.nn.optimizer import clip_gradients
+from sk_ulmfit.training.progress import named, new_bar
 from sk_ulmfit.training.schedules import one_cycle, slanted_triangular
 from sk_ulmfit.training.settings import ClassifierSettings, TrainingSettings
 
@@ -111,27 +112,27 @@ class StopWhenDiverged(Callback):  # type: ignore[misc]
 
 
 class Progress(Callback):  # type: ignore[misc]
-    """A progress bar on stderr for one training stage, whose name stands before the bar."""
+    """A bar on stderr for one training, which counts what `unit` names."""
 
-    def __init__(self, stage: str):
-        self.stage = stage
+    def __init__(self, name: str, unit: str):
+        self.name = name
+        self.unit = unit
 
     def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
-        """Open the bar before the first batch; the number of steps is known by then."""
+        """Open the bar before the first batch; the number of units is known by then."""
         if getattr(self, "bar_", None) is None:
-            from tqdm.auto import tqdm
+            self.bar_ = new_bar(self.name, net.n_units_, self.unit)
 
-            self.bar_ = tqdm(total=net.n_steps_, desc=self.stage, leave=True)
-
-    def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
-        """Advance by a batch."""
+    def on_batch_end(self, net: Any, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
+        """Advance by the tokens of a batch, or by its rows if it holds features."""
         if training:
-            self.bar_.update()
+            x, y = batch
+            self.bar_.update(int(x["lengths"].sum()) if "lengths" in x else len(y))
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Show the losses of the epoch."""
         losses = {key: f"{net.history[-1][key]:.4f}" for key in ("train_loss", "valid_loss") if key in net.history[-1]}
-        self.bar_.set_postfix(epoch=f"{len(net.history)}/{net.max_epochs}", **losses)
+        self.bar_.set_postfix(epoch=f"{len(net.history)}/{net.max_epochs}", **losses, refresh=False)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Close the bar."""
@@ -142,13 +143,6 @@ class Progress(Callback):  # type: ignore[misc]
         if getattr(self, "bar_", None) is not None:
             self.bar_.close()
         self.bar_ = None
-
-
-def progress_bar(stage: str, total: int, shown: bool) -> Any:
-    """Return a progress bar on stderr for a stage that is not a training of a net."""
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, desc=stage, leave=True, disable=not shown)
 
 
 SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
@@ -164,7 +158,8 @@ def training_callbacks(
     if settings.gradient_clip is not None:
         callbacks.append(ClipGradient(settings.gradient_clip))
     if settings.verbose:
-        callbacks.append(Progress(f"backward {stage}" if reads_backward(config) else stage))
+        head_only = isinstance(settings, ClassifierSettings) and settings.unfreezing == "head"
+        callbacks.append(Progress(named(stage, reads_backward(config)), "texts" if head_only else "tokens"))
     if isinstance(settings, ClassifierSettings) and settings.unfreezing == "gradual" and max_steps is None:
         callbacks.append(GradualUnfreezing(settings.embedding_lr is not None))
     return [(f"sk_ulmfit_{type(callback).__name__}", callback) for callback in callbacks]

@@ -17,6 +17,7 @@ from sk_ulmfit.training.data import LabelledTexts
 from sk_ulmfit.training.held_out import HeldOut
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.linear_training import LinearFit
+from sk_ulmfit.training.progress import Start
 from sk_ulmfit.training.settings import ClassifierSettings
 from sk_ulmfit.training.stages import train_classifier
 
@@ -54,7 +55,7 @@ class TrainedNetworks(NamedTuple):
     held_out: HeldOut
 
 
-def decisions_from(encoders: Sequence[Encoder], wanted: bool) -> str:
+def decisions_from(encoders: Sequence[Encoder | Start], wanted: bool) -> str:
     """Say which predictions calibration and thresholds are learned from, as `ClassifierSettings` names them.
 
     Folds need a vector in each network. They cost nearly nothing, so one training serves whatever is `wanted`.

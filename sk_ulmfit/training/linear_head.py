@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import logit
 
 from sk_ulmfit.splitting import stratify
+from sk_ulmfit.text.streams import Advance, counted
 from sk_ulmfit.training.linear_training import base_rates
 
 Floats = NDArray[np.float64]
@@ -120,6 +121,7 @@ def fit_linear_head(
     document_weight: NDArray[np.float32] | None = None,
     pos_weight: Floats | None = None,
     seed: int = 0,
+    advance: Advance | None = None,
 ) -> FittedHead:
     """Train one logistic regression per label, all labels at once.
 
@@ -139,21 +141,29 @@ def fit_linear_head(
         Factor on the loss of the entries that are 1.
     seed : int, default=0
         Seed of the folds.
+    advance : callable, default=None
+        Called with 1 after each training but the last; `most_trainings` tells how many there are at most.
     """
     problem = _problem(vectors, y, document_weight, pos_weight)
     folds = _folds(y, seed)
     first = folds if len(y) <= MAX_FOLDED else folds[:1]
-    paths, loss = _fit_paths(problem, first)
+    paths, loss = _fit_paths(problem, first, advance)
     strength = _choose_strengths(loss, np.minimum((y == 1).sum(axis=0), (y == 0).sum(axis=0)))
     c = np.array(STRENGTHS)[strength]
     heads = [_of_strengths(path, strength) for path in paths]
-    heads += [_fit(problem, train, c, heads[0], FOLD_TOLERANCE) for train, _ in folds[len(first) :]]
+    heads += [_fit(problem, train, c, heads[0], FOLD_TOLERANCE) for train, _ in counted(folds[len(first) :], advance)]
     start = heads[0] if heads else None
     final = problem.of_vectors(_fit(problem, np.arange(len(y)), c, start, TOLERANCE))
     out_of_fold = np.tile(problem.start, (len(y), 1))
     for head, (_, held_out) in zip(heads, folds, strict=True):
         out_of_fold[held_out] = problem.log_odds(held_out, head)
     return FittedHead(final.weight.T.astype(np.float32), final.bias.astype(np.float32), out_of_fold)
+
+
+def most_trainings(n_texts: int) -> int:
+    """Count the trainings of `fit_linear_head` if it tries all strengths."""
+    n_first = N_FOLDS if n_texts <= MAX_FOLDED else 1
+    return n_first * len(STRENGTHS) + N_FOLDS - n_first + 1
 
 
 def _problem(
@@ -189,7 +199,9 @@ def _folds(y: NDArray[np.floating[Any]], seed: int) -> list[tuple[Rows, Rows]]:
     return [(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(n_folds)]
 
 
-def _fit_paths(problem: _Problem, folds: list[tuple[Rows, Rows]]) -> tuple[list[list[_Weights]], Floats]:
+def _fit_paths(
+    problem: _Problem, folds: list[tuple[Rows, Rows]], advance: Advance | None
+) -> tuple[list[list[_Weights]], Floats]:
     """Train on each fold with rising strength; return the weights, and the loss on the held-out texts, (strengths, L).
 
     Each training starts from the one before. The search ends when the loss of all labels no longer falls.
@@ -198,7 +210,7 @@ def _fit_paths(problem: _Problem, folds: list[tuple[Rows, Rows]]) -> tuple[list[
     losses: list[Floats] = []
     for strength in STRENGTHS:
         loss = np.zeros(len(problem.start))
-        for path, (train, held_out) in zip(paths, folds, strict=True):
+        for path, (train, held_out) in counted(zip(paths, folds, strict=True), advance):
             c = np.full(len(loss), strength)
             path.append(_fit(problem, train, c, path[-1] if path else None, FOLD_TOLERANCE))
             loss += problem.loss(held_out, path[-1])

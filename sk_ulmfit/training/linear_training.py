@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import KFold
 
+from sk_ulmfit.text.streams import Advance, counted
 from sk_ulmfit.text.vocabulary import BOS, PAD, SPECIAL_TOKENS, UNK, TokenIds, Vocabulary
 from sk_ulmfit.training.liblinear import train_svm
 from sk_ulmfit.training.linear import LinearModel, Terms, count_terms, tf_idf
@@ -87,10 +88,11 @@ class _Documents:
 
 @dataclass(frozen=True)
 class _Solver:
-    """How the SVMs are trained: seed of folds and solver, and worker processes."""
+    """How the SVMs are trained: seed of folds and solver, worker processes, and what is called after each SVM."""
 
     seed: int
     n_jobs: int | None
+    advance: Advance | None
 
 
 def fit_linear_model(
@@ -102,6 +104,7 @@ def fit_linear_model(
     *,
     document_weight: NDArray[np.float32] | None = None,
     pos_weight: Floats | None = None,
+    advance: Advance | None = None,
 ) -> LinearFit | None:
     """Train one linear SVM per label on TF-IDF, and scale its margins to log-odds.
 
@@ -127,6 +130,8 @@ def fit_linear_model(
         Weight of each document, 1 on average.
     pos_weight : ndarray of shape (L,), default=None
         Factor on the odds of each label, as for the network.
+    advance : callable, default=None
+        Called with 1 after each SVM; `count_svms` tells how many there are.
 
     Returns
     -------
@@ -144,7 +149,9 @@ def fit_linear_model(
         return None
     terms, counts = _choose_terms(corpus, vocabulary, words, indicator.shape[1])
     documents = _Documents(counts, len(words), indicator, document_weight)
-    solver = _Solver(seed, n_jobs if counts.nnz * indicator.shape[1] >= MIN_WORK_FOR_WORKERS else 1)
+    solver = _Solver(seed, n_jobs if counts.nnz * indicator.shape[1] >= MIN_WORK_FOR_WORKERS else 1, advance)
+    if advance is not None:
+        advance(0)  # the first SVM begins
     strength, rows, margins = _choose_strength(documents, solver)
     slope, offset = _scales(margins, indicator[rows], documents.weight_of(rows))
     idf, weight, bias, learnable = _fit_svms(documents, strength, solver)
@@ -165,6 +172,12 @@ def fit_linear_model(
     )
     out_of_fold = np.where(informative & np.isfinite(margins), margins * slope + offset, prior) + boost
     return LinearFit(model, rows, out_of_fold)
+
+
+def count_svms(n_documents: int, n_labels: int) -> int:
+    """Count the SVMs that `fit_linear_model` trains, if every label can be learned in every fold."""
+    n_folds = 1 if n_documents > MAX_FOLDED else N_FOLDS
+    return n_labels * (len(STRENGTHS) + n_folds)  # on the first fold, on the other folds and on all documents
 
 
 def _network_share(indicator: NDArray[np.floating[Any]]) -> Floats:
@@ -234,7 +247,7 @@ def _fit_svms(
     svms = workers(
         delayed(_fit_svm)(features, y[:, label], documents.weight, strength, solver.seed) for label in labels
     )
-    for label, (label_weight, label_bias) in zip(labels, svms, strict=True):
+    for label, (label_weight, label_bias) in counted(zip(labels, svms, strict=True), solver.advance):
         weight[:, label], bias[label] = label_weight, label_bias
     return idf, weight, bias, learnable
 

@@ -16,6 +16,7 @@ from sk_ulmfit.nn.features import pooled_features
 from sk_ulmfit.nn.losses import MultiLabelLoss
 from sk_ulmfit.nn.modules import State, detach
 from sk_ulmfit.nn.optimizer import RowAdamW
+from sk_ulmfit.text.streams import Advance
 from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.batching import DocumentBatches, FeatureBatches, StreamBatches
 from sk_ulmfit.training.callbacks import Progress
@@ -66,6 +67,7 @@ class _LayeredNet(NeuralNet):  # type: ignore[misc]
         iterator = self.make_batches(dataset, self.seed if training else None)
         if training:
             self.n_steps_ = iterator.n_batches(self.max_epochs)
+            self.n_units_ = iterator.n_units(self.max_epochs)  # of progress: tokens, or rows of features
         return iterator
 
     def make_batches(self, dataset: Any, seed: int | None) -> Any:
@@ -208,7 +210,7 @@ class MultiLabelNet(_WeightedNet):
         """Yield the logits of all documents at once, without dropout; `training` is ignored."""
         yield self.logits(self.get_dataset(X).chosen()).to(device)
 
-    def logits(self, corpus: TokenIds, precision: str = "float32") -> Tensor:
+    def logits(self, corpus: TokenIds, precision: str = "float32", advance: Advance | None = None) -> Tensor:
         """Return the logits of all documents, shape (n_documents, n_labels), computed without dropout."""
         module = self.module_.eval()
         return pooled_features(
@@ -219,6 +221,7 @@ class MultiLabelNet(_WeightedNet):
             module.head,
             precision=precision,
             vector=module.vector,
+            advance=advance,
         )
 
 

@@ -16,6 +16,7 @@ from sk_ulmfit.models.state import ModelState, reads_backward
 from sk_ulmfit.nn.kernels import has_packed_8bit, has_packed_16bit
 from sk_ulmfit.nn.pooling import TextClassifier
 from sk_ulmfit.nn.precision import NARROWEST_PREDICTED, prediction_precision, widest_layer
+from sk_ulmfit.text.streams import Advance
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.averaging import average_with_linear_model, mean_log_odds
 from sk_ulmfit.training.batching import WINDOWS_PER_DOCUMENT
@@ -94,9 +95,11 @@ def predict_log_odds(
     )
 
 
-def network_logits(net: MultiLabelNet, corpus: TokenIds, precision: str = "float32") -> Floats:
+def network_logits(
+    net: MultiLabelNet, corpus: TokenIds, precision: str = "float32", advance: Advance | None = None
+) -> Floats:
     """Compute the log-odds of a network alone, shape (n, L), for documents in its reading order."""
-    return net.logits(corpus, precision).numpy().astype(np.float64)
+    return net.logits(corpus, precision, advance).numpy().astype(np.float64)
 
 
 def probabilities(log_odds: Floats) -> Floats:

@@ -108,7 +108,7 @@ class ClassifierSettings(TrainingSettings):
             embedding_lr=embedding_lr if self.embedding_lr == "auto" else self.embedding_lr,
         )
         settings = settings if pretrained else replace(settings, lr_decay=1.0, embedding_lr=None)
-        unfreezing = _unfreezing(self.unfreezing, n_texts, pretrained, has_vector)
+        unfreezing = unfreezing_for(self.unfreezing, n_texts, pretrained, has_vector)
         epochs, batch_size = self.max_epochs, self.batch_size
         if epochs is None:
             n_groups = n_layers + 1 + (settings.embedding_lr is None) if unfreezing == "gradual" else 1
@@ -120,7 +120,8 @@ class ClassifierSettings(TrainingSettings):
         return replace(settings, unfreezing=unfreezing, max_epochs=epochs, batch_size=batch_size)
 
 
-def _unfreezing(wanted: str, n_texts: int, pretrained: bool, has_vector: bool) -> str:
+def unfreezing_for(wanted: str, n_texts: int, pretrained: bool, has_vector: bool) -> str:
+    """Return which layers are trained: one of `UNFREEZING` but "auto", which goes by the number of texts."""
     if wanted == "head":
         return "head"
     if wanted == "auto" and has_vector:

@@ -32,21 +32,32 @@ from sk_ulmfit.nn.pooling import TextClassifier
 from sk_ulmfit.nn.precision import prediction_precision, training_precision, widest_layer
 from sk_ulmfit.splitting import hold_out
 from sk_ulmfit.text.encoding import tokenize_texts
-from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.text.streams import Advance, StreamedTexts
 from sk_ulmfit.text.unknown_words import WordCount, warn_of_training_texts
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.averaging import average_with_linear_model
 from sk_ulmfit.training.batching import DocumentDataset, FeatureDataset, StreamDataset
 from sk_ulmfit.training.bounds import bound_log_odds, sample_for_range
-from sk_ulmfit.training.callbacks import early_stopping, progress_bar, training_callbacks
+from sk_ulmfit.training.callbacks import early_stopping, training_callbacks
 from sk_ulmfit.training.components import Components
 from sk_ulmfit.training.data import LabelledTexts
 from sk_ulmfit.training.held_out import HeldOut, held_out_by_turns
 from sk_ulmfit.training.linear import LinearModel
-from sk_ulmfit.training.linear_head import fit_linear_head
-from sk_ulmfit.training.linear_training import LinearFit, base_rates, fit_linear_model, sample_documents
+from sk_ulmfit.training.linear_head import fit_linear_head, most_trainings
+from sk_ulmfit.training.linear_training import LinearFit, base_rates, count_svms, fit_linear_model, sample_documents
 from sk_ulmfit.training.net import HeadNet, LanguageModelNet, TaughtLanguageModelNet, fit_net, net_arguments
 from sk_ulmfit.training.prediction import measure_shifts, network_logits, new_net, probabilities, restore_net
+from sk_ulmfit.training.progress import (
+    COUNTING,
+    LANGUAGE_MODEL,
+    LINEAR_HEAD,
+    LINEAR_MODEL,
+    NETWORK,
+    READING,
+    SAMPLE,
+    VECTORS,
+    show_stage,
+)
 from sk_ulmfit.training.recipe import EPOCHS_WITH_TEACHER, language_model_epochs
 from sk_ulmfit.training.settings import ClassifierSettings, LanguageModelSettings, TrainingSettings
 from sk_ulmfit.training.share import learn_share
@@ -168,7 +179,9 @@ def train_classifier(
         The network, the linear model, and what is predicted of rows without learning from them.
     """
     word_count = WordCount()
-    corpus = language_model.encode(_with_progress(data.texts, settings), settings.n_jobs, word_count)
+    backward = reads_backward(language_model.config)
+    with show_stage(READING, len(data.texts), "texts", settings, backward) as advance:
+        corpus = language_model.encode(data.texts, settings.n_jobs, word_count, advance)
     warn_of_training_texts(word_count, language_model.config["language"])
     train, held_out = hold_out(data.indicator, settings.held_out_fraction, settings.seed)
     has_vector = "vector_dim" in language_model.config
@@ -183,28 +196,31 @@ def train_classifier(
     with seeded(settings.seed, settings.device):
         module = _new_classifier(data, language_model, config, rates, settings)
         if has_vector:
-            out_of_fold = _train_head_first(module, data, corpus, train, settings)
+            out_of_fold = _train_head_first(module, data, corpus, train, settings, backward)
             if linear_fit is not None and shared_fit is None:
                 linear_fit = _with_learned_share(linear_fit, out_of_fold, data, train)
         if not has_vector or settings.unfreezing != "head":
-            datasets = _datasets(data, corpus, module, train, held_out, settings)
+            datasets = _datasets(data, corpus, module, train, held_out, settings, backward)
             net = _classifier_net(
                 module, data, language_model.vocabulary, config, datasets[-1], settings, callbacks or (), max_steps
             )
             fit_net(net, datasets[0])
             history = plain_history(net.history)
     state = ModelState("classifier", config, language_model.vocabulary, plain_weights(module), history)
-    config["shifts"] = measure_shifts(state, corpus, train, settings)
-    config["base_rates"] = rates.tolist()
     linear_model = None if linear_fit is None else linear_fit.model
-    config["log_odds_range"] = _log_odds_range(state, linear_model, corpus, train, settings)
-    if settings.decisions_from == "folds":
-        predicted = held_out_by_turns(out_of_fold, linear_fit, train, config, settings.seed)
-    elif settings.decisions_from == "held_out":
-        proba = _predict(state, linear_model, corpus.take(held_out), settings)
-        predicted = HeldOut(held_out, proba, settings.seed)
-    else:
-        predicted = HeldOut(held_out[:0], out_of_fold[:0], settings.seed)
+    sample = corpus.take(sample_for_range(corpus.lengths, train, settings.seed))
+    asked = corpus.take(held_out if settings.decisions_from == "held_out" else held_out[:0])
+    with show_stage(SAMPLE, len(sample.ids) + len(asked.ids), "tokens", settings, backward) as advance:
+        config["shifts"] = measure_shifts(state, corpus, train, settings)
+        config["base_rates"] = rates.tolist()
+        advance(0)
+        config["log_odds_range"] = _log_odds_range(state, linear_model, sample, settings, advance)
+        if settings.decisions_from == "folds":
+            predicted = held_out_by_turns(out_of_fold, linear_fit, train, config, settings.seed)
+        elif settings.decisions_from == "held_out":
+            predicted = HeldOut(held_out, _predict(state, linear_model, asked, settings, advance), settings.seed)
+        else:
+            predicted = HeldOut(held_out[:0], out_of_fold[:0], settings.seed)
     return TrainedClassifier(state, linear_fit, predicted)
 
 
@@ -226,18 +242,21 @@ def _tokenize(
     texts: Sequence[str] | StreamedTexts, start: ModelState | None, settings: LanguageModelSettings, backward: bool
 ) -> tuple[TokenIds, Vocabulary]:
     known = () if start is None else start.vocabulary.words
+    word_count = WordCount()
 
     def choose(words: Sequence[str], counts: NDArray[np.int64]) -> Vocabulary:
         vocabulary = Vocabulary.from_counts(
             words, counts, max_size=settings.vocab_size, min_frequency=settings.min_frequency, known=known
         )
-        word_count = WordCount()
         word_count.add(len(texts), words, counts, vocabulary if start is None else start.vocabulary)
-        warn_of_training_texts(word_count, settings.language)
         return vocabulary
 
-    texts = _with_progress(texts, settings)
-    return tokenize_texts(texts, settings.language, settings.n_jobs, choose, backward=backward)
+    with show_stage(COUNTING, len(texts), "texts", settings, backward) as advance:
+        corpus, vocabulary = tokenize_texts(
+            texts, settings.language, settings.n_jobs, choose, backward=backward, advance=advance
+        )
+    warn_of_training_texts(word_count, settings.language)
+    return corpus, vocabulary
 
 
 def _language_model_net(
@@ -259,7 +278,7 @@ def _language_model_net(
         pad_id=vocabulary.pad,
         max_steps=max_steps,
         precision=_training_precision(module.encoder, settings),
-        callbacks=[*training_callbacks("language model", config, settings, max_steps), *callbacks],
+        callbacks=[*training_callbacks(LANGUAGE_MODEL, config, settings, max_steps), *callbacks],
         **net_arguments(settings),
     )
 
@@ -270,28 +289,34 @@ def _train_linear_model(
     """Train the linear model; the rows of the result are numbers of `train`."""
     chosen = sample_documents(corpus.lengths_of(train), settings.seed)
     rows = train[chosen]
-    fit = fit_linear_model(
-        corpus.take(rows),
-        vocabulary,
-        data.indicator[rows],
-        settings.seed,
-        settings.n_jobs,
-        document_weight=_mean_one(data.weight_of(rows)),
-        pos_weight=data.pos_weight,
-    )
+    y = data.indicator[rows]
+    with show_stage(LINEAR_MODEL, count_svms(*y.shape), "SVMs", settings) as advance:
+        fit = fit_linear_model(
+            corpus.take(rows),
+            vocabulary,
+            y,
+            settings.seed,
+            settings.n_jobs,
+            document_weight=_mean_one(data.weight_of(rows)),
+            pos_weight=data.pos_weight,
+            advance=advance,
+        )
     return None if fit is None else fit._replace(rows=chosen[fit.rows])
 
 
 def _train_head_first(
-    module: TextClassifier, data: LabelledTexts, corpus: TokenIds, train: Rows, settings: ClassifierSettings
+    module: TextClassifier,
+    data: LabelledTexts,
+    corpus: TokenIds,
+    train: Rows,
+    settings: ClassifierSettings,
+    backward: bool,
 ) -> NDArray[np.float64]:
     """Train the linear head on the vectors of the frozen network; return its out-of-fold log-odds, (len(train), L)."""
-    with progress_bar("linear head", total=2, shown=settings.verbose > 0) as bar:
-        vectors = _frozen_features(module, corpus, settings).cpu().numpy()
-        bar.update()
-        y, weight = data.indicator[train], _mean_one(data.weight_of(train))
-        head = fit_linear_head(vectors[train], y, weight, data.pos_weight, settings.seed)
-        bar.update()
+    vectors = _frozen_features(module, corpus, settings, backward).cpu().numpy()
+    y, weight = data.indicator[train], _mean_one(data.weight_of(train))
+    with show_stage(LINEAR_HEAD, most_trainings(len(y)), "trainings", settings, backward) as advance:
+        head = fit_linear_head(vectors[train], y, weight, data.pos_weight, settings.seed, advance)
     load_weights(module.head, {"weight": head.weight, "bias": head.bias})
     return head.out_of_fold
 
@@ -349,6 +374,7 @@ def _datasets(
     train: Rows,
     held_out: Rows,
     settings: ClassifierSettings,
+    backward: bool,
 ) -> list[Any]:
     """Return the training set and the held-out set, if any: documents, or features if only the head learns."""
     parts = [(rows, _loss_weight(data, rows)) for rows in (train, held_out) if len(rows)]
@@ -357,19 +383,26 @@ def _datasets(
         if len(held_out):
             return [DocumentDataset(corpus, y[rows], weight, rows) for rows, weight in parts]
         return [DocumentDataset(corpus, y, parts[0][1])]
-    features = _frozen_features(module, corpus, settings)
+    features = _frozen_features(module, corpus, settings, backward)
     if len(held_out):
         return [FeatureDataset(features[rows], y[rows], weight) for rows, weight in parts]
     return [FeatureDataset(features, y, parts[0][1])]  # without a second copy of the features
 
 
-def _frozen_features(module: TextClassifier, corpus: TokenIds, settings: ClassifierSettings) -> Tensor:
+def _frozen_features(module: TextClassifier, corpus: TokenIds, settings: ClassifierSettings, backward: bool) -> Tensor:
     """Compute what the head gets of each document without dropout: pooled features, (n, 3 * emb_dim), or vectors."""
     module.to(settings.device).eval()
     precision = _training_precision(module.encoder, settings)
-    return pooled_features(
-        module.encoder, corpus.ids, corpus.offsets, module.max_length, precision=precision, vector=module.vector
-    )
+    with show_stage(VECTORS, len(corpus.ids), "tokens", settings, backward) as advance:
+        return pooled_features(
+            module.encoder,
+            corpus.ids,
+            corpus.offsets,
+            module.max_length,
+            precision=precision,
+            vector=module.vector,
+            advance=advance,
+        )
 
 
 def _training_precision(encoder: AWDLSTM, settings: TrainingSettings) -> str:
@@ -392,7 +425,7 @@ def _classifier_net(
     arguments = {
         **net_arguments(settings),
         "callbacks": [
-            *training_callbacks("classifier", config, settings, max_steps),
+            *training_callbacks(NETWORK, config, settings, max_steps),
             *callbacks,
             *early_stopping(settings),
         ],
@@ -409,23 +442,26 @@ def _classifier_net(
 def _log_odds_range(
     network: ModelState,
     linear_model: LinearModel | None,
-    corpus: TokenIds,
-    train: Rows,
+    sample: TokenIds,
     settings: ClassifierSettings,
+    advance: Advance | None,
 ) -> list[list[float]]:
     """Compute the smallest and the largest log-odds of each label for a sample of the training documents."""
-    sample = corpus.take(sample_for_range(corpus.lengths, train, settings.seed))
-    log_odds = _log_odds(network, linear_model, sample, "float32", settings)
+    log_odds = _log_odds(network, linear_model, sample, "float32", settings, advance)
     return [log_odds.min(axis=0).tolist(), log_odds.max(axis=0).tolist()]
 
 
 def _predict(
-    network: ModelState, linear_model: LinearModel | None, corpus: TokenIds, settings: ClassifierSettings
+    network: ModelState,
+    linear_model: LinearModel | None,
+    corpus: TokenIds,
+    settings: ClassifierSettings,
+    advance: Advance | None,
 ) -> NDArray[np.float64]:
     """Predict the probabilities of documents that stand in the reading order of the network, shape (n, L)."""
     width = widest_layer(network.config)
     precision = prediction_precision(settings.precision, settings.device, width, network.config["shifts"])
-    log_odds = _log_odds(network, linear_model, corpus, precision, settings)
+    log_odds = _log_odds(network, linear_model, corpus, precision, settings, advance)
     return probabilities(bound_log_odds(log_odds, network.config))
 
 
@@ -435,9 +471,10 @@ def _log_odds(
     corpus: TokenIds,
     precision: str,
     settings: ClassifierSettings,
+    advance: Advance | None = None,
 ) -> NDArray[np.float64]:
     """Compute the log-odds, not bounded, of documents that stand in the reading order of the network, shape (n, L)."""
-    log_odds = network_logits(restore_net(network, settings), corpus, precision)
+    log_odds = network_logits(restore_net(network, settings), corpus, precision, advance)
     if linear_model is None:
         return log_odds
     return average_with_linear_model(log_odds, linear_model.logits(corpus), linear_model.share)
@@ -473,8 +510,3 @@ def plain_history(history: Any) -> list[dict[str, Any]]:
         }
         for row in history
     ]
-
-
-def _with_progress(texts: Sequence[str] | StreamedTexts, settings: TrainingSettings) -> Sequence[str] | StreamedTexts:
-    """Show how far streamed texts have been read, if progress is wanted."""
-    return texts.with_progress("reading") if isinstance(texts, StreamedTexts) and settings.verbose else texts

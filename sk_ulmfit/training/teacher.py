@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sk_ulmfit._files import as_path
 from sk_ulmfit._messages import short, short_text
 from sk_ulmfit.nn.precision import has_fast_bfloat16
+from sk_ulmfit.text.streams import Advance
 
 Encode = Callable[[list[str]], Any]  # n texts to vectors (n, n_dims)
 
@@ -41,7 +42,7 @@ class Teacher(ABC):
     def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Any]]:
         """Yield the indices of some texts and their vectors, until every text has had its turn."""
 
-    def vectors(self, texts: Sequence[str], after_batch: Callable[[int], None] = lambda n: None) -> NDArray[np.float32]:
+    def vectors(self, texts: Sequence[str], after_batch: Advance | None = None) -> NDArray[np.float32]:
         """Return the vectors of texts, (n, n_dims), scaled to length 1.
 
         `after_batch` is called with the number of texts of each batch, and may raise an exception to stop.
@@ -49,7 +50,8 @@ class Teacher(ABC):
         result = np.empty((len(texts), self.n_dims), np.float32)
         for rows, vectors in self._batches(texts):
             result[rows] = checked_vectors(vectors, [texts[row] for row in rows], self.n_dims)
-            after_batch(len(rows))
+            if after_batch is not None:
+                after_batch(len(rows))
         return result
 
 

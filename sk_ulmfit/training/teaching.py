@@ -17,6 +17,7 @@ from sk_ulmfit.text.vocabulary import Vocabulary
 from sk_ulmfit.training.batching import StreamBatches
 from sk_ulmfit.training.components import Components, targets
 from sk_ulmfit.training.passage_batches import PassageBatches
+from sk_ulmfit.training.progress import TEACHER, show_stage
 from sk_ulmfit.training.settings import LanguageModelSettings
 from sk_ulmfit.training.teacher import Teacher
 
@@ -41,10 +42,11 @@ class TaughtPassages:
         passages = [passage for text in texts for part in split_long(text) if (passage := teacher.readable(part))]
         if not passages:
             raise ValueError("The texts hold no words that the teacher could read; pass texts that have words.")
-        self.targets = _targets(passages, teacher, components, bool(settings.verbose))
-        self.corpus = encode_texts(
-            passages, vocabulary, settings.language, settings.n_jobs, backward=settings.direction == "backward"
-        )
+        backward = settings.direction == "backward"
+        with show_stage(TEACHER, len(passages), "passages", settings, backward) as advance:
+            vectors = teacher.vectors(passages, advance)
+        self.targets = targets(vectors, components).astype(np.float16)
+        self.corpus = encode_texts(passages, vocabulary, settings.language, settings.n_jobs, backward=backward)
         self.pad_id = vocabulary.pad
 
     def beside(self, streams: StreamBatches) -> JointBatches:
@@ -55,17 +57,6 @@ class TaughtPassages:
 
     def _targets_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.targets[rows].astype(np.float32)
-
-
-def _targets(
-    passages: Sequence[str], teacher: Teacher, components: Components, shows_progress: bool
-) -> NDArray[np.float16]:
-    if not shows_progress:
-        return targets(teacher.vectors(passages), components).astype(np.float16)
-    from tqdm.auto import tqdm
-
-    with tqdm(total=len(passages), desc="teacher") as bar:
-        return targets(teacher.vectors(passages, bar.update), components).astype(np.float16)
 
 
 class JointBatches:
@@ -82,6 +73,10 @@ class JointBatches:
     def n_batches(self, n_epochs: int) -> int:
         """Count the batches of `n_epochs` epochs."""
         return self.streams.n_batches(n_epochs)
+
+    def n_units(self, n_epochs: int) -> int:
+        """Count the tokens of the windows of `n_epochs` epochs."""
+        return self.streams.n_units(n_epochs)
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], dict[str, Any]]]:
         for (x, words), (passages, vectors) in zip(self.streams, self._passages, strict=False):
