@@ -13,6 +13,7 @@ from sk_ulmfit.models.state import load_state
 from sk_ulmfit.nn.losses import cosine_distance
 from sk_ulmfit.pretraining import LOG, MODEL, PretrainingError, pretrain
 from sk_ulmfit.pretraining.folder import TEACHER
+from sk_ulmfit.training import teacher
 
 TINY = {"emb_dim": 8, "hidden_dim": 12, "n_layers": 2, "batch_size": 4, "bptt": 10, "min_frequency": 1}
 TAUGHT = {**TINY, "n_passages": 2_000, "passage_tokens": 256, "validation_fraction": 0.05, "lr": 0.01}
@@ -154,6 +155,54 @@ def test_fewer_passages_than_were_drawn_are_the_first_ones(corpus, tmp_path, mon
         file.unlink()
     pretrain(corpus, tmp_path / "run", teacher=teach, **{**options, "n_passages": 90})
     assert sorted((tmp_path / "run" / TEACHER).glob("vectors-*.npy")) == vectors[:2]  # no others are needed
+
+
+class SentenceTransformer:
+    """What is called of a model of sentence-transformers."""
+
+    tokenizer = None
+
+    def encode(self, texts, **kwargs):
+        return teach(texts)
+
+
+def test_a_model_in_a_folder_is_loaded_only_if_it_has_something_to_read(corpus, tmp_path, monkeypatch):
+    loaded = []
+
+    def load(folder, device):
+        loaded.append(folder)
+        return SentenceTransformer()
+
+    monkeypatch.setattr(teacher, "_check_extra", lambda: None)
+    monkeypatch.setattr(teacher, "_load_model", load)
+    folder, out = tmp_path / "teacher", tmp_path / "run"
+    folder.mkdir()
+    (folder / "modules.json").write_text("[]")
+    (folder / "model.safetensors").write_text("weights")
+
+    def run():
+        pretrain(corpus, out, teacher=folder, epochs=0.1, **TAUGHT)
+        return len(loaded)
+
+    assert run() == 1
+    assert run() == 1  # the run is finished
+    (out / MODEL).unlink()
+    assert run() == 1  # all vectors are there
+    (out / MODEL).unlink()
+    (out / TEACHER / "vectors-00000.npy").unlink()
+    assert run() == 2
+    (out / MODEL).unlink()
+    (folder / "model.safetensors").write_text("others")
+    with pytest.raises(PretrainingError, match="made with another teacher"):
+        run()
+    assert len(loaded) == 2
+
+
+def test_a_model_that_cannot_be_loaded_is_named_before_the_corpus_is_read(corpus, tmp_path):
+    (tmp_path / "modules.json").write_text("[]")
+    (tmp_path / "model.safetensors").write_text("weights")
+    with pytest.raises(ValueError, match=r"cannot be loaded|pip install 'sk-ulmfit\[teacher\]'"):
+        pretrain(corpus, tmp_path / "run", teacher=tmp_path, say=pytest.fail, **TAUGHT)
 
 
 @pytest.mark.parametrize(

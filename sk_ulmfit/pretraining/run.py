@@ -37,11 +37,12 @@ from sk_ulmfit.pretraining.settings import (
     model_config,
 )
 from sk_ulmfit.pretraining.teacher_data import TeacherData, prepare_teacher_data
+from sk_ulmfit.pretraining.teacher_folder import has_all_vectors
 from sk_ulmfit.pretraining.token_ids import prepare_token_ids
 from sk_ulmfit.pretraining.trainer import Trainer
 from sk_ulmfit.text.packing import PackedCorpus, open_packed
 from sk_ulmfit.training.batching import StreamBatches, StreamDataset
-from sk_ulmfit.training.teacher import Encode, load_teacher
+from sk_ulmfit.training.teacher import Encode, Teacher, find_teacher
 from sk_ulmfit.training.weighted_stream import WeightedStreamDataset
 
 
@@ -212,30 +213,38 @@ def pretrain(
     training_precision(precision, device, 0)  # an error now, not after the tokenization
     import_module("safetensors")  # needed at the end
     say = say or (lambda line: None)
-    loaded_teacher = None if teacher is None else load_teacher(teacher, device)
+    found_teacher = None if teacher is None else find_teacher(teacher, device)
     out = as_path(out, PretrainingError)
     make_folder(out)
     with locked(out):
+        if found_teacher is not None:
+            _load_if_needed(found_teacher, out, n_passages)
         token_ids = prepare_token_ids(corpora, out, corpus_settings, say)
         packed = open_packed(token_ids, settings.backward)
         log = RunLog(out / LOG, say)
         if (out / MODEL).exists():
             return _load_finished(packed, settings, out, log)
         taught = None
-        if loaded_teacher is not None:
+        if found_teacher is not None:
             passages = PassageSettings(_weighted(corpora, packed), n_passages, seed=seed, field=field, exclude=out)
             taught = prepare_teacher_data(
                 out / TEACHER,
                 passages,
-                loaded_teacher,
+                found_teacher,
                 packed.vocabulary,
                 packed.info["language"],
                 settings.backward,
                 n_jobs,
                 say,
             )
-            del loaded_teacher  # it may be large
+            del found_teacher  # it may be large
         return _train(packed, taught, settings, device, out, log, checkpoint_minutes * 60)
+
+
+def _load_if_needed(teacher: Teacher, out: Path, n_passages: int) -> None:
+    """Load a teacher that has something to read, so that an error comes now, not after the tokenization."""
+    if not (out / MODEL).exists() and not has_all_vectors(out / TEACHER, n_passages):
+        teacher.load()
 
 
 def _weighted(corpora: Sequence[Path], packed: PackedCorpus) -> tuple[WeightedCorpus, ...]:

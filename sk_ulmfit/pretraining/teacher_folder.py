@@ -19,6 +19,7 @@ from sk_ulmfit.pretraining.passage_files import (
 )
 from sk_ulmfit.pretraining.passages import PassageSettings, draw_passages
 from sk_ulmfit.pretraining.settings import PretrainingError
+from sk_ulmfit.pretraining.teacher_vectors import PASSAGE_VECTORS, vector_files
 from sk_ulmfit.text.documents import describe, is_packed
 from sk_ulmfit.training.teacher import PIECES_AT_ONCE, Teacher
 
@@ -39,7 +40,21 @@ def prepare_passages(folder: Path, settings: PassageSettings, teacher: Teacher, 
         write_passages(folder, drawn)
         passages = open_passages(folder)
         assert passages is not None
-    return replace(passages, n_passages=min(passages.n_passages, -(-settings.n_passages // BLOCK) * BLOCK))
+    return _first(passages, settings.n_passages)
+
+
+def _first(passages: PassageFiles, n: int) -> PassageFiles:
+    """Return the first blocks, of at least n passages if there are as many."""
+    return replace(passages, n_passages=min(passages.n_passages, -(-n // BLOCK) * BLOCK))
+
+
+def has_all_vectors(folder: Path, n_passages: int) -> bool:
+    """Tell whether a teacher has read the passages in a folder; their vectors are the last that are written."""
+    passages = open_passages(folder)
+    if passages is None:
+        return False
+    files = vector_files(folder, PASSAGE_VECTORS, _first(passages, n_passages).n_passages)
+    return all(file.exists() for file in files)
 
 
 def _claim(folder: Path, settings: PassageSettings, teacher: Teacher, are_drawn: bool, say: Say) -> None:

@@ -62,11 +62,12 @@ def write_vectors(
     """Write the vectors of the blocks of texts that have none yet, or a damaged file; return all.
 
     `texts_of` returns the texts of a block; the vector of None is zero. After Ctrl-C or SIGTERM, the block in progress
-    is dropped and KeyboardInterrupt raised.
+    is dropped and KeyboardInterrupt raised. The teacher is not loaded if the files of all blocks are there.
     """
     sizes = block_sizes(n_texts)
-    files = [folder / f"{kind}-{block:05d}.npy" for block in range(len(sizes))]
-    shapes = [(size, teacher.n_dims) for size in sizes]
+    files = vector_files(folder, kind, n_texts)
+    n_dims = _stored_dims(files) or teacher.n_dims
+    shapes = [(size, n_dims) for size in sizes]
     missing = [block for block, file in enumerate(files) if _open(file, shapes[block], say) is None]
     progress = _Progress(kind.replace("-", " "), n_texts, sum(sizes[block] for block in missing), say)
     with postponed_interrupt() as interrupted:
@@ -84,6 +85,20 @@ def write_vectors(
     if any(block is None for block in blocks):
         raise PretrainingError(f"Files in {folder} were changed while the run wrote them; start again.")
     return TeacherVectors([block for block in blocks if block is not None])
+
+
+def vector_files(folder: Path, kind: str, n_texts: int) -> list[Path]:
+    """Return the files of the blocks of vectors, in the order in which they are written."""
+    return [folder / f"{kind}-{block:05d}.npy" for block in range(len(block_sizes(n_texts)))]
+
+
+def _stored_dims(files: Sequence[Path]) -> int | None:
+    """Return the number of dimensions of the vectors in files; None if one is missing or damaged, or they differ."""
+    try:
+        (n_dims,) = {np.load(file, mmap_mode="r").shape[1] for file in files}
+    except (OSError, EOFError, ValueError, IndexError):  # ValueError also of several numbers
+        return None
+    return int(n_dims)
 
 
 def _open(path: Path, shape: tuple[int, int], say: Say) -> NDArray[np.int8] | None:

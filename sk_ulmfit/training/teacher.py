@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import logging
 import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,26 @@ Encode = Callable[[list[str]], Any]  # n texts to vectors (n, n_dims)
 PIECES_AT_ONCE = 1_024  # word pieces of a batch, padding included; more are slower on one core
 _TEXTS_AT_ONCE = 1_024  # of a function
 _PROBE = "The lamp is on."
+_NEEDS_EXTRA = "A teacher from a folder needs sentence-transformers ({}): pip install 'sk-ulmfit[teacher]'."
 
 
 class Teacher(ABC):
-    """A sentence encoder. `fingerprint` identifies it; `n_dims` is the number of dimensions of its vectors."""
+    """A sentence encoder; `fingerprint` identifies it. A model is loaded once anything else is asked for."""
 
     fingerprint: str
-    n_dims: int
+
+    def load(self) -> None:
+        """Load the model, unless that was done, and try it."""
+        _ = self.n_dims
+
+    @cached_property
+    def n_dims(self) -> int:
+        """Number of dimensions of the vectors."""
+        return checked_vectors(self._encode([_PROBE]), [_PROBE], None).shape[1]
+
+    @abstractmethod
+    def _encode(self, texts: list[str]) -> Any:
+        """Return the vectors of texts, not checked."""
 
     @abstractmethod
     def readable(self, text: str) -> str:
@@ -57,6 +72,13 @@ class Teacher(ABC):
 
 def load_teacher(teacher: str | os.PathLike[str] | Encode, device: str) -> Teacher:
     """Return the teacher in a folder, or one that calls a function; raise ValueError if it is neither."""
+    found = find_teacher(teacher, device)
+    found.load()
+    return found
+
+
+def find_teacher(teacher: str | os.PathLike[str] | Encode, device: str) -> Teacher:
+    """Return a teacher like `load_teacher`; a model in a folder is loaded once it is needed, which takes seconds."""
     check_teacher(teacher)
     if callable(teacher):
         return FunctionTeacher(teacher)
@@ -107,13 +129,14 @@ def checked_vectors(vectors: Any, texts: Sequence[str], n_dims: int | None) -> N
 
 
 class FunctionTeacher(Teacher):
-    """A function from a list of texts to vectors, (n, n_dims): it reads whole texts, and nothing identifies it."""
-
-    fingerprint = "function"
+    """A function from a list of texts to vectors, (n, n_dims): it reads whole texts; only `n_dims` identifies it."""
 
     def __init__(self, encode: Encode):
-        self._encode = encode
-        self.n_dims = checked_vectors(encode([_PROBE]), [_PROBE], None).shape[1]
+        self._function = encode
+        self.fingerprint = f"function, {self.n_dims} dimensions"
+
+    def _encode(self, texts: list[str]) -> Any:
+        return self._function(texts)
 
     def readable(self, text: str) -> str:
         """Return the text."""
@@ -130,20 +153,31 @@ class FolderTeacher(Teacher):
 
     def __init__(self, folder: Path, device: str):
         self.fingerprint = fingerprint(folder)
-        self._model = _load_model(folder, device)
+        self._folder, self._device = folder, device
+        _check_extra()
+
+    @cached_property
+    def _model(self) -> Any:
+        return _load_model(self._folder, self._device)
+
+    @property
+    def _tokenizer(self) -> Any:
         tokenizer = self._model.tokenizer
-        self._tokenizer = tokenizer if getattr(tokenizer, "is_fast", False) else None
-        self._max_pieces = self._model.max_seq_length if self._tokenizer is not None else None
-        self.n_dims = checked_vectors(self._encode([_PROBE]), [_PROBE], None).shape[1]
+        return tokenizer if getattr(tokenizer, "is_fast", False) else None
+
+    @property
+    def _max_pieces(self) -> int | None:
+        return None if self._tokenizer is None else self._model.max_seq_length
 
     def readable(self, text: str) -> str:
         """Return the text up to the last word that the teacher reads."""
-        if self._tokenizer is None or self._max_pieces is None:
+        most = self._max_pieces
+        if most is None:
             return text
         pieces = self._tokenizer(text, verbose=False)
-        if len(pieces["input_ids"]) <= self._max_pieces:
+        if len(pieces["input_ids"]) <= most:
             return text
-        first_unread = pieces.token_to_word(self._max_pieces - 1)  # the last piece is a mark
+        first_unread = pieces.token_to_word(most - 1)  # the last piece is a mark
         return text[: pieces.word_to_chars(first_unread).start].rstrip()
 
     def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Any]]:
@@ -183,15 +217,18 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _check_extra() -> None:
+    """Raise ValueError unless sentence-transformers is installed, without importing it, which takes seconds."""
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise ValueError(_NEEDS_EXTRA.format("it is not installed"))
+
+
 def _load_model(folder: Path, device: str) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # otherwise a later fork prints a warning
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise ValueError(
-            f"A teacher from a folder needs sentence-transformers ({short_text(error)}): "
-            "pip install 'sk-ulmfit[teacher]'."
-        ) from None
+        raise ValueError(_NEEDS_EXTRA.format(short_text(error))) from None
     try:
         with _quiet():
             return SentenceTransformer(
