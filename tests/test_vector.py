@@ -114,6 +114,18 @@ def test_a_language_model_computes_the_same_vectors(lengths, n_layers):
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_only_layers_that_run_are_copied_to_fewer_bits(precision):
+    model = make(3, dtype=torch.float32).eval()
+    ids, lengths = random_batch([9, 4])
+    pooled_features(model.encoder, *as_corpus(ids, lengths), None, precision=precision, vector=model.vector)
+    assert len(model.encoder._evaluated[precision][1]) == 2
+    with torch.no_grad():
+        outputs, _ = model.encoder(ids, lengths, precision=precision)  # the last layer too
+        model.encoder.eval()  # copies are made anew
+        assert torch.equal(outputs, model.encoder(ids, lengths, precision=precision)[0])
+
+
 def test_no_text_gives_no_vector():
     model = make().eval()
     none = np.empty(0, np.int32), np.array([0])

@@ -7,7 +7,7 @@ everywhere, so that a row's result never depends on the other rows.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -123,7 +123,7 @@ class AWDLSTM(nn.Module):
             input=dropout_mask(weight, (batch_size, 1, weight.shape[1]), self.input_p),
             hidden=[dropout_mask(weight, (batch_size, 1, r.hidden_size), self.hidden_p) for r in layers[:-1]],
             recurrent=[F.dropout(r.weight_hh_l0, self.weight_p) if drops else None for r in layers],
-            layers16=self._layers16(self.weight_p, n_layers) if in_16_bits else None,
+            layers16=[_layer16(rnn, self.weight_p) for rnn in layers] if in_16_bits else None,
         )
 
     def _runs_in_16_bits_on_cpu(self, precision: str) -> bool:
@@ -132,9 +132,6 @@ class AWDLSTM(nn.Module):
     def _runs_in_8_bits(self, x: Tensor, masks: DropoutMasks | None, precision: str) -> bool:
         wants_graph = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters()))
         return precision == "int8" and not x.is_cuda and masks is None and not wants_graph
-
-    def _layers16(self, weight_p: float, n_layers: int | None = None) -> list[Layer16]:
-        return [Layer16(*_parameters(rnn), weight_p=weight_p) for rnn in list(self.rnns)[:n_layers]]
 
     def forward(
         self,
@@ -289,7 +286,7 @@ class AWDLSTM(nn.Module):
     ) -> tuple[list[Tensor], State]:
         """Run our own layers: 16 or 8 bits on the CPU."""
         packing = Packing(lengths)
-        layers = self._evaluation_layers(precision) if masks is None else masks.layers16
+        layers = self._evaluation_layers(precision, returned.stop) if masks is None else masks.layers16
         packed = packing.pack(x)  # (tokens, emb_dim)
         outputs: list[Tensor] = []
         new_state: State = []
@@ -308,29 +305,30 @@ class AWDLSTM(nn.Module):
             outputs += [packed] if depth in returned else []
         return [_pad_to(packing.unpack(part.to(x.dtype)), x.shape[1]) for part in outputs], new_state
 
-    def _evaluation_layers(self, precision: str) -> list[Layer16] | list[Layer8]:
-        """Return the weights in 16 or 8 bits, made once until the weights change.
+    def _evaluation_layers(self, precision: str, n_layers: int) -> list[Any]:
+        """Return the weights of the first layers in 16 or 8 bits, made once until the weights change.
 
-        Threads may ask for different precisions at once: each has an entry of its own, which is replaced as a whole.
+        Layers above that never run are not made. Threads may ask for different precisions at once: each has an entry of
+        its own, which is replaced as a whole.
         """
         key = [(t.data_ptr(), change_count(t)) for t in self.parameters()]
-        kept = self._evaluated.get(precision)
-        if self.training or kept is None or kept[0] != key:
-            kept = (key, self._layers16(0.0) if precision == "bfloat16" else self._layers8())
-            self._evaluated[precision] = kept
-        return kept[1]
+        made_of, layers = self._evaluated.get(precision, (None, []))
+        if self.training or made_of != key:
+            layers = []
+        if len(layers) < n_layers:
+            make: Callable[[Any], Any] = _layer16 if precision == "bfloat16" else self._layer8
+            layers = [*layers, *map(make, list(self.rnns)[len(layers) : n_layers])]
+            self._evaluated[precision] = (key, layers)
+        return layers[:n_layers]
 
     def train(self, mode: bool = True) -> AWDLSTM:
         """Set the mode, and drop the 16- and 8-bit weights: fused optimisers change weights without a trace."""
         self._evaluated = {}
         return super().train(mode)
 
-    def _layers8(self) -> list[Layer8]:
-        largest = [self.embedding.weight.detach().abs().max().item(), *[1.0] * (len(self.rnns) - 1)]
-        return [
-            Layer8(*_parameters(rnn), largest_input=above, largest_hidden=1.0)
-            for rnn, above in zip(self.rnns, largest, strict=True)
-        ]
+    def _layer8(self, rnn: Any) -> Layer8:
+        largest = self.embedding.weight.detach().abs().max().item() if rnn is self.rnns[0] else 1.0
+        return Layer8(*_parameters(rnn), largest_input=largest, largest_hidden=1.0)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_evaluated": {}}
@@ -345,6 +343,10 @@ def _parameters(rnn: Any, recurrent: Tensor | None = None) -> list[Tensor]:
     """Return a layer's weights in torch's order; `recurrent`, if any, replaces the hidden-to-hidden matrix."""
     w_hh = rnn.weight_hh_l0 if recurrent is None else recurrent
     return [rnn.weight_ih_l0, w_hh, rnn.bias_ih_l0, rnn.bias_hh_l0]
+
+
+def _layer16(rnn: Any, weight_p: float = 0.0) -> Layer16:
+    return Layer16(*_parameters(rnn), weight_p=weight_p)
 
 
 def _in_one_buffer(rnn: Any, recurrent: Tensor | None, dtype: torch.dtype) -> dict[str, Tensor]:
