@@ -52,6 +52,17 @@ def dropout_mask(like: Tensor, shape: Sequence[int], p: float) -> Tensor | None:
     return torch.empty(*shape, dtype=like.dtype, device=like.device).bernoulli_(1 - p).div_(max(1 - p, 1e-6))
 
 
+class _LayerRun(NamedTuple):
+    """A run of LSTM layers over a window of a batch; all but `returned` as in `AWDLSTM.forward`."""
+
+    x: Tensor  # (batch, time, emb_dim): embedded input
+    lengths: Tensor
+    state: State
+    masks: DropoutMasks | None
+    precision: str
+    returned: range  # the layers whose outputs are wanted; those up to the last of them run
+
+
 class AWDLSTM(nn.Module):
     """AWD-LSTM encoder: embedding and stacked LSTM layers with four kinds of dropout.
 
@@ -129,9 +140,10 @@ class AWDLSTM(nn.Module):
     def _runs_in_16_bits_on_cpu(self, precision: str) -> bool:
         return precision == "bfloat16" and self.embedding.weight.device.type == "cpu"
 
-    def _runs_in_8_bits(self, x: Tensor, masks: DropoutMasks | None, precision: str) -> bool:
-        wants_graph = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters()))
-        return precision == "int8" and not x.is_cuda and masks is None and not wants_graph
+    def _runs_in_8_bits(self, run: _LayerRun) -> bool:
+        trained = run.x.requires_grad or any(p.requires_grad for p in self.parameters())
+        wants_graph = torch.is_grad_enabled() and trained
+        return run.precision == "int8" and not run.x.is_cuda and run.masks is None and not wants_graph
 
     def forward(
         self,
@@ -190,7 +202,8 @@ class AWDLSTM(nn.Module):
     ) -> tuple[Tensor, State]:
         """Run the LSTM layers over embedded input, (batch, time, emb_dim); the rest as in `forward`."""
         n = len(self.rnns)
-        (outputs,), new_state = self._run(x, lengths, state, masks, precision, range(n - 1, n))
+        state = self._no_state(x, n) if state is None else state
+        (outputs,), new_state = self._run(_LayerRun(x, lengths.cpu(), state, masks, precision, range(n - 1, n)))
         return outputs, new_state
 
     def run_lower_layers(
@@ -207,62 +220,48 @@ class AWDLSTM(nn.Module):
         The outputs are those before the dropout between layers. `state`, `masks` and the new state are those of the
         layers that run.
         """
-        return self._run(x, lengths, state, masks, precision, range(n_layers))
+        state = self._no_state(x, n_layers) if state is None else state
+        return self._run(_LayerRun(x, lengths.cpu(), state, masks, precision, range(n_layers)))
 
-    def _run(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State | None,
-        masks: DropoutMasks | None,
-        precision: str,
-        returned: range,
-    ) -> tuple[list[Tensor], State]:
-        """Run the layers below ``returned.stop``, and return the outputs of those in `returned`."""
-        batch, time = x.shape[:2]
-        lengths = lengths.cpu()
+    def _no_state(self, x: Tensor, n_layers: int) -> State:
+        return [(z := x.new_zeros(1, len(x), rnn.hidden_size), z) for rnn in self._first_layers(n_layers)]
+
+    def _first_layers(self, n: int) -> list[Any]:
+        return list(self.rnns)[:n]
+
+    def _run(self, run: _LayerRun) -> tuple[list[Tensor], State]:
+        """Return the outputs that are wanted, (batch, time, width) each, and the new state of the layers that run."""
+        (batch, time), lengths = run.x.shape[:2], run.lengths
         if len(lengths) != batch or int(lengths.min()) < 1 or int(lengths.max()) > time:
             raise ValueError(f"lengths must be {batch} numbers from 1 to {time}, got {lengths.tolist()}.")
         if (lengths[1:] > lengths[:-1]).any():
             raise ValueError(f"lengths must fall: put the longest row first. Got {lengths.tolist()}.")
-        if state is None:
-            state = [(z := x.new_zeros(1, batch, rnn.hidden_size), z) for rnn in self._layers(returned)]
-        if masks is not None and masks.input is not None:
-            x = x * masks.input  # (batch, time, emb_dim)
-        ours = self._runs_in_16_bits_on_cpu(precision) or self._runs_in_8_bits(x, masks, precision)
-        return (self._run_packed if ours else self._run_padded)(x, lengths, state, masks, precision, returned)
+        if run.masks is not None and run.masks.input is not None:
+            run = run._replace(x=run.x * run.masks.input)
+        ours = self._runs_in_16_bits_on_cpu(run.precision) or self._runs_in_8_bits(run)
+        return self._run_packed(run) if ours else self._run_padded(run)
 
-    def _layers(self, returned: range) -> list[Any]:
-        return list(self.rnns)[: returned.stop]
-
-    def _run_padded(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State,
-        masks: DropoutMasks | None,
-        precision: str,
-        returned: range,
-    ) -> tuple[list[Tensor], State]:
+    def _run_padded(self, run: _LayerRun) -> tuple[list[Tensor], State]:
         """Run torch's own layers: oneDNN in 32 bits on the CPU, cuDNN in 32 or 16 bits on the GPU.
 
         Short rows run on over their padding, which does not change their results: the fused kernels of the CPU, which
         take no packed rows, save more than that costs.
         """
+        x, lengths, masks, returned = run.x, run.lengths, run.masks, run.returned
         time, longest = x.shape[1], int(lengths[0])
-        dtype = torch.bfloat16 if precision == "bfloat16" else x.dtype
+        dtype = torch.bfloat16 if run.precision == "bfloat16" else x.dtype
         n_whole = int((lengths == longest).sum())
         outputs: list[Tensor] = []
         new_state: State = []
         x = x[:, :longest]  # (batch, longest, emb_dim)
-        for layer, rnn in enumerate(self._layers(returned)):
+        for layer, rnn in enumerate(self._first_layers(returned.stop)):
             if layer and masks is not None and (mask := masks.hidden[layer - 1]) is not None:
                 x = x * mask  # (batch, longest, n_in)
             weight = None if masks is None else masks.recurrent[layer]
             weights = {} if weight is None else {"weight_hh_l0": weight}
             if x.is_cuda and (weights or dtype != torch.float32):
                 weights = _in_one_buffer(rnn, weight, dtype)
-            args = (x.to(dtype), tuple(part.to(dtype) for part in state[layer]))
+            args = (x.to(dtype), tuple(part.to(dtype) for part in run.state[layer]))
             x, (h, c) = (
                 torch.func.functional_call(rnn, weights, args) if weights else rnn(*args)
             )  # (batch, longest, width), (1, batch, width)
@@ -275,22 +274,15 @@ class AWDLSTM(nn.Module):
             outputs = [part * real for part in outputs]
         return [_pad_to(part, time) for part in outputs], new_state
 
-    def _run_packed(
-        self,
-        x: Tensor,
-        lengths: Tensor,
-        state: State,
-        masks: DropoutMasks | None,
-        precision: str,
-        returned: range,
-    ) -> tuple[list[Tensor], State]:
+    def _run_packed(self, run: _LayerRun) -> tuple[list[Tensor], State]:
         """Run our own layers: 16 or 8 bits on the CPU."""
-        packing = Packing(lengths)
-        layers = self._evaluation_layers(precision, returned.stop) if masks is None else masks.layers16
+        x, masks, state, n_layers = run.x, run.masks, run.state, run.returned.stop
+        packing = Packing(run.lengths)
+        layers = self._evaluation_layers(run.precision, n_layers) if masks is None else masks.layers16
         packed = packing.pack(x)  # (tokens, emb_dim)
         outputs: list[Tensor] = []
         new_state: State = []
-        for depth, (layer, rnn) in enumerate(zip(cast(Any, layers), self._layers(returned), strict=False)):
+        for depth, (layer, rnn) in enumerate(zip(cast(Any, layers), self._first_layers(n_layers), strict=False)):
             if depth and masks is not None and (mask := masks.hidden[depth - 1]) is not None:
                 packed = packing.scale(packed, mask)  # (tokens, n_in)
             before = (state[depth][0][0], state[depth][1][0])  # (batch, width)
@@ -302,7 +294,7 @@ class AWDLSTM(nn.Module):
             else:
                 packed, (h, c) = evaluate_layer(layer, packed, before, packing)
             new_state.append((h[None], c[None]))
-            outputs += [packed] if depth in returned else []
+            outputs += [packed] if depth in run.returned else []
         return [_pad_to(packing.unpack(part.to(x.dtype)), x.shape[1]) for part in outputs], new_state
 
     def _evaluation_layers(self, precision: str, n_layers: int) -> list[Any]:
@@ -317,7 +309,7 @@ class AWDLSTM(nn.Module):
             layers = []
         if len(layers) < n_layers:
             make: Callable[[Any], Any] = _layer16 if precision == "bfloat16" else self._layer8
-            layers = [*layers, *map(make, list(self.rnns)[len(layers) : n_layers])]
+            layers = [*layers, *map(make, self._first_layers(n_layers)[len(layers) :])]
             self._evaluated[precision] = (key, layers)
         return layers[:n_layers]
 
