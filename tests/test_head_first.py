@@ -72,6 +72,13 @@ def test_layers_are_unfrozen_from_the_trained_head(start, corpus, unfreezing, mo
         assert not np.array_equal(weights_of(clf)[name], lm[name])
 
 
+def test_every_epoch_of_gradual_unfreezing_unfreezes_a_layer_that_learns(start, corpus):
+    trained = [row["trained_groups"] for row in classifier(start, unfreezing="gradual").fit(*corpus).history_]
+    assert trained == ["head, embedding", "head, layer 1, embedding"]
+    trained = classifier(start, unfreezing="gradual", embedding_lr=None).fit(*corpus).history_[-1]["trained_groups"]
+    assert trained == "head, layer 1, embedding"
+
+
 @pytest.mark.parametrize(("fewest", "epochs"), [(N_TEXTS + 1, 0), (N_TEXTS, recipe.EPOCHS_AFTER_HEAD)])
 def test_the_number_of_texts_decides_whether_layers_are_unfrozen(monkeypatch, start, corpus, fewest, epochs):
     monkeypatch.setattr(recipe, "FEWEST_TEXTS_UNFROZEN", fewest)
@@ -90,6 +97,7 @@ def test_rates_are_lower_after_the_head_unless_they_are_given(start, corpus):
     classifier(tiny_lm(max_epochs=1), unfreezing="at_once", callbacks=[Rates()]).fit(*corpus)
     head, embedding = recipe.RATES_AFTER_HEAD
     assert (rates[0][-1], rates[0][0]) == (head, embedding)
+    assert rates[0][1:-1] == [pytest.approx(head / 2.6**2)]  # layer 2 counts, although it does not learn
     assert (rates[1][-1], rates[1][0]) == (0.5, 0.25)
     assert rates[2][-1] == recipe.RATES[0]
 

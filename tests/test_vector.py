@@ -178,7 +178,7 @@ def test_every_layer_gives_what_the_layer_below_passes_on(precision, n_layers):
 def test_two_passes_give_the_gradients_of_one_graph(monkeypatch, max_length, dropout, n_layers, frozen, precision):
     in_16_bits = precision == "bfloat16"
     model = make(n_layers, max_length, torch.float32 if in_16_bits else torch.float64, **dropout)
-    for group in model.layer_groups()[:frozen]:
+    for group in model.encoder.layer_groups()[:frozen]:
         for parameter in group:
             parameter.requires_grad_(False)
     ids, lengths = random_batch([13, 1, 8, 4, 9])
@@ -332,11 +332,14 @@ def test_the_head_is_linear_drops_only_in_training_and_starts_at_the_base_rates(
     assert list(head.state_dict()) == ["weight", "bias"]
 
 
-def test_layer_groups_hold_every_parameter_once_and_the_vector_is_in_the_top_group():
-    model = make()
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_layer_groups_hold_what_learns_once_and_the_vector_is_in_the_top_group(n_layers):
+    model = make(n_layers)
     groups = model.layer_groups()
-    assert len(groups) == 4
-    assert sorted(map(id, itertools.chain(*groups))) == sorted(map(id, model.parameters()))
+    idle = model.encoder.rnns[1:][-1:]  # the last of several layers
+    assert len(groups) == 2 + n_layers - len(idle)
+    learning = [p for p in model.parameters() if not any(p is other for other in idle.parameters())]
+    assert sorted(map(id, itertools.chain(*groups))) == sorted(map(id, learning))
     assert {id(p) for p in groups[-1]} == {id(p) for part in (model.vector, model.head) for p in part.parameters()}
     lm = build_language_model({**CONFIG, "n_layers": 2}, 20, 1.0)
     assert sorted(map(id, itertools.chain(*lm.layer_groups()))) == sorted(map(id, lm.parameters()))

@@ -59,10 +59,16 @@ class TextClassifier(nn.Module):
         self.bptt = bptt
         self.max_length = max_length
 
+    @property
+    def n_layers(self) -> int:
+        """Number of LSTM layers that run."""
+        rnns = list(self.encoder.rnns)
+        return len(rnns if self.vector is None else pooled_layers(rnns))
+
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """Return the parameters of the embedding, of each LSTM layer, and of vector and head, in that order."""
+        """Return the parameters of the embedding, of each LSTM layer that runs, and of vector and head, in order."""
         vector = [] if self.vector is None else list(self.vector.parameters())
-        return [*self.encoder.layer_groups(), [*vector, *self.head.parameters()]]
+        return [*self.encoder.layer_groups()[: 1 + self.n_layers], [*vector, *self.head.parameters()]]
 
     def forward(self, ids: Tensor, lengths: Tensor, weight: Tensor | None = None, precision: str = "float32") -> Any:
         """Return the logits of whole documents, (batch, n_labels); in training also the two penalties of `Pooled`.
@@ -81,9 +87,8 @@ class TextClassifier(nn.Module):
         documents = Documents(
             ids[order.to(ids.device)], lengths.cpu()[order], self.bptt, self.max_length, sorted_weight
         )
-        n_layers = len(self.encoder.rnns if self.vector is None else pooled_layers(list(self.encoder.rnns)))
-        masks = self.encoder.draw_masks(len(ids), precision, n_layers)
-        reading = _Reading(self.encoder, documents, masks, precision, n_layers, self.vector is not None)
+        masks = self.encoder.draw_masks(len(ids), precision, self.n_layers)
+        reading = _Reading(self.encoder, documents, masks, precision, self.n_layers, self.vector is not None)
         trained = torch.is_grad_enabled() and bool(reading.parameters())
         in_16_bits = precision == "bfloat16"
         if trained and documents.n_pooled > GRAPH_TOKENS * (1 + in_16_bits):

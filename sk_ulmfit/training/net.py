@@ -58,10 +58,14 @@ class _LayeredNet(NeuralNet):  # type: ignore[misc]
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the parameters of each optimiser group, with their learning rate."""
         groups = self.module_.layer_groups()
+        levels = self.levels_below_top(len(groups))
         return [
-            {"params": group, "lr": self.lr / self.lr_decay ** (len(groups) - 1 - depth)}
-            for depth, group in enumerate(groups)
+            {"params": group, "lr": self.lr / self.lr_decay**level} for group, level in zip(groups, levels, strict=True)
         ]
+
+    def levels_below_top(self, n_groups: int) -> list[int]:
+        """Return how many times the rate of each group is divided by `lr_decay`."""
+        return list(reversed(range(n_groups)))
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         iterator = self.make_batches(dataset, self.seed if training else None)
@@ -180,6 +184,12 @@ class MultiLabelNet(_WeightedNet):
         if self.embedding_lr is not None:
             self.optimizer_.param_groups[0]["lr"] = self.embedding_lr
         return self
+
+    def levels_below_top(self, n_groups: int) -> list[int]:
+        """Count the last layer too where it does not run: the rates of those below it were chosen so."""
+        *below, top = super().levels_below_top(n_groups)
+        n_idle = len(self.module_.encoder.rnns) - self.module_.n_layers
+        return [*(level + n_idle for level in below), top]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         with torch.inference_mode(False):  # a net that is unpickled there is of use elsewhere too

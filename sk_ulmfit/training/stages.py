@@ -5,7 +5,7 @@ Texts, numbers and arrays come in; a `ModelState` of numpy arrays goes out. The 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -30,6 +30,7 @@ from sk_ulmfit.nn.features import pooled_features
 from sk_ulmfit.nn.modules import AWDLSTM, ConcatPoolingHead, LanguageModel, LinearHead
 from sk_ulmfit.nn.pooling import TextClassifier
 from sk_ulmfit.nn.precision import prediction_precision, training_precision, widest_layer
+from sk_ulmfit.nn.vector import pooled_layers
 from sk_ulmfit.splitting import hold_out
 from sk_ulmfit.text.encoding import tokenize_texts
 from sk_ulmfit.text.streams import Advance, StreamedTexts
@@ -185,7 +186,7 @@ def train_classifier(
     warn_of_training_texts(word_count, language_model.config["language"])
     train, held_out = hold_out(data.indicator, settings.held_out_fraction, settings.seed)
     has_vector = "vector_dim" in language_model.config
-    settings = settings.resolved(len(train), language_model.config["n_layers"], pretrained, has_vector)
+    settings = settings.resolved(len(train), _n_trained_layers(language_model.config), pretrained, has_vector)
     linear_fit = shared_fit
     if settings.tfidf and linear_fit is None:
         linear_fit = _train_linear_model(data, corpus, language_model.vocabulary, train, settings)
@@ -222,6 +223,12 @@ def train_classifier(
         else:
             predicted = HeldOut(held_out[:0], out_of_fold[:0], settings.seed)
     return TrainedClassifier(state, linear_fit, predicted)
+
+
+def _n_trained_layers(config: Mapping[str, Any]) -> int:
+    """Count the LSTM layers that a classifier on a language model runs."""
+    layers = range(config["n_layers"])
+    return len(pooled_layers(layers)) if "vector_dim" in config else len(layers)
 
 
 def _language_model_config(start: ModelState | None, settings: LanguageModelSettings) -> dict[str, Any]:
