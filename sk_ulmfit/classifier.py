@@ -146,7 +146,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         log-odds for each label ("platt"), or a slope alone. The ranking of texts within a label stays.
     early_stopping : bool, default=False
         Hold out a part of the texts, stop when the loss of the network on it no longer falls, and keep the weights of
-        the best epoch. A linear head that is trained on vectors has no epochs.
+        the best epoch. It applies to what is trained in epochs: where a linear head is trained alone, on vectors of
+        the language model (see `unfreezing`), nothing is held out for it.
     validation_fraction : float, default=0.1
         Share of the texts that `early_stopping` holds out; if the language model has no vector of a text, `calibration`
         and `threshold` hold them out too. Nothing else is learned from them.

@@ -154,6 +154,19 @@ def test_held_out_texts_are_not_learned_from(start, corpus, monkeypatch):
     assert "valid_loss" in stopped.history_[0]
 
 
+@pytest.mark.parametrize(("fewest", "n_learned_from"), [(N_TEXTS + 1, N_TEXTS), (N_TEXTS, N_TEXTS - N_TEXTS // 10)])
+def test_early_stopping_holds_out_nothing_if_nothing_has_epochs(start, corpus, monkeypatch, fewest, n_learned_from):
+    n_seen = []
+    monkeypatch.setattr(recipe, "FEWEST_TEXTS_UNFROZEN", fewest)
+    monkeypatch.setattr(
+        stages, "fit_linear_head", lambda vectors, *rest: n_seen.append(len(vectors)) or fit_linear_head(vectors, *rest)
+    )
+    clf = classifier(start, early_stopping=True).fit(*corpus)
+    assert n_seen == [n_learned_from]
+    assert ["valid_loss" in row for row in clf.history_] == [True] * len(clf.history_)
+    assert bool(clf.history_) == (n_learned_from < N_TEXTS)
+
+
 def test_callbacks_of_a_head_alone_are_not_called_and_a_warning_says_so(start, corpus):
     with pytest.warns(UserWarning, match="callbacks were not called, since only a linear head"):
         classifier(start, callbacks=[Callback()]).fit(*corpus)

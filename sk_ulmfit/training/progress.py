@@ -55,7 +55,8 @@ def plan(n_texts: int, n_labels: int, starts: Sequence[Start], settings: Classif
     stages = [named(stage, start.backward) for start in starts for stage in start.stages]
     reasons = []
     for start in starts:
-        unfreezing = unfreezing_for(settings.unfreezing, n_train, start.pretrained, start.has_vector)
+        decided = settings.after_head(n_texts) if start.has_vector else settings
+        unfreezing = unfreezing_for(decided.unfreezing, n_train, start.pretrained)
         with_linear_model = settings.tfidf and start is starts[0]
         stages += _stages_of_network(start, unfreezing, with_linear_model)
         network = _training_of_network(start, unfreezing, automatic=settings.unfreezing == "auto")

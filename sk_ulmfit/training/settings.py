@@ -96,10 +96,17 @@ class ClassifierSettings(TrainingSettings):
         del key["validation_fraction"]
         return key
 
+    def after_head(self, n_texts: int) -> ClassifierSettings:
+        """Decide whether layers below a linear head that is trained first are unfrozen; it has no epochs to stop."""
+        unfreezing = self.unfreezing
+        if unfreezing == "auto":
+            unfreezing = "at_once" if unfreezes_trained_head(n_texts) else "head"
+        return replace(self, unfreezing=unfreezing, early_stopping=self.early_stopping and unfreezing != "head")
+
     def resolved(self, n_texts: int, n_layers: int, pretrained: bool, has_vector: bool) -> ClassifierSettings:
         """Replace what is left to the recipe, and what has no meaning for an encoder from random weights.
 
-        With `has_vector` a linear head is trained on vectors first, and `unfreezing` says what follows.
+        With `has_vector` a linear head is trained on vectors first, and `after_head` has decided what follows.
         """
         lr, embedding_lr = classifier_rates(has_vector)
         settings = replace(
@@ -108,7 +115,7 @@ class ClassifierSettings(TrainingSettings):
             embedding_lr=embedding_lr if self.embedding_lr == "auto" else self.embedding_lr,
         )
         settings = settings if pretrained else replace(settings, lr_decay=1.0, embedding_lr=None)
-        unfreezing = unfreezing_for(self.unfreezing, n_texts, pretrained, has_vector)
+        unfreezing = unfreezing_for(self.unfreezing, n_texts, pretrained)
         epochs, batch_size = self.max_epochs, self.batch_size
         if epochs is None:
             n_groups = n_layers + 1 + (settings.embedding_lr is None) if unfreezing == "gradual" else 1
@@ -120,11 +127,12 @@ class ClassifierSettings(TrainingSettings):
         return replace(settings, unfreezing=unfreezing, max_epochs=epochs, batch_size=batch_size)
 
 
-def unfreezing_for(wanted: str, n_texts: int, pretrained: bool, has_vector: bool) -> str:
-    """Return which layers are trained: one of `UNFREEZING` but "auto", which goes by the number of texts."""
+def unfreezing_for(wanted: str, n_texts: int, pretrained: bool) -> str:
+    """Return which layers are trained: one of `UNFREEZING` but "auto", which goes by the number of texts.
+
+    Where a linear head is trained on vectors first, `ClassifierSettings.after_head` has replaced "auto" before.
+    """
     if wanted == "head":
         return "head"
-    if wanted == "auto" and has_vector:
-        return "at_once" if unfreezes_trained_head(n_texts) else "head"
     gradually = unfreezes_gradually(n_texts) if wanted == "auto" else wanted == "gradual"
     return "gradual" if gradually and pretrained else "at_once"

@@ -184,8 +184,10 @@ def train_classifier(
     with show_stage(READING, len(data.texts), "texts", settings, backward) as advance:
         corpus = language_model.encode(data.texts, settings.n_jobs, word_count, advance)
     warn_of_training_texts(word_count, language_model.config["language"])
-    train, held_out = hold_out(data.indicator, settings.held_out_fraction, settings.seed)
     has_vector = "vector_dim" in language_model.config
+    if has_vector:
+        settings = settings.after_head(len(corpus))
+    train, held_out = hold_out(data.indicator, settings.held_out_fraction, settings.seed)
     settings = settings.resolved(len(train), _n_trained_layers(language_model.config), pretrained, has_vector)
     linear_fit = shared_fit
     if settings.tfidf and linear_fit is None:
