@@ -11,6 +11,7 @@ from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, language_
 from sk_ulmfit.cli.main import main
 from sk_ulmfit.models.state import ModelFileError, load_state
 from sk_ulmfit.pretraining import MODEL, pretrain
+from sk_ulmfit.training import same_teacher
 from sk_ulmfit.training.components import Components, targets
 from sk_ulmfit.training.teacher import load_teacher
 
@@ -156,6 +157,25 @@ def test_what_cannot_go_on_is_refused_in_one_line(start):
     assert "vectors have 3 dimensions" in message
     assert "another teacher, whose vectors have 4" in message
     assert "function from a list of texts to their vectors; got 3" in refusal(start, 3)
+
+
+def exchanged(texts):
+    """Return the vectors of a teacher to whom each topic is another one."""
+    return teach(texts)[:, [1, 2, 0, 3]]
+
+
+def test_another_teacher_with_as_many_dimensions_is_refused(start, monkeypatch):
+    known = sentences(40, TOPICS, 3)
+    with pytest.raises(ValueError, match=r"has learned from another teacher: .* similarity -0\.\d\d\); pass") as raised:
+        ULMFiTLanguageModel(start, teacher=exchanged, **OPTIONS).fit(known)
+    assert "\n" not in str(raised.value)
+    options = {**OPTIONS, "max_epochs": 1}
+    checked = ULMFiTLanguageModel(start, teacher=teach, **options).fit(known)
+    ULMFiTLanguageModel(start, teacher=exchanged, **options).fit(known[: same_teacher.FEWEST_COMPARED - 1])
+    monkeypatch.setattr(same_teacher, "FEWEST_COMPARED", len(known) + 1)
+    unchecked = ULMFiTLanguageModel(start, teacher=teach, **options).fit(known)
+    for name, weights in unchecked.state_.weights.items():  # no random numbers are drawn for it
+        assert np.array_equal(weights, checked.state_.weights[name]), name
 
 
 @pytest.mark.parametrize(

@@ -129,8 +129,8 @@ def finetune_language_model(
                     "train none (max_epochs=0 of the language model, lm_epochs=0 of the classifier)."
                 )
             passages = None
-            if teacher is not None and components is not None:
-                passages = TaughtPassages(texts, teacher, components, vocabulary, settings)
+            if teacher is not None and start is not None and components is not None:
+                passages = TaughtPassages(texts, teacher, start, vocabulary, settings)
             net = _language_model_net(module, config, vocabulary, settings, callbacks, max_steps, passages)
             fit_net(net, StreamDataset(corpus))
             history = plain_history(net.history)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sk_ulmfit.models.state import ModelState
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.passages import split_long
 from sk_ulmfit.text.streams import StreamedTexts
@@ -18,6 +19,7 @@ from sk_ulmfit.training.batching import StreamBatches
 from sk_ulmfit.training.components import Components, targets
 from sk_ulmfit.training.passage_batches import PassageBatches
 from sk_ulmfit.training.progress import TEACHER, show_stage
+from sk_ulmfit.training.same_teacher import check_dimensions, check_vectors
 from sk_ulmfit.training.settings import LanguageModelSettings
 from sk_ulmfit.training.teacher import Teacher
 
@@ -29,19 +31,20 @@ class TaughtPassages:
         self,
         texts: Sequence[str] | StreamedTexts,
         teacher: Teacher,
-        components: Components,
+        start: ModelState,
         vocabulary: Vocabulary,
         settings: LanguageModelSettings,
     ):
-        """Cut texts of more than 200 words into passages and ask the teacher for their vectors."""
-        if teacher.n_dims != len(components.mean):
-            raise ValueError(
-                f"The teacher's vectors have {teacher.n_dims} dimensions, but the model to start from has learned from "
-                f"another teacher, whose vectors have {len(components.mean)}; pass that one."
-            )
+        """Cut texts of more than 200 words into passages and ask the teacher for their vectors.
+
+        `start`, a model that has learned from a teacher, tells in which components; another teacher is refused.
+        """
+        components = cast(Components, Components.from_arrays(start.weights))
+        check_dimensions(teacher, components)
         passages = [passage for text in texts for part in split_long(text) if (passage := teacher.readable(part))]
         if not passages:
             raise ValueError("The texts hold no words that the teacher could read; pass texts that have words.")
+        check_vectors(start, passages, teacher, components, settings.device)
         backward = settings.direction == "backward"
         with show_stage(TEACHER, len(passages), "passages", settings, backward) as advance:
             vectors = teacher.vectors(passages, advance)
