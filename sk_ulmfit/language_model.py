@@ -32,7 +32,7 @@ from sk_ulmfit.training.components import Components
 from sk_ulmfit.training.likelihood import negative_log_likelihood
 from sk_ulmfit.training.settings import LanguageModelSettings
 from sk_ulmfit.training.stages import finetune_language_model
-from sk_ulmfit.training.teacher import Encode, check_teacher, fingerprint, load_teacher
+from sk_ulmfit.training.teacher import Encode, Teacher, check_teacher, fingerprint, load_teacher
 from sk_ulmfit.training.text_vectors import text_vectors, vector_width
 
 VOCAB_SIZE, NEW_WORDS = 30_000, 10_000  # of a model by default, and beside the words of its start
@@ -124,9 +124,9 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     teacher : path-like, callable or None, default=None
         Sentence encoder from which the vectors of `pretrained` were learned, to go on learning from it: the folder of
         a sentence-transformers model (extra ``teacher``), or a function from a list of n texts to their vectors,
-        array-like of shape (n, n_dims). Each text, cut where it has more than 200 words, learns the vector that the
-        teacher gives it, beside the next word; `max_epochs` is then 1 by default. Results are not cached if it is a
-        function.
+        array-like of shape (n, n_dims). A teacher from which it has not learned is refused. Each text, cut where it has
+        more than 200 words, learns the vector that the teacher gives it, beside the next word; `max_epochs` is then 1
+        by default. Results are not cached if it is a function.
 
     Attributes
     ----------
@@ -234,7 +234,6 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         """
         texts, start, settings = training_input(self, X)
         _warn_if_other_direction(start, settings)
-        _check_taught(self, start)
         key = {
             "stage": "language model",
             "texts": texts,
@@ -248,8 +247,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             key["teacher"] = fingerprint(as_path(self.teacher, ValueError))
 
         def train() -> ModelState:
-            teacher = None if self.teacher is None else load_teacher(self.teacher, settings.device)
-            return finetune_language_model(texts, start.state, settings, teacher=teacher)
+            return finetune_language_model(texts, start.state, settings, teacher=teacher_of(self, settings.device))
 
         state = remembered(memory, key, train)
         self._fitted = FittedLanguageModel(state, start.origin)
@@ -476,6 +474,7 @@ def training_input(
     check_parameters(model)
     texts = check_texts(X)
     start = find_start(model)
+    _check_taught(model, start)
     language = model.language or ("en" if start.state is None else start.state.config["language"])
     get_tokenizer(language)
     inherited = "backward" if start.state is not None and reads_backward(start.state.config) else "forward"
@@ -490,6 +489,11 @@ def training_input(
         **{name: int(getattr(model, name) or sizes[name]) for name in SIZES},
     )
     return texts, start, settings
+
+
+def teacher_of(model: ULMFiTLanguageModel, device: str) -> Teacher | None:
+    """Return the teacher of a language model; None if it has none."""
+    return None if model.teacher is None else load_teacher(model.teacher, device)
 
 
 def find_start(model: ULMFiTLanguageModel) -> Start:

@@ -16,7 +16,7 @@ from sk_ulmfit._locks import WARNING_FILTERS
 from sk_ulmfit._validation import check_number, random_generator
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.encoders import choose_language_models, direction_of, fit_encoders
-from sk_ulmfit.language_model import ULMFiTLanguageModel, training_input
+from sk_ulmfit.language_model import ULMFiTLanguageModel, teacher_of, training_input
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.text.unknown_words import one_warning
 from sk_ulmfit.training.data import check_labelled_texts
@@ -123,8 +123,9 @@ def lr_find(
     Notes
     -----
     An unfitted classifier is tested on the language model that it starts from, without fine-tuning it first; a fitted
-    one on its fine-tuned language model. A rate that is good for a hundred steps may be too large for ten epochs: take
-    it as a place to search around.
+    one on its fine-tuned language model. The loss of a language model with a `teacher` is that of its training, the
+    distance to the teacher included. A rate that is good for a hundred steps may be too large for ten epochs: take it
+    as a place to search around.
 
     References
     ----------
@@ -298,17 +299,16 @@ class LearningRateRangeTest(Callback):  # type: ignore[misc]
         self.losses: list[float] = []
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Take the ratios of the groups from their initial rates."""
-        base = [group["lr"] for group in net.optimizer_.param_groups]
-        self.ratios_ = [rate / base[-1] for rate in base]
+        """Take the ratios of the groups to the top layer group, which has the rate of the net."""
+        self.ratios_ = [group["lr"] / net.lr for group in net.optimizer_.param_groups]
         self.embedding_has_own_rate_ = getattr(net, "embedding_lr", None) is not None
         self.average_, self.best_ = 0.0, math.inf
 
     def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
         """Set the rates."""
-        factor = (self.end_lr / self.start_lr) ** (len(self.losses) / (self.n_steps - 1))
+        self.rate_ = self.start_lr * (self.end_lr / self.start_lr) ** (len(self.losses) / (self.n_steps - 1))
         for group, ratio in zip(net.optimizer_.param_groups, self.ratios_, strict=True):
-            group["lr"] = self.start_lr * factor * ratio
+            group["lr"] = self.rate_ * ratio
 
     def on_batch_end(self, net: Any, loss: Any = None, training: bool = False, **kwargs: Any) -> None:
         """Record the loss; end the training if it diverges."""
@@ -318,7 +318,7 @@ class LearningRateRangeTest(Callback):  # type: ignore[misc]
         if not math.isfinite(value):
             net.max_steps = 0
             return
-        self.learning_rates.append(net.optimizer_.param_groups[-1]["lr"])
+        self.learning_rates.append(self.rate_)
         self.losses.append(value)
         self.average_ = BETA * self.average_ + (1 - BETA) * value
         smoothed = self.average_ / (1 - BETA ** len(self.losses))  # the last value of `smooth`
@@ -376,6 +376,7 @@ def _test_language_model(estimator: ULMFiTLanguageModel, X: Any, test: LearningR
         texts,
         start.state,
         replace(settings, max_epochs=1),
+        teacher=teacher_of(model, settings.device),
         callbacks=[("range_test", test)],
         max_steps=test.n_steps,
     )

@@ -9,9 +9,10 @@ from test_teaching import FILLERS, TOPICS
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, language_model
 from sk_ulmfit.cli.main import main
+from sk_ulmfit.lr_finder import lr_find
 from sk_ulmfit.models.state import ModelFileError, load_state
 from sk_ulmfit.pretraining import MODEL, pretrain
-from sk_ulmfit.training import same_teacher
+from sk_ulmfit.training import same_teacher, stages
 from sk_ulmfit.training.components import Components, targets
 from sk_ulmfit.training.teacher import load_teacher
 
@@ -195,6 +196,19 @@ def test_a_file_with_arrays_that_do_not_fit_is_refused(start, tmp_path, changed,
     model.save(tmp_path / "lm")
     with pytest.raises(ModelFileError, match=message):
         ULMFiTLanguageModel.load(tmp_path / "lm")
+
+
+def test_learning_rates_are_found_for_the_joint_loss(start, monkeypatch):
+    def find(**params):
+        lm = ULMFiTLanguageModel(start, **OPTIONS, **params)
+        return lr_find(lm, TEXTS, n_steps=40, start_lr=1e-4, end_lr=0.1)
+
+    monkeypatch.setattr(stages, "TEACHER_WEIGHT", 100.0)
+    joint, alone = find(teacher=teach), find()
+    assert joint.losses[0] > alone.losses[0] + 20
+    assert joint.learning_rates == pytest.approx(np.geomspace(1e-4, 0.1, 40)[: len(joint.losses)])
+    with pytest.raises(ValueError, match="random weights do not"):
+        lr_find(ULMFiTLanguageModel(None, teacher=teach), TEXTS)
 
 
 def test_on_the_command_line_the_teacher_is_a_folder(start, tmp_path, monkeypatch, capsys):
