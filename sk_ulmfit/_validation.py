@@ -56,10 +56,12 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {short(value)}.")
 
 
-def check_bool(name: str, value: Any) -> None:
-    """Raise ValueError unless a parameter is True or False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"{name} must be True or False, got {short(value)}.")
+def check_bool(name: str, value: Any, *, auto: bool = False) -> None:
+    """Raise ValueError unless a parameter is True or False or, with `auto`, the string "auto"."""
+    if isinstance(value, (bool, np.bool_)) or (auto and isinstance(value, str) and value == "auto"):
+        return
+    choices = "True, False or 'auto'" if auto else "True or False"
+    raise ValueError(f"{name} must be {choices}, got {short(value)}.")
 
 
 def check_training_parameters(

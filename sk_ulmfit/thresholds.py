@@ -19,9 +19,11 @@ from sk_ulmfit.labels import indicator_of, label_columns, per_label
 
 Floats = NDArray[np.float64]
 
-METRICS = ("f1_macro", "f1_micro", "f1_samples")
+METRICS = ("f1_macro", "f1_micro", "f1_samples", "tune")
 CANDIDATES = expit(np.linspace(-7, 7, 281))
-PRIOR = 5.0  # weight of the threshold common to all labels, in texts that have the label
+# Weight of the threshold common to all labels, in texts that have the label.
+COMMON_TEXTS = 5.0
+COMMON_TEXTS_OF_TUNE = 20.0  # for the metric "tune"
 MOST_CANDIDATES = 10_000
 LABELS_AT_ONCE, COUNTS_AT_ONCE = 64, 3_000_000
 ROUNDS = 20  # at most, in the search for the best micro F1; it takes three or four
@@ -40,16 +42,24 @@ def check_thresholds(threshold: Any, names: Sequence[Any]) -> Floats:
     return values
 
 
+def resolve_threshold(threshold: Any, tuning_is_free: bool) -> Any:
+    """Return what the parameter `threshold` stands for: "auto" is "tune" where tuning costs no text, else 0.5."""
+    if isinstance(threshold, str) and threshold == "auto":
+        return "tune" if tuning_is_free else 0.5
+    return threshold
+
+
 def threshold_metric(threshold: Any, label_names: Sequence[Any]) -> str | float | None:
     """Return the metric that the parameter `threshold` asks to tune for, a float being a precision, or None.
 
-    None means that `threshold` holds the thresholds themselves (see `check_thresholds`).
+    None means that `threshold` holds the thresholds themselves (see `check_thresholds`). "auto" is not accepted; see
+    `resolve_threshold`.
     """
     if isinstance(threshold, str):
-        if threshold != "tune" and threshold not in METRICS:
+        if threshold not in METRICS:
             raise ValueError(
-                "threshold must be a number, one number per label, a dict from label name to number, or what to tune "
-                f"for: {_choices()}; got {short(threshold)}."
+                "threshold must be 'auto', a number, one number per label, a dict from label name to number, or what "
+                f"to tune for: {_choices()}; got {short(threshold)}."
             )
         return check_metric(threshold, "threshold")
     if not _is_precision(threshold):
@@ -74,8 +84,9 @@ def tune_thresholds(
     """Choose the threshold of each label on texts that the probabilities were not learned from.
 
     For F1, the best threshold of the label alone and the best one common to all labels are averaged as log-odds. The
-    common one weighs as much as five texts with the label, so that rare labels stay near it. Among equally good
-    thresholds the middle one is taken.
+    common one weighs as much as five texts with the label, so that rare labels stay near it. "tune" averages the
+    threshold that is best for the F1 of the label with the common one that is best for micro F1, which weighs as much
+    as twenty texts. Among equally good thresholds the middle one is taken.
 
     Parameters
     ----------
@@ -84,9 +95,9 @@ def tune_thresholds(
     proba : array-like of shape (n, L), or list of L arrays of shape (n, 2)
         Probabilities.
     metric : {"f1_macro", "f1_micro", "f1_samples", "tune"}, dict or float, default="f1_macro"
-        Score to maximize; "tune" is "f1_macro". ``{"precision": 0.9}``, or the number alone, is the least precision
-        wanted: each label gets the lowest threshold that reaches it, counting its own texts and, with the weight of
-        five, those of all labels. A label that never reaches it gets 1.
+        Score to maximize; "tune" has nearly the best of macro and micro F1. ``{"precision": 0.9}``, or the number
+        alone, is the least precision wanted: each label gets the lowest threshold that reaches it, counting its own
+        texts and, with the weight of five, those of all labels. A label that never reaches it gets 1.
     candidates : array-like of float, default=None
         Thresholds to choose from. None takes 281 between 0.0009 and 0.9991, evenly spaced as log-odds.
     sample_weight : array-like of shape (n,), default=None
@@ -139,14 +150,13 @@ def tune_thresholds(
         return np.full(len(names), 0.5)
     if goal == "f1_samples":
         return _best_for_samples(curves)
-    own = _best_macro(curves) if goal == "f1_macro" else _best_micro(curves)
-    return curves.shrink(curves.candidates[own], curves.common(goal))
+    own = _best_micro(curves) if goal == "f1_micro" else _best_macro(curves)
+    n_texts = COMMON_TEXTS_OF_TUNE if goal == "tune" else COMMON_TEXTS
+    return curves.shrink(curves.candidates[own], curves.common(goal), n_texts)
 
 
 def check_metric(metric: Any, parameter: str = "metric") -> str | float:
     """Return the name of the score to maximize, or the precision to reach as a float."""
-    if isinstance(metric, str) and metric == "tune":
-        return METRICS[0]
     if isinstance(metric, str) and metric in METRICS:
         return metric
     precision = metric["precision"] if _is_precision(metric) else metric
@@ -244,10 +254,10 @@ class Curves:
         return _f1(self.right, self.predicted, self.n_with[:, None])
 
     def common_scores(self, metric: str) -> Floats:
-        """Metric at each candidate as the threshold of all labels, shape (G,)."""
+        """Metric at each candidate as the threshold of all labels, shape (G,); micro F1 for "tune"."""
         if metric == "f1_samples":
             return self._row_f1()
-        if metric == "f1_micro":
+        if metric in ("f1_micro", "tune"):
             return _f1(self.right.sum(0), self.predicted.sum(0), self.n_with.sum())
         return self.f1()[self.has_both].mean(0)
 
@@ -270,10 +280,13 @@ class Curves:
         """Return the best threshold common to all labels."""
         return float(self.candidates[_middle_of_best(self.common_scores(metric)[None])[0]])
 
-    def shrink(self, own: Floats, common: float) -> Floats:
-        """Average the labels' own thresholds, shape (L,), with a common one as log-odds, weighed by evidence."""
-        share = self.evidence / (self.evidence + PRIOR)
-        odds = logit(np.clip([own, np.full_like(own, common)], SMALLEST, 1 - SMALLEST))
+    def shrink(self, own: Floats, common: float, n_texts: float) -> Floats:
+        """Average the labels' own thresholds, shape (L,), with a common one as log-odds.
+
+        The own ones weigh as much as there is evidence, the common one as much as `n_texts`.
+        """
+        share = self.evidence / (self.evidence + n_texts)
+        odds = _log_odds([own, np.full_like(own, common)])
         return np.asarray(expit(share * odds[0] + (1 - share) * odds[1]))
 
 
@@ -291,7 +304,8 @@ def decide(
     top_k : int, default=None
         Predict the `top_k` most probable labels of each text instead; all labels if there are fewer.
     at_least_one : bool, default=False
-        Predict the most probable label of a text that would get none.
+        Give a text that would get no label the one that is nearest to its threshold, in log-odds. Of equally near
+        ones it is the most probable, as of all labels if they have one threshold.
 
     Returns
     -------
@@ -306,8 +320,19 @@ def decide(
     decided = (proba >= thresholds).astype(np.int64)
     if at_least_one and len(proba):
         without = np.flatnonzero(~decided.any(axis=1))
-        decided[without, proba[without].argmax(axis=1)] = 1
+        decided[without, _nearest(proba[without], thresholds)] = 1
     return decided
+
+
+def _nearest(proba: Floats, thresholds: Floats) -> NDArray[np.int64]:
+    """Return the label of each text that comes nearest to its threshold from below, shape (n,)."""
+    distance = _log_odds(proba) - _log_odds(thresholds)
+    is_nearest = distance == distance.max(axis=1, keepdims=True)
+    return np.where(is_nearest, proba, -1).argmax(axis=1)
+
+
+def _log_odds(values: Any) -> Floats:
+    return np.asarray(logit(np.clip(values, SMALLEST, 1 - SMALLEST)))
 
 
 def _f1(right: Any, predicted: Any, n_with: Any) -> Floats:
@@ -350,7 +375,7 @@ def _best_for_samples(curves: Curves) -> Floats:
     """Return thresholds, shape (L,), for a large samples F1: from those for micro F1, improve label by label."""
     common, has = curves.common("f1_samples"), curves.has
     n_steps = len(curves.candidates) + 1
-    chosen = curves.shrink(curves.candidates[_best_micro(curves)], common)
+    chosen = curves.shrink(curves.candidates[_best_micro(curves)], common, COMMON_TEXTS)
     n_with = has.sum(axis=0).astype(np.float32)
     n_right, n_predicted = np.zeros_like(n_with), np.zeros_like(n_with)
 
@@ -369,7 +394,7 @@ def _best_for_samples(curves: Curves) -> Floats:
             gain = 2 * (n_right + has[label]) / (total + 1) - 2 * n_right / np.maximum(total, 1)
             gains = np.bincount(curves.steps[label], curves.weight * gain, n_steps)[::-1].cumsum()[::-1][1:]
             own = curves.candidates[_middle_of_best(gains[None])[0]]
-            chosen[label] = curves.shrink(np.full(len(chosen), own), common)[label]
+            chosen[label] = curves.shrink(np.full(len(chosen), own), common, COMMON_TEXTS)[label]
             count(label, 1)
     return chosen
 
@@ -377,7 +402,7 @@ def _best_for_samples(curves: Curves) -> Floats:
 def _best_for_precision(curves: Curves, wanted: float, names: Sequence[Any]) -> Floats:
     """Return the lowest thresholds, shape (L,), that reach a precision; 1 where none does."""
     n_with = curves.n_with.sum()
-    prior = PRIOR / n_with if n_with else 0.0
+    prior = COMMON_TEXTS / n_with if n_with else 0.0
     right = curves.right + prior * curves.right.sum(0)
     predicted = curves.predicted + prior * curves.predicted.sum(0)
     reached = (right > 0) & (right >= wanted * predicted)
@@ -399,4 +424,4 @@ def _is_precision(value: Any) -> bool:
 
 
 def _choices() -> str:
-    return f"{', '.join(map(repr, METRICS))}, 'tune', or a precision such as {{'precision': 0.9}}"
+    return f"{', '.join(map(repr, METRICS))}, or a precision such as {{'precision': 0.9}}"

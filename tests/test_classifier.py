@@ -161,8 +161,8 @@ def test_threshold_is_read_in_predict(fitted):
         (float("nan"), "between 0 and 1"),
         ([0.5, 0.5], "one number or 3 numbers, one per label; got shape"),
         ({"deliverry": 0.5}, "unknown label 'deliverry'. The labels are 'billing', 'delivery', 'technical'"),
-        ("high", "must be a number"),
-        ("0.5", "must be a number"),
+        ("high", "must be 'auto', a number"),
+        ("0.5", "must be 'auto', a number"),
         (None, "between 0 and 1"),
     ],
 )

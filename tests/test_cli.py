@@ -332,7 +332,7 @@ def test_train_with_a_frozen_encoder(table, tmp_path, capsys):
     assert (clf.threshold, clf.at_least_one) == ({"precision": 0.5}, True)
     with pytest.raises(SystemExit):
         run("train", table, *args, "--threshold", "best", "--out", out, *SMALL)
-    expected = "expected a number, tune, f1_macro, f1_micro, f1_samples or precision=NUMBER"
+    expected = "expected a number, auto, f1_macro, f1_micro, f1_samples, tune or precision=NUMBER"
     assert f"{expected}, got 'best'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run("train", table, *args, "--threshold", "precision=high", "--out", out, *SMALL)

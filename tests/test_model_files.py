@@ -204,6 +204,7 @@ CONFIG = {
     "batch_size": (10**400, "batch_size is a huge integer, expected a positive integer"),
     "shifts": ({"int8": float("nan")}, "shifts is a JSON object of 1 items, expected numbers from 0 to 1"),
     "threshold_metric": ("best", "threshold_metric is 'best'"),
+    "every_text_has_label": (1, "every_text_has_label is 1, expected true or false"),
     "metadata": (5, "metadata is 5, expected a JSON object"),
     "backward": ({"config": {}, "history": []}, "no direction"),
     "pretraining": ({"a": []}, "pretraining is a JSON object"),

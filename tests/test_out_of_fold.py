@@ -125,7 +125,7 @@ def test_two_networks_share_linear_model_and_texts(pair, seen, tfidf):
     truth, tuned_on = seen.tuned[0]
     np.testing.assert_array_equal(truth, check_labels(LABELS)[0][rows])
     np.testing.assert_allclose(tuned_on, proba)
-    np.testing.assert_array_equal(clf.thresholds_, tune_thresholds(truth, tuned_on))
+    np.testing.assert_array_equal(clf.thresholds_, tune_thresholds(truth, tuned_on, metric="tune"))
 
 
 @pytest.mark.parametrize("which", [0, 1])

@@ -29,7 +29,8 @@ def problem(n, shifts, seed=0, rate=0.3):
 
 
 def own_choice(y, proba, metric, candidates, monkeypatch):
-    monkeypatch.setattr(thresholds, "PRIOR", 0.0)
+    for name in ("COMMON_TEXTS", "COMMON_TEXTS_OF_TUNE"):
+        monkeypatch.setattr(thresholds, name, 0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return tune_thresholds(y, proba, metric=metric, candidates=candidates)
@@ -52,6 +53,35 @@ def test_without_shrinkage_no_other_candidates_are_better(n, seed, metric):
     assert score(found.round(6)) == pytest.approx(best)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(4, 30), st.integers(1, 4), st.integers(0, 10_000), st.booleans())
+def test_tune_averages_the_best_of_each_label_with_the_best_for_micro_f1(n, n_labels, seed, has_unknown):
+    rng = np.random.default_rng(seed)
+    y, proba = rng.integers(0, 2, (n, n_labels)).astype(float), rng.random((n, n_labels)).round(1)
+    y[0], y[1] = 1, 0
+    if has_unknown:
+        y[2:][rng.random((n - 2, n_labels)) < 0.2] = np.nan
+    candidates = np.array([0.15, 0.35, 0.55, 0.75])
+
+    def f1(columns, t):
+        known = ~np.isnan(y[:, columns])
+        return f1_score(y[:, columns][known], (proba[:, columns] >= t)[known], zero_division=0)
+
+    def middle_of_best(columns):
+        scores = [f1(columns, t) for t in candidates]
+        best = [score > max(scores) - 1e-9 for score in scores]
+        first = best.index(True)
+        last = (*best, False).index(False, first) - 1
+        return candidates[(first + last) // 2]
+
+    common = middle_of_best(list(range(n_labels)))
+    for label, threshold in enumerate(tune_thresholds(y, proba, metric="tune", candidates=candidates)):
+        n_with, n_without = ((y[:, label] == value).sum() for value in (1, 0))
+        evidence = min(n_with, n_without)
+        wanted = (evidence * logit(middle_of_best([label])) + 20 * logit(common)) / (evidence + 20)
+        assert logit(threshold) == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize("metric", thresholds.METRICS)
 def test_tuned_thresholds_win_on_other_texts(metric):
     shifts = [-3, -1, 0, 1, 3]
@@ -59,7 +89,7 @@ def test_tuned_thresholds_win_on_other_texts(metric):
     found = tune_thresholds(y, proba, metric=metric)
     assert np.abs(logit(found) - shifts).max() < 0.8
     other_y, other = problem(400, shifts, seed=1)
-    average = metric[3:]
+    average = "micro" if metric == "tune" else metric[3:]
     tuned, plain = (f1_score(other_y, other >= t, average=average, zero_division=0) for t in (found, 0.5))
     assert tuned > plain + 0.05
 
@@ -162,7 +192,7 @@ def test_bad_options_get_one_clear_line(options, message):
 @pytest.mark.parametrize(
     ("threshold", "metric"),
     [
-        ("tune", "f1_macro"),
+        ("tune", "tune"),
         ("f1_macro", "f1_macro"),
         ("f1_micro", "f1_micro"),
         ("f1_samples", "f1_samples"),
@@ -189,7 +219,7 @@ def test_a_threshold_says_what_to_tune_for_or_is_one(threshold, metric):
 @pytest.mark.parametrize(
     ("threshold", "names", "message"),
     [
-        ("f2", ["late"], "threshold must be a number, one.*or what to tune for: 'f1_macro', .* got 'f2'"),
+        ("f2", ["late"], "threshold must be 'auto', a number, .*or what to tune for: 'f1_macro', .* got 'f2'"),
         ("late", ["late"], "got 'late'"),
         ({"precision": 2}, ["late"], "threshold, as a precision, must be a number from 0 to 1, got 2"),
         ({"precision": None}, ["late"], "threshold must be one of"),
@@ -293,12 +323,34 @@ def test_decisions():
     assert decide(proba[:0], half, at_least_one=True).shape == (0, 3)
 
 
+def test_a_text_without_a_label_gets_the_one_nearest_to_its_threshold():
+    proba = np.array([[0.4, 0.1, 0.3], [0.2, 0.08, 0.1], [0.4, 0.2, 0.6]])
+    decided = decide(proba, np.array([0.9, 0.2, 0.7]), at_least_one=True)
+    assert decided.tolist() == [[0, 1, 0], [0, 1, 0], [0, 1, 0]]
+    assert decide(proba, np.array([0.9, 0.2, 0.5]), at_least_one=True)[2].tolist() == [0, 1, 1]
+    never = np.array([1.0, 1.0, 0.99])
+    assert decide(proba, never, at_least_one=True).tolist() == [[0, 0, 1]] * 3
+    assert decide(proba, never, at_least_one=True, top_k=1)[0].tolist() == [1, 0, 0]
+    assert decide(np.zeros((1, 3)), np.array([1.0, 0.5, 0.5]), at_least_one=True).tolist() == [[0, 1, 0]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4), st.integers(0, 10_000), st.sampled_from([0.5, 0.9, 1.0, 1 - 1e-9]))
+def test_with_one_threshold_it_is_the_most_probable_label(n_labels, seed, threshold):
+    rng = np.random.default_rng(seed)
+    proba = np.concatenate([rng.random((9, n_labels)).round(1), rng.random((9, n_labels)) * 1e-7]) * 0.5 * threshold
+    decided = decide(proba, np.full(n_labels, threshold), at_least_one=True)
+    assert decided.sum(axis=1).tolist() == [1] * 18
+    assert np.array_equal(decided.argmax(axis=1), proba.argmax(axis=1))
+
+
 # --- the classifier ----------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def tuned():
-    return tiny_classifier(max_epochs=8, threshold="tune", validation_fraction=0.3).fit(*make_corpus(60))
+    settings = {"max_epochs": 8, "threshold": "tune", "validation_fraction": 0.3, "at_least_one": False}
+    return tiny_classifier(**settings).fit(*make_corpus(60))
 
 
 @pytest.mark.parametrize("unfreezing", ["auto", "head"])
@@ -308,7 +360,7 @@ def test_thresholds_are_tuned_on_texts_that_were_not_learned(monkeypatch, unfree
     monkeypatch.setattr(stages, "hold_out", lambda y, fraction, seed: (np.arange(30), held_out))
     clf = tiny_classifier(max_epochs=4, unfreezing=unfreezing, threshold="tune").fit(texts, labels)
     y = np.array([[name in row for name in clf.label_names_] for row in labels])
-    wanted = tune_thresholds(y[held_out], clf.predict_proba(texts)[held_out])
+    wanted = tune_thresholds(y[held_out], clf.predict_proba(texts)[held_out], metric="tune")
     assert clf.thresholds_ == pytest.approx(wanted, abs=1e-6)
     labels[35] = ["billing"] if labels[35] != ["billing"] else ["delivery"]
     again = tiny_classifier(max_epochs=4, unfreezing=unfreezing, threshold="tune").fit(texts, labels)
@@ -372,7 +424,7 @@ def test_top_k_and_at_least_one_are_read_in_predict(tuned):
 def test_a_metric_that_does_not_exist_is_refused_before_any_training():
     with pytest.raises(
         ValueError,
-        match="threshold must be a number, one number per label, a dict from label name to number, or what to tune",
+        match="must be 'auto', a number, one number per label, a dict from label name to number, or what to tune for",
     ):
         tiny_classifier(threshold="f2").fit(*make_corpus(10))
 
@@ -381,6 +433,8 @@ def test_a_search_may_choose_between_tuned_and_given_thresholds():
     texts, labels = make_corpus(40)
     y = np.array([[name in row for name in ("billing", "delivery", "technical")] for row in labels]).astype(int)
     cv = MultiLabelStratifiedKFold(2, shuffle=True, random_state=0)
-    grid = {"threshold": [0.5, "tune"], "validation_fraction": [0.2]}
+    grid = {"threshold": [0.5, "tune", "auto"], "validation_fraction": [0.2]}
     search = GridSearchCV(tiny_classifier(), grid, scoring="f1_macro", cv=cv).fit(texts, y)
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    scores = search.cv_results_["mean_test_score"]
+    assert np.isfinite(scores).all()
+    assert scores[2] == scores[0]  # a network without a vector

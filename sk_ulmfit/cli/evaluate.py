@@ -15,7 +15,6 @@ from sk_ulmfit.cli.estimators import load_classifier
 from sk_ulmfit.datasets.loaders import BLANKS, load_table
 from sk_ulmfit.datasets.text_table import TextTable
 from sk_ulmfit.metrics import multilabel_report
-from sk_ulmfit.thresholds import decide
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -33,7 +32,7 @@ def run(options: argparse.Namespace) -> Answer:
     scored = _scored_labels(clf, options, table, known)
     columns = [known.index(name) for name in scored]
     y, proba = table.indicator(scored), clf.predict_proba(table.texts)
-    decided = decide(proba, clf.thresholds_, top_k=clf.top_k, at_least_one=clf.at_least_one)[:, columns]
+    decided = clf._decision_rule()(proba)[:, columns]
     report = multilabel_report(y, decided, proba[:, columns], label_names=scored, output_dict=options.json)
     known_rows = ~np.isnan(y).all(axis=1)
     n_texts = int(known_rows.sum())

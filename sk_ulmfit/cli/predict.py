@@ -20,7 +20,6 @@ from sk_ulmfit.datasets.tables import (
     file_type,
     open_table,
 )
-from sk_ulmfit.thresholds import decide
 
 PREDICTED, PROBABILITY = "predicted_labels", "proba_"  # column with the labels; prefix of columns with probabilities
 MAX_ROWS, MAX_CHARACTERS = 20_000, 2_000_000  # held in memory at once
@@ -65,6 +64,7 @@ class _Labeller:
 
     def __init__(self, clf: ULMFiTMultiLabelClassifier, delimiter: str, json_lines: bool):
         self.clf, self.delimiter, self.json_lines = clf, delimiter, json_lines
+        self.decide_on = clf._decision_rule()
         self.names = [str(name) for name in clf.label_names_]
         self.columns = [PREDICTED, *(PROBABILITY + name for name in self.names)]
         # labels that would not survive a delimited cell are written as a list
@@ -76,7 +76,7 @@ class _Labeller:
     def label(self, reader: RowReader, columns: Sequence[str]) -> Iterator[Row]:
         for rows, texts in _blocks(reader, columns):
             proba = self.clf.predict_proba(texts)
-            decisions = decide(proba, self.clf.thresholds_, top_k=self.clf.top_k, at_least_one=self.clf.at_least_one)
+            decisions = self.decide_on(proba)
             self.n_texts += len(rows)
             self.n_labels += int(decisions.sum())
             for row, decided, probabilities in zip(rows, decisions.tolist(), proba.tolist(), strict=True):

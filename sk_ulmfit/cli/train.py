@@ -83,12 +83,19 @@ def _add_decisions(command: argparse.ArgumentParser) -> None:
         type=_threshold,
         default=defaults["threshold"],
         metavar="X",
-        help="predict labels with at least this probability. Or tune one threshold per label on held-out texts for "
-        f"{', '.join(METRICS)} or a precision, such as precision=0.9; tune is f1_macro "
-        f"(default: {defaults['threshold']:g})",
+        help="predict labels with at least this probability. Or tune one threshold per label, on predictions for texts "
+        f"that were not learned from, for {', '.join(METRICS)} (of macro and micro F1 nearly the best) or a precision, "
+        "such as precision=0.9. auto: tune if the language model has a vector of a text, so that no text is held out, "
+        "else 0.5 (default: auto)",
     )
     command.add_argument("--top-k", type=int, metavar="N", help="predict the N most probable labels of each text")
-    command.add_argument("--at-least-one", action="store_true", help="predict at least one label per text")
+    command.add_argument(
+        "--at-least-one",
+        action=argparse.BooleanOptionalAction,
+        default=defaults["at_least_one"],
+        help="predict at least one label per text (default: if thresholds are tuned for F1 and every text of the "
+        "training has a label)",
+    )
     command.add_argument("--calibration", choices=METHODS, help="calibrate the probabilities on held-out texts")
 
 
@@ -101,8 +108,8 @@ def _pos_weight(text: str) -> float | str:
 
 
 def _threshold(text: str) -> float | str | dict[str, float]:
-    expected = f"a number, tune, {', '.join(METRICS)} or precision=NUMBER"
-    if text in ("tune", *METRICS):
+    expected = f"a number, auto, {', '.join(METRICS)} or precision=NUMBER"
+    if text in ("auto", *METRICS):
         return text
     if text.startswith("precision="):
         return {"precision": _number(text.removeprefix("precision="), expected)}

@@ -22,7 +22,7 @@ from sk_ulmfit.text.vocabulary import Vocabulary
 
 KINDS = ("language_model", "classifier")
 DIRECTIONS = ("forward", "backward")  # in which a network reads
-METRICS = ("f1_macro", "f1_micro", "f1_samples")  # for which thresholds are tuned
+METRICS = ("f1_macro", "f1_micro", "f1_samples", "tune")  # for which thresholds are tuned
 SCALE = ":scale"  # suffix of the name of a compact matrix's scales
 
 # Prefixes of the names of arrays.
@@ -426,8 +426,9 @@ _CLASSIFIER_RULES = {
     "thresholds": Rule(_are_thresholds, "a list of numbers from 0 to 1"),
     "threshold_metric": Rule(
         lambda value: value in METRICS if isinstance(value, str) else is_number(value, 0, 1),
-        "the name of an F1 score or a precision",
+        "the name of an F1 score, 'tune' or a precision",
     ),
+    "every_text_has_label": Rule(lambda value: type(value) is bool, "true or false"),
     "params": _DICT,
     "metadata": _DICT,
 }

@@ -38,6 +38,12 @@ class LabelledTexts:
     document_weight: NDArray[np.float64] | None = None
     pos_weight: NDArray[np.float64] | None = None
 
+    @property
+    def every_text_has_label(self) -> bool:
+        """Whether each text whose labels are all known has one of them; False if there is no such text."""
+        known = self.indicator[~np.isnan(self.indicator).any(axis=1)]
+        return len(known) > 0 and bool(known.any(axis=1).all())
+
     def weight_of(self, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
         """Return the weights of some rows, None if all texts weigh the same."""
         return None if self.document_weight is None else self.document_weight[rows]

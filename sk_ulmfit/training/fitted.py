@@ -16,7 +16,7 @@ from sk_ulmfit.models.state import ModelState
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.unknown_words import WordCount, warn_of_texts
 from sk_ulmfit.text.vocabulary import Vocabulary
-from sk_ulmfit.thresholds import check_thresholds, threshold_metric
+from sk_ulmfit.thresholds import check_thresholds, resolve_threshold, threshold_metric
 from sk_ulmfit.training.bounds import has_known_words
 from sk_ulmfit.training.directions import merged_weights, network_configs
 from sk_ulmfit.training.linear import LinearModel
@@ -106,18 +106,37 @@ class FittedClassifier:
     def thresholds(self, threshold: Any) -> Floats:
         """Return the threshold of each label, shape (L,); `threshold` is the parameter of the classifier."""
         names = self.label_names.tolist()
-        metric = threshold_metric(threshold, names)
+        resolved = resolve_threshold(threshold, self._has_vectors)
+        metric = threshold_metric(resolved, names)
         if metric is None:
-            return check_thresholds(threshold, names)
+            return check_thresholds(resolved, names)
         if "thresholds" not in self.config:
             raise ValueError(f"threshold={short(threshold)} was set after fit, which chose no thresholds. {_REMEDY}")
         tuned_for = self.config.get("threshold_metric", metric)  # earlier versions did not store it
-        if metric != tuned_for and threshold != "tune":
+        if metric not in (tuned_for, "tune"):
             raise ValueError(
                 f"threshold={short(threshold)} was set after fit, which chose thresholds for {short(tuned_for)}. "
                 f"{_REMEDY}"
             )
         return np.array(self.config["thresholds"])
+
+    def gives_at_least_one(self, at_least_one: bool | str, threshold: Any) -> bool:
+        """Tell whether a text without a label gets one; `at_least_one` and `threshold` are those of the classifier.
+
+        "auto" is True if `threshold` is what ``fit`` tuned for an F1, and every training text had a label. To force
+        labels would undo a precision.
+        """
+        if not isinstance(at_least_one, str):
+            return bool(at_least_one)
+        threshold = resolve_threshold(threshold, self._has_vectors)
+        is_tuned = threshold_metric(threshold, self.label_names.tolist()) is not None
+        tuned_for_f1 = is_tuned and isinstance(self.config.get("threshold_metric"), str)
+        return tuned_for_f1 and bool(self.config.get("every_text_has_label", False))
+
+    @property
+    def _has_vectors(self) -> bool:
+        """Whether each network has a vector of a text, so that ``fit`` tunes thresholds without holding out a text."""
+        return all("vector_dim" in network.config for network in self.networks)
 
     def state(self, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> ModelState:
         """Return what a file holds, with the parameters and the notes of the user."""

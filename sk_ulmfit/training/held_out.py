@@ -69,7 +69,7 @@ def held_out_by_turns(
 def learn_decisions(
     data: LabelledTexts, held_out: HeldOut, calibration: str | None, metric: str | float | None
 ) -> dict[str, Any]:
-    """Learn how to correct and to threshold probabilities, as entries of the configuration of a classifier.
+    """Learn how to correct and to decide on probabilities, as entries of the configuration of a classifier.
 
     Parameters
     ----------
@@ -85,10 +85,11 @@ def learn_decisions(
     Returns
     -------
     dict
-        "calibration" (2, L), "thresholds" (L,) and "threshold_metric", as lists and numbers of JSON.
+        "every_text_has_label" and, if learned, "calibration" (2, L), "thresholds" (L,) and "threshold_metric", as types
+        of JSON.
     """
     y, proba, weight = data.indicator[held_out.rows], held_out.proba, data.weight_of(held_out.rows)
-    decisions: dict[str, Any] = {}
+    decisions: dict[str, Any] = {"every_text_has_label": data.every_text_has_label}
     if calibration is not None:
         coefficients = fit_calibration(y, proba, calibration, sample_weight=weight)
         decisions["calibration"] = coefficients.tolist()
