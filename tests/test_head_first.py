@@ -56,6 +56,26 @@ def test_few_texts_train_the_head_alone_on_the_vectors_of_the_frozen_network(sta
     np.testing.assert_allclose(clf.predict_proba(corpus[0]), bounded, atol=2e-3)
 
 
+@pytest.mark.parametrize(("unfreezing", "n_read"), [("head", 1), ("at_once", 2)])
+def test_the_range_is_that_of_vectors_at_hand(start, corpus, unfreezing, n_read, monkeypatch):
+    read, heads = [], []
+    pooled_features, fit_head, network_logits = stages.pooled_features, stages.fit_linear_head, stages.network_logits
+    monkeypatch.setattr(
+        stages, "pooled_features", lambda *args, **kwargs: read.append(1) or pooled_features(*args, **kwargs)
+    )
+    monkeypatch.setattr(stages, "network_logits", lambda *args: read.append(1) or network_logits(*args))
+    monkeypatch.setattr(
+        stages, "fit_linear_head", lambda *args: heads.append((args[0], fit_head(*args))) or heads[0][1]
+    )
+    clf = classifier(start, unfreezing=unfreezing, tfidf=False).fit(*corpus)
+    assert len(read) == n_read
+    (vectors, head), found = heads[0], np.array(clf._fitted.config["log_odds_range"])
+    log_odds = vectors @ head.weight.T + head.bias
+    edges = np.array([log_odds.min(axis=0), log_odds.max(axis=0)])
+    assert np.allclose(found, edges, atol=1e-5) == (unfreezing == "head")
+    np.testing.assert_allclose(clf.predict_proba(corpus[0]).max(axis=0), expit(found[1]), atol=1e-3)
+
+
 @pytest.mark.parametrize("unfreezing", ["at_once", "gradual"])
 def test_layers_are_unfrozen_from_the_trained_head(start, corpus, unfreezing, monkeypatch):
     first = []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import KFold
 from sklearn.multiclass import OneVsRestClassifier
@@ -23,6 +23,7 @@ from sk_ulmfit.training import linear, linear_training, stages
 from sk_ulmfit.training.averaging import average_with_linear_model
 from sk_ulmfit.training.batching import DocumentDataset
 from sk_ulmfit.training.linear_training import fit_linear_model
+from sk_ulmfit.training.ngrams import count_ngrams
 
 
 def token_ids(documents):
@@ -321,6 +322,45 @@ def test_ngrams_in_fewer_than_three_texts_and_of_markers_are_not_counted():
     model = fit_linear_model(token_ids(documents), vocabulary, np.eye(2)[[0] * 4 + [1] * 5]).model
     n_ngrams = np.diff(model.ngram_offsets)
     assert n_ngrams[ids].tolist() == [0, 7, 0, 7]  # " ab" "abc" "bcd" "cd " " abc" "abcd" "bcd "
+
+
+def test_ngrams_are_those_of_scikit_learn():
+    words = ["", "a", "ab", "abc", "abab abab", "naïve", "😀b😀b😀", "xyz" * 9, "日本語", "a\u3000bc", "\ud800z", "ab"]
+    vectorizer = CountVectorizer(analyzer="char_wb", ngram_range=(3, 4), lowercase=False, dtype=np.float32)
+    wanted, found = vectorizer.fit_transform(words), count_ngrams(words)
+    assert found.dtype == wanted.dtype
+    assert found.has_sorted_indices
+    np.testing.assert_array_equal(found.toarray(), wanted.toarray())
+    assert count_ngrams(["", " "]).shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("precisions", "tried", "chosen"),
+    [
+        ({0.3: 0.2, 0.1: 0.3, 0.03: 0.1}, [0.3, 0.1, 0.03], 0.1),
+        ({0.3: 0.2, 0.1: 0.3, 0.03: 0.4}, [0.3, 0.1, 0.03], 0.03),
+        ({0.3: 0.2, 0.1: 0.1, 1.0: 0.4}, [0.3, 0.1, 1.0], 1.0),
+        ({0.3: 0.2, 0.1: 0.2, 1.0: 0.1}, [0.3, 0.1, 1.0], 0.3),
+        ({0.3: 0.0, 0.1: 0.0, 1.0: 0.0}, [0.3, 0.1, 1.0], 1.0),
+    ],
+)
+def test_three_strengths_are_tried_and_the_largest_of_the_best_is_taken(monkeypatch, precisions, tried, chosen):
+    strengths = []
+
+    def margins(documents, folds, strength, solver):
+        strengths.append(strength)
+        return np.full((sum(len(held_out) for _, held_out in folds), 2), strength)
+
+    monkeypatch.setattr(linear_training, "_held_out_margins", margins)
+    monkeypatch.setattr(
+        linear_training, "_mean_average_precision", lambda truth, found, weight: precisions[found[0, 0]]
+    )
+    documents = linear_training._Documents(sparse.csr_matrix((9, 1)), 1, np.zeros((9, 2)), None)
+    strength, rows, found = linear_training._choose_strength(documents, linear_training._Solver(0, 1, None))
+    assert strengths == [*tried, chosen]
+    assert strength == chosen
+    assert (found == chosen).all()
+    assert sorted(rows) == list(range(9))
 
 
 def test_with_very_many_labels_the_rarest_ngrams_are_left_out(monkeypatch, trained):

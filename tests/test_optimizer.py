@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -71,3 +74,18 @@ def test_clipping_equals_that_of_torch(sparse, max_norm):
     ClipGradient(max_norm).on_grad_computed(None, named_parameters=[("a", found[0]), ("b", found[1])])
     for a, b in zip(found, wanted, strict=True):
         assert torch.allclose(a.grad.to_dense(), b.grad, rtol=1e-4)
+
+
+def test_nets_that_only_predict_do_not_import_the_compiler_of_torch():
+    code = """
+import sys, torch
+from sk_ulmfit.nn.device import without_contents
+from sk_ulmfit.nn.modules import AWDLSTM
+from sk_ulmfit.nn.optimizer import RowAdamW
+with without_contents():
+    encoder = AWDLSTM(8, 4, 6, 2)
+assert all(weight.is_meta for weight in encoder.parameters())
+assert len(RowAdamW([{"params": [torch.zeros(2)]}], lr=0.1, fused=True).param_groups) == 1
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

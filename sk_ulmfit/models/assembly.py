@@ -9,6 +9,7 @@ import torch
 
 from sk_ulmfit.models.schema import TEACHER
 from sk_ulmfit.models.state import ModelState, Weights
+from sk_ulmfit.nn.device import without_contents
 from sk_ulmfit.nn.modules import (
     AWDLSTM,
     CLASSIFIER_DROPOUT,
@@ -42,7 +43,7 @@ def build_language_model(config: dict[str, Any], vocab_size: int, dropout_multip
 def restore_language_model(state: ModelState, device: str) -> LanguageModel:
     """Return a trained language model in evaluation mode; on the CPU its tensors are the arrays of `state`."""
     with torch.inference_mode(False):
-        with torch.device("meta"):
+        with without_contents():
             module = build_language_model(state.config, len(state.vocabulary), 0.0)
         load_weights(module, state.weights, assign=True)
         return module.to(device).eval()

@@ -1,4 +1,4 @@
-"""The device of computations, and the seed of random numbers."""
+"""The device of computations, the seed of random numbers, and modules without either."""
 
 from __future__ import annotations
 
@@ -99,6 +99,23 @@ def seeded(seed: int, device: str) -> Iterator[None]:
             yield
         finally:
             _BLOCK.generator = outer
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leave out the normal numbers of new tensors: drawn for the "meta" device, they import torch's compiler."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function in (nn.init.normal_, Tensor.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
+@contextmanager
+def without_contents() -> Iterator[None]:
+    """Make the tensors of modules that are built in the block without contents, for arrays to take their place."""
+    with torch.device("meta"), _NoDraws():
+        yield
 
 
 def reseed(seed: int) -> None:

@@ -17,6 +17,11 @@ class RowAdamW(torch.optim.AdamW):
     Moments and weight decay of the other rows stay as they are, as in ``torch.optim.SparseAdam``.
     """
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group as AdamW does; unwrapped, so that nets which only predict do not import torch's compiler."""
+        add = torch.optim.Optimizer.add_param_group
+        getattr(add, "__wrapped__", add)(self, param_group)
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Do one step; `closure`, if there is one, computes the gradients and returns the loss."""

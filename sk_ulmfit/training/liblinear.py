@@ -66,8 +66,8 @@ def _with(
     solver = DUAL if n < n_terms else PRIMAL
     liblinear_seed = np.random.RandomState(seed).randint(np.iinfo("i").max)
     coefficients, _ = liblinear.train_wrap(
-        features.astype(np.float64), has_label.astype(np.float64), True, solver, tolerance, 1.0, strength, np.ones(2),
-        MAX_ITERATIONS, liblinear_seed, 0.1, weight,
+        features.astype(np.float64, copy=False), has_label.astype(np.float64), True, solver, tolerance, 1.0, strength,
+        np.ones(2), MAX_ITERATIONS, liblinear_seed, 0.1, weight,
     )  # fmt: skip
     return coefficients[0, :-1], float(coefficients[0, -1])
 

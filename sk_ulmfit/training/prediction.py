@@ -13,6 +13,7 @@ from scipy.special import expit
 
 from sk_ulmfit.models.assembly import build_classifier, load_weights
 from sk_ulmfit.models.state import ModelState, reads_backward
+from sk_ulmfit.nn.device import without_contents
 from sk_ulmfit.nn.kernels import has_packed_8bit, has_packed_16bit
 from sk_ulmfit.nn.pooling import TextClassifier
 from sk_ulmfit.nn.precision import NARROWEST_PREDICTED, prediction_precision, widest_layer
@@ -107,39 +108,29 @@ def probabilities(log_odds: Floats) -> Floats:
     return np.clip(expit(log_odds), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
 
 
+def sample_for_shifts(corpus: TokenIds, documents: NDArray[np.int64], seed: int) -> TokenIds:
+    """Cut out the ends of documents drawn at random from those with the numbers `documents`."""
+    chosen = documents[np.random.default_rng(seed).permutation(len(documents))[:PROBE_TEXTS]]
+    ends = [corpus[index][-PROBE_LENGTH:] for index in chosen]
+    return TokenIds(np.concatenate(ends).astype(np.int32), np.cumsum([0, *map(len, ends)]))
+
+
 def measure_shifts(
-    state: ModelState, corpus: TokenIds, documents: NDArray[np.int64], settings: TrainingSettings
+    state: ModelState, sample: TokenIds, settings: TrainingSettings, advance: Advance | None = None
 ) -> dict[str, float]:
-    """Measure how far reduced precision moves the probabilities of a network.
+    """Measure how far reduced precision moves the probabilities that a network predicts for a sample of documents.
 
-    Parameters
-    ----------
-    state : ModelState
-        The network.
-    corpus : TokenIds
-        Documents in its vocabulary and reading order.
-    documents : ndarray of int64
-        Numbers of the documents from which a sample is drawn.
-    settings : TrainingSettings
-        How it was trained.
-
-    Returns
-    -------
-    dict
-        Largest absolute difference to float32 for "bfloat16" and "int8"; without those that are not faster for an
-        encoder of this width, or that this machine has no kernels for.
+    Return the largest absolute difference to float32 for "bfloat16" and "int8"; without those that are not faster for
+    an encoder of this width, or that this machine has no kernels for. `advance` is called with the tokens read.
     """
     kernels = {"bfloat16": has_packed_16bit(), "int8": has_packed_8bit()}
     width = widest_layer(state.config)
     reduced = [name for name, narrowest in NARROWEST_PREDICTED.items() if width >= narrowest and kernels[name]]
     if not reduced:
         return {}
-    chosen = documents[np.random.default_rng(settings.seed).permutation(len(documents))[:PROBE_TEXTS]]
-    ends = [corpus[index][-PROBE_LENGTH:] for index in chosen]
-    sample = TokenIds(np.concatenate(ends).astype(np.int32), np.cumsum([0, *map(len, ends)]))
     net = restore_net(state, replace(settings, device="cpu"))
-    exact = probabilities(network_logits(net, sample))
-    return {name: float(np.abs(probabilities(network_logits(net, sample, name)) - exact).max()) for name in reduced}
+    exact, *moved = (probabilities(network_logits(net, sample, name, advance)) for name in ("float32", *reduced))
+    return {name: float(np.abs(proba - exact).max()) for name, proba in zip(reduced, moved, strict=True)}
 
 
 def new_net(
@@ -159,7 +150,7 @@ def restore_net(state: ModelState, settings: TrainingSettings) -> MultiLabelNet:
 
 
 def _restore_net(state: ModelState, settings: TrainingSettings) -> MultiLabelNet:
-    with torch.device("meta"):
+    with without_contents():
         module = build_classifier(state.config, len(state.vocabulary), 0.0)
     if settings.max_epochs is None:
         settings = replace(settings, max_epochs=len(state.history))

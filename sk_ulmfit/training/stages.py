@@ -47,7 +47,14 @@ from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.linear_head import fit_linear_head, most_trainings
 from sk_ulmfit.training.linear_training import LinearFit, base_rates, count_svms, fit_linear_model, sample_documents
 from sk_ulmfit.training.net import HeadNet, LanguageModelNet, TaughtLanguageModelNet, fit_net, net_arguments
-from sk_ulmfit.training.prediction import measure_shifts, network_logits, new_net, probabilities, restore_net
+from sk_ulmfit.training.prediction import (
+    measure_shifts,
+    network_logits,
+    new_net,
+    probabilities,
+    restore_net,
+    sample_for_shifts,
+)
 from sk_ulmfit.training.progress import (
     COUNTING,
     LANGUAGE_MODEL,
@@ -117,10 +124,13 @@ def finetune_language_model(
     if settings.max_epochs is None:
         n_epochs = language_model_epochs(len(corpus.ids)) if teacher is None else EPOCHS_WITH_TEACHER
         settings = replace(settings, max_epochs=n_epochs)
+    weights = None if start is None else fit_vocabulary(start.weights, start.vocabulary, vocabulary)
+    if weights is not None and not (settings.max_epochs or max_steps):
+        return ModelState("language_model", config, vocabulary, dict(weights), [])
     with seeded(settings.seed, settings.device):
         module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
-        if start is not None:
-            load_weights(module, fit_vocabulary(start.weights, start.vocabulary, vocabulary))
+        if weights is not None:
+            load_weights(module, weights)
         history: list[dict[str, Any]] = []
         if settings.max_epochs or max_steps:
             if len(corpus.ids) < 3:
@@ -198,12 +208,15 @@ def train_classifier(
     out_of_fold = np.empty((0, data.indicator.shape[1]))
     with seeded(settings.seed, settings.device):
         module = _new_classifier(data, language_model, config, rates, settings)
-        if has_vector:
-            out_of_fold = _train_head_first(module, data, corpus, train, settings, backward)
+        is_frozen = settings.unfreezing == "head"
+        features = _frozen_features(module, corpus, settings, backward) if has_vector or is_frozen else None
+        if has_vector and features is not None:
+            out_of_fold = _train_head_first(module, data, features, train, settings, backward)
             if linear_fit is not None and shared_fit is None:
                 linear_fit = _with_learned_share(linear_fit, out_of_fold, data, train)
-        if not has_vector or settings.unfreezing != "head":
-            datasets = _datasets(data, corpus, module, train, held_out, settings, backward)
+        features = features if is_frozen else None
+        if not (has_vector and is_frozen):
+            datasets = _datasets(data, corpus, features, train, held_out)
             net = _classifier_net(
                 module, data, language_model.vocabulary, config, datasets[-1], settings, callbacks or (), max_steps
             )
@@ -211,13 +224,16 @@ def train_classifier(
             history = plain_history(net.history)
     state = ModelState("classifier", config, language_model.vocabulary, plain_weights(module), history)
     linear_model = None if linear_fit is None else linear_fit.model
-    sample = corpus.take(sample_for_range(corpus.lengths, train, settings.seed))
+    sampled = sample_for_range(corpus.lengths, train, settings.seed)
+    sample, probe = corpus.take(sampled), sample_for_shifts(corpus, train, settings.seed)
+    known = None if features is None else _head_log_odds(module.head, features[sampled])
     asked = corpus.take(held_out if settings.decisions_from == "held_out" else held_out[:0])
-    with show_stage(SAMPLE, len(sample.ids) + len(asked.ids), "tokens", settings, backward) as advance:
-        config["shifts"] = measure_shifts(state, corpus, train, settings)
-        config["base_rates"] = rates.tolist()
+    n_tokens = 3 * len(probe.ids) + len(asked.ids) + (len(sample.ids) if known is None else 0)
+    with show_stage(SAMPLE, n_tokens, "tokens", settings, backward) as advance:
         advance(0)
-        config["log_odds_range"] = _log_odds_range(state, linear_model, sample, settings, advance)
+        config["shifts"] = measure_shifts(state, probe, settings, advance)
+        config["base_rates"] = rates.tolist()
+        config["log_odds_range"] = _log_odds_range(state, linear_model, sample, known, settings, advance)
         if settings.decisions_from == "folds":
             predicted = held_out_by_turns(out_of_fold, linear_fit, train, config, settings.seed)
         elif settings.decisions_from == "held_out":
@@ -316,13 +332,13 @@ def _train_linear_model(
 def _train_head_first(
     module: TextClassifier,
     data: LabelledTexts,
-    corpus: TokenIds,
+    features: Tensor,
     train: Rows,
     settings: ClassifierSettings,
     backward: bool,
 ) -> NDArray[np.float64]:
     """Train the linear head on the vectors of the frozen network; return its out-of-fold log-odds, (len(train), L)."""
-    vectors = _frozen_features(module, corpus, settings, backward).cpu().numpy()
+    vectors = features.numpy()
     y, weight = data.indicator[train], _mean_one(data.weight_of(train))
     with show_stage(LINEAR_HEAD, most_trainings(len(y)), "trainings", settings, backward) as advance:
         head = fit_linear_head(vectors[train], y, weight, data.pos_weight, settings.seed, advance)
@@ -376,23 +392,14 @@ def _base_rates(data: LabelledTexts, train: Rows) -> NDArray[np.float64]:
     return np.asarray(odds * rates / (1 - rates + odds * rates))
 
 
-def _datasets(
-    data: LabelledTexts,
-    corpus: TokenIds,
-    module: TextClassifier,
-    train: Rows,
-    held_out: Rows,
-    settings: ClassifierSettings,
-    backward: bool,
-) -> list[Any]:
+def _datasets(data: LabelledTexts, corpus: TokenIds, features: Tensor | None, train: Rows, held_out: Rows) -> list[Any]:
     """Return the training set and the held-out set, if any: documents, or features if only the head learns."""
     parts = [(rows, _loss_weight(data, rows)) for rows in (train, held_out) if len(rows)]
     y = data.indicator
-    if settings.unfreezing != "head":
+    if features is None:
         if len(held_out):
             return [DocumentDataset(corpus, y[rows], weight, rows) for rows, weight in parts]
         return [DocumentDataset(corpus, y, parts[0][1])]
-    features = _frozen_features(module, corpus, settings, backward)
     if len(held_out):
         return [FeatureDataset(features[rows], y[rows], weight) for rows, weight in parts]
     return [FeatureDataset(features, y, parts[0][1])]  # without a second copy of the features
@@ -452,11 +459,17 @@ def _log_odds_range(
     network: ModelState,
     linear_model: LinearModel | None,
     sample: TokenIds,
+    of_network: NDArray[np.float64] | None,
     settings: ClassifierSettings,
     advance: Advance | None,
 ) -> list[list[float]]:
-    """Compute the smallest and the largest log-odds of each label for a sample of the training documents."""
-    log_odds = _log_odds(network, linear_model, sample, "float32", settings, advance)
+    """Compute the smallest and the largest log-odds of each label for a sample of the training documents.
+
+    Those of the network alone are `of_network`, (n, L), or are predicted.
+    """
+    if of_network is None:
+        of_network = network_logits(restore_net(network, settings), sample, "float32", advance)
+    log_odds = _with_linear_model(of_network, linear_model, sample)
     return [log_odds.min(axis=0).tolist(), log_odds.max(axis=0).tolist()]
 
 
@@ -470,20 +483,23 @@ def _predict(
     """Predict the probabilities of documents that stand in the reading order of the network, shape (n, L)."""
     width = widest_layer(network.config)
     precision = prediction_precision(settings.precision, settings.device, width, network.config["shifts"])
-    log_odds = _log_odds(network, linear_model, corpus, precision, settings, advance)
+    of_network = network_logits(restore_net(network, settings), corpus, precision, advance)
+    log_odds = _with_linear_model(of_network, linear_model, corpus)
     return probabilities(bound_log_odds(log_odds, network.config))
 
 
-def _log_odds(
-    network: ModelState,
-    linear_model: LinearModel | None,
-    corpus: TokenIds,
-    precision: str,
-    settings: ClassifierSettings,
-    advance: Advance | None = None,
+def _head_log_odds(head: nn.Module, features: Tensor) -> NDArray[np.float64]:
+    """Compute what a trained head says of features, shape (n, L), without dropout."""
+    head.eval()
+    device = next(head.parameters()).device
+    with torch.inference_mode(False), torch.no_grad():
+        return np.asarray(head(features.to(device)).cpu().numpy(), np.float64)
+
+
+def _with_linear_model(
+    log_odds: NDArray[np.float64], linear_model: LinearModel | None, corpus: TokenIds
 ) -> NDArray[np.float64]:
-    """Compute the log-odds, not bounded, of documents that stand in the reading order of the network, shape (n, L)."""
-    log_odds = network_logits(restore_net(network, settings), corpus, precision, advance)
+    """Average the log-odds of a network, shape (n, L), with those of the linear model, if there is one."""
     if linear_model is None:
         return log_odds
     return average_with_linear_model(log_odds, linear_model.logits(corpus), linear_model.share)
