@@ -143,4 +143,4 @@ def test_the_bundled_model_knows_english_better_than_the_order_of_words_at_rando
     words = text.split()
     shuffled = " ".join(words[k] for k in np.random.default_rng(0).permutation(len(words)))
     assert model.perplexity([text]) < 150 < model.perplexity([shuffled])
-    assert model.state_.config["pretraining"]["source"] == "enwiki-core-2015.jsonl.xz"
+    assert model.state_.config["pretraining"]["source"].startswith("enwiki-core-2015.jsonl.xz")

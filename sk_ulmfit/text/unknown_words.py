@@ -15,22 +15,27 @@ from numpy.typing import NDArray
 from sk_ulmfit.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 MIN_TEXTS = MIN_WORDS = 3  # fewer may be unusual by chance
+MOST_COMMON = 20_000  # rarer words of a large vocabulary are also names, and words of other languages
 
 _has_warned: ContextVar[list[bool] | None] = ContextVar("_has_warned", default=None)
 
 
 @dataclass
 class WordCount:
-    """How many words were read, and how many of these are unknown; numbers, signs and markers are no words."""
+    """How many words were read, and how many of these are rare or unknown; numbers, signs and markers are no words."""
 
     n_texts: int = 0
     n_words: int = 0
     n_unknown: int = 0
 
     def add(self, n_texts: int, words: Sequence[str], counts: NDArray[np.integer[Any]], known: Vocabulary) -> None:
-        """Count distinct words, of which ``counts``, shape (len(words),), says how often each occurs."""
+        """Count distinct words, of which ``counts``, shape (len(words),), says how often each occurs.
+
+        Of `known`, which has its words in the order of their frequency, the first `MOST_COMMON` count as known.
+        """
         is_word = np.fromiter(map(_is_word, words), bool, len(words))
-        is_known = np.fromiter((word in known for word in words), bool, len(words))
+        ids = known.lookup(words)
+        is_known = (ids != known.unk) & (ids < MOST_COMMON)
         self.n_texts += n_texts
         self.n_words += int(counts[is_word].sum())
         self.n_unknown += int(counts[is_word & ~is_known].sum())
