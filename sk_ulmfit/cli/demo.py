@@ -65,11 +65,11 @@ def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0
     train, test = load_support_messages("train"), load_support_messages("test")
     names = train.label_names
     say(f"{len(train.texts)} messages for training, {len(test.texts)} for testing, {len(names)} labels.")
-    say("ULMFiT averages a neural network and a linear model.")
+    say("ULMFiT averages a neural network and a linear model. Thresholds are chosen on held-out training messages.")
     comparison = _Comparison(train, test, say)
-    options: dict[str, Any] = {"random_state": seed, "verbose": verbose}
+    options: dict[str, Any] = {"threshold": "tune", "random_state": seed, "verbose": verbose}
     pretrained = ULMFiTMultiLabelClassifier(LANGUAGE_MODEL, **options)
-    comparison.score("pretrained", "ULMFiT, pre-trained on Wikipedia", pretrained)
+    comparison.score("pretrained", "ULMFiT, pre-trained", pretrained)
     sizes = {name: pretrained.language_model_.state_.config[name] for name in SIZES}
     scratch = ULMFiTMultiLabelClassifier(ULMFiTLanguageModel(None, **sizes, verbose=verbose), **options)
     comparison.score("scratch", "ULMFiT, the same from random weights", scratch)
@@ -91,15 +91,15 @@ class _Comparison:
         self.scores: dict[str, dict[str, float]] = {}
 
     def score(self, key: str, title: str, model: Any) -> None:
-        import numpy as np
         from sklearn.metrics import average_precision_score, f1_score
 
         from sk_ulmfit.metrics import multilabel_report
+        from sk_ulmfit.thresholds import decide
 
         self.say(f"\n{title}")
         start = time.perf_counter()
         proba = model.fit(self.train.texts, self.y).predict_proba(self.test.texts)
-        predicted = (proba >= 0.5).astype(np.int64)
+        predicted = decide(proba, self._thresholds(model), at_least_one=True)
         report = multilabel_report(self.y_test, predicted, label_names=self.train.label_names)
         self.say(f"{time.perf_counter() - start:.0f} s\n{report}")
         average_precision = float(average_precision_score(self.y_test, proba))
@@ -109,6 +109,17 @@ class _Comparison:
             "macro F1": float(f1_score(self.y_test, predicted, average="macro", zero_division=0)),
             "average precision": average_precision,
         }
+
+    def _thresholds(self, model: Any) -> Any:
+        """Return the threshold of each label, chosen by the same rule for every model."""
+        from sklearn.model_selection import cross_val_predict
+
+        from sk_ulmfit.thresholds import tune_thresholds
+
+        if hasattr(model, "thresholds_"):
+            return model.thresholds_
+        proba = cross_val_predict(model, self.train.texts, self.y, cv=4, method="predict_proba")
+        return tune_thresholds(self.y, proba, metric="tune")
 
     def say_gains(self) -> None:
         self.say("\nGain of the pre-trained model")
