@@ -7,7 +7,7 @@ import pytest
 from conftest import make_corpus, tiny_classifier, tiny_lm
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier
-from sk_ulmfit.nn import kernels, precision
+from sk_ulmfit.nn import kernels, modules, precision
 from sk_ulmfit.nn.precision import prediction_precision, training_precision, widest_layer
 from sk_ulmfit.training.batching import DocumentDataset
 
@@ -172,3 +172,19 @@ def test_the_net_of_a_classifier_predicts_in_float32():
     net = clf.net_.set_params(precision="bfloat16")  # that of its training
     through_skorch = net.predict_proba(DocumentDataset(clf.language_model_.state_.encode(texts)))
     assert np.abs(through_skorch - exact).max() < 1e-6
+
+
+@pytest.mark.skipif(not kernels.has_packed_16bit(), reason="16-bit layers of our own need their kernels")
+def test_reduced_weights_are_made_once_for_many_predictions(monkeypatch):
+    made = []
+    make = modules._layer16
+    monkeypatch.setattr(modules, "_layer16", lambda *args: made.append(args) or make(*args))
+    texts, y = make_corpus(40)
+    clf = tiny_classifier(precision="bfloat16").fit(texts, y)
+    clf.predict_proba(texts)
+    n_made = len(made)
+    first = clf.predict_proba(texts[:1])
+    assert len(made) == n_made > 0
+    clf.net_.module_.encoder.train().eval()
+    np.testing.assert_array_equal(clf.predict_proba(texts[:1]), first)
+    assert len(made) > n_made

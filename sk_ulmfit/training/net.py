@@ -222,7 +222,9 @@ class MultiLabelNet(_WeightedNet):
 
     def logits(self, corpus: TokenIds, precision: str = "float32", advance: Advance | None = None) -> Tensor:
         """Return the logits of all documents, shape (n_documents, n_labels), computed without dropout."""
-        module = self.module_.eval()
+        module = self.module_
+        if module.training:  # `eval` drops the 16- and 8-bit weights, and a short text takes less time than these
+            module.eval()
         return pooled_features(
             module.encoder,
             corpus.ids,
