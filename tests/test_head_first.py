@@ -153,9 +153,9 @@ def test_weights_unknown_entries_and_positive_weights_reach_the_head(start, corp
     sample_weight = np.linspace(1, 2, len(y))
     seen = {}
 
-    def fit(vectors, y, document_weight, pos_weight, *args):
-        seen.update(y=y, document_weight=document_weight, pos_weight=pos_weight)
-        return fit_linear_head(vectors, y, document_weight, pos_weight, *args)
+    def fit(vectors, y, task, document_weight, *args):
+        seen.update(y=y, document_weight=document_weight, pos_weight=task.pos_weight)
+        return fit_linear_head(vectors, y, task, document_weight, *args)
 
     monkeypatch.setattr(stages, "fit_linear_head", fit)
     classifier(start, pos_weight=3.0).fit(texts, y, sample_weight)

@@ -18,6 +18,7 @@ from sk_ulmfit.text import StreamedTexts, Vocabulary, tokenizer
 from sk_ulmfit.text.encoding import encode_texts, tokenize_texts
 from sk_ulmfit.training import linear_head, linear_training, recipe, stages
 from sk_ulmfit.training.progress import SECONDS_BETWEEN, new_bar
+from sk_ulmfit.training.task import Classification
 
 BAR = re.compile(r"^(?P<stage>[a-z ()]+): +(?P<share>\d+)%\|")
 N_TEXTS = 60
@@ -227,7 +228,7 @@ def test_every_training_of_the_head_but_the_last_is_counted(monkeypatch, most_fo
     rng = np.random.default_rng(0)
     done = []
     linear_head.fit_linear_head(
-        rng.normal(size=(40, 3)).astype(np.float32), np.eye(2)[[0, 1] * 20], advance=done.append
+        rng.normal(size=(40, 3)).astype(np.float32), np.eye(2)[[0, 1] * 20], Classification(), advance=done.append
     )
     assert sum(done) == linear_head.most_trainings(40) - 1
 

@@ -5,6 +5,9 @@ import pytest
 from scipy.special import expit
 
 from sk_ulmfit.training.share import HALF_SHARE, PRIOR_TEXTS, learn_share
+from sk_ulmfit.training.task import Classification
+
+LABELS = Classification()
 
 
 def make_log_odds(n=20_000, noise=(1.0, 1.0), seed=0):
@@ -18,12 +21,12 @@ def make_log_odds(n=20_000, noise=(1.0, 1.0), seed=0):
 @pytest.mark.parametrize(("noise", "low", "high"), [((1, 1), 0.45, 0.55), ((0.5, 3), 0.9, 1), ((3, 0.5), 0, 0.1)])
 def test_the_better_model_gets_the_larger_share(noise, low, high):
     network, linear, y = make_log_odds(noise=noise)
-    assert low < learn_share(network, linear, y)[0] < high
+    assert low < learn_share(network, linear, y, LABELS)[0] < high
 
 
 def test_both_together_are_better_than_either():
     network, linear, y = make_log_odds()
-    share = learn_share(network, linear, y)
+    share = learn_share(network, linear, y, LABELS)
     error = [np.mean((expit(s * network + (1 - s) * linear) - y) ** 2) for s in (0, share, 1)]
     assert error[1] < min(error[0], error[2])
 
@@ -31,14 +34,18 @@ def test_both_together_are_better_than_either():
 def test_few_texts_draw_the_share_towards_one_half():
     network, linear, y = make_log_odds(n=PRIOR_TEXTS, noise=(0.3, 5))
     n_rarer = min((y == 1).sum(), (y == 0).sum())
-    assert learn_share(network, linear, y)[0] == pytest.approx(0.75 * n_rarer / (n_rarer + HALF_SHARE), abs=0.01)
+    assert learn_share(network, linear, y, LABELS)[0] == pytest.approx(
+        0.75 * n_rarer / (n_rarer + HALF_SHARE), abs=0.01
+    )
 
 
 def test_the_network_has_less_of_rare_labels_and_nothing_of_labels_without_texts():
     network, linear, y = make_log_odds()
     rare = np.zeros_like(y)
     rare[:HALF_SHARE] = 1
-    share = learn_share(*(np.repeat(part, 3, axis=1) for part in (network, linear)), np.hstack([y, rare, 0 * y]))
+    share = learn_share(
+        *(np.repeat(part, 3, axis=1) for part in (network, linear)), np.hstack([y, rare, 0 * y]), LABELS
+    )
     assert share[1] == pytest.approx(share[0] / 2, abs=0.01)
     assert share[2] == 0
 
@@ -49,13 +56,13 @@ def test_unknown_entries_and_texts_of_little_weight_do_not_count():
     wrong[2_000:] = 1 - y[2_000:]
     unknown = np.where(np.arange(len(y))[:, None] < 2_000, y, np.nan)
     weight = np.where(np.arange(len(y)) < 2_000, 1, 1e-6).astype(np.float32)
-    assert learn_share(network, linear, unknown)[0] > 0.9
-    assert learn_share(network, linear, wrong, weight)[0] > 0.9
-    assert learn_share(network, linear, wrong)[0] < 0.9
+    assert learn_share(network, linear, unknown, LABELS)[0] > 0.9
+    assert learn_share(network, linear, wrong, LABELS, weight)[0] > 0.9
+    assert learn_share(network, linear, wrong, LABELS)[0] < 0.9
 
 
 def test_the_positive_weight_counts():
     network, linear, y = make_log_odds(n=4_000)
     linear = np.where(y == 1, 4.0, linear)  # knows the positives alone
-    heavy, light = (learn_share(network, linear, y, None, np.array([factor]))[0] for factor in (50.0, 0.02))
+    heavy, light = (learn_share(network, linear, y, Classification(np.array([factor])))[0] for factor in (50.0, 0.02))
     assert heavy < light

@@ -1,4 +1,4 @@
-"""Loss terms: multi-label cross-entropy with weights, cross-entropy over many words in bounded memory, AR and TAR."""
+"""Loss terms: of labels, of values, cross-entropy over many words in bounded memory, AR and TAR."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ def linear_cross_entropy(
 class MultiLabelLoss(nn.Module):
     """Mean binary cross-entropy of logits over documents and labels, of the known entries only.
 
-    `pos_weight`, shape (n_labels,), multiplies the loss of the entries that are 1.
+    Targets are 0 and 1, or probabilities between them. `pos_weight`, shape (n_labels,), multiplies the loss of the
+    entries that are 1.
     """
 
     def __init__(self, pos_weight: Tensor | None = None):
@@ -124,6 +125,32 @@ class MultiLabelLoss(nn.Module):
             logits, y.where(known, 0.0), pos_weight=pos_weight, reduction="none"
         )  # (batch, n_labels)
         return (losses * known * weight[:, None]).mean()
+
+
+class SquaredLoss(nn.Module):
+    """Mean of half the squared error over documents and targets, of the known entries only.
+
+    `offset` and `gain`, shape (n_targets,), make ``offset + gain * sigmoid(x)`` of the network's outputs x.
+    """
+
+    def __init__(self, offset: Tensor | None = None, gain: Tensor | None = None):
+        super().__init__()
+        self.register_buffer("offset", offset)
+        self.register_buffer("gain", gain)
+
+    def forward(self, outputs: Tensor, z: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the loss of a batch, as `MultiLabelLoss.forward` does.
+
+        `outputs` and `z`, the standardised targets, have the shape (batch, n_targets); z is NaN where unknown.
+        """
+        offset: Any = self.offset
+        gain: Any = self.gain
+        scores = outputs if gain is None else offset + gain * outputs.sigmoid()  # (batch, n_targets)
+        if weight is None:
+            return 0.5 * F.mse_loss(scores, z)
+        known = ~z.isnan()  # (batch, n_targets)
+        errors = scores - z.where(known, 0.0)
+        return (0.5 * errors.square() * known * weight[:, None]).mean()
 
 
 def squared_activations(

@@ -1,4 +1,4 @@
-"""Training of a linear head on the vectors of a frozen network: logistic regression with an L2 penalty."""
+"""Training of a linear head on the vectors of a frozen network, with an L2 penalty: logistic regression for labels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import logit
 
 from sk_ulmfit.splitting import stratify
 from sk_ulmfit.text.streams import Advance, counted
-from sk_ulmfit.training.linear_training import base_rates
+from sk_ulmfit.training.task import Task
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -35,11 +34,11 @@ class FittedHead(NamedTuple):
     Attributes
     ----------
     weight : ndarray of float32, shape (L, d)
-        Log-odds per unit of each dimension of a vector.
+        Output per unit of each dimension of a vector: log-odds of labels.
     bias : ndarray of float32, shape (L,)
-        Log-odds of the zero vector.
+        Output for the zero vector.
     out_of_fold : ndarray of float64, shape (n, L)
-        Log-odds of each text by a head that was trained without it.
+        Outputs for each text by a head that was trained without it.
     """
 
     weight: NDArray[np.float32]
@@ -62,12 +61,14 @@ class _Problem:
     ----------
     vectors : ndarray of float32, shape (n, d)
         Vectors of the texts.
-    y : ndarray of float32, shape (n, L)
-        0 and 1; 0 where unknown.
+    task : Task
+        What to learn.
+    targets : ndarray of float32, shape (n, L)
+        y as the loss takes it; 0 where unknown.
     cost : ndarray of float32, shape (n, L)
         Factor on the loss of each entry; 0 where unknown.
     start : ndarray of float64, shape (L,)
-        Log-odds of the base rates.
+        Outputs that predict the base rates or the means.
     mean : ndarray of float64, shape (d,)
         Mean of the vectors.
     axes : ndarray of float64, shape (d, r)
@@ -77,7 +78,8 @@ class _Problem:
     """
 
     vectors: NDArray[np.float32]
-    y: NDArray[np.float32]
+    task: Task
+    targets: NDArray[np.float32]
     cost: NDArray[np.float32]
     start: Floats
     mean: Floats
@@ -89,26 +91,27 @@ class _Problem:
         weight = self.axes @ weights.weight
         return _Weights(weight, weights.bias - self.mean @ weight)
 
-    def log_odds(self, rows: Rows, weights: _Weights) -> Floats:
-        """Compute log-odds, shape (len(rows), L)."""
+    def outputs(self, rows: Rows, weights: _Weights) -> Floats:
+        """Compute outputs, shape (len(rows), L)."""
         head = self.of_vectors(weights)
         parts = [self.vectors[chunk] @ head.weight + head.bias for chunk in _chunks(rows)]
         return np.concatenate(parts)
 
     def loss(self, rows: Rows, weights: _Weights) -> Floats:
         """Compute the loss of each label, shape (L,)."""
-        log_odds = self.log_odds(rows, weights)
-        return np.asarray(cross_entropy(log_odds, self.y[rows], self.cost[rows])[0].sum(axis=0))
+        outputs = self.outputs(rows, weights)
+        return np.asarray(self.task.losses(outputs, self.targets[rows], self.cost[rows])[0].sum(axis=0))
 
     def loss_and_gradient(self, rows: Rows, labels: Rows, weights: _Weights) -> tuple[float, _Weights]:
         """Compute the loss of some labels on some rows, and its gradient by weights and biases of these labels."""
-        head = self.of_vectors(weights)
+        head, task = self.of_vectors(weights), self.task.of_columns(labels)
         loss, gradient = 0.0, np.zeros(head.weight.shape)
         bias_gradient = np.zeros(len(labels))
         for chunk in _chunks(rows):
             vectors = self.vectors[chunk].astype(np.float64)
             entries = np.ix_(chunk, labels)
-            losses, residuals = cross_entropy(vectors @ head.weight + head.bias, self.y[entries], self.cost[entries])
+            outputs = vectors @ head.weight + head.bias
+            losses, residuals = task.losses(outputs, self.targets[entries], self.cost[entries])
             loss += float(losses.sum())
             gradient += vectors.T @ residuals
             bias_gradient += residuals.sum(axis=0)
@@ -118,37 +121,37 @@ class _Problem:
 def fit_linear_head(
     vectors: NDArray[np.float32],
     y: NDArray[np.floating[Any]],
+    task: Task,
     document_weight: NDArray[np.float32] | None = None,
-    pos_weight: Floats | None = None,
     seed: int = 0,
     advance: Advance | None = None,
 ) -> FittedHead:
-    """Train one logistic regression per label, all labels at once.
+    """Train one logistic regression per label, or one regression per target, all at once.
 
     The vectors are centred and divided by one number, so that their mean squared length is 1. The strength C of each
-    label has the smallest cross-entropy on held-out texts, that of all labels included: labels with few texts have
-    nearly the same one. A label that every known text has, or none, gets its base rate.
+    label has the smallest loss on held-out texts, that of all labels included: labels with few texts have nearly the
+    same one. A label that every known text has, or none, gets its base rate; a constant target gets its mean.
 
     Parameters
     ----------
     vectors : ndarray of float32, shape (n, d)
         Vectors of the texts.
     y : ndarray, shape (n, L)
-        0 and 1, NaN where unknown.
+        Labels or values, NaN where unknown.
+    task : Task
+        What to learn: it has the loss.
     document_weight : ndarray of float32, shape (n,), default=None
         Weight of each text, 1 on average.
-    pos_weight : ndarray of float64, shape (L,), default=None
-        Factor on the loss of the entries that are 1.
     seed : int, default=0
         Seed of the folds.
     advance : callable, default=None
         Called with 1 after each training but the last; `most_trainings` tells how many there are at most.
     """
-    problem = _problem(vectors, y, document_weight, pos_weight)
+    problem = _problem(vectors, y, task, document_weight)
     folds = _folds(y, seed)
     first = folds if len(y) <= MAX_FOLDED else folds[:1]
     paths, loss = _fit_paths(problem, first, advance)
-    strength = _choose_strengths(loss, np.minimum((y == 1).sum(axis=0), (y == 0).sum(axis=0)))
+    strength = _choose_strengths(loss, task.n_telling(y))
     c = np.array(STRENGTHS)[strength]
     heads = [_of_strengths(path, strength) for path in paths]
     heads += [_fit(problem, train, c, heads[0], FOLD_TOLERANCE) for train, _ in counted(folds[len(first) :], advance)]
@@ -156,7 +159,7 @@ def fit_linear_head(
     final = problem.of_vectors(_fit(problem, np.arange(len(y)), c, start, TOLERANCE))
     out_of_fold = np.tile(problem.start, (len(y), 1))
     for head, (_, held_out) in zip(heads, folds, strict=True):
-        out_of_fold[held_out] = problem.log_odds(held_out, head)
+        out_of_fold[held_out] = problem.outputs(held_out, head)
     return FittedHead(final.weight.T.astype(np.float32), final.bias.astype(np.float32), out_of_fold)
 
 
@@ -169,13 +172,11 @@ def most_trainings(n_texts: int) -> int:
 def _problem(
     vectors: NDArray[np.float32],
     y: NDArray[np.floating[Any]],
+    task: Task,
     document_weight: NDArray[np.float32] | None,
-    pos_weight: Floats | None,
 ) -> _Problem:
-    present, cost = entry_costs(y, document_weight, pos_weight)
-    start = logit(base_rates(y, document_weight))
-    if pos_weight is not None:
-        start += np.log(pos_weight)
+    targets, cost = task.entries(y, document_weight)
+    start = task.start(y, document_weight)
     mean = vectors.mean(axis=0, dtype=np.float64)
     scatter = np.zeros((len(mean), len(mean)))
     for chunk in _chunks(np.arange(len(y))):
@@ -185,7 +186,7 @@ def _problem(
     varied = variance > 1e-12 * max(variance.sum(), np.finfo(np.float32).tiny)
     total = variance[varied].sum()
     axes = axes[:, varied] / np.sqrt(total)
-    return _Problem(vectors, present, cost, start, mean, axes, variance[varied] / total)
+    return _Problem(vectors, task, targets, cost, start, mean, axes, variance[varied] / total)
 
 
 def _folds(y: NDArray[np.floating[Any]], seed: int) -> list[tuple[Rows, Rows]]:
@@ -221,10 +222,10 @@ def _fit_paths(
     return paths, np.array(losses)
 
 
-def _choose_strengths(loss: Floats, n_texts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _choose_strengths(loss: Floats, n_texts: NDArray[Any]) -> NDArray[np.int64]:
     """Choose the strength of each label from the losses on held-out texts, shape (strengths, L); return its index.
 
-    `n_texts` holds the texts that have each label, or lack it if these are fewer, shape (L,).
+    `n_texts` holds the texts that tell something about each label, shape (L,).
     """
     tiny = np.finfo(np.float64).tiny
     of_label = loss / np.maximum(loss.min(axis=0), tiny)
@@ -240,19 +241,17 @@ def _of_strengths(path: list[_Weights], strength: NDArray[np.int64]) -> _Weights
 
 
 def _fit(problem: _Problem, rows: Rows, c: Floats, start: _Weights | None, tolerance: float) -> _Weights:
-    """Train on some rows with the strength of each label, `c`, shape (L,), from `start` or from the base rates.
+    """Train on some rows with the strength of each label, `c`, shape (L,), from `start` or from the means.
 
     L-BFGS works on weights and biases divided by their approximate standard errors: in these units the loss curves
     about equally in all directions, so few steps are needed. `tolerance` is the largest gradient in these units.
     """
-    cost = problem.cost[rows]
-    n_present, n_known = (cost * problem.y[rows]).sum(axis=0), cost.sum(axis=0)
-    labels = np.flatnonzero((n_present > 0) & (n_present < n_known))
+    curvature = problem.task.curvature(problem.targets[rows], problem.cost[rows])
+    labels = np.flatnonzero(curvature > 0)
     weight, bias = np.zeros((len(problem.variance), len(c))), problem.start.copy()
     if not len(labels):
         return _Weights(weight, bias)
-    rate, penalty = n_present[labels] / n_known[labels], 1 / c[labels]
-    curvature = rate * (1 - rate) * n_known[labels]
+    curvature, penalty = curvature[labels], problem.task.penalty(len(c))[labels] / c[labels]
     units = np.vstack([np.outer(problem.variance, curvature) + penalty, curvature]) ** -0.5  # (r + 1, K)
 
     def weights_of(scaled: Floats) -> _Weights:
@@ -272,27 +271,6 @@ def _fit(problem: _Problem, rows: Rows, c: Floats, start: _Weights | None, toler
     best = weights_of(minimize(objective, scaled.ravel(), method="L-BFGS-B", jac=True, options=options).x)
     weight[:, labels], bias[labels] = best.weight, best.bias
     return _Weights(weight, bias)
-
-
-def entry_costs(
-    y: NDArray[np.floating[Any]], document_weight: NDArray[np.float32] | None, pos_weight: Floats | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return y with 0 where it is unknown, and the factor on the loss of each entry, 0 where it is unknown."""
-    present = (y == 1).astype(np.float32)
-    cost = (~np.isnan(y)).astype(np.float32)
-    if document_weight is not None:
-        cost *= document_weight[:, None]
-    if pos_weight is not None:
-        cost *= np.where(present, pos_weight, 1).astype(np.float32)
-    return present, cost
-
-
-def cross_entropy(log_odds: Floats, y: NDArray[np.float32], cost: NDArray[np.float32]) -> tuple[Floats, Floats]:
-    """Compute the loss of each entry and its derivative by the log-odds, both of the shape of `log_odds`."""
-    small = np.exp(-np.abs(log_odds))
-    positive = np.where(log_odds >= 0, 1.0, small) / (1 + small)
-    losses = np.maximum(log_odds, 0) - y * log_odds + np.log1p(small)
-    return cost * losses, cost * (positive - y)
 
 
 def _chunks(rows: Rows) -> Iterator[Rows]:

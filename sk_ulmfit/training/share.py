@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from sk_ulmfit.training.averaging import average_with_linear_model
-from sk_ulmfit.training.linear_head import cross_entropy, entry_costs
+from sk_ulmfit.training.task import Task
 
 Floats = NDArray[np.float64]
 
@@ -21,32 +21,34 @@ def learn_share(
     network: Floats,
     linear: Floats,
     y: NDArray[np.floating[Any]],
+    task: Task,
     document_weight: NDArray[np.float32] | None = None,
-    pos_weight: Floats | None = None,
 ) -> Floats:
-    """Return the share of the network for each label, shape (L,), from 0 to 1.
+    """Return the share of the network for each label or target, shape (L,), from 0 to 1.
 
-    One number is learned for all labels, since one for each fits the noise of its few texts: that whose mean log-odds
-    have the smallest cross-entropy, drawn towards one half. For a label that c texts have, or lack if these are fewer,
-    it is multiplied by c / (c + 3): rare labels hang on single words.
+    One number is learned for all labels, since one for each fits the noise of its few texts: that whose mean scores
+    have the smallest cross-entropy, or squared error of values, drawn towards one half. For a label that c texts have,
+    or lack if these are fewer, it is multiplied by c / (c + 3), since rare labels hang on single words; for a target,
+    c counts the texts with a known value.
 
     Parameters
     ----------
     network, linear : ndarray of float64, shape (n, L)
-        Log-odds of texts that neither model was trained on.
+        Scores of texts that neither model was trained on: log-odds, or standardised values.
     y : ndarray, shape (n, L)
-        0 and 1, NaN where unknown.
+        Labels or values, NaN where unknown.
+    task : Task
+        What both models have learned.
     document_weight : ndarray of float32, shape (n,), default=None
         Weight of each text.
-    pos_weight : ndarray of float64, shape (L,), default=None
-        Factor on the loss of the entries that are 1.
     """
-    present, cost = entry_costs(y, document_weight, pos_weight)
+    of_scores = task.without_link()
+    targets, cost = of_scores.entries(y, document_weight)
 
     def loss(share: float) -> float:
-        return float(cross_entropy(average_with_linear_model(network, linear, share), present, cost)[0].sum())
+        return float(of_scores.losses(average_with_linear_model(network, linear, share), targets, cost)[0].sum())
 
     best, n = float(minimize_scalar(loss, bounds=(0, 1), method="bounded").x), len(y)
     share = (n * best + PRIOR_TEXTS * 0.5) / (n + PRIOR_TEXTS)
-    n_rarer = np.minimum((y == 1).sum(axis=0), (y == 0).sum(axis=0))
-    return np.asarray(share * n_rarer / (n_rarer + HALF_SHARE))
+    n_telling = task.n_telling(y)
+    return np.asarray(share * n_telling / (n_telling + HALF_SHARE))

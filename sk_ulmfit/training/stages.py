@@ -69,6 +69,7 @@ from sk_ulmfit.training.progress import (
 from sk_ulmfit.training.recipe import EPOCHS_WITH_TEACHER, language_model_epochs
 from sk_ulmfit.training.settings import ClassifierSettings, LanguageModelSettings, TrainingSettings
 from sk_ulmfit.training.share import learn_share
+from sk_ulmfit.training.task import Classification
 from sk_ulmfit.training.teacher import Teacher
 from sk_ulmfit.training.teaching import TaughtPassages
 
@@ -341,7 +342,7 @@ def _train_head_first(
     vectors = features.numpy()
     y, weight = data.indicator[train], _mean_one(data.weight_of(train))
     with show_stage(LINEAR_HEAD, most_trainings(len(y)), "trainings", settings, backward) as advance:
-        head = fit_linear_head(vectors[train], y, weight, data.pos_weight, settings.seed, advance)
+        head = fit_linear_head(vectors[train], y, Classification(data.pos_weight), weight, settings.seed, advance)
     load_weights(module.head, {"weight": head.weight, "bias": head.bias})
     return head.out_of_fold
 
@@ -352,7 +353,8 @@ def _with_learned_share(
     """Set the network's share by the out-of-fold log-odds of both models; 1 stays where words say nothing."""
     rows = train[fit.rows]
     weight = _mean_one(data.weight_of(rows))
-    share = learn_share(out_of_fold[fit.rows], fit.out_of_fold, data.indicator[rows], weight, data.pos_weight)
+    task = Classification(data.pos_weight)
+    share = learn_share(out_of_fold[fit.rows], fit.out_of_fold, data.indicator[rows], task, weight)
     share = np.where(fit.model.network_share == 1, 1, share)
     return fit._replace(model=replace(fit.model, network_share=share.astype(np.float32)))
 

@@ -1,0 +1,280 @@
+"""What a network learns: which texts have a label, or values on a scale. All that differs between the two stands here.
+
+Three kinds of numbers occur, all of shape (n, K): outputs are what a head computes, scores are averaged over models
+(log-odds of labels, standardised values), and targets are y as the loss takes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from torch import Tensor, nn
+
+from sk_ulmfit.nn.losses import MultiLabelLoss, SquaredLoss
+from sk_ulmfit.training.linear_training import base_rates
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Targets = NDArray[np.floating[Any]]
+
+SQUARED_ERROR, CROSS_ENTROPY = LOSSES = ("squared_error", "cross_entropy")
+WIDENING = 0.05  # part of the width of a range by which a sigmoid goes beyond either end, so that it can reach it
+PENALTY = 4.0  # per curvature: as for a label that half of the texts have
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Labels: outputs and scores are log-odds, targets are 0 and 1.
+
+    Attributes
+    ----------
+    pos_weight : ndarray of float64, shape (K,), or None
+        Factor on the loss of the entries that are 1.
+    """
+
+    pos_weight: Floats | None = None
+
+    def of_columns(self, columns: NDArray[np.int64]) -> Classification:
+        """Return the task of some labels."""
+        return self if self.pos_weight is None else Classification(self.pos_weight[columns])
+
+    def without_link(self) -> Classification:
+        """Return the task whose outputs are the scores of this one."""
+        return self
+
+    def targets(self, y: Targets) -> Singles:
+        """Return y as the criterion takes it, shape (n, K), NaN where unknown."""
+        return y.astype(np.float32, copy=False)
+
+    def entries(self, y: Targets, document_weight: Singles | None) -> tuple[Singles, Singles]:
+        """Return the targets, 0 where unknown, and the factor on the loss of each entry, 0 where unknown."""
+        present = (y == 1).astype(np.float32)
+        cost = (~np.isnan(y)).astype(np.float32)
+        if document_weight is not None:
+            cost *= document_weight[:, None]
+        if self.pos_weight is not None:
+            cost *= np.where(present, self.pos_weight, 1).astype(np.float32)
+        return present, cost
+
+    def losses(self, outputs: Floats, targets: Singles, cost: Singles) -> tuple[Floats, Floats]:
+        """Compute the loss of each entry and its derivative by the output."""
+        return cross_entropy(outputs, targets, cost)
+
+    def start(self, y: Targets, document_weight: Singles | None) -> Floats:
+        """Return the outputs that predict the base rates, shape (K,)."""
+        start = logit(base_rates(y, document_weight))
+        if self.pos_weight is not None:
+            start += np.log(self.pos_weight)
+        return np.asarray(start)
+
+    def curvature(self, targets: Singles, cost: Singles) -> NDArray[np.floating[Any]]:
+        """Compute the second derivative of the loss by the bias of each label, at its start; 0 without two classes."""
+        return curvature_of_rates(targets, cost)
+
+    def penalty(self, n_outputs: int) -> Floats:
+        """Return the factor on half the squared weights of each label at strength 1, shape (K,)."""
+        return np.ones(n_outputs)
+
+    def n_telling(self, y: Targets) -> NDArray[Any]:
+        """Count the texts that have each label, or lack it if these are fewer, shape (K,)."""
+        return np.asarray(np.minimum((y == 1).sum(axis=0), (y == 0).sum(axis=0)))
+
+    def criterion(self) -> nn.Module:
+        """Make the loss of the network; it takes outputs, targets and weights of texts."""
+        return MultiLabelLoss(None if self.pos_weight is None else torch.tensor(self.pos_weight, dtype=torch.float32))
+
+    def scores(self, outputs: Floats) -> Floats:
+        """Turn outputs into scores."""
+        return outputs
+
+    def predictions(self, scores: Floats) -> Floats:
+        """Turn scores into probabilities."""
+        return np.asarray(expit(scores))
+
+
+class _Sigmoid(NamedTuple):
+    """Scores as a function of outputs x: offset + gain * sigmoid(x), both of shape (K,)."""
+
+    offset: Floats
+    gain: Floats
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Values on a scale: scores are values less their mean, divided by their scale.
+
+    Without `y_range`, outputs are scores. Otherwise values are a sigmoid of the outputs that goes a little beyond both
+    ends of the range. With the loss "cross_entropy" they are the plain sigmoid, and targets are values from 0 to 1,
+    not scores.
+
+    Attributes
+    ----------
+    mean, scale : ndarray of float64, shape (K,)
+        Mean of the values that were learned from, and their standard deviation, 1 where they are constant.
+    y_range : ndarray of float64, shape (2, K), or None
+        Least and greatest value of each target.
+    loss : {"squared_error", "cross_entropy"}
+        Half the squared error of scores, or cross-entropy with probabilities as targets, whose range is 0 to 1.
+    """
+
+    mean: Floats
+    scale: Floats
+    y_range: Floats | None = None
+    loss: str = SQUARED_ERROR
+
+    @classmethod
+    def of_values(
+        cls,
+        y: Targets,
+        document_weight: NDArray[np.floating[Any]] | None = None,
+        y_range: Floats | None = None,
+        loss: str = SQUARED_ERROR,
+    ) -> Regression:
+        """Learn mean and scale from the known values, shape (n, K).
+
+        A target without any has the middle of its range, or 0, as its mean.
+        """
+        known = ~np.isnan(y)
+        weight = known * (1.0 if document_weight is None else np.asarray(document_weight, np.float64)[:, None])
+        total = weight.sum(axis=0)
+        filled, n = np.where(known, y, 0).astype(np.float64), np.where(total > 0, total, 1)
+        middle = np.zeros(y.shape[1]) if y_range is None else y_range.mean(axis=0)
+        mean = np.where(total > 0, (weight * filled).sum(axis=0) / n, middle)
+        if y_range is not None:
+            mean = mean.clip(*y_range)
+        spread = np.sqrt((weight * (filled - mean) ** 2).sum(axis=0) / n)
+        constant = is_constant(filled, weight) | (spread == 0)
+        return cls(mean, np.where(constant, 1.0, spread), y_range, loss)
+
+    def of_columns(self, columns: NDArray[np.int64]) -> Regression:
+        """Return the task of some targets."""
+        y_range = None if self.y_range is None else self.y_range[:, columns]
+        return Regression(self.mean[columns], self.scale[columns], y_range, self.loss)
+
+    def without_link(self) -> Regression:
+        """Return the task whose outputs are the scores of this one, and whose loss is half their squared error."""
+        return replace(self, y_range=None, loss=SQUARED_ERROR)
+
+    def standardise(self, y: Targets) -> Floats:
+        """Return the scores of values, NaN where unknown."""
+        return np.asarray((y - self.mean) / self.scale)
+
+    def targets(self, y: Targets) -> Singles:
+        """Return y as the criterion takes it, shape (n, K), NaN where unknown."""
+        return (y if self.loss == CROSS_ENTROPY else self.standardise(y)).astype(np.float32)
+
+    def entries(self, y: Targets, document_weight: Singles | None) -> tuple[Singles, Singles]:
+        """Return the targets, 0 where unknown, and the factor on the loss of each entry, 0 where unknown."""
+        known = ~np.isnan(y)
+        cost = known.astype(np.float32)
+        if document_weight is not None:
+            cost *= document_weight[:, None]
+        return np.where(known, self.targets(y), np.float32(0)), cost
+
+    def losses(self, outputs: Floats, targets: Singles, cost: Singles) -> tuple[Floats, Floats]:
+        """Compute the loss of each entry and its derivative by the output."""
+        if self.loss == CROSS_ENTROPY:
+            return cross_entropy(outputs, targets, cost)
+        errors = self.scores(outputs) - targets
+        return cost * (0.5 * errors**2), cost * (errors * self._slope(outputs))
+
+    def start(self, y: Targets, document_weight: Singles | None) -> Floats:
+        """Return the outputs that predict the means, shape (K,); of the cross-entropy, the base rates."""
+        if self.loss == CROSS_ENTROPY:
+            return np.asarray(logit(_mean_rates(y, document_weight)))
+        return self._center()
+
+    def curvature(self, targets: Singles, cost: Singles) -> NDArray[np.floating[Any]]:
+        """Compute the second derivative of the loss by the bias of each target, at its start; 0 where constant."""
+        if self.loss == CROSS_ENTROPY:
+            return curvature_of_rates(targets, cost)
+        return np.where(is_constant(targets, cost), 0.0, self._slope(self._center()) ** 2 * cost.sum(axis=0))
+
+    def penalty(self, n_outputs: int) -> Floats:
+        """Return the factor on half the squared weights of each target at strength 1, shape (K,)."""
+        if self.loss == CROSS_ENTROPY:
+            return np.ones(n_outputs)
+        return PENALTY * self._slope(self._center()) ** 2
+
+    def n_telling(self, y: Targets) -> NDArray[Any]:
+        """Count the texts whose value is known, shape (K,); probabilities count as labels do."""
+        if self.loss == CROSS_ENTROPY:
+            return np.minimum(np.nansum(y, axis=0), np.nansum(1 - y, axis=0))
+        return np.asarray((~np.isnan(y)).sum(axis=0))
+
+    def criterion(self) -> nn.Module:
+        """Make the loss of the network; it takes outputs, targets and weights of texts."""
+        if self.loss == CROSS_ENTROPY:
+            return MultiLabelLoss()
+        link = self._link()
+        return SquaredLoss() if link is None else SquaredLoss(_tensor(link.offset), _tensor(link.gain))
+
+    def scores(self, outputs: Floats) -> Floats:
+        """Turn outputs into scores."""
+        link = self._link()
+        return outputs if link is None else np.asarray(link.offset + link.gain * expit(outputs))
+
+    def predictions(self, scores: Floats) -> Floats:
+        """Turn scores into values, within the range."""
+        values = self.mean + self.scale * scores
+        return values if self.y_range is None else values.clip(*self.y_range)
+
+    def _link(self) -> _Sigmoid | None:
+        if self.y_range is None:
+            return None
+        low, high = self.y_range
+        margin = 0.0 if self.loss == CROSS_ENTROPY else WIDENING * (high - low)
+        return _Sigmoid((low - margin - self.mean) / self.scale, (high - low + 2 * margin) / self.scale)
+
+    def _slope(self, outputs: Floats) -> Floats:
+        """Compute the derivative of the scores by the outputs."""
+        link = self._link()
+        return np.ones_like(outputs) if link is None else link.gain * expit(outputs) * expit(-outputs)
+
+    def _center(self) -> Floats:
+        """Return the outputs whose scores are 0, shape (K,)."""
+        link = self._link()
+        return np.zeros_like(self.mean) if link is None else np.asarray(logit(-link.offset / link.gain))
+
+
+Task = Classification | Regression
+
+
+def cross_entropy(log_odds: Floats, y: Singles, cost: Singles) -> tuple[Floats, Floats]:
+    """Compute the loss of each entry and its derivative by the log-odds; y is 0, 1, or between them."""
+    small = np.exp(-np.abs(log_odds))
+    positive = np.where(log_odds >= 0, 1.0, small) / (1 + small)
+    losses = np.maximum(log_odds, 0) - y * log_odds + np.log1p(small)
+    return cost * losses, cost * (positive - y)
+
+
+def curvature_of_rates(y: Singles, cost: Singles) -> NDArray[np.floating[Any]]:
+    """Compute the second derivative of the cross-entropy by each bias where it predicts the mean; 0 at 0 and 1."""
+    n_present, n_known = (cost * y).sum(axis=0), cost.sum(axis=0)
+    rate = np.divide(n_present, n_known, where=(n_present > 0) & (n_present < n_known), out=np.zeros_like(n_known))
+    return np.asarray(rate * (1 - rate) * n_known)
+
+
+def is_constant(values: NDArray[np.floating[Any]], cost: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Tell which columns have one value, or none, where the cost is above 0."""
+    counted = cost > 0
+    least = np.where(counted, values, np.inf).min(axis=0, initial=np.inf)
+    greatest = np.where(counted, values, -np.inf).max(axis=0, initial=-np.inf)
+    return np.asarray(least >= greatest)
+
+
+def _mean_rates(y: Targets, document_weight: Singles | None) -> Floats:
+    """Estimate the mean of each column of probabilities as `base_rates` does that of labels."""
+    weight = np.ones(len(y), np.float32) if document_weight is None else document_weight
+    n_known = weight @ ~np.isnan(y)
+    rate = (weight @ np.nan_to_num(y) + 0.5) / (n_known + 1.0)
+    return np.asarray(np.where(n_known > 0, rate, rate[n_known > 0].mean()), np.float64)
+
+
+def _tensor(values: Floats) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32)
