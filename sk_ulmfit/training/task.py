@@ -268,12 +268,12 @@ def is_constant(values: NDArray[np.floating[Any]], cost: NDArray[np.floating[Any
     return np.asarray(least >= greatest)
 
 
-def _mean_rates(y: Targets, document_weight: Singles | None) -> Floats:
+def _mean_rates(y: Targets, document_weight: Singles | None) -> Targets:
     """Estimate the mean of each column of probabilities as `base_rates` does that of labels."""
     weight = np.ones(len(y), np.float32) if document_weight is None else document_weight
     n_known = weight @ ~np.isnan(y)
     rate = (weight @ np.nan_to_num(y) + 0.5) / (n_known + 1.0)
-    return np.asarray(np.where(n_known > 0, rate, rate[n_known > 0].mean()), np.float64)
+    return np.asarray(np.where(n_known > 0, rate, rate[n_known > 0].mean()))
 
 
 def _tensor(values: Floats) -> Tensor:
