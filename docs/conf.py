@@ -17,6 +17,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sk_ulmfit
+from sk_ulmfit._text_estimator import TextEstimator
 
 project = "sk_ulmfit"
 author = "the authors of sk_ulmfit"
@@ -39,6 +40,8 @@ default_role = "py:obj"  # single backquotes in docstrings: a link where there i
 myst_heading_anchors = 4
 
 autosummary_generate = True
+# Methods of a private base class, which are listed as those of its subclasses.
+autosummary_context = {"shared_members": [name for name in vars(TextEstimator) if not name.startswith("_")]}
 maximum_signature_line_length = 80
 toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"

@@ -2,65 +2,33 @@
 
 from __future__ import annotations
 
-import copy
-import json
-import os
-import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import ClassifierMixin
 
-from sk_ulmfit import _saved_parameters
-from sk_ulmfit._messages import short, short_text
-from sk_ulmfit._validation import (
-    check_bool,
-    check_choice,
-    check_number,
-    check_training_parameters,
-    fitted_value,
-    random_generator,
-)
+from sk_ulmfit._text_estimator import TextEstimator
+from sk_ulmfit._validation import check_bool, check_choice, check_number
 from sk_ulmfit.calibration import METHODS
-from sk_ulmfit.encoders import choose_language_models, fit_encoders, planned_starts
 from sk_ulmfit.explain.attribution import METHODS as EXPLAIN_METHODS
 from sk_ulmfit.explain.attribution import evaluation_mode, explain, label_indices
 from sk_ulmfit.explain.explanation import Explanations
 from sk_ulmfit.labels import check_pos_weight
-from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.metrics import exact_match
-from sk_ulmfit.models.container import DEEPEST, depth
-from sk_ulmfit.models.schema import DIRECTIONS
-from sk_ulmfit.models.state import ModelFileError, ModelState, describing, load_state, save_state
-from sk_ulmfit.nn.device import resolve_device
-from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision
-from sk_ulmfit.text.streams import StreamedTexts, chained, check_texts
-from sk_ulmfit.text.unknown_words import one_warning
-from sk_ulmfit.text.vocabulary import Vocabulary
+from sk_ulmfit.nn.precision import PRECISIONS
+from sk_ulmfit.text.streams import check_texts
 from sk_ulmfit.thresholds import check_thresholds, decide, resolve_threshold, threshold_metric
-from sk_ulmfit.training.caching import check_memory
-from sk_ulmfit.training.callbacks import SCHEDULES
-from sk_ulmfit.training.data import check_labelled_texts
-from sk_ulmfit.training.directions import (
-    Encoder,
-    decisions_from,
-    merged_config,
-    split,
-    train_networks,
-)
+from sk_ulmfit.training.data import LabelledTexts, check_labelled_texts
+from sk_ulmfit.training.directions import Encoder, decisions_from
 from sk_ulmfit.training.fitted import FittedClassifier
-from sk_ulmfit.training.held_out import learn_decisions
-from sk_ulmfit.training.net import MultiLabelNet
-from sk_ulmfit.training.progress import duration, plan, say
-from sk_ulmfit.training.settings import UNFREEZING, ClassifierSettings, TrainingSettings
+from sk_ulmfit.training.held_out import HeldOut, learn_decisions
+from sk_ulmfit.training.progress import Start
 
 
-class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]
     """Multi-label text classifier after ULMFiT, on raw texts.
 
     ``fit`` fine-tunes a language model on the texts (stage 2 of ULMFiT) and trains a classifier on its encoder
@@ -222,6 +190,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     [('late',)]
     """
 
+    _fitted_type = FittedClassifier
+
     def __init__(
         self,
         language_model: Any = "auto",
@@ -291,7 +261,6 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         self.random_state = random_state
         self.verbose = verbose
 
-    @one_warning()
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, unlabelled_texts: Any = None
     ) -> ULMFiTMultiLabelClassifier:
@@ -322,41 +291,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         ValueError
             If a parameter, a text, a label or a weight is not valid.
         """
-        began = time.perf_counter()
-        self._check_params()
-        data = check_labelled_texts(X, y, sample_weight, self.pos_weight)
-        unlabelled = _check_unlabelled(unlabelled_texts)
-        metric = self._check_decision_parameters(data.label_names)
-        metric_with_folds = threshold_metric(resolve_threshold(self.threshold, True), data.label_names)
-        device = resolve_device(self.device)
-        prediction_precision(self.precision, device, 0, {})  # an error now, not after the training
-        memory, any_seed = check_memory(self.memory), self.random_state is None
-        lm_seed, seed = (int(n) for n in random_generator(self.random_state).randint(2**31 - 1, size=2))
-        language_models = choose_language_models(self, None if any_seed else lm_seed)
-        learns_decisions = metric is not None or self.calibration is not None
-        settings_with = partial(ClassifierSettings.of, self, seed=seed, device=device)
-        if self.verbose:
-            starts = planned_starts(self, language_models)
-            planned = settings_with(decisions_from=decisions_from(starts, learns_decisions))
-            say(plan(len(data.texts), len(data.label_names), starts, planned))
-        encoders = fit_encoders(language_models, chained(data.texts, unlabelled), bool(len(unlabelled)))
-        self._warn_if_encoder_stays_random(language_models, encoders)
-        settings = settings_with(decisions_from=decisions_from(encoders, learns_decisions))
-        networks, linear_model, held_out = train_networks(
-            data,
-            encoders,
-            settings,
-            memory=self._memory_of_classifiers(memory),
-            any_seed=any_seed,
-            callbacks=self.callbacks,
-        )
-        self._warn_if_callbacks_are_not_called(networks)
-        metric = metric_with_folds if settings.decisions_from == "folds" else metric
-        config = merged_config(networks) | learn_decisions(data, held_out, self.calibration, metric)
-        self._fitted = FittedClassifier.of(networks, linear_model, config, settings, language_models)
-        if self.verbose:
-            say(f"Fitted in {duration(time.perf_counter() - began)}.")
-        return self
+        return self._fit(X, y, sample_weight, unlabelled_texts)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Predict the probability of each label for each text.
@@ -485,7 +420,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         fitted = clf._fitted
         check_choice("method", method, EXPLAIN_METHODS)
         texts = check_texts(texts, "texts")
-        names, thresholds = fitted.label_names.tolist(), clf.thresholds_
+        names, thresholds = fitted.names.tolist(), clf.thresholds_
         clf._check_decision()
         with evaluation_mode([network.module for network in fitted.networks]):
             proba = clf.predict_proba(texts)
@@ -535,208 +470,43 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
     @property
     def label_names_(self) -> NDArray[Any]:
         """Name of each label, shape (n_labels,)."""
-        return self._attribute("label_names_").label_names
+        return self._attribute("label_names_").names
 
     @property
     def n_labels_(self) -> int:
         """Number of labels."""
-        return len(self._attribute("n_labels_").label_names)
+        return len(self._attribute("n_labels_").names)
 
     @property
     def classes_(self) -> NDArray[np.int64]:
         """The classes 0 and 1 of each label, shape (n_labels, 2)."""
         return self._attribute("classes_").classes
 
-    @property
-    def vocabulary_(self) -> Vocabulary:
-        """Words and their ids."""
-        return self._attribute("vocabulary_").vocabulary
-
-    @property
-    def net_(self) -> MultiLabelNet:
-        """The trained network."""
-        return self._attribute("net_").networks[0].net
-
-    @property
-    def history_(self) -> list[dict[str, Any]]:
-        """Losses of the network in each epoch."""
-        return self._attribute("history_").histories[0]
-
-    @property
-    def language_model_(self) -> ULMFiTLanguageModel:
-        """The language model behind the encoder."""
-        return _of_network(self._attribute("language_model_").language_models, 0, "language_model_")
-
-    @property
-    def backward_net_(self) -> MultiLabelNet:
-        """The second network."""
-        return _of_network(self._attribute("backward_net_").networks, 1, "backward_net_").net
-
-    @property
-    def backward_history_(self) -> list[dict[str, Any]]:
-        """Losses of the second network in each epoch."""
-        return _of_network(self._attribute("backward_history_").histories, 1, "backward_history_")
-
-    @property
-    def backward_language_model_(self) -> ULMFiTLanguageModel:
-        """The language model behind the second network."""
-        name = "backward_language_model_"
-        return _of_network(self._attribute(name).language_models, 1, name)
-
-    def save(self, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> None:
-        """Write the fitted classifier to one file (safetensors with a JSON header).
-
-        Parameters
-        ----------
-        path : path-like
-            File to write. A model in it is replaced; any other file is left alone.
-        metadata : mapping, default=None
-            Notes of your own to store with the model, of JSON types; `load` returns them as `metadata_`. None keeps
-            those that a loaded model came with.
-
-        Raises
-        ------
-        ModelFileError
-            If the file cannot be written, or a parameter that was set after ``fit`` is not valid.
-        """
-        fitted = self._taken()
-        if metadata is None:
-            metadata = getattr(self, "metadata_", {})
-        try:
-            levels = depth(json.loads(json.dumps(dict(metadata))))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"metadata must be a mapping of what JSON can hold: {short_text(error)}.") from None
-        if levels >= DEEPEST:
-            raise ValueError(f"metadata must have fewer than {DEEPEST} levels; pass a flatter mapping.")
-        try:
-            self._check_saved_params(fitted)
-        except ValueError as error:
-            raise ModelFileError(f"The classifier was not saved, since a parameter is not valid: {error}") from None
-        params = _saved_parameters.to_json(self.get_params(deep=False), fitted.label_names.tolist())
-        save_state(fitted.state(params, metadata), path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> ULMFiTMultiLabelClassifier:
-        """Read a classifier that `save` wrote on any machine.
-
-        Parameters
-        ----------
-        path : path-like
-            File to read; no code from it is run.
-        device : str, default="auto"
-            Device to predict on.
-
-        Returns
-        -------
-        ULMFiTMultiLabelClassifier
-            A fitted classifier with the parameters that it was saved with. A language model that was passed as an
-            estimator comes back unfitted, with its parameters. `memory`, `callbacks`, `n_jobs`, `verbose` and a
-            RandomState object are not saved and have their defaults.
-
-        Raises
-        ------
-        ModelFileError
-            If the file is missing, foreign, damaged or of a later version, or holds what no classifier has.
-        """
-        state, device_name = load_state(path, "classifier"), resolve_device(device)
-        metadata, saved = state.config.pop("metadata"), state.config.pop("params")
-        with describing(path, "classifier"):
-            parameters = _saved_parameters.from_json(saved, device)
-            _saved_parameters.check_names(parameters, cls)
-            model = cls(**parameters, device=device)
-            _saved_parameters.check_random_state(model.random_state)
-            model._check_params()
-        if model.precision == "int8" and device == "auto":
-            device_name = "cpu"
-        networks, linear_model = split(state)
-        settings = TrainingSettings.of(model, seed=0, device=device_name)
-        fitted = FittedClassifier.of(networks, linear_model, state.config, settings)
-        with describing(path, "classifier"):
-            model._check_saved_params(fitted)
-        model._fitted, model.metadata_ = fitted, metadata
-        return model
-
-    def _taken(self) -> FittedClassifier:
-        """Return what was learned; another fit replaces it as a whole."""
-        check_is_fitted(self)
-        return self._fitted
-
-    def _as_it_is(self) -> Self:
-        """Return a shallow copy, which keeps what was learned and the parameters when others change them."""
-        check_is_fitted(self)
-        return copy.copy(self)
-
-    def _attribute(self, name: str) -> FittedClassifier:
-        return cast(FittedClassifier, fitted_value(self, name))
-
-    def _memory_of_classifiers(self, memory: Any) -> Any:
-        """Return the memory in which classifiers are cached: none if there are callbacks."""
-        if not self.callbacks or self.memory is None:
-            return memory
-        warnings.warn(
-            "A training with callbacks is not cached, since their effect cannot be told from their parameters; memory "
-            "keeps only the language model.",
-            UserWarning,
-            stacklevel=3,
-        )
-        return check_memory(None)
-
-    def _warn_if_encoder_stays_random(
-        self, language_models: Sequence[ULMFiTLanguageModel], encoders: Sequence[Encoder]
-    ) -> None:
-        untrained = [
-            not encoder.pretrained and not model.history_
-            for model, encoder in zip(language_models, encoders, strict=True)
-        ]
-        if self.unfreezing == "head" and any(untrained):
-            warnings.warn(
-                "unfreezing='head' keeps an encoder with random weights: no language model was trained (lm_epochs=0) "
-                "and none was given. Pass language_model, or set lm_epochs to at least 1.",
-                UserWarning,
-                stacklevel=3,
-            )
-
-    def _warn_if_callbacks_are_not_called(self, networks: Sequence[ModelState]) -> None:
-        if self.callbacks and not all(network.history for network in networks):
-            warnings.warn(
-                "callbacks were not called, since only a linear head was trained, which has no epochs. Pass "
-                "unfreezing='at_once' to train the layers below it too.",
-                UserWarning,
-                stacklevel=3,
-            )
-
     def _check_params(self) -> None:
-        check_choice("direction", self.direction, (*DIRECTIONS, "both"))
-        check_choice("unfreezing", self.unfreezing, UNFREEZING)
-        check_training_parameters(self, tuple(SCHEDULES), PRECISIONS, lr_none=True)
-        check_number("lm_epochs", self.lm_epochs, low=0, integer=True, none=True)
-        check_number("embedding_lr", self.embedding_lr, low=0, none=True, auto=True, exclusive=True)
-        check_number("max_length", self.max_length, low=1, integer=True, none=True)
-        for name in ("max_epochs", "batch_size"):
-            check_number(name, getattr(self, name), low=1, integer=True, none=True)
-        check_number("n_iter_no_change", self.n_iter_no_change, low=1, integer=True)
-        check_number("validation_fraction", self.validation_fraction, low=0, high=1, exclusive=True)
+        super()._check_params()
         self._check_decision()
         if self.calibration is not None:
             check_choice("calibration", self.calibration, METHODS)
-        for name in ("early_stopping", "tfidf"):
-            check_bool(name, getattr(self, name))
-        callbacks = [] if self.callbacks is None else self.callbacks
-        if not isinstance(callbacks, (list, tuple)) or not all(map(_is_callback, callbacks)):
-            raise ValueError(
-                "callbacks must be a list of skorch callbacks, as instances or (name, instance) pairs, or None; "
-                f"got {short(self.callbacks)}."
-            )
 
     def _check_saved_params(self, fitted: FittedClassifier) -> None:
-        """Check the parameters, as ``fit`` and ``predict`` do, against what was learned."""
-        names = fitted.label_names.tolist()
-        self._check_params()
+        super()._check_saved_params(fitted)
+        names = fitted.names.tolist()
         self._check_decision_parameters(names)
         fitted.thresholds(self.threshold)
         check_pos_weight(self.pos_weight, np.zeros((0, len(names)), np.float32), names)
-        if isinstance(self.language_model, tuple) and self.direction != "both":
-            raise ValueError("language_model is a pair, which needs direction='both'.")
+
+    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> LabelledTexts:
+        data = check_labelled_texts(X, y, sample_weight, self.pos_weight)
+        self._check_decision_parameters(data.label_names)
+        return data
+
+    def _decisions_from(self, data: LabelledTexts, encoders: Sequence[Encoder | Start]) -> str:
+        metric = self._metric(data.label_names, tuning_is_free=False)
+        return decisions_from(encoders, metric is not None or self.calibration is not None)
+
+    def _learn_decisions(self, data: LabelledTexts, held_out: HeldOut, decisions_from: str) -> dict[str, Any]:
+        metric = self._metric(data.label_names, tuning_is_free=decisions_from == "folds")
+        return learn_decisions(data, held_out, self.calibration, metric)
 
     def _check_decision(self) -> None:
         check_number("top_k", self.top_k, low=1, integer=True, none=True)
@@ -747,51 +517,23 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignor
         fitted = self._taken()
         self._check_decision()
         thresholds = fitted.thresholds(self.threshold)
-        check_number("top_k", self.top_k, low=1, high=len(fitted.label_names), integer=True, none=True)
+        check_number("top_k", self.top_k, low=1, high=len(fitted.names), integer=True, none=True)
         at_least_one = fitted.gives_at_least_one(self.at_least_one, self.threshold)
         return partial(decide, thresholds=thresholds, top_k=self.top_k, at_least_one=at_least_one)
 
-    def _check_decision_parameters(self, names: Sequence[Any]) -> str | float | None:
-        """Check `top_k` and `threshold` for these labels; return the metric to tune thresholds for, or None.
-
-        It is None for "auto", which asks for tuning only where that costs no text.
-        """
+    def _check_decision_parameters(self, names: Sequence[Any]) -> None:
+        """Check `top_k` and `threshold` for these labels."""
         check_number("top_k", self.top_k, low=1, high=len(names), integer=True, none=True)
-        threshold = resolve_threshold(self.threshold, False)
-        metric = threshold_metric(threshold, names)
-        if metric is None:
-            check_thresholds(threshold, names)
-        return metric
+        if self._metric(names, tuning_is_free=False) is None:
+            check_thresholds(resolve_threshold(self.threshold, False), names)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return "_fitted" in self.__dict__
+    def _metric(self, names: Sequence[Any], tuning_is_free: bool) -> str | float | None:
+        """Return the metric to tune thresholds for, or None; "auto" asks for tuning only where that costs no text."""
+        return threshold_metric(resolve_threshold(self.threshold, tuning_is_free), names)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.one_d_array = True
-        tags.input_tags.two_d_array = False
-        tags.target_tags.multi_output = True
         tags.target_tags.single_output = False
         tags.classifier_tags.multi_label = True
         tags.classifier_tags.multi_class = False
         return tags
-
-
-def _check_unlabelled(texts: Any) -> list[str] | StreamedTexts:
-    if texts is None or (hasattr(texts, "__len__") and not len(texts)):
-        return []
-    return check_texts(texts, "unlabelled_texts")
-
-
-def _of_network(values: Sequence[Any], which: int, name: str) -> Any:
-    """Return the value of a network; AttributeError if there is none, since the attribute is not there then."""
-    if which >= len(values):
-        raise AttributeError(f"This classifier has no {name}.")
-    return values[which]
-
-
-def _is_callback(item: Any) -> bool:
-    if isinstance(item, tuple):
-        return len(item) == 2 and isinstance(item[0], str) and _is_callback(item[1])
-    return hasattr(item, "on_train_begin") and not isinstance(item, type)

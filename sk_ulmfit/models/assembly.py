@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sk_ulmfit.models.schema import TEACHER
+from sk_ulmfit.models.schema import TEACHER, output_names
 from sk_ulmfit.models.state import ModelState, Weights
 from sk_ulmfit.nn.device import without_contents
 from sk_ulmfit.nn.modules import (
@@ -53,13 +53,13 @@ def build_classifier(config: dict[str, Any], vocab_size: int, dropout_multiplier
     """Return a classifier with random weights; `config` as in `ModelState`."""
     encoder = _encoder(config, vocab_size, CLASSIFIER_DROPOUT, dropout_multiplier)
     output_p = min(CLASSIFIER_DROPOUT["output_p"] * dropout_multiplier, 1.0)
-    n_labels = len(config["label_names"])
+    n_outputs = len(output_names(config))
     vector = _vector(config, vocab_size)
     head: ConcatPoolingHead | LinearHead
     if vector is None:
-        head = ConcatPoolingHead(3 * config["emb_dim"], n_labels, output_p)
+        head = ConcatPoolingHead(3 * config["emb_dim"], n_outputs, output_p)
     else:
-        head = LinearHead(config["vector_dim"], n_labels, output_p)
+        head = LinearHead(config["vector_dim"], n_outputs, output_p)
     return TextClassifier(encoder, head, config["bptt"], config["max_length"], vector)
 
 

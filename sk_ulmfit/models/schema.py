@@ -61,13 +61,18 @@ class Rule(NamedTuple):
     expected: str
 
 
+def output_names(config: Mapping[str, Any]) -> list[Any]:
+    """Return the name of each output of the networks of a model."""
+    return list(config["label_names"])
+
+
 def check_config(kind: str, config: Any) -> None:
     """Check the configuration of a model; raise SchemaError, or LaterVersionError for an unknown key."""
     rules, optional = _RULES[kind]
     _check_keys(config, rules, optional, "config")
     if kind == "language_model":
         return
-    n_labels = len(config["label_names"])
+    n_labels = len(output_names(config))
     _check_lengths(config, n_labels)
     if (config.get("direction") == "both") != ("backward" in config):
         raise SchemaError("direction is 'both' if and only if there is a second network, backward")
@@ -112,7 +117,7 @@ def check_layout(kind: str, config: Mapping[str, Any], n_words: int, layout: Lay
         second = {**config, **config["backward"]["config"]}
         expected |= _network_shapes(kind, second, n_words, layout, SECOND_NETWORK)
     if kind == "classifier" and any(name.startswith(LINEAR_MODEL) for name in layout):
-        expected |= _linear_model_shapes(len(config["label_names"]), n_words, layout)
+        expected |= _linear_model_shapes(len(output_names(config)), n_words, layout)
     expected |= _scales(expected, layout)
     if missing := expected.keys() - layout.keys():
         raise SchemaError(f"no array {min(missing)}")
@@ -185,7 +190,7 @@ def _network_shapes(kind: str, config: Mapping[str, Any], n_words: int, layout: 
         shapes["decoder_bias"] = (n_words,)
         shapes |= _teacher_shapes(config, layout)
     else:
-        shapes |= _head_shapes(config, len(config["label_names"]))
+        shapes |= _head_shapes(config, len(output_names(config)))
     shapes |= _vector_shapes(config, n_words, layout, prefix)
     return {
         prefix + name: ("int64" if name.endswith("tracked") else "float32", shape) for name, shape in shapes.items()

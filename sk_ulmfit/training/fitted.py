@@ -1,10 +1,10 @@
-"""Everything that a fit of a classifier has learned, as one value."""
+"""Everything that a fit has learned, as one value."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from sk_ulmfit._messages import short
 from sk_ulmfit.calibration import calibrate
 from sk_ulmfit.models.assembly import plain_weights
+from sk_ulmfit.models.schema import output_names
 from sk_ulmfit.models.state import ModelState
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.unknown_words import WordCount, warn_of_texts
-from sk_ulmfit.text.vocabulary import Vocabulary
+from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.thresholds import check_thresholds, resolve_threshold, threshold_metric
 from sk_ulmfit.training.bounds import has_known_words
 from sk_ulmfit.training.directions import merged_weights, network_configs
@@ -31,7 +32,7 @@ _REMEDY = (
 
 
 @dataclass(frozen=True)
-class FittedClassifier:
+class FittedModel:
     """What predictions, explanations and files are made of.
 
     An estimator replaces it by one assignment. A thread that takes it once works with one fit to the end, whatever is
@@ -39,6 +40,8 @@ class FittedClassifier:
 
     Attributes
     ----------
+    kind : str
+        Kind of model, as in a file.
     networks : tuple of Network
         One or two, the forward one first.
     histories : tuple of list of dict
@@ -48,22 +51,21 @@ class FittedClassifier:
     vocabulary : Vocabulary
         Words of all of them.
     config : mapping
-        Configuration as in a file: sizes, names of labels, calibration, tuned thresholds.
-    label_names : ndarray of object, shape (L,)
-        The same names as an array.
-    classes : ndarray of int64, shape (L, 2)
-        0 and 1 for each label.
+        Configuration as in a file: sizes, names of outputs, what was learned besides the weights.
+    names : ndarray of object, shape (K,)
+        The names of the outputs as an array.
     language_models : tuple of ULMFiTLanguageModel
         The language model behind each network; empty after loading.
     """
+
+    kind: ClassVar[str]
 
     networks: tuple[Network, ...]
     histories: tuple[list[dict[str, Any]], ...]
     linear_model: LinearModel | None
     vocabulary: Vocabulary
     config: dict[str, Any]
-    label_names: NDArray[Any]
-    classes: NDArray[np.int64]
+    names: NDArray[Any]
     language_models: tuple[Any, ...] = ()
 
     @classmethod
@@ -74,11 +76,11 @@ class FittedClassifier:
         config: dict[str, Any],
         settings: TrainingSettings,
         language_models: Sequence[Any] = (),
-    ) -> FittedClassifier:
+    ) -> Self:
         """Make the nets of trained networks, which have the configuration `config` together."""
-        names = config["label_names"]
-        label_names = np.empty(len(names), object)
-        label_names[:] = names
+        names = output_names(config)
+        as_array = np.empty(len(names), object)
+        as_array[:] = names
         nets = [restore_net(state, settings) for state in states]
         return cls(
             networks=tuple(Network(*pair) for pair in zip(nets, network_configs(config), strict=True)),
@@ -86,16 +88,43 @@ class FittedClassifier:
             linear_model=linear_model,
             vocabulary=states[0].vocabulary,
             config=config,
-            label_names=label_names,
-            classes=np.tile(np.array([0, 1]), (len(names), 1)),
+            names=as_array,
             language_models=tuple(language_models),
         )
 
-    def predict_proba(self, texts: Sequence[str], precision: str, n_jobs: int | None) -> Floats:
-        """Predict calibrated probabilities, shape (n, L); `precision` is the parameter of the classifier."""
+    def encode(self, texts: Sequence[str], n_jobs: int | None) -> TokenIds:
+        """Return the token ids of texts to predict, from left to right; warn if most words are unknown."""
         language, word_count = self.config["language"], WordCount()
         corpus = encode_texts(texts, self.vocabulary, language, n_jobs, word_count=word_count)
         warn_of_texts(word_count, language)
+        return corpus
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether each network has a vector of a text, so that predictions by turns cost no text."""
+        return all("vector_dim" in network.config for network in self.networks)
+
+    def state(self, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> ModelState:
+        """Return what a file holds, with the parameters and the notes of the user."""
+        config = {**self.config, "params": params, "metadata": dict(metadata)}
+        weights = merged_weights([plain_weights(network.module) for network in self.networks], self.linear_model)
+        return ModelState(self.kind, config, self.vocabulary, weights, self.histories[0])
+
+
+@dataclass(frozen=True)
+class FittedClassifier(FittedModel):
+    """A fitted classifier; its configuration holds calibration and tuned thresholds too."""
+
+    kind = "classifier"
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """0 and 1 for each label, shape (L, 2)."""
+        return np.tile(np.array([0, 1]), (len(self.names), 1))
+
+    def predict_proba(self, texts: Sequence[str], precision: str, n_jobs: int | None) -> Floats:
+        """Predict calibrated probabilities, shape (n, L); `precision` is the parameter of the classifier."""
+        corpus = self.encode(texts, n_jobs)
         proba = probabilities(predict_log_odds(self.networks, self.linear_model, corpus, precision))
         if "calibration" in self.config:
             proba = calibrate(proba, np.array(self.config["calibration"]))
@@ -105,8 +134,8 @@ class FittedClassifier:
 
     def thresholds(self, threshold: Any) -> Floats:
         """Return the threshold of each label, shape (L,); `threshold` is the parameter of the classifier."""
-        names = self.label_names.tolist()
-        resolved = resolve_threshold(threshold, self._has_vectors)
+        names = self.names.tolist()
+        resolved = resolve_threshold(threshold, self.has_vectors)
         metric = threshold_metric(resolved, names)
         if metric is None:
             return check_thresholds(resolved, names)
@@ -128,18 +157,7 @@ class FittedClassifier:
         """
         if not isinstance(at_least_one, str):
             return bool(at_least_one)
-        threshold = resolve_threshold(threshold, self._has_vectors)
-        is_tuned = threshold_metric(threshold, self.label_names.tolist()) is not None
+        threshold = resolve_threshold(threshold, self.has_vectors)
+        is_tuned = threshold_metric(threshold, self.names.tolist()) is not None
         tuned_for_f1 = is_tuned and isinstance(self.config.get("threshold_metric"), str)
         return tuned_for_f1 and bool(self.config.get("every_text_has_label", False))
-
-    @property
-    def _has_vectors(self) -> bool:
-        """Whether each network has a vector of a text, so that ``fit`` tunes thresholds without holding out a text."""
-        return all("vector_dim" in network.config for network in self.networks)
-
-    def state(self, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> ModelState:
-        """Return what a file holds, with the parameters and the notes of the user."""
-        config = {**self.config, "params": params, "metadata": dict(metadata)}
-        weights = merged_weights([plain_weights(network.module) for network in self.networks], self.linear_model)
-        return ModelState("classifier", config, self.vocabulary, weights, self.histories[0])
