@@ -49,7 +49,7 @@ def plain():
 def with_a_vector(tmp_path_factory):
     lm = tiny_lm(emb_dim=16, hidden_dim=24).fit(planted(240, seed=0)[0])
     lm = with_vector(lm, tmp_path_factory.mktemp("lm") / "model", dim=16)
-    return fit_planted(language_model=lm, unfreezing="at_once")
+    return fit_planted(language_model=lm, unfreezing="at_once", threshold=0.5)
 
 
 @pytest.fixture(params=["plain", "with_a_vector"])
