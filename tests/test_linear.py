@@ -19,11 +19,12 @@ from sklearn.svm import LinearSVC
 from sk_ulmfit import ULMFiTMultiLabelClassifier
 from sk_ulmfit.models.state import ModelFileError, load_state, save_state
 from sk_ulmfit.text.vocabulary import SPECIAL_TOKENS, UNK, TokenIds, Vocabulary
-from sk_ulmfit.training import linear, linear_training, stages
+from sk_ulmfit.training import linear, linear_training, stages, term_counts
 from sk_ulmfit.training.averaging import average_with_linear_model
 from sk_ulmfit.training.batching import DocumentDataset
 from sk_ulmfit.training.linear_training import fit_linear_model
 from sk_ulmfit.training.ngrams import count_ngrams
+from sk_ulmfit.training.term_counts import CountedDocuments
 
 
 def token_ids(documents):
@@ -233,7 +234,7 @@ def test_workers_and_parts_change_nothing(trained):
 def test_of_many_documents_one_fold_is_held_out(trained):
     documents, y = random_documents(80, 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear_training, "MAX_FOLDED", 20)
+        patch.setattr(term_counts, "MAX_FOLDED", 20)
         once = train(documents, y)
     logits, wanted = (weights.logits(token_ids(documents)) for weights in (once, trained))
     assert np.array_equal(logits > 0, wanted > 0)
@@ -355,7 +356,7 @@ def test_three_strengths_are_tried_and_the_largest_of_the_best_is_taken(monkeypa
     monkeypatch.setattr(
         linear_training, "_mean_average_precision", lambda truth, found, weight: precisions[found[0, 0]]
     )
-    documents = linear_training._Documents(sparse.csr_matrix((9, 1)), 1, np.zeros((9, 2)), None)
+    documents = CountedDocuments(sparse.csr_matrix((9, 1)), 1, np.zeros((9, 2)), None)
     strength, rows, found = linear_training._choose_strength(documents, linear_training._Solver(0, 1, None))
     assert strengths == [*tried, chosen]
     assert strength == chosen
@@ -366,7 +367,7 @@ def test_three_strengths_are_tried_and_the_largest_of_the_best_is_taken(monkeypa
 def test_with_very_many_labels_the_rarest_ngrams_are_left_out(monkeypatch, trained):
     documents, y = random_documents(80, 0)
     n_all = len(trained.idf) - len(trained.words)
-    monkeypatch.setattr(linear_training, "MAX_NGRAM_WEIGHTS", 3 * (n_all - 5))
+    monkeypatch.setattr(term_counts, "MAX_NGRAM_WEIGHTS", 3 * (n_all - 5))
     fewer = train(documents, y)
     assert len(fewer.idf) - len(fewer.words) == n_all - 5
 

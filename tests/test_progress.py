@@ -16,7 +16,7 @@ from tqdm import tqdm
 from sk_ulmfit import ULMFiTLanguageModel
 from sk_ulmfit.text import StreamedTexts, Vocabulary, tokenizer
 from sk_ulmfit.text.encoding import encode_texts, tokenize_texts
-from sk_ulmfit.training import linear_head, linear_training, recipe, stages
+from sk_ulmfit.training import linear_head, linear_training, recipe, stages, term_counts
 from sk_ulmfit.training.progress import SECONDS_BETWEEN, new_bar
 from sk_ulmfit.training.task import Classification
 
@@ -211,7 +211,7 @@ def test_all_texts_are_counted(monkeypatch, is_streamed, n_jobs):
 
 @pytest.mark.parametrize("most_folded", [10, 10_000])
 def test_every_svm_is_counted(monkeypatch, most_folded):
-    monkeypatch.setattr(linear_training, "MAX_FOLDED", most_folded)
+    monkeypatch.setattr(term_counts, "MAX_FOLDED", most_folded)
     texts, labels = make_corpus(N_TEXTS)
     vocabulary = Vocabulary(tokenizer.tokenize_corpus(texts)[1])
     y = np.array([[name in row for name in ("billing", "delivery")] for row in labels], np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from sk_ulmfit._validation import check_weights
 from sk_ulmfit.labels import check_labels, check_pos_weight, warn_constant, warn_similar
 from sk_ulmfit.text.streams import StreamedTexts, check_texts
+
+Texts = list[str] | StreamedTexts
+Number = TypeVar("Number", np.float32, np.float64)
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,22 @@ def check_labelled_texts(X: Any, y: Any, sample_weight: Any = None, pos_weight: 
     indicator, names = check_labels(y)
     if len(texts) != len(indicator):
         raise ValueError(f"X has {len(texts)} texts, but y has {len(indicator)} rows; give one row of labels per text.")
-    weight = check_weights(sample_weight, len(texts))
-    if weight is not None and not weight.all():
-        counts = weight > 0
-        texts = texts.chosen(counts) if isinstance(texts, StreamedTexts) else list(compress(texts, counts))
-        indicator, weight = indicator[counts], weight[counts]
-    if weight is not None:
-        weight = None if (weight == weight[0]).all() else weight / weight.mean()
+    texts, indicator, weight = weigh_texts(texts, indicator, sample_weight)
     warn_constant(indicator, names)
     warn_similar(names)
     pos_weight = check_pos_weight(pos_weight, indicator, names, weight)
     return LabelledTexts(texts, np.ascontiguousarray(indicator), names, weight, pos_weight)
+
+
+def weigh_texts(
+    texts: Texts, y: NDArray[Number], sample_weight: Any
+) -> tuple[Texts, NDArray[Number], NDArray[np.float64] | None]:
+    """Leave out the texts of weight 0; return the others, their rows of y, and weights of mean 1, None if all equal."""
+    weight = check_weights(sample_weight, len(texts))
+    if weight is None:
+        return texts, y, None
+    if not weight.all():
+        counts = weight > 0
+        texts = texts.chosen(counts) if isinstance(texts, StreamedTexts) else list(compress(texts, counts))
+        y, weight = y[counts], weight[counts]
+    return texts, y, None if (weight == weight[0]).all() else weight / weight.mean()

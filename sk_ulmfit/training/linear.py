@@ -1,4 +1,4 @@
-"""The linear model that the classifier averages with its network: TF-IDF of words and character n-grams."""
+"""The linear model that is averaged with the network: TF-IDF of words and character n-grams."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True)
 class LinearModel:
-    """One linear model per label on the TF-IDF of words and of character n-grams within words.
+    """One linear model per label or target on the TF-IDF of words and of character n-grams within words.
 
     A document is counted through its token ids alone: `ngram_offsets`, `ngrams` and `ngram_counts` are a CSR matrix of
     shape (n_ids, n_ngrams) that holds how often each n-gram occurs in the word of each id. Terms are the words,
@@ -51,11 +51,11 @@ class LinearModel:
     idf : ndarray of float32, shape (n_terms,)
         Inverse document frequency.
     weight : ndarray of float16, shape (n_terms, n_labels)
-        Log-odds per unit of TF-IDF.
+        Log-odds, or standardised values, per unit of TF-IDF.
     bias : ndarray of float32, shape (n_labels,)
         Log-odds of a document without terms.
     network_share : ndarray of float32, shape (n_labels,)
-        Weight of the network in the mean of both models' log-odds.
+        Weight of the network in the mean of both models.
     """
 
     words: NDArray[np.int32]
@@ -66,6 +66,20 @@ class LinearModel:
     weight: NDArray[np.float16]
     bias: NDArray[np.float32]
     network_share: NDArray[np.float32]
+
+    @classmethod
+    def of_terms(cls, terms: Terms, idf: Floats, weight: NDArray[Any], bias: Floats, share: Floats) -> LinearModel:
+        """Make a model of what a training gives; `share` is that of the network."""
+        return cls(
+            words=terms.words,
+            ngram_offsets=terms.ngrams.indptr.astype(np.int32),
+            ngrams=terms.ngrams.indices.astype(np.int32),
+            ngram_counts=terms.ngrams.data.astype(np.uint8),
+            idf=idf.astype(np.float32),
+            weight=weight.astype(np.float16),
+            bias=bias.astype(np.float32),
+            network_share=share.astype(np.float32),
+        )
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], n_ids: int) -> LinearModel:
@@ -85,11 +99,11 @@ class LinearModel:
 
     @property
     def share(self) -> Floats:
-        """Weight of the network in the mean of both models' log-odds, shape (n_labels,)."""
+        """Weight of the network in the mean of both models, shape (n_labels,)."""
         return self.network_share.astype(np.float64)
 
     def logits(self, corpus: TokenIds) -> Floats:
-        """Compute the log-odds of each label for each document, shape (n_documents, n_labels)."""
+        """Compute the log-odds of labels, or standardised values, shape (n_documents, n_labels)."""
         bias, terms = self.bias.astype(np.float64), self._terms()
         parts = [np.empty((0, len(bias)))]
         for counts in count_terms(corpus, terms):

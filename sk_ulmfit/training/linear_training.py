@@ -12,25 +12,26 @@ from scipy import sparse
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
-from sklearn.model_selection import KFold
 
 from sk_ulmfit.text.streams import Advance, counted
-from sk_ulmfit.text.vocabulary import BOS, PAD, SPECIAL_TOKENS, UNK, TokenIds, Vocabulary
+from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.liblinear import train_svm
-from sk_ulmfit.training.linear import LinearModel, Terms, count_terms, tf_idf
-from sk_ulmfit.training.ngrams import count_ngrams
+from sk_ulmfit.training.linear import LinearModel, tf_idf
+from sk_ulmfit.training.term_counts import (
+    CountedDocuments,
+    choose_terms,
+    count_folds,
+    count_with_terms,
+    find_words,
+    held_out_folds,
+)
 
 Floats = NDArray[np.float64]
 
-NOT_WORDS = (UNK, PAD, BOS)
-MIN_NGRAM_DOCUMENTS = 3
-MAX_NGRAM_WEIGHTS = 50_000_000  # n-grams times labels; of more n-grams the most frequent ones are kept
 TOLERANCE = 0.1  # of the solver: finer ones take longer and rank no better
 STRENGTHS = (1.0, 0.3, 0.1, 0.03)  # C of the SVMs
 N_TRIED = 3  # of them: the two in the middle, and the one beyond the better of these
 SMOOTHING = 0.5  # documents added to each count behind the log-ratio of a term
-N_FOLDS = 3  # the strength is chosen on the first one
-MAX_FOLDED = 20_000  # with more documents only the first fold is held out, and at most so many documents of it
 MIN_FOR_OWN_SCALE = 20  # held-out documents with a label, and without it
 DEFAULT_SCALE = (4.0, 0.0)  # slope and offset if no held-out document has a label that could be learned
 MIN_SPREAD = 0.01  # of margins; they differ by about 1 where words say anything about the label
@@ -56,34 +57,6 @@ class LinearFit(NamedTuple):
     model: LinearModel
     rows: NDArray[np.int64]
     out_of_fold: Floats
-
-
-@dataclass(frozen=True)
-class _Documents:
-    """Counted documents with their labels.
-
-    Attributes
-    ----------
-    counts : csr_matrix of float32, shape (n, n_terms)
-        Words, followed by n-grams.
-    n_words : int
-        How many of the terms are words.
-    y : ndarray, shape (n, L)
-        0 and 1, NaN where unknown.
-    weight : ndarray of float32, shape (n,), or None
-        Weight of each document, 1 on average.
-    """
-
-    counts: sparse.csr_matrix
-    n_words: int
-    y: NDArray[np.floating[Any]]
-    weight: NDArray[np.float32] | None
-
-    def take(self, rows: NDArray[np.int64]) -> _Documents:
-        return _Documents(self.counts[rows], self.n_words, self.y[rows], self.weight_of(rows))
-
-    def weight_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
-        return None if self.weight is None else self.weight[rows]
 
 
 @dataclass(frozen=True)
@@ -145,11 +118,11 @@ def fit_linear_model(
     Wang, S., Manning, C. (2012), "Baselines and Bigrams: Simple, Good Sentiment and Topic Classification", section 2.
     Cavnar, W., Trenkle, J. (1994), "N-Gram-Based Text Categorization", section 3.
     """
-    words = np.setdiff1d(corpus.ids, [vocabulary.index(token) for token in NOT_WORDS]).astype(np.int32)
+    words = find_words(corpus, vocabulary)
     if not len(words):
         return None
-    terms, counts = _choose_terms(corpus, vocabulary, words, indicator.shape[1])
-    documents = _Documents(counts, len(words), indicator, document_weight)
+    terms, counts = choose_terms(corpus, vocabulary, words, indicator.shape[1])
+    documents = CountedDocuments(counts, len(words), indicator, document_weight)
     solver = _Solver(seed, n_jobs if counts.nnz * indicator.shape[1] >= MIN_WORK_FOR_WORKERS else 1, advance)
     if advance is not None:
         advance(0)  # the first SVM begins
@@ -161,31 +134,27 @@ def fit_linear_model(
         return None
     boost = np.zeros(len(slope)) if pos_weight is None else np.log(pos_weight)
     prior = logit(base_rates(indicator, document_weight))
-    model = LinearModel(
-        words=words,
-        ngram_offsets=terms.ngrams.indptr.astype(np.int32),
-        ngrams=terms.ngrams.indices.astype(np.int32),
-        ngram_counts=terms.ngrams.data.astype(np.uint8),
-        idf=idf.astype(np.float32),
-        weight=(weight * slope).astype(np.float16),
-        bias=(np.where(informative, bias * slope + offset, prior) + boost).astype(np.float32),
-        network_share=np.where(learnable & ~informative, 1, _network_share(indicator)).astype(np.float32),
-    )
+    bias = np.where(informative, bias * slope + offset, prior) + boost
+    share = np.where(learnable & ~informative, 1, default_share(_count_rarer(indicator)))
+    model = LinearModel.of_terms(terms, idf, weight * slope, bias, share)
     out_of_fold = np.where(informative & np.isfinite(margins), margins * slope + offset, prior) + boost
     return LinearFit(model, rows, out_of_fold)
 
 
 def count_svms(n_documents: int, n_labels: int) -> int:
     """Count the SVMs that `fit_linear_model` trains, if every label can be learned in every fold."""
-    n_folds = 1 if n_documents > MAX_FOLDED else N_FOLDS
-    return n_labels * (N_TRIED + n_folds)  # on the first fold, on the other folds and on all documents
+    return n_labels * (N_TRIED + count_folds(n_documents))  # on the first fold, on the other folds and on all documents
 
 
-def _network_share(indicator: NDArray[np.floating[Any]]) -> Floats:
-    """Return the network's share of each label: c / (2 c + 60) for c documents that have it, or lack it if fewer."""
+def default_share(n_telling: NDArray[Any]) -> Floats:
+    """Return the network's share of each label or target, c / (2 c + 60) for c documents that tell about it."""
+    return np.asarray(0.5 * n_telling / (n_telling + HALF_SHARE))
+
+
+def _count_rarer(indicator: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """Count the documents that have each label, or lack it if these are fewer."""
     n_with, n_known = (indicator == 1).sum(axis=0), (~np.isnan(indicator)).sum(axis=0)
-    n_rarer = np.minimum(n_with, n_known - n_with)
-    return np.asarray(0.5 * n_rarer / (n_rarer + HALF_SHARE))
+    return np.asarray(np.minimum(n_with, n_known - n_with))
 
 
 def sample_documents(lengths: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -212,27 +181,12 @@ def base_rates(indicator: NDArray[np.floating[Any]], document_weight: NDArray[np
     return np.where(n_known > 0, rate, rate[n_known > 0].mean())
 
 
-def _choose_terms(
-    corpus: TokenIds, vocabulary: Vocabulary, words: NDArray[np.int32], n_labels: int
-) -> tuple[Terms, sparse.csr_matrix]:
-    """Choose the n-grams, from all words of the vocabulary, and count words and n-grams in the documents."""
-    ngrams = count_ngrams(["" if word in SPECIAL_TOKENS else word for word in vocabulary.words])
-    ngrams.data = ngrams.data.clip(max=255)  # LinearModel stores them as uint8
-    counts = sparse.vstack(list(count_terms(corpus, Terms(words, ngrams))), "csr")
-    n_documents = np.bincount(counts.indices, minlength=counts.shape[1])[len(words) :]
-    by_frequency = np.argsort(-n_documents, kind="stable")[: max(1, MAX_NGRAM_WEIGHTS // n_labels)]
-    chosen = np.sort(by_frequency[n_documents[by_frequency] >= MIN_NGRAM_DOCUMENTS])
-    ngrams = ngrams[:, chosen]
-    ngrams.sort_indices()
-    return Terms(words, ngrams), counts[:, np.append(np.arange(len(words)), len(words) + chosen)]
-
-
 def _fit_svms(
-    documents: _Documents, strength: float, solver: _Solver
+    documents: CountedDocuments, strength: float, solver: _Solver
 ) -> tuple[Floats, NDArray[np.float32], Floats, NDArray[np.bool_]]:
     """Train the SVMs; return idf, weights, biases, and which labels are learnable: some documents have it, some not."""
     counts, y = documents.counts, documents.y
-    idf = np.log((1 + len(y)) / (1 + _n_with_terms(counts, documents.weight))) + 1
+    idf = documents.idf()
     features = tf_idf(counts, documents.n_words, idf)
     learnable = np.asarray((y == 1).any(axis=0) & (y == 0).any(axis=0))
     weight, bias = np.zeros((counts.shape[1], y.shape[1]), np.float32), np.zeros(y.shape[1])
@@ -276,26 +230,18 @@ def _evidence(
     """Measure what each term says about a label: the cube root of the absolute log-ratio of its frequencies."""
     weight = np.ones(len(has_label)) if document_weight is None else document_weight.astype(np.float64)
     n, n_present = weight.sum(), weight[has_label].sum()
-    n_with_term = _n_with_terms(features, document_weight)
+    n_with_term = count_with_terms(features, document_weight)
     of_label = None if document_weight is None else document_weight[has_label]
-    n_present_with_term = _n_with_terms(features[has_label], of_label)  # few rows of many
+    n_present_with_term = count_with_terms(features[has_label], of_label)  # few rows of many
     rate = (n_present_with_term + SMOOTHING) / (n_present + 2 * SMOOTHING)
     other_rate = (n_with_term - n_present_with_term + SMOOTHING) / (n - n_present + 2 * SMOOTHING)
     return np.asarray(np.cbrt(np.abs(np.log(rate) - np.log(other_rate))))
 
 
-def _n_with_terms(counts: sparse.csr_matrix, document_weight: NDArray[np.float32] | None) -> NDArray[Any]:
-    """Count the documents that have each term, shape (n_terms,), each document as often as its weight says."""
-    weight = None if document_weight is None else np.repeat(document_weight, np.diff(counts.indptr))
-    return np.bincount(counts.indices, weight, minlength=counts.shape[1])
-
-
-def _choose_strength(documents: _Documents, solver: _Solver) -> tuple[float, NDArray[np.int64], Floats]:
+def _choose_strength(documents: CountedDocuments, solver: _Solver) -> tuple[float, NDArray[np.int64], Floats]:
     """Choose the strength on held-out documents; return it with the numbers of these, and their margins."""
     y = documents.y
-    folds = list(KFold(min(N_FOLDS, len(y)), shuffle=True, random_state=solver.seed).split(y)) if len(y) > 1 else []
-    if len(y) > MAX_FOLDED:
-        folds = [(train, held_out[:MAX_FOLDED]) for train, held_out in folds[:1]]
+    folds = held_out_folds(len(y), solver.seed)
     rows = np.concatenate([np.arange(0), *(held_out for _, held_out in folds)])
     first_rows = rows[: len(folds[0][1])] if folds else rows
     truth, weight = y[first_rows], documents.weight_of(first_rows)
@@ -312,7 +258,7 @@ def _choose_strength(documents: _Documents, solver: _Solver) -> tuple[float, NDA
     return strength, rows, margins
 
 
-def _held_out_margins(documents: _Documents, folds: list[Any], strength: float, solver: _Solver) -> Floats:
+def _held_out_margins(documents: CountedDocuments, folds: list[Any], strength: float, solver: _Solver) -> Floats:
     """Compute the margins of the held-out documents of each fold, NaN for labels that the others cannot teach."""
     margins = [np.empty((0, documents.y.shape[1]))]
     for train, held_out in folds:

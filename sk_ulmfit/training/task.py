@@ -143,13 +143,12 @@ class Regression:
         weight = known * (1.0 if document_weight is None else np.asarray(document_weight, np.float64)[:, None])
         total = weight.sum(axis=0)
         filled, n = np.where(known, y, 0).astype(np.float64), np.where(total > 0, total, 1)
+        least, greatest = _ends(filled, weight)
         middle = np.zeros(y.shape[1]) if y_range is None else y_range.mean(axis=0)
-        mean = np.where(total > 0, (weight * filled).sum(axis=0) / n, middle)
-        if y_range is not None:
-            mean = mean.clip(*y_range)
-        spread = np.sqrt((weight * (filled - mean) ** 2).sum(axis=0) / n)
-        constant = is_constant(filled, weight) | (spread == 0)
-        return cls(mean, np.where(constant, 1.0, spread), y_range, loss)
+        mean = np.where(total > 0, ((weight * filled).sum(axis=0) / n).clip(least, greatest), middle)
+        width = np.where(greatest > least, greatest - least, 1)
+        spread = width * np.sqrt((weight * ((filled - mean) / width) ** 2).sum(axis=0) / n)
+        return cls(mean, np.where(greatest > least, spread, 1), y_range, loss)
 
     def of_columns(self, columns: NDArray[np.int64]) -> Regression:
         """Return the task of some targets."""
@@ -262,10 +261,16 @@ def curvature_of_rates(y: Singles, cost: Singles) -> NDArray[np.floating[Any]]:
 
 def is_constant(values: NDArray[np.floating[Any]], cost: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """Tell which columns have one value, or none, where the cost is above 0."""
+    least, greatest = _ends(values, cost)
+    return np.asarray(least >= greatest)
+
+
+def _ends(values: NDArray[np.floating[Any]], cost: NDArray[np.floating[Any]]) -> tuple[Floats, Floats]:
+    """Return the least and the greatest value of each column where the cost is above 0; of none, inf and -inf."""
     counted = cost > 0
     least = np.where(counted, values, np.inf).min(axis=0, initial=np.inf)
     greatest = np.where(counted, values, -np.inf).max(axis=0, initial=-np.inf)
-    return np.asarray(least >= greatest)
+    return least, greatest
 
 
 def _mean_rates(y: Targets, document_weight: Singles | None) -> Targets:
