@@ -148,6 +148,7 @@ def test_soft_labels_of_0_and_1_are_labels(shape):
         strict=True,
     ):
         np.testing.assert_array_equal(soft, hard)
+    np.testing.assert_array_equal(task.n_telling(y), Classification().n_telling(y))
     batch = [torch.tensor(part, dtype=torch.float32) for part in (outputs, y, weight)]
     assert task.criterion()(*batch).equal(MultiLabelLoss()(*batch))
     if not np.isnan(y).all():
