@@ -36,6 +36,7 @@ from sk_ulmfit.text.unknown_words import one_warning
 from sk_ulmfit.text.vocabulary import Vocabulary
 from sk_ulmfit.training.caching import check_memory
 from sk_ulmfit.training.callbacks import SCHEDULES
+from sk_ulmfit.training.data import TrainingTexts
 from sk_ulmfit.training.directions import Encoder, merged_config, split, train_networks
 from sk_ulmfit.training.fitted import FittedModel
 from sk_ulmfit.training.held_out import HeldOut
@@ -52,7 +53,7 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
 
     _fitted_type: ClassVar[type[FittedModel]]
 
-    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> Any:
+    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> TrainingTexts:
         """Return texts and targets, checked together with the parameters that depend on them."""
         raise NotImplementedError
 
@@ -80,7 +81,7 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
         if self.verbose:
             starts = planned_starts(self, language_models)
             planned = settings_with(decisions_from=self._decisions_from(data, starts))
-            say(plan(len(data.texts), len(data.label_names), starts, planned))
+            say(plan(len(data.texts), len(data.names), starts, planned))
         encoders = fit_encoders(language_models, chained(data.texts, unlabelled), bool(len(unlabelled)))
         self._warn_if_encoder_stays_random(language_models, encoders)
         settings = settings_with(decisions_from=self._decisions_from(data, encoders))

@@ -497,15 +497,15 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
 
     def _check_data(self, X: Any, y: Any, sample_weight: Any) -> LabelledTexts:
         data = check_labelled_texts(X, y, sample_weight, self.pos_weight)
-        self._check_decision_parameters(data.label_names)
+        self._check_decision_parameters(data.names)
         return data
 
     def _decisions_from(self, data: LabelledTexts, encoders: Sequence[Encoder | Start]) -> str:
-        metric = self._metric(data.label_names, tuning_is_free=False)
+        metric = self._metric(data.names, tuning_is_free=False)
         return decisions_from(encoders, metric is not None or self.calibration is not None)
 
     def _learn_decisions(self, data: LabelledTexts, held_out: HeldOut, decisions_from: str) -> dict[str, Any]:
-        metric = self._metric(data.label_names, tuning_is_free=decisions_from == "folds")
+        metric = self._metric(data.names, tuning_is_free=decisions_from == "folds")
         return learn_decisions(data, held_out, self.calibration, metric)
 
     def _check_decision(self) -> None:

@@ -129,7 +129,7 @@ def test_later_formats_are_refused(state, tmp_path):
     save_state(state, tmp_path / "model")
     content = (tmp_path / "model").read_bytes()
     assert b'"format_version":"1"' in content
-    (tmp_path / "model").write_bytes(content.replace(b'"format_version":"1"', b'"format_version":"5"'))
+    (tmp_path / "model").write_bytes(content.replace(b'"format_version":"1"', b'"format_version":"6"'))
     with pytest.raises(ModelFileError, match="later version of sk_ulmfit; upgrade sk-ulmfit"):
         load_state(tmp_path / "model", "language_model")
 

@@ -137,7 +137,7 @@ def test_constant_and_unknown_targets_warn():
 def test_texts_of_weight_0_teach_nothing():
     data = check_valued_texts(TEXTS, [1.0, 100.0, 3.0], [1, 0, 3], y_range=(1, 100))
     assert data.texts == ["one", "three"]
-    assert data.values.tolist() == [[1], [3]]
+    assert data.y.tolist() == [[1], [3]]
     assert data.document_weight.tolist() == [0.5, 1.5]
     assert data.weight_of(np.array([1])).tolist() == [1.5]
     assert data.task.mean.tolist() == [2.5]
@@ -171,8 +171,8 @@ def test_all_finite_values_are_kept_and_standardised(y):
         if np.isnan(y).all():
             return
         data = check_valued_texts(texts, y.tolist())
-    np.testing.assert_array_equal(data.values, y)
-    z = data.task.standardise(data.values)
+    np.testing.assert_array_equal(data.y, y)
+    z = data.task.standardise(data.y)
     known = ~np.isnan(y)
     assert np.isfinite(z[known]).all()
     assert np.isnan(z[~known]).all()

@@ -8,6 +8,7 @@ import torch
 from conftest import make_corpus, tiny_classifier, tiny_lm, with_vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import logit
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
 from sk_ulmfit.models.assembly import build_classifier, build_language_model
@@ -327,7 +328,7 @@ def test_the_head_is_linear_drops_only_in_training_and_starts_at_the_base_rates(
     assert torch.equal(head(x, torch.ones(2)), head(x))
     torch.nn.init.ones_(head.weight)
     assert not torch.allclose(head.train()(x), x @ head.weight.T + head.bias)
-    head.start_at(np.array([0.1, 0.5, 0.9]))
+    head.start_at(logit(np.array([0.1, 0.5, 0.9])))
     assert torch.allclose(torch.sigmoid(head.bias), torch.tensor([0.1, 0.5, 0.9]))
     assert list(head.state_dict()) == ["weight", "bias"]
 

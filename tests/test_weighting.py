@@ -15,6 +15,7 @@ from sk_ulmfit.text.vocabulary import Vocabulary
 from sk_ulmfit.training.data import LabelledTexts
 from sk_ulmfit.training.linear_training import base_rates, fit_linear_model
 from sk_ulmfit.training.stages import _loss_weight
+from sk_ulmfit.training.task import Classification
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_a_label_that_is_annotated_nowhere_gets_the_mean_rate_and_a_warning(data
 def test_texts_without_any_annotation_change_nothing_but_the_language_model(data):
     texts, y = data
     more = np.vstack([y, np.full((10, 3), np.nan)])
-    loss_weight = _loss_weight(LabelledTexts([], more.astype(np.float32), []), np.arange(50))
+    loss_weight = _loss_weight(LabelledTexts([], more.astype(np.float32), [], Classification()), np.arange(50))
     assert loss_weight == pytest.approx(50 / 40)
     rates = base_rates(more.astype(np.float32))
     assert rates == pytest.approx((y.sum(0) + 0.5) / 41)

@@ -1,4 +1,4 @@
-"""What a model file may hold: every key of the configuration and every array, for both kinds of model.
+"""What a model file may hold: every key of the configuration and every array, for each kind of model.
 
 A file is input from a stranger: it is checked here once, before anything is built from it, so that the rest of the
 package need not doubt a model that was loaded.
@@ -7,6 +7,7 @@ package need not doubt a model that was loaded.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -20,7 +21,9 @@ from sk_ulmfit.nn.vector import n_pooled
 from sk_ulmfit.text.tokenizer import get_tokenizer
 from sk_ulmfit.text.vocabulary import Vocabulary
 
-KINDS = ("language_model", "classifier")
+KINDS = ("language_model", "classifier", "regressor")
+NAMES = {"classifier": "label_names", "regressor": "target_names"}  # key of the names of the outputs, by kind
+LOSSES = ("squared_error", "cross_entropy")  # of a regressor
 DIRECTIONS = ("forward", "backward")  # in which a network reads
 METRICS = ("f1_macro", "f1_micro", "f1_samples", "tune")  # for which thresholds are tuned
 SCALE = ":scale"  # suffix of the name of a compact matrix's scales
@@ -61,9 +64,9 @@ class Rule(NamedTuple):
     expected: str
 
 
-def output_names(config: Mapping[str, Any]) -> list[Any]:
+def output_names(config: Mapping[str, Any]) -> Sequence[Any]:
     """Return the name of each output of the networks of a model."""
-    return list(config["label_names"])
+    return next(config[key] for key in NAMES.values() if key in config)
 
 
 def check_config(kind: str, config: Any) -> None:
@@ -72,8 +75,8 @@ def check_config(kind: str, config: Any) -> None:
     _check_keys(config, rules, optional, "config")
     if kind == "language_model":
         return
-    n_labels = len(output_names(config))
-    _check_lengths(config, n_labels)
+    n_outputs, what = len(output_names(config)), "labels" if kind == "classifier" else "targets"
+    _check_lengths(config, n_outputs, what)
     if (config.get("direction") == "both") != ("backward" in config):
         raise SchemaError("direction is 'both' if and only if there is a second network, backward")
     if "backward" in config:
@@ -82,16 +85,16 @@ def check_config(kind: str, config: Any) -> None:
         _check_keys(second["config"], _SECOND_NETWORK_RULES, _NETWORK_RULES.keys() - {"direction"}, "backward config")
         if second["config"]["direction"] != "backward":
             raise SchemaError("the second network must read backward")
-        _check_lengths(second["config"], n_labels)
+        _check_lengths(second["config"], n_outputs, what)
 
 
-def _check_lengths(config: Mapping[str, Any], n_labels: int) -> None:
-    """Raise SchemaError unless each list of numbers has one for every label."""
-    for name in ("thresholds", "calibration", "base_rates", "log_odds_range"):
+def _check_lengths(config: Mapping[str, Any], n_outputs: int, what: str) -> None:
+    """Raise SchemaError unless each list of numbers has one for every output."""
+    for name in ("thresholds", "calibration", "base_rates", "log_odds_range", "target_mean", "target_scale", "y_range"):
         rows = config.get(name, [])
         for row in rows if rows and isinstance(rows[0], list) else [rows] * (name in config):
-            if len(row) != n_labels:
-                raise SchemaError(f"{name} has {len(row)} numbers for {n_labels} labels")
+            if len(row) != n_outputs:
+                raise SchemaError(f"{name} has {len(row)} numbers for {n_outputs} {what}")
 
 
 def check_vocabulary(words: Any) -> Vocabulary:
@@ -116,7 +119,7 @@ def check_layout(kind: str, config: Mapping[str, Any], n_words: int, layout: Lay
     if "backward" in config:
         second = {**config, **config["backward"]["config"]}
         expected |= _network_shapes(kind, second, n_words, layout, SECOND_NETWORK)
-    if kind == "classifier" and any(name.startswith(LINEAR_MODEL) for name in layout):
+    if kind != "language_model" and any(name.startswith(LINEAR_MODEL) for name in layout):
         expected |= _linear_model_shapes(len(output_names(config)), n_words, layout)
     expected |= _scales(expected, layout)
     if missing := expected.keys() - layout.keys():
@@ -379,6 +382,10 @@ def _are_thresholds(value: Any) -> bool:
     return isinstance(value, list) and all(is_number(threshold, 0, 1) for threshold in value)
 
 
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(map(is_number, value))
+
+
 def _are_base_rates(value: Any) -> bool:
     return isinstance(value, list) and all(is_number(rate, 0, 1) and 0 < rate < 1 for rate in value)
 
@@ -437,6 +444,21 @@ _CLASSIFIER_RULES = {
     "params": _DICT,
     "metadata": _DICT,
 }
+_REGRESSOR_RULES = {
+    **{name: rule for name, rule in _NETWORK_RULES.items() if name != "base_rates"},
+    "direction": _one_of((*DIRECTIONS, "both")),
+    "backward": _DICT,
+    "target_names": Rule(_are_label_names, "a list of distinct strings or integers"),
+    "target_mean": Rule(_are_numbers, "a list of numbers"),
+    "target_scale": Rule(lambda value: _are_numbers(value) and min(value) > 0, "a list of numbers above 0"),
+    "y_range": Rule(
+        lambda value: _is_range(value) and all(map(operator.lt, *value)), "a list of least and one of greatest values"
+    ),
+    "loss": _one_of(LOSSES),
+    "one_dimensional": Rule(lambda value: type(value) is bool, "true or false"),
+    "params": _DICT,
+    "metadata": _DICT,
+}
 # Rules of each kind, and the keys that may be missing.
 _RULES: dict[str, tuple[dict[str, Rule], AbstractSet[str]]] = {
     "language_model": (_LANGUAGE_MODEL_RULES, {"direction", "pretraining", "vector_dim"}),
@@ -446,4 +468,5 @@ _RULES: dict[str, tuple[dict[str, Rule], AbstractSet[str]]] = {
         - {"emb_dim", "hidden_dim", "n_layers", "language", "label_names", "bptt", "max_length", "batch_size"}
         - {"params", "metadata"},
     ),
+    "regressor": (_REGRESSOR_RULES, {"direction", "backward", "pretraining", "vector_dim", "y_range"}),
 }

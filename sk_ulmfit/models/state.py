@@ -38,8 +38,9 @@ from sk_ulmfit.text.unknown_words import WordCount
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 
 FORMAT = "sk_ulmfit"
-# 2: matrices may be compact; 3: parameters of a classifier were renamed; 4: there may be a vector of texts
-FORMAT_VERSION = 4
+# 2: matrices may be compact; 3: parameters of a classifier were renamed; 4: there may be a vector of texts;
+# 5: regressors
+FORMAT_VERSION = 5
 _HEADER_KEYS = {"format", "format_version", "kind", "config", "vocabulary", "history", "digest"}
 
 Weights = dict[str, NDArray[Any]]
@@ -51,7 +52,7 @@ class ModelState:
 
     Parameters
     ----------
-    kind : {"language_model", "classifier"}
+    kind : {"language_model", "classifier", "regressor"}
         Kind of model.
     config : dict
         Sizes, language, labels and settings, in types that JSON has.
@@ -137,6 +138,8 @@ def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool
 
 def _format_version(state: ModelState, compact: bool) -> int:
     """Return the first version of the format that has all that a model needs."""
+    if state.kind == "regressor":
+        return 5
     if any(name.removeprefix(SECOND_NETWORK).startswith(VECTOR) for name in state.weights):
         return 4
     if state.kind == "classifier":
@@ -194,8 +197,8 @@ def load_state(path: str | os.PathLike[str], kind: str | None) -> ModelState:
     ----------
     path : path-like
         File to read.
-    kind : {"language_model", "classifier"} or None
-        Expected kind of model; None accepts both.
+    kind : {"language_model", "classifier", "regressor"} or None
+        Expected kind of model; None accepts each.
 
     Raises
     ------

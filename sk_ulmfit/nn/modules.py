@@ -497,10 +497,10 @@ class ConcatPoolingHead(nn.Sequential):
         """Return all parameters as one group."""
         return [list(self.parameters())]
 
-    def start_at(self, base_rate: Any) -> None:
-        """Set the last bias so that initial probabilities are near `base_rate`, (n_labels,), each in (0, 1)."""
+    def start_at(self, outputs: Any) -> None:
+        """Set the last bias to `outputs`, (n_outputs,), which the first ones are near."""
         last: Any = self[-1]
-        last.bias.data.copy_(torch.logit(torch.as_tensor(base_rate)))
+        last.bias.data.copy_(torch.as_tensor(outputs))
 
 
 class LinearHead(nn.Linear):
@@ -518,6 +518,6 @@ class LinearHead(nn.Linear):
         """Return all parameters as one group."""
         return [list(self.parameters())]
 
-    def start_at(self, base_rate: Any) -> None:
-        """Set the bias so that initial probabilities are near `base_rate`, (n_labels,), each in (0, 1)."""
-        self.bias.data.copy_(torch.logit(torch.as_tensor(base_rate)))
+    def start_at(self, outputs: Any) -> None:
+        """Set the bias to `outputs`, (n_outputs,), which the first ones are near."""
+        self.bias.data.copy_(torch.as_tensor(outputs))

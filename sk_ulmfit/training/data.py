@@ -1,10 +1,10 @@
-"""Texts with their labels and weights, checked: what a classifier learns from."""
+"""Texts with their targets and weights, checked: what an estimator learns from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,44 +12,54 @@ from numpy.typing import NDArray
 from sk_ulmfit._validation import check_weights
 from sk_ulmfit.labels import check_labels, check_pos_weight, warn_constant, warn_similar
 from sk_ulmfit.text.streams import StreamedTexts, check_texts
+from sk_ulmfit.training.task import Classification, Task
 
 Texts = list[str] | StreamedTexts
 Number = TypeVar("Number", np.float32, np.float64)
 
 
 @dataclass(frozen=True)
-class LabelledTexts:
-    """Texts with labels.
+class TrainingTexts:
+    """Texts with targets, each of which is an output of the network.
 
     Attributes
     ----------
     texts : list of str or StreamedTexts
         n raw texts.
-    indicator : ndarray of float32, shape (n, L)
-        0 and 1, NaN where unknown.
-    label_names : list of length L
-        Names of the labels.
+    y : ndarray, shape (n, K)
+        Targets, NaN where unknown.
+    names : list of length K
+        Names of the targets.
+    task : Task
+        What is learned of them.
     document_weight : ndarray of float64, shape (n,), or None
         Weight of each text, 1 on average; None if all are equal.
-    pos_weight : ndarray of float64, shape (L,), or None
-        Factor on the loss of the entries that are 1.
     """
 
-    texts: list[str] | StreamedTexts
-    indicator: NDArray[np.float32]
-    label_names: list[Any]
-    document_weight: NDArray[np.float64] | None = None
-    pos_weight: NDArray[np.float64] | None = None
+    kind: ClassVar[str]  # of the model that learns from them, as in a file
 
-    @property
-    def every_text_has_label(self) -> bool:
-        """Whether each text whose labels are all known has one of them; False if there is no such text."""
-        known = self.indicator[~np.isnan(self.indicator).any(axis=1)]
-        return len(known) > 0 and bool(known.any(axis=1).all())
+    texts: Texts
+    y: NDArray[np.floating[Any]]
+    names: list[Any]
+    task: Task
+    document_weight: NDArray[np.float64] | None = None
 
     def weight_of(self, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
         """Return the weights of some rows, None if all texts weigh the same."""
         return None if self.document_weight is None else self.document_weight[rows]
+
+
+@dataclass(frozen=True)
+class LabelledTexts(TrainingTexts):
+    """Texts with labels: y is 0 and 1, float32."""
+
+    kind = "classifier"
+
+    @property
+    def every_text_has_label(self) -> bool:
+        """Whether each text whose labels are all known has one of them; False if there is no such text."""
+        known = self.y[~np.isnan(self.y).any(axis=1)]
+        return len(known) > 0 and bool(known.any(axis=1).all())
 
 
 def check_labelled_texts(X: Any, y: Any, sample_weight: Any = None, pos_weight: Any = None) -> LabelledTexts:
@@ -68,7 +78,7 @@ def check_labelled_texts(X: Any, y: Any, sample_weight: Any = None, pos_weight: 
     warn_constant(indicator, names)
     warn_similar(names)
     pos_weight = check_pos_weight(pos_weight, indicator, names, weight)
-    return LabelledTexts(texts, np.ascontiguousarray(indicator), names, weight, pos_weight)
+    return LabelledTexts(texts, np.ascontiguousarray(indicator), names, Classification(pos_weight), weight)
 
 
 def weigh_texts(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sk_ulmfit.models.schema import LINEAR_MODEL, SECOND_NETWORK
 from sk_ulmfit.models.state import ModelState, Weights
 from sk_ulmfit.training.caching import remembered
-from sk_ulmfit.training.data import LabelledTexts
+from sk_ulmfit.training.data import TrainingTexts
 from sk_ulmfit.training.held_out import HeldOut
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.linear_training import LinearFit
@@ -66,7 +66,7 @@ def decisions_from(encoders: Sequence[Encoder | Start], wanted: bool) -> str:
 
 
 def train_networks(
-    data: LabelledTexts,
+    data: TrainingTexts,
     encoders: Sequence[Encoder],
     settings: ClassifierSettings,
     *,
@@ -78,7 +78,7 @@ def train_networks(
 
     Parameters
     ----------
-    data : LabelledTexts
+    data : TrainingTexts
         What to learn from.
     encoders : sequence of Encoder
         One, or two of one vocabulary.
@@ -107,7 +107,7 @@ def train_networks(
         )
         # The first network learns the share of both: a second one is not what it would be by itself.
         share = linear_fit.model.network_share if linear_fit is not None and learns_share else None
-        key = {"stage": "classifier", **vars(data), **encoder._asdict(), "settings": settings.key(any_seed)}
+        key = {"stage": data.kind, **vars(data), **encoder._asdict(), "settings": settings.key(any_seed)}
         network, linear_fit, rows = remembered(memory, {**key, "share": share}, train)
         networks.append(network)
         held_out.append(rows)

@@ -88,13 +88,13 @@ def learn_decisions(
         "every_text_has_label" and, if learned, "calibration" (2, L), "thresholds" (L,) and "threshold_metric", as types
         of JSON.
     """
-    y, proba, weight = data.indicator[held_out.rows], held_out.proba, data.weight_of(held_out.rows)
+    y, proba, weight = data.y[held_out.rows], held_out.proba, data.weight_of(held_out.rows)
     decisions: dict[str, Any] = {"every_text_has_label": data.every_text_has_label}
     if calibration is not None:
         coefficients = fit_calibration(y, proba, calibration, sample_weight=weight)
         decisions["calibration"] = coefficients.tolist()
         proba = calibrate(proba, coefficients)
     if metric is not None:
-        thresholds = tune_thresholds(y, proba, metric=metric, sample_weight=weight, label_names=data.label_names)
+        thresholds = tune_thresholds(y, proba, metric=metric, sample_weight=weight, label_names=data.names)
         decisions |= {"thresholds": thresholds.tolist(), "threshold_metric": metric}
     return decisions

@@ -1,4 +1,4 @@
-"""Prediction: from a trained model to its skorch net, log-odds and probabilities."""
+"""Prediction: from a trained model to its skorch net, outputs, scores and probabilities."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from sk_ulmfit.models.assembly import build_classifier, load_weights
 from sk_ulmfit.models.state import ModelState, reads_backward
@@ -26,6 +25,7 @@ from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.net import MultiLabelNet, net_arguments
 from sk_ulmfit.training.recipe import classifier_rates
 from sk_ulmfit.training.settings import TrainingSettings
+from sk_ulmfit.training.task import Classification, Task, task_of
 
 Floats = NDArray[np.float64]
 
@@ -57,9 +57,9 @@ class Network(NamedTuple):
         return corpus.reversed() if reads_backward(self.config) else corpus
 
     def logits(self, corpus: TokenIds, precision: str) -> Floats:
-        """Compute the log-odds of each label for each document, shape (n, L).
+        """Compute the outputs for each document, shape (n, K): log-odds of a classifier.
 
-        `precision` is the parameter of the classifier; "auto" is resolved for this network and machine.
+        `precision` is the parameter of the estimator; "auto" is resolved for this network and machine.
         """
         shifts = self.config.get("shifts", {})
         resolved = prediction_precision(precision, self.net.device, widest_layer(self.config), shifts)
@@ -87,25 +87,30 @@ def predict_log_odds(
     ndarray of float64, shape (n, L)
         Log-odds.
     """
-    log_odds = [network.logits(corpus, precision) for network in networks]
+    return mean_log_odds(predict_scores(networks, linear_model, corpus, Classification(), precision))
+
+
+def predict_scores(
+    networks: Sequence[Network], linear_model: LinearModel | None, corpus: TokenIds, task: Task, precision: str
+) -> list[Floats]:
+    """Compute the scores of each network, shape (n, K) each: averaged with the linear model, and bounded."""
+    scores = [task.scores(network.logits(corpus, precision)) for network in networks]
     if linear_model is not None:
         linear, share = linear_model.logits(corpus), linear_model.share
-        log_odds = [average_with_linear_model(of_network, linear, share) for of_network in log_odds]
-    return mean_log_odds(
-        [bound_log_odds(part, network.config) for part, network in zip(log_odds, networks, strict=True)]
-    )
+        scores = [average_with_linear_model(of_network, linear, share) for of_network in scores]
+    return [bound_log_odds(part, network.config) for part, network in zip(scores, networks, strict=True)]
 
 
 def network_logits(
     net: MultiLabelNet, corpus: TokenIds, precision: str = "float32", advance: Advance | None = None
 ) -> Floats:
-    """Compute the log-odds of a network alone, shape (n, L), for documents in its reading order."""
+    """Compute the outputs of a network alone, shape (n, K), for documents in its reading order."""
     return net.logits(corpus, precision, advance).numpy().astype(np.float64)
 
 
 def probabilities(log_odds: Floats) -> Floats:
     """Turn log-odds into probabilities strictly between 0 and 1."""
-    return np.clip(expit(log_odds), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
+    return Classification().predictions(log_odds)
 
 
 def sample_for_shifts(corpus: TokenIds, documents: NDArray[np.int64], seed: int) -> TokenIds:
@@ -116,12 +121,15 @@ def sample_for_shifts(corpus: TokenIds, documents: NDArray[np.int64], seed: int)
 
 
 def measure_shifts(
-    state: ModelState, sample: TokenIds, settings: TrainingSettings, advance: Advance | None = None
+    state: ModelState, sample: TokenIds, task: Task, settings: TrainingSettings, advance: Advance | None = None
 ) -> dict[str, float]:
-    """Measure how far reduced precision moves the probabilities that a network predicts for a sample of documents.
+    """Measure how far reduced precision moves what a network predicts for a sample of documents.
 
-    Return the largest absolute difference to float32 for "bfloat16" and "int8"; without those that are not faster for
-    an encoder of this width, or that this machine has no kernels for. `advance` is called with the tokens read.
+    These are probabilities of labels, and standardised values.
+
+    Return the largest absolute difference to float32, at most 1, for "bfloat16" and "int8"; without those that are not
+    faster for an encoder of this width, or that this machine has no kernels for. `advance` is called with the tokens
+    read.
     """
     kernels = {"bfloat16": has_packed_16bit(), "int8": has_packed_8bit()}
     width = widest_layer(state.config)
@@ -129,8 +137,8 @@ def measure_shifts(
     if not reduced:
         return {}
     net = restore_net(state, replace(settings, device="cpu"))
-    exact, *moved = (probabilities(network_logits(net, sample, name, advance)) for name in ("float32", *reduced))
-    return {name: float(np.abs(proba - exact).max()) for name, proba in zip(reduced, moved, strict=True)}
+    exact, *moved = (task.values(network_logits(net, sample, name, advance)) for name in ("float32", *reduced))
+    return {name: min(float(np.abs(values - exact).max()), 1.0) for name, values in zip(reduced, moved, strict=True)}
 
 
 def new_net(
@@ -157,7 +165,8 @@ def _restore_net(state: ModelState, settings: TrainingSettings) -> MultiLabelNet
     if settings.lr is None:
         settings = replace(settings, lr=classifier_rates("vector_dim" in state.config)[0])
     load_weights(module, state.weights, assign=True)
-    net = new_net(module, state.config, state.vocabulary, **net_arguments(settings))
+    criterion = task_of(state.config).criterion()
+    net = new_net(module, state.config, state.vocabulary, criterion=criterion, **net_arguments(settings))
     net.initialize()
     for row in state.history:
         net.history.new_epoch()

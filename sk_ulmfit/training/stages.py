@@ -23,6 +23,7 @@ from sk_ulmfit.models.assembly import (
     part_weights,
     plain_weights,
 )
+from sk_ulmfit.models.schema import NAMES
 from sk_ulmfit.models.state import ModelState, reads_backward
 from sk_ulmfit.models.vocabulary import fit_vocabulary
 from sk_ulmfit.nn.device import seeded
@@ -41,17 +42,16 @@ from sk_ulmfit.training.batching import DocumentDataset, FeatureDataset, StreamD
 from sk_ulmfit.training.bounds import bound_log_odds, sample_for_range
 from sk_ulmfit.training.callbacks import early_stopping, training_callbacks
 from sk_ulmfit.training.components import Components
-from sk_ulmfit.training.data import LabelledTexts
+from sk_ulmfit.training.data import TrainingTexts
 from sk_ulmfit.training.held_out import HeldOut, held_out_by_turns
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.linear_head import fit_linear_head, most_trainings
-from sk_ulmfit.training.linear_training import LinearFit, base_rates, count_svms, fit_linear_model, sample_documents
+from sk_ulmfit.training.linear_training import LinearFit, count_svms, fit_linear_model, sample_documents
 from sk_ulmfit.training.net import HeadNet, LanguageModelNet, TaughtLanguageModelNet, fit_net, net_arguments
 from sk_ulmfit.training.prediction import (
     measure_shifts,
     network_logits,
     new_net,
-    probabilities,
     restore_net,
     sample_for_shifts,
 )
@@ -67,9 +67,10 @@ from sk_ulmfit.training.progress import (
     show_stage,
 )
 from sk_ulmfit.training.recipe import EPOCHS_WITH_TEACHER, language_model_epochs
+from sk_ulmfit.training.ridge import fit_ridge, most_ridges
 from sk_ulmfit.training.settings import ClassifierSettings, LanguageModelSettings, TrainingSettings
 from sk_ulmfit.training.share import learn_share
-from sk_ulmfit.training.task import Classification
+from sk_ulmfit.training.task import Regression, Task
 from sk_ulmfit.training.teacher import Teacher
 from sk_ulmfit.training.teaching import TaughtPassages
 
@@ -150,7 +151,7 @@ def finetune_language_model(
 
 
 def train_classifier(
-    data: LabelledTexts,
+    data: TrainingTexts,
     language_model: ModelState,
     settings: ClassifierSettings,
     *,
@@ -159,7 +160,7 @@ def train_classifier(
     callbacks: Sequence[Any] | None = None,
     max_steps: int | None = None,
 ) -> TrainedClassifier:
-    """Train a classifier on the encoder of a language model (stage 3 of ULMFiT).
+    """Train a network on the encoder of a language model (stage 3 of ULMFiT), and the linear model beside it.
 
     A pre-trained encoder learns at lower rates in lower layers, and with few texts it is unfrozen from the top, one
     layer in each epoch; an embedding with a rate of its own learns from the first epoch. An encoder from random weights
@@ -169,8 +170,8 @@ def train_classifier(
 
     Parameters
     ----------
-    data : LabelledTexts
-        What to learn from.
+    data : TrainingTexts
+        What to learn from, labels or values; its task says how.
     language_model : ModelState
         Holds the encoder and the vocabulary.
     settings : ClassifierSettings
@@ -198,17 +199,17 @@ def train_classifier(
     has_vector = "vector_dim" in language_model.config
     if has_vector:
         settings = settings.after_head(len(corpus))
-    train, held_out = hold_out(data.indicator, settings.held_out_fraction, settings.seed)
+    train, held_out = hold_out(data.y, settings.held_out_fraction, settings.seed)
     settings = settings.resolved(len(train), _n_trained_layers(language_model.config), pretrained, has_vector)
     linear_fit = shared_fit
     if settings.tfidf and linear_fit is None:
         linear_fit = _train_linear_model(data, corpus, language_model.vocabulary, train, settings)
-    config = _classifier_config(language_model, data.label_names, settings)
-    rates = _base_rates(data, train)
+    config = _network_config(language_model, data, settings)
+    y, weight = data.y[train], _mean_one(data.weight_of(train))
     history: list[dict[str, Any]] = []
-    out_of_fold = np.empty((0, data.indicator.shape[1]))
+    out_of_fold = np.empty((0, data.y.shape[1]))
     with seeded(settings.seed, settings.device):
-        module = _new_classifier(data, language_model, config, rates, settings)
+        module = _new_network(language_model, config, data.task.first_bias(y, weight), settings)
         is_frozen = settings.unfreezing == "head"
         features = _frozen_features(module, corpus, settings, backward) if has_vector or is_frozen else None
         if has_vector and features is not None:
@@ -223,22 +224,25 @@ def train_classifier(
             )
             fit_net(net, datasets[0])
             history = plain_history(net.history)
-    state = ModelState("classifier", config, language_model.vocabulary, plain_weights(module), history)
+    state = ModelState(data.kind, config, language_model.vocabulary, plain_weights(module), history)
     linear_model = None if linear_fit is None else linear_fit.model
     sampled = sample_for_range(corpus.lengths, train, settings.seed)
     sample, probe = corpus.take(sampled), sample_for_shifts(corpus, train, settings.seed)
-    known = None if features is None else _head_log_odds(module.head, features[sampled])
+    known = None if features is None else _head_outputs(module.head, features[sampled])
     asked = corpus.take(held_out if settings.decisions_from == "held_out" else held_out[:0])
     n_tokens = 3 * len(probe.ids) + len(asked.ids) + (len(sample.ids) if known is None else 0)
     with show_stage(SAMPLE, n_tokens, "tokens", settings, backward) as advance:
         advance(0)
-        config["shifts"] = measure_shifts(state, probe, settings, advance)
-        config["base_rates"] = rates.tolist()
-        config["log_odds_range"] = _log_odds_range(state, linear_model, sample, known, settings, advance)
+        config["shifts"] = measure_shifts(state, probe, data.task, settings, advance)
+        config |= data.task.config(y, weight)
+        if known is None:
+            known = network_logits(restore_net(state, settings), sample, "float32", advance)
+        config["log_odds_range"] = _range_of_scores(data.task.scores(known), linear_model, sample)
         if settings.decisions_from == "folds":
             predicted = held_out_by_turns(out_of_fold, linear_fit, train, config, settings.seed)
         elif settings.decisions_from == "held_out":
-            predicted = HeldOut(held_out, _predict(state, linear_model, asked, settings, advance), settings.seed)
+            proba = _predict(state, linear_model, asked, data.task, settings, advance)
+            predicted = HeldOut(held_out, proba, settings.seed)
         else:
             predicted = HeldOut(held_out[:0], out_of_fold[:0], settings.seed)
     return TrainedClassifier(state, linear_fit, predicted)
@@ -310,94 +314,96 @@ def _language_model_net(
 
 
 def _train_linear_model(
-    data: LabelledTexts, corpus: TokenIds, vocabulary: Vocabulary, train: Rows, settings: ClassifierSettings
+    data: TrainingTexts, corpus: TokenIds, vocabulary: Vocabulary, train: Rows, settings: ClassifierSettings
 ) -> LinearFit | None:
     """Train the linear model; the rows of the result are numbers of `train`."""
     chosen = sample_documents(corpus.lengths_of(train), settings.seed)
     rows = train[chosen]
-    y = data.indicator[rows]
+    weight = _mean_one(data.weight_of(rows))
+    fit = _fit_linear_model(data.task, data.y[rows], corpus.take(rows), vocabulary, weight, settings)
+    return None if fit is None else fit._replace(rows=chosen[fit.rows])
+
+
+def _fit_linear_model(
+    task: Task,
+    y: NDArray[np.floating[Any]],
+    corpus: TokenIds,
+    vocabulary: Vocabulary,
+    weight: NDArray[np.float32] | None,
+    settings: ClassifierSettings,
+) -> LinearFit | None:
+    """Train SVMs of labels, or ridge regressions of values."""
+    if isinstance(task, Regression):
+        z = task.standardise(y)
+        with show_stage(LINEAR_MODEL, most_ridges(len(y)), "trainings", settings) as advance:
+            return fit_ridge(corpus, vocabulary, z, settings.seed, document_weight=weight, advance=advance)
     with show_stage(LINEAR_MODEL, count_svms(*y.shape), "SVMs", settings) as advance:
-        fit = fit_linear_model(
-            corpus.take(rows),
+        return fit_linear_model(
+            corpus,
             vocabulary,
             y,
             settings.seed,
             settings.n_jobs,
-            document_weight=_mean_one(data.weight_of(rows)),
-            pos_weight=data.pos_weight,
+            document_weight=weight,
+            pos_weight=task.pos_weight,
             advance=advance,
         )
-    return None if fit is None else fit._replace(rows=chosen[fit.rows])
 
 
 def _train_head_first(
     module: TextClassifier,
-    data: LabelledTexts,
+    data: TrainingTexts,
     features: Tensor,
     train: Rows,
     settings: ClassifierSettings,
     backward: bool,
 ) -> NDArray[np.float64]:
-    """Train the linear head on the vectors of the frozen network; return its out-of-fold log-odds, (len(train), L)."""
+    """Train the linear head on the vectors of the frozen network; return its out-of-fold outputs, (len(train), K)."""
     vectors = features.numpy()
-    y, weight = data.indicator[train], _mean_one(data.weight_of(train))
+    y, weight = data.y[train], _mean_one(data.weight_of(train))
     with show_stage(LINEAR_HEAD, most_trainings(len(y)), "trainings", settings, backward) as advance:
-        head = fit_linear_head(vectors[train], y, Classification(data.pos_weight), weight, settings.seed, advance)
+        head = fit_linear_head(vectors[train], y, data.task, weight, settings.seed, advance)
     load_weights(module.head, {"weight": head.weight, "bias": head.bias})
     return head.out_of_fold
 
 
 def _with_learned_share(
-    fit: LinearFit, out_of_fold: NDArray[np.float64], data: LabelledTexts, train: Rows
+    fit: LinearFit, out_of_fold: NDArray[np.float64], data: TrainingTexts, train: Rows
 ) -> LinearFit:
-    """Set the network's share by the out-of-fold log-odds of both models; 1 stays where words say nothing."""
-    rows = train[fit.rows]
-    weight = _mean_one(data.weight_of(rows))
-    task = Classification(data.pos_weight)
-    share = learn_share(out_of_fold[fit.rows], fit.out_of_fold, data.indicator[rows], task, weight)
+    """Set the network's share by the out-of-fold scores of both models; 1 stays where words say nothing."""
+    rows, task = train[fit.rows], data.task
+    scores, weight = task.scores(out_of_fold[fit.rows]), _mean_one(data.weight_of(rows))
+    share = learn_share(scores, fit.out_of_fold, data.y[rows], task, weight)
     share = np.where(fit.model.network_share == 1, 1, share)
     return fit._replace(model=replace(fit.model, network_share=share.astype(np.float32)))
 
 
-def _classifier_config(
-    language_model: ModelState, label_names: Sequence[Any], settings: ClassifierSettings
-) -> dict[str, Any]:
+def _network_config(language_model: ModelState, data: TrainingTexts, settings: ClassifierSettings) -> dict[str, Any]:
     return {
         **language_model.config,
-        "label_names": list(label_names),
+        NAMES[data.kind]: list(data.names),
         "bptt": settings.bptt,
         "max_length": settings.max_length,
         "batch_size": settings.batch_size,
     }
 
 
-def _new_classifier(
-    data: LabelledTexts,
-    language_model: ModelState,
-    config: dict[str, Any],
-    rates: NDArray[np.float64],
-    settings: ClassifierSettings,
+def _new_network(
+    language_model: ModelState, config: dict[str, Any], bias: Tensor, settings: ClassifierSettings
 ) -> TextClassifier:
-    """Build the network: encoder and vector of the language model, and a head whose bias predicts the base rates."""
+    """Build the network: encoder and vector of the language model, and a head that starts with `bias`, (K,)."""
     module = build_classifier(config, len(language_model.vocabulary), settings.dropout_multiplier)
     load_weights(module.encoder, part_weights(language_model.weights, "encoder"))
     if module.vector is not None:
         load_weights(module.vector, part_weights(language_model.weights, "vector"))
-    cast("ConcatPoolingHead | LinearHead", module.head).start_at(rates)
+    cast("ConcatPoolingHead | LinearHead", module.head).start_at(bias)
     return module
 
 
-def _base_rates(data: LabelledTexts, train: Rows) -> NDArray[np.float64]:
-    """Estimate the base rate of each label, shape (L,), with its odds multiplied by `pos_weight`."""
-    odds = 1.0 if data.pos_weight is None else data.pos_weight
-    rates = base_rates(data.indicator[train], _mean_one(data.weight_of(train)))
-    return np.asarray(odds * rates / (1 - rates + odds * rates))
-
-
-def _datasets(data: LabelledTexts, corpus: TokenIds, features: Tensor | None, train: Rows, held_out: Rows) -> list[Any]:
+def _datasets(data: TrainingTexts, corpus: TokenIds, features: Tensor | None, train: Rows, held_out: Rows) -> list[Any]:
     """Return the training set and the held-out set, if any: documents, or features if only the head learns."""
     parts = [(rows, _loss_weight(data, rows)) for rows in (train, held_out) if len(rows)]
-    y = data.indicator
+    y = data.task.targets(data.y)
     if features is None:
         if len(held_out):
             return [DocumentDataset(corpus, y[rows], weight, rows) for rows, weight in parts]
@@ -430,7 +436,7 @@ def _training_precision(encoder: AWDLSTM, settings: TrainingSettings) -> str:
 
 def _classifier_net(
     module: TextClassifier,
-    data: LabelledTexts,
+    data: TrainingTexts,
     vocabulary: Vocabulary,
     config: dict[str, Any],
     validation_set: Any | None,
@@ -439,7 +445,6 @@ def _classifier_net(
     max_steps: int | None,
 ) -> Any:
     """Make the skorch net to train: of the head alone if the encoder is frozen."""
-    pos_weight = None if data.pos_weight is None else torch.tensor(data.pos_weight, dtype=torch.float32)
     arguments = {
         **net_arguments(settings),
         "callbacks": [
@@ -448,7 +453,7 @@ def _classifier_net(
             *early_stopping(settings),
         ],
         "train_split": predefined_split(validation_set) if settings.early_stopping else None,
-        "criterion__pos_weight": pos_weight,
+        "criterion": data.task.criterion(),
         "max_steps": max_steps,
     }
     if settings.unfreezing == "head":
@@ -457,41 +462,32 @@ def _classifier_net(
     return new_net(module, config, vocabulary, embedding_lr=settings.embedding_lr, precision=precision, **arguments)
 
 
-def _log_odds_range(
-    network: ModelState,
-    linear_model: LinearModel | None,
-    sample: TokenIds,
-    of_network: NDArray[np.float64] | None,
-    settings: ClassifierSettings,
-    advance: Advance | None,
+def _range_of_scores(
+    scores: NDArray[np.float64], linear_model: LinearModel | None, sample: TokenIds
 ) -> list[list[float]]:
-    """Compute the smallest and the largest log-odds of each label for a sample of the training documents.
-
-    Those of the network alone are `of_network`, (n, L), or are predicted.
-    """
-    if of_network is None:
-        of_network = network_logits(restore_net(network, settings), sample, "float32", advance)
-    log_odds = _with_linear_model(of_network, linear_model, sample)
-    return [log_odds.min(axis=0).tolist(), log_odds.max(axis=0).tolist()]
+    """Compute the smallest and the largest score of each output, of those of the network alone, shape (n, K)."""
+    averaged = _with_linear_model(scores, linear_model, sample)
+    return [averaged.min(axis=0).tolist(), averaged.max(axis=0).tolist()]
 
 
 def _predict(
     network: ModelState,
     linear_model: LinearModel | None,
     corpus: TokenIds,
+    task: Task,
     settings: ClassifierSettings,
     advance: Advance | None,
 ) -> NDArray[np.float64]:
-    """Predict the probabilities of documents that stand in the reading order of the network, shape (n, L)."""
+    """Predict documents that stand in the reading order of the network, shape (n, K)."""
     width = widest_layer(network.config)
     precision = prediction_precision(settings.precision, settings.device, width, network.config["shifts"])
-    of_network = network_logits(restore_net(network, settings), corpus, precision, advance)
-    log_odds = _with_linear_model(of_network, linear_model, corpus)
-    return probabilities(bound_log_odds(log_odds, network.config))
+    outputs = network_logits(restore_net(network, settings), corpus, precision, advance)
+    scores = _with_linear_model(task.scores(outputs), linear_model, corpus)
+    return task.predictions(bound_log_odds(scores, network.config))
 
 
-def _head_log_odds(head: nn.Module, features: Tensor) -> NDArray[np.float64]:
-    """Compute what a trained head says of features, shape (n, L), without dropout."""
+def _head_outputs(head: nn.Module, features: Tensor) -> NDArray[np.float64]:
+    """Compute the outputs of a trained head for features, shape (n, K), without dropout."""
     head.eval()
     device = next(head.parameters()).device
     with torch.inference_mode(False), torch.no_grad():
@@ -499,12 +495,12 @@ def _head_log_odds(head: nn.Module, features: Tensor) -> NDArray[np.float64]:
 
 
 def _with_linear_model(
-    log_odds: NDArray[np.float64], linear_model: LinearModel | None, corpus: TokenIds
+    scores: NDArray[np.float64], linear_model: LinearModel | None, corpus: TokenIds
 ) -> NDArray[np.float64]:
-    """Average the log-odds of a network, shape (n, L), with those of the linear model, if there is one."""
+    """Average the scores of a network, shape (n, K), with those of the linear model, if there is one."""
     if linear_model is None:
-        return log_odds
-    return average_with_linear_model(log_odds, linear_model.logits(corpus), linear_model.share)
+        return scores
+    return average_with_linear_model(scores, linear_model.logits(corpus), linear_model.share)
 
 
 def _mean_one(weight: NDArray[np.float64] | None) -> NDArray[np.float32] | None:
@@ -512,14 +508,14 @@ def _mean_one(weight: NDArray[np.float64] | None) -> NDArray[np.float32] | None:
     return None if weight is None else (weight / weight.mean()).astype(np.float32)
 
 
-def _loss_weight(data: LabelledTexts, rows: Rows) -> NDArray[np.float32] | None:
+def _loss_weight(data: TrainingTexts, rows: Rows) -> NDArray[np.float32] | None:
     """Compute the factor on the loss of each row, None if every factor is 1.
 
     The mean factor of all entries is 1, unknown entries included. So the loss of some rows is that of the known
     entries, and a label that is annotated nowhere changes nothing for the others.
     """
-    n_known = (~np.isnan(data.indicator[rows])).sum(axis=1)
-    n_labels = data.indicator.shape[1]
+    n_known = (~np.isnan(data.y[rows])).sum(axis=1)
+    n_labels = data.y.shape[1]
     if data.document_weight is None and (n_known == n_labels).all():
         return None
     weight = np.ones(len(rows)) if data.document_weight is None else data.document_weight[rows]

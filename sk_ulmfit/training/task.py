@@ -6,6 +6,7 @@ Three kinds of numbers occur, all of shape (n, K): outputs are what a head compu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from torch import Tensor, nn
 
+from sk_ulmfit.models.schema import LOSSES
 from sk_ulmfit.nn.losses import MultiLabelLoss, SquaredLoss
 from sk_ulmfit.training.linear_training import base_rates
 
@@ -22,7 +24,7 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Targets = NDArray[np.floating[Any]]
 
-SQUARED_ERROR, CROSS_ENTROPY = LOSSES = ("squared_error", "cross_entropy")
+SQUARED_ERROR, CROSS_ENTROPY = LOSSES
 WIDENING = 0.05  # part of the width of a range by which a sigmoid goes beyond either end, so that it can reach it
 PENALTY = 4.0  # per curvature: as for a label that half of the texts have
 
@@ -92,9 +94,27 @@ class Classification:
         """Turn outputs into scores."""
         return outputs
 
+    def first_bias(self, y: Targets, document_weight: Singles | None) -> Tensor:
+        """Return the bias of a network's head before its training, (K,), which predicts the base rates."""
+        return torch.logit(torch.as_tensor(self._rates(y, document_weight)))
+
+    def values(self, outputs: Floats) -> Floats:
+        """Turn outputs into what reduced precision is judged by: probabilities."""
+        return self.predictions(outputs)
+
     def predictions(self, scores: Floats) -> Floats:
-        """Turn scores into probabilities."""
-        return np.asarray(expit(scores))
+        """Turn scores into probabilities strictly between 0 and 1."""
+        return np.clip(expit(scores), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
+
+    def config(self, y: Targets, document_weight: Singles | None) -> dict[str, Any]:
+        """Return what a file keeps of the task: the base rates."""
+        return {"base_rates": self._rates(y, document_weight).tolist()}
+
+    def _rates(self, y: Targets, document_weight: Singles | None) -> NDArray[Any]:
+        """Return the base rates, with their odds multiplied by `pos_weight`."""
+        odds = 1.0 if self.pos_weight is None else self.pos_weight
+        rates = base_rates(y, document_weight)
+        return np.asarray(odds * rates / (1 - rates + odds * rates))
 
 
 class _Sigmoid(NamedTuple):
@@ -218,10 +238,23 @@ class Regression:
         link = self._link()
         return outputs if link is None else np.asarray(link.offset + link.gain * expit(outputs))
 
+    def first_bias(self, y: Targets, document_weight: Singles | None) -> Tensor:
+        """Return the bias of a network's head before its training, (K,), which predicts the means."""
+        return torch.as_tensor(self.start(y, document_weight))
+
+    def values(self, outputs: Floats) -> Floats:
+        """Turn outputs into what reduced precision is judged by: scores."""
+        return self.scores(outputs)
+
     def predictions(self, scores: Floats) -> Floats:
         """Turn scores into values, within the range."""
         values = self.mean + self.scale * scores
         return values if self.y_range is None else values.clip(*self.y_range)
+
+    def config(self, y: Targets, document_weight: Singles | None) -> dict[str, Any]:
+        """Return what a file keeps of the task, which `task_of` reads."""
+        y_range = {} if self.y_range is None else {"y_range": self.y_range.tolist()}
+        return {"target_mean": self.mean.tolist(), "target_scale": self.scale.tolist(), **y_range, "loss": self.loss}
 
     def _link(self) -> _Sigmoid | None:
         if self.y_range is None:
@@ -242,6 +275,14 @@ class Regression:
 
 
 Task = Classification | Regression
+
+
+def task_of(config: Mapping[str, Any]) -> Task:
+    """Return the task of a trained network by its configuration; weights of labels count in training only."""
+    if "label_names" in config:
+        return Classification()
+    y_range = np.array(config["y_range"]) if "y_range" in config else None
+    return Regression(np.array(config["target_mean"]), np.array(config["target_scale"]), y_range, config["loss"])
 
 
 def cross_entropy(log_odds: Floats, y: Singles, cost: Singles) -> tuple[Floats, Floats]:

@@ -17,9 +17,10 @@ from scipy import sparse
 from sk_ulmfit._messages import describe_value, first_few, short, short_names
 from sk_ulmfit._validation import check_choice
 from sk_ulmfit.labels import is_missing, plain_targets
-from sk_ulmfit.text.streams import StreamedTexts, check_texts, plain_list
-from sk_ulmfit.training.data import weigh_texts
-from sk_ulmfit.training.task import CROSS_ENTROPY, LOSSES, SQUARED_ERROR, Regression, is_constant
+from sk_ulmfit.models.schema import LOSSES
+from sk_ulmfit.text.streams import check_texts, plain_list
+from sk_ulmfit.training.data import TrainingTexts, weigh_texts
+from sk_ulmfit.training.task import CROSS_ENTROPY, SQUARED_ERROR, Regression, is_constant
 
 Floats = NDArray[np.float64]
 
@@ -46,35 +47,18 @@ class Values(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ValuedTexts:
-    """Texts with values.
+class ValuedTexts(TrainingTexts):
+    """Texts with values: y is float64, and the task is a `Regression`.
 
     Attributes
     ----------
-    texts : list of str or StreamedTexts
-        n raw texts.
-    values : ndarray of float64, shape (n, T)
-        Values, NaN where unknown.
-    target_names : list of length T
-        Names of the targets.
     one_dimensional : bool
         Whether y was one number per text.
-    task : Regression
-        Means, scales and ranges of the values, and the loss.
-    document_weight : ndarray of float64, shape (n,), or None
-        Weight of each text, 1 on average; None if all are equal.
     """
 
-    texts: list[str] | StreamedTexts
-    values: Floats
-    target_names: list[Any]
-    one_dimensional: bool
-    task: Regression
-    document_weight: Floats | None = None
+    kind = "regressor"
 
-    def weight_of(self, rows: NDArray[np.int64]) -> Floats | None:
-        """Return the weights of some rows, None if all texts weigh the same."""
-        return None if self.document_weight is None else self.document_weight[rows]
+    one_dimensional: bool = False
 
 
 def check_valued_texts(
@@ -101,7 +85,8 @@ def check_valued_texts(
         _refuse_outside(values, ends, names)
     _warn_constant(values, names)
     values = np.ascontiguousarray(values)
-    return ValuedTexts(texts, values, names, one_dimensional, Regression.of_values(values, weight, ends, loss), weight)
+    task = Regression.of_values(values, weight, ends, loss)
+    return ValuedTexts(texts, values, names, task, weight, one_dimensional)
 
 
 def check_values(y: Any) -> Values:
