@@ -61,7 +61,7 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
         """Say which predictions decisions are learned from, as `ClassifierSettings` names them."""
         return "nothing"
 
-    def _learn_decisions(self, data: Any, held_out: HeldOut, decisions_from: str) -> dict[str, Any]:
+    def _learn_decisions(self, data: Any, held_out: HeldOut, has_vectors: bool) -> dict[str, Any]:
         """Learn how to decide on predictions, as entries of the configuration of the model."""
         return {}
 
@@ -94,7 +94,8 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
             callbacks=self.callbacks,
         )
         self._warn_if_callbacks_are_not_called(networks)
-        config = merged_config(networks) | self._learn_decisions(data, held_out, settings.decisions_from)
+        has_vectors = all(encoder.has_vector for encoder in encoders)
+        config = merged_config(networks) | self._learn_decisions(data, held_out, has_vectors)
         self._fitted = self._fitted_type.of(networks, linear_model, config, settings, language_models)
         if self.verbose:
             say(f"Fitted in {duration(time.perf_counter() - began)}.")

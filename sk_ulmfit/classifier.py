@@ -26,6 +26,7 @@ from sk_ulmfit.training.directions import Encoder, decisions_from
 from sk_ulmfit.training.fitted import FittedClassifier
 from sk_ulmfit.training.held_out import HeldOut, learn_decisions
 from sk_ulmfit.training.progress import Start
+from sk_ulmfit.training.settings import unfreezing_after_head
 
 
 class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]
@@ -114,15 +115,18 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         ``fit`` tuned the thresholds for an F1 or by "tune", and every training text whose labels are all known had a
         label. It changed micro F1 on the same sets by -0.02 to 0.01. Read by ``predict``.
     calibration : None, "platt" or "temperature", default=None
-        Calibrate the probabilities, on the predictions that `threshold` is chosen on: a slope and an offset of the
-        log-odds for each label ("platt"), or a slope alone. The ranking of texts within a label stays.
+        Calibrate the probabilities, on predictions for texts that were not learned from: a slope and an offset of the
+        log-odds for each label ("platt"), or a slope alone. The ranking of texts within a label stays. These
+        predictions are those that `threshold` is chosen on; if layers below a linear head are unfrozen (see
+        `unfreezing`), a part of the texts is held out for both.
     early_stopping : bool, default=False
         Hold out a part of the texts, stop when the loss of the network on it no longer falls, and keep the weights of
         the best epoch. It applies to what is trained in epochs: where a linear head is trained alone, on vectors of
         the language model (see `unfreezing`), nothing is held out for it.
     validation_fraction : float, default=0.1
         Share of the texts that `early_stopping` holds out; if the language model has no vector of a text, `calibration`
-        and `threshold` hold them out too. Nothing else is learned from them.
+        and `threshold` hold them out too, and `calibration` does so wherever layers are unfrozen. Nothing else is
+        learned from them.
     n_iter_no_change : int, default=3
         Epochs without improvement after which `early_stopping` stops.
     callbacks : list or None, default=None
@@ -502,10 +506,14 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
 
     def _decisions_from(self, data: LabelledTexts, encoders: Sequence[Encoder | Start]) -> str:
         metric = self._metric(data.names, tuning_is_free=False)
-        return decisions_from(encoders, metric is not None or self.calibration is not None)
+        source = decisions_from(encoders, metric is not None or self.calibration is not None)
+        stays_frozen = unfreezing_after_head(self.unfreezing, len(data.texts)) == "head"
+        if source == "folds" and self.calibration is not None and not stays_frozen:
+            return "held_out"  # folds are predicted by the frozen network, whose log-odds may be much smaller
+        return source
 
-    def _learn_decisions(self, data: LabelledTexts, held_out: HeldOut, decisions_from: str) -> dict[str, Any]:
-        metric = self._metric(data.names, tuning_is_free=decisions_from == "folds")
+    def _learn_decisions(self, data: LabelledTexts, held_out: HeldOut, has_vectors: bool) -> dict[str, Any]:
+        metric = self._metric(data.names, tuning_is_free=has_vectors)
         return learn_decisions(data, held_out, self.calibration, metric)
 
     def _check_decision(self) -> None:

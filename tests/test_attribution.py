@@ -226,7 +226,7 @@ def test_empty_texts_fields_and_unknown_words(clf, method):
 
 
 def test_which_labels(network):
-    texts = ["zubble florp balan", "balan kodor"]
+    texts = ["kodor zubble mifin tulan florp repes gunim balan", "balan kodor"]
     explained = network.explain(texts)
     assert explained[0].labels == list(network.predict_labels(texts)[0]) == ["green", "red"]
     assert network.predict_labels(texts)[1] == ()

@@ -106,14 +106,30 @@ def test_decisions_are_learned_from_the_mean_of_head_and_linear_model(start, see
     y, _ = check_labels(LABELS)
     weight = np.linspace(1, 3, N_TEXTS)
     y[::7, 0] = np.nan
-    clf = classifier(start, threshold="f1_micro", calibration="platt", **params).fit(TEXTS, y, weight)
+    calibration = None if "unfreezing" in params else "platt"
+    clf = classifier(start, threshold="f1_micro", calibration=calibration, **params).fit(TEXTS, y, weight)
     rows, proba = out_of_fold(clf, seen, train[0][0])
     assert len(rows) == (42 if clf.early_stopping else N_TEXTS)
-    coefficients = fit_calibration(y[rows], proba, sample_weight=weight[rows])
-    np.testing.assert_allclose(clf._fitted.config["calibration"], coefficients, rtol=1e-6)
-    wanted = tune_thresholds(y[rows], calibrate(proba, coefficients), metric="f1_micro", sample_weight=weight[rows])
+    if calibration:
+        coefficients = fit_calibration(y[rows], proba, sample_weight=weight[rows])
+        np.testing.assert_allclose(clf._fitted.config["calibration"], coefficients, rtol=1e-6)
+        proba = calibrate(proba, coefficients)
+    wanted = tune_thresholds(y[rows], proba, metric="f1_micro", sample_weight=weight[rows])
     np.testing.assert_allclose(clf.thresholds_, wanted, rtol=1e-6)
     assert len(seen.linear) == clf.tfidf
+
+
+def test_an_unfrozen_network_is_calibrated_on_a_held_out_part(start, monkeypatch):
+    """Out-of-fold predictions are those of the frozen network; what layers learn afterwards may make log-odds larger."""
+    held_out, hold_out = [], stages.hold_out
+    monkeypatch.setattr(stages, "hold_out", lambda *args: held_out.append(hold_out(*args)[1]) or hold_out(*args))
+    settings = {"unfreezing": "at_once", "calibration": "platt", "validation_fraction": 0.3}
+    clf = classifier(start, threshold="auto", **settings).fit(TEXTS, LABELS)
+    assert len(held_out[0]) == 18
+    assert clf._fitted.config["threshold_metric"] == "tune"
+    network = classifier(start, threshold=0.5, **{**settings, "calibration": None}).fit(TEXTS, LABELS)
+    assert len(held_out[1]) == 0
+    assert "calibration" not in network._fitted.config
 
 
 @pytest.mark.parametrize("tfidf", [True, False])

@@ -98,9 +98,7 @@ class ClassifierSettings(TrainingSettings):
 
     def after_head(self, n_texts: int) -> ClassifierSettings:
         """Decide whether layers below a linear head that is trained first are unfrozen; it has no epochs to stop."""
-        unfreezing = self.unfreezing
-        if unfreezing == "auto":
-            unfreezing = "at_once" if unfreezes_trained_head(n_texts) else "head"
+        unfreezing = unfreezing_after_head(self.unfreezing, n_texts)
         return replace(self, unfreezing=unfreezing, early_stopping=self.early_stopping and unfreezing != "head")
 
     def resolved(self, n_texts: int, n_layers: int, pretrained: bool, has_vector: bool) -> ClassifierSettings:
@@ -125,6 +123,13 @@ class ClassifierSettings(TrainingSettings):
         if batch_size is None:
             batch_size = classifier_batch_size(n_texts)
         return replace(settings, unfreezing=unfreezing, max_epochs=epochs, batch_size=batch_size)
+
+
+def unfreezing_after_head(wanted: str, n_texts: int) -> str:
+    """Return how layers are unfrozen below a linear head that was trained first; "head" says that none is."""
+    if wanted != "auto":
+        return wanted
+    return "at_once" if unfreezes_trained_head(n_texts) else "head"
 
 
 def unfreezing_for(wanted: str, n_texts: int, pretrained: bool) -> str:
