@@ -1,4 +1,4 @@
-"""ULMFiT for scikit-learn: multi-label text classification from raw text."""
+"""ULMFiT for scikit-learn: multi-label classification of raw texts, and regression on them."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
     from sk_ulmfit.datasets import TextFieldJoiner
     from sk_ulmfit.language_model import ULMFiTLanguageModel
+    from sk_ulmfit.regressor import ULMFiTRegressor
     from sk_ulmfit.splitting import MultiLabelStratifiedKFold, MultiLabelStratifiedShuffleSplit
     from sk_ulmfit.tuner import MultiLabelThresholdTuner
 
@@ -20,6 +21,7 @@ __all__ = [
     "TextFieldJoiner",
     "ULMFiTLanguageModel",
     "ULMFiTMultiLabelClassifier",
+    "ULMFiTRegressor",
 ]
 
 _HOMES = {
@@ -29,6 +31,7 @@ _HOMES = {
     "TextFieldJoiner": "datasets",
     "ULMFiTLanguageModel": "language_model",
     "ULMFiTMultiLabelClassifier": "classifier",
+    "ULMFiTRegressor": "regressor",
 }
 
 

@@ -1,4 +1,4 @@
-"""The parameters of a classifier as JSON can hold them, and back; those of earlier versions too."""
+"""The parameters of an estimator as JSON can hold them, and back; those of earlier versions too."""
 
 from __future__ import annotations
 
@@ -49,6 +49,8 @@ def from_json(parameters: Mapping[str, Any], device: str = "auto") -> dict[str, 
     for name, value in values.items():
         if name == "language_model":
             values[name] = _language_model(value, is_earlier, device)
+        elif name == "y_range":
+            values[name] = _y_range(value)
         elif name in PER_LABEL:
             values[name] = _per_label(name, value)
         else:
@@ -76,6 +78,8 @@ def _to_json(name: str, value: Any) -> Any:
         return _language_model_to_json(value)
     if name in PER_LABEL and not isinstance(value, (str, type(None))):
         return _per_label_to_json(value)
+    if name == "y_range" and value is not None:
+        return np.asarray(value, float).tolist()
     value = plain_number(value)
     return value if isinstance(value, (bool, int, float, str)) else None
 
@@ -122,6 +126,16 @@ def _per_label(name: str, value: Any) -> Any:
     if isinstance(value, list) and not all(map(is_number, value)):
         raise SchemaError(f"parameter {name} is a list of other things than numbers")
     return value
+
+
+def _y_range(value: Any) -> Any:
+    """Return the pair, or the pairs, of a file as tuples."""
+    if value is None:
+        return None
+    pairs = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
+    if not all(isinstance(pair, list) and len(pair) == 2 and all(map(is_number, pair)) for pair in pairs):
+        raise SchemaError("parameter y_range is neither a pair of numbers nor a list of pairs")
+    return tuple(value) if pairs[0] is value else [tuple(pair) for pair in pairs]
 
 
 def _by_name(name: str, value: dict[str, Any]) -> dict[Any, Any]:

@@ -57,6 +57,10 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
         """Return texts and targets, checked together with the parameters that depend on them."""
         raise NotImplementedError
 
+    def _learned_from_data(self, data: Any) -> dict[str, Any]:
+        """Return what predictions need to know of the data, as entries of the configuration of the model."""
+        return {}
+
     def _decisions_from(self, data: Any, encoders: Sequence[Encoder | Start]) -> str:
         """Say which predictions decisions are learned from, as `ClassifierSettings` names them."""
         return "nothing"
@@ -81,7 +85,7 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
         if self.verbose:
             starts = planned_starts(self, language_models)
             planned = settings_with(decisions_from=self._decisions_from(data, starts))
-            say(plan(len(data.texts), len(data.names), starts, planned))
+            say(plan(len(data.texts), f"{len(data.names):,} {data.outputs}", starts, planned))
         encoders = fit_encoders(language_models, chained(data.texts, unlabelled), bool(len(unlabelled)))
         self._warn_if_encoder_stays_random(language_models, encoders)
         settings = settings_with(decisions_from=self._decisions_from(data, encoders))
@@ -95,7 +99,8 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
         )
         self._warn_if_callbacks_are_not_called(networks)
         has_vectors = all(encoder.has_vector for encoder in encoders)
-        config = merged_config(networks) | self._learn_decisions(data, held_out, has_vectors)
+        config = merged_config(networks) | self._learned_from_data(data)
+        config |= self._learn_decisions(data, held_out, has_vectors)
         self._fitted = self._fitted_type.of(networks, linear_model, config, settings, language_models)
         if self.verbose:
             say(f"Fitted in {duration(time.perf_counter() - began)}.")

@@ -560,7 +560,7 @@ def _raise_wrong_entry(value: Any, where: str) -> None:
         advice = f"{_USE_SETS} Class numbers of a single-label task become a matrix by numpy.eye(n_classes)[y]."
     else:
         advice = (
-            "Graded targets, for which fastai has a scaled sigmoid (y_range), are a regression task and are not "
-            "supported: binarise them first, for example y >= 0.5."
+            "For grades or shares, which ULMFiTRegressor learns as they are, take it (y_range=(0, 1) for shares); for "
+            "labels that a text has or lacks, binarise them first, for example y >= 0.5."
         )
     raise ValueError(f"Unknown label type: y must hold only 0 and 1, got {value:g} at {where}. {advice}")

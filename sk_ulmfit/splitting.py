@@ -185,7 +185,7 @@ def _warn_of_groups(splitter: Any, groups: Any) -> None:
         )
 
 
-def hold_out(y: NDArray[np.float32], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def hold_out(y: NDArray[np.floating[Any]], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Hold out a random share of the rows with each label in proportion; return the kept and the held-out row numbers.
 
     Rows with known entries (not NaN) are held out in proportion too. A fraction of 0 holds out nothing; otherwise each

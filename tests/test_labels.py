@@ -169,7 +169,7 @@ def test_a_named_indicator_keeps_its_names_as_long_as_its_columns():
         ("ab", r'y is a single text, .*row.split\(","\)'),
         ({"a": 1}, "got a dict"),
         ([[0, 2], [1, 0]], "must hold only 0 and 1, got 2 at row 0, column 1"),
-        (np.array([[0.5, 1.0]]), "got 0.5 at row 0, column 0.*y_range.*not supported: binarise"),
+        (np.array([[0.5, 1.0]]), "got 0.5 at row 0, column 0.*grades or shares.*ULMFiTRegressor.*binarise"),
         (np.array([[np.inf, 1]]), "contains infinity"),
         (np.array([["x", "y"]]), "not numeric"),
         (np.zeros((3, 0)), "0 labels"),

@@ -37,12 +37,18 @@ class TrainingTexts:
     """
 
     kind: ClassVar[str]  # of the model that learns from them, as in a file
+    outputs: ClassVar[str]  # what the targets are called
 
     texts: Texts
     y: NDArray[np.floating[Any]]
     names: list[Any]
     task: Task
     document_weight: NDArray[np.float64] | None = None
+
+    @property
+    def strata(self) -> NDArray[np.floating[Any]]:
+        """What a held-out part has in proportion: 0 and 1, NaN where unknown, shape (n, K)."""
+        return self.y
 
     def weight_of(self, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
         """Return the weights of some rows, None if all texts weigh the same."""
@@ -54,6 +60,7 @@ class LabelledTexts(TrainingTexts):
     """Texts with labels: y is 0 and 1, float32."""
 
     kind = "classifier"
+    outputs = "labels"
 
     @property
     def every_text_has_label(self) -> bool:

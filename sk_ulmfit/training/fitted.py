@@ -21,8 +21,9 @@ from sk_ulmfit.thresholds import check_thresholds, resolve_threshold, threshold_
 from sk_ulmfit.training.bounds import has_known_words
 from sk_ulmfit.training.directions import merged_weights, network_configs
 from sk_ulmfit.training.linear import LinearModel
-from sk_ulmfit.training.prediction import Network, predict_log_odds, probabilities, restore_net
+from sk_ulmfit.training.prediction import Network, predict_log_odds, predict_scores, probabilities, restore_net
 from sk_ulmfit.training.settings import TrainingSettings
+from sk_ulmfit.training.task import task_of
 
 Floats = NDArray[np.float64]
 
@@ -161,3 +162,18 @@ class FittedClassifier(FittedModel):
         is_tuned = threshold_metric(threshold, self.names.tolist()) is not None
         tuned_for_f1 = is_tuned and isinstance(self.config.get("threshold_metric"), str)
         return tuned_for_f1 and bool(self.config.get("every_text_has_label", False))
+
+
+@dataclass(frozen=True)
+class FittedRegressor(FittedModel):
+    """A fitted regressor; its configuration holds mean, scale and range of the targets too."""
+
+    kind = "regressor"
+
+    def predict(self, texts: Sequence[str], precision: str, n_jobs: int | None) -> Floats:
+        """Predict values, shape (n, T); `precision` is the parameter of the regressor."""
+        corpus, task = self.encode(texts, n_jobs), task_of(self.config)
+        scores = predict_scores(self.networks, self.linear_model, corpus, task, precision)
+        values = task.predictions(np.mean(scores, axis=0))
+        values[~has_known_words(corpus, self.vocabulary)] = self.config["target_mean"]
+        return values

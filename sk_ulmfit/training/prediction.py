@@ -165,8 +165,9 @@ def _restore_net(state: ModelState, settings: TrainingSettings) -> MultiLabelNet
     if settings.lr is None:
         settings = replace(settings, lr=classifier_rates("vector_dim" in state.config)[0])
     load_weights(module, state.weights, assign=True)
-    criterion = task_of(state.config).criterion()
-    net = new_net(module, state.config, state.vocabulary, criterion=criterion, **net_arguments(settings))
+    task = task_of(state.config)
+    arguments = {**net_arguments(settings), "criterion": task.criterion(), "predict_nonlinearity": task.nonlinearity}
+    net = new_net(module, state.config, state.vocabulary, **arguments)
     net.initialize()
     for row in state.history:
         net.history.new_epoch()

@@ -49,8 +49,8 @@ class Start(NamedTuple):
     has_vector: bool
 
 
-def plan(n_texts: int, n_labels: int, starts: Sequence[Start], settings: ClassifierSettings) -> str:
-    """Say which stages a fit of a classifier will have, and why the networks are trained as they are."""
+def plan(n_texts: int, outputs: str, starts: Sequence[Start], settings: ClassifierSettings) -> str:
+    """Say which stages a fit will have, and why; `outputs` are those of the network, such as "8 labels"."""
     n_train = n_texts - math.ceil(n_texts * settings.held_out_fraction)
     stages = [named(stage, start.backward) for start in starts for stage in start.stages]
     reasons = []
@@ -62,7 +62,7 @@ def plan(n_texts: int, n_labels: int, starts: Sequence[Start], settings: Classif
         network = _training_of_network(start, unfreezing, automatic=settings.unfreezing == "auto")
         reasons += [f"{named(LANGUAGE_MODEL, start.backward)}: {start.training}"]
         reasons += [f"{named(NETWORK, start.backward)}: {network}"]
-    title = f"Fit on {n_texts:,} texts with {n_labels:,} labels: {', '.join(stages)}."
+    title = f"Fit on {n_texts:,} texts with {outputs}: {', '.join(stages)}."
     return "\n  ".join([title, *reasons])
 
 

@@ -199,7 +199,7 @@ def train_classifier(
     has_vector = "vector_dim" in language_model.config
     if has_vector:
         settings = settings.after_head(len(corpus))
-    train, held_out = hold_out(data.y, settings.held_out_fraction, settings.seed)
+    train, held_out = hold_out(data.strata, settings.held_out_fraction, settings.seed)
     settings = settings.resolved(len(train), _n_trained_layers(language_model.config), pretrained, has_vector)
     linear_fit = shared_fit
     if settings.tfidf and linear_fit is None:

@@ -39,6 +39,8 @@ class Classification:
         Factor on the loss of the entries that are 1.
     """
 
+    nonlinearity = staticmethod(torch.sigmoid)  # of predictions of the skorch net
+
     pos_weight: Floats | None = None
 
     def of_columns(self, columns: NDArray[np.int64]) -> Classification:
@@ -141,6 +143,8 @@ class Regression:
     loss : {"squared_error", "cross_entropy"}
         Half the squared error of scores, or cross-entropy with probabilities as targets, whose range is 0 to 1.
     """
+
+    nonlinearity = None  # of predictions of the skorch net, which are outputs
 
     mean: Floats
     scale: Floats

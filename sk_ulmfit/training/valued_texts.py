@@ -57,8 +57,14 @@ class ValuedTexts(TrainingTexts):
     """
 
     kind = "regressor"
+    outputs = "targets"
 
     one_dimensional: bool = False
+
+    @property
+    def strata(self) -> Floats:
+        """Values that are known, as 1: a held-out part has its share of them."""
+        return np.where(np.isnan(self.y), np.nan, 1.0)
 
 
 def check_valued_texts(
@@ -78,7 +84,7 @@ def check_valued_texts(
         raise ValueError(f"X has {len(texts)} texts, but y has {len(values)} rows; give one value or row per text.")
     texts, values, weight = weigh_texts(texts, values, sample_weight)
     ends = check_y_range(y_range, names)
-    _check_loss(loss, ends)
+    check_loss(loss, ends)
     if np.isnan(values).all():
         raise ValueError(f"y has {len(values)} rows, and all their values are unknown (NaN). {_HINT}")
     if ends is not None:
@@ -197,7 +203,8 @@ def _to_float(entry: Any) -> float:
         return np.inf
 
 
-def _check_loss(loss: str, ends: Floats | None) -> None:
+def check_loss(loss: str, ends: Floats | None) -> None:
+    """Raise ValueError unless a loss goes with the range of the targets, from `check_y_range`."""
     if loss != CROSS_ENTROPY:
         return
     others = [] if ends is None else [pair for pair in ends.T if tuple(pair) != (0, 1)]

@@ -1,0 +1,295 @@
+"""The regressor as an estimator on raw text: values on a scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+from sklearn.utils import check_consistent_length
+
+from sk_ulmfit._text_estimator import TextEstimator
+from sk_ulmfit._validation import check_choice, check_weights
+from sk_ulmfit.metrics.regression import r2_by_target
+from sk_ulmfit.models.schema import LOSSES
+from sk_ulmfit.nn.precision import PRECISIONS
+from sk_ulmfit.text.streams import check_texts
+from sk_ulmfit.training.fitted import FittedRegressor
+from sk_ulmfit.training.valued_texts import ValuedTexts, check_loss, check_valued_texts, check_values, check_y_range
+
+
+class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
+    """Regressor after ULMFiT, on raw texts: one or several values on a scale for each text.
+
+    ``fit`` fine-tunes a language model on the texts and trains a network on its encoder, as
+    `ULMFiTMultiLabelClassifier` does, with one output per target. A ridge regression on words is trained as well
+    (`tfidf`), and the predictions of both are averaged, in standard deviations of each target. Use it for grades, such
+    as stars, strengths or shares of annotators; use the classifier for labels that a text has or lacks.
+
+    Parameters
+    ----------
+    language_model : "auto", "en", "en-small", path-like, ULMFiTLanguageModel or None, default="auto"
+        Where the encoder comes from, as of the classifier.
+    lm_epochs : int or None, default=None
+        Epochs of language-model training on the texts; 0 trains none. None leaves it to the language model.
+    direction : {"forward", "backward", "both"}, default="forward"
+        Reading order of the texts. "both" trains a network for each direction and averages their predictions.
+    y_range : None, (low, high) or list of such pairs, default=None
+        Least and greatest value of all targets, or of each target. The outputs of the network pass through a sigmoid
+        that goes 5 % of the width beyond both ends, so that the ends can be reached, and predictions stay within the
+        range. None: plain outputs, and predictions within what was predicted for the training texts.
+    loss : {"squared_error", "cross_entropy"}, default="squared_error"
+        Squared error of targets in standard deviations, so that targets of all scales count alike. "cross_entropy"
+        takes targets as probabilities, such as the share of annotators who chose a label; it needs ``y_range=(0, 1)``.
+    max_epochs : int or None, default=None
+        Epochs of the training of the network. None goes by the number of texts.
+    lr : float or None, default=None
+        Maximum learning rate, that of the head. None: 0.01, or 0.001 after a linear head was trained.
+    lr_decay : float, default=2.6
+        Each lower layer group of a pre-trained encoder learns at the rate of the group above divided by this.
+    embedding_lr : float, "auto" or None, default="auto"
+        Maximum learning rate of a pre-trained embedding. None treats it as one more layer group.
+    schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
+        Learning-rate schedule over all steps.
+    unfreezing : {"auto", "gradual", "at_once", "head"}, default="auto"
+        Which layers of a pre-trained encoder are trained, as of the classifier. If the language model has a vector of a
+        text, a linear head is first trained on the vectors; for fewer than 5,000 texts, "auto" stops there.
+    batch_size : int or None, default=None
+        Maximum number of documents in a batch. None: 16 for up to 500 texts, 32 for up to 10,000 and 64 for more.
+    bptt : int, default=70
+        Tokens per window of backpropagation through time.
+    max_length : int or None, default=1400
+        Number of tokens, counted from the end of a document, that are pooled. None pools all.
+    dropout_multiplier : float, default=0.5
+        Factor on the dropout rates of the encoder and on the first one of the head.
+    alpha : float, default=2.0
+        Weight of activation regularisation (AR).
+    beta : float, default=1.0
+        Weight of temporal activation regularisation (TAR).
+    gradient_clip : float or None, default=0.25
+        Maximum norm of the gradient; None does not clip.
+    tfidf : bool, default=True
+        Average the network with a ridge regression on TF-IDF of words and of character n-grams. If the language model
+        has a vector of a text, the network's share is learned from predictions for held-out texts.
+    early_stopping : bool, default=False
+        Hold out a part of the texts, stop when the loss of the network on it no longer falls, and keep the weights of
+        the best epoch. Where a linear head is trained alone, nothing is held out.
+    validation_fraction : float, default=0.1
+        Share of the texts that `early_stopping` holds out.
+    n_iter_no_change : int, default=3
+        Epochs without improvement after which `early_stopping` stops.
+    callbacks : list or None, default=None
+        skorch callbacks for the training of the network, as instances or (name, instance) pairs.
+    device : str, default="auto"
+        Torch device; "auto" uses a GPU if there is one.
+    precision : {"auto", "float32", "bfloat16", "int8"}, default="auto"
+        Arithmetic of the matrix products. "auto" uses 16 bits, and 8 for prediction, where the processor is faster at
+        it and no prediction for a sample of training texts moves by more than 0.005 standard deviations.
+    n_jobs : int or None, default=None
+        Worker processes that tokenize large corpora.
+    memory : path-like, joblib.Memory or None, default=None
+        Folder in which trained models are cached: a fit that was done before is read instead. Trust it like code.
+    random_state : int, RandomState or None, default=None
+        Source of all randomness. With `memory`, None takes the first model that was trained with any seed.
+    verbose : int, default=0
+        1 shows on stderr which stages there are and why, a progress bar for each, and the time of all.
+
+    Attributes
+    ----------
+    target_names_ : ndarray of shape (n_targets,)
+        Column names of a DataFrame, the name of a Series, else 0 to n_targets - 1.
+    n_targets_ : int
+        Number of targets.
+    net_ : MultiLabelNet
+        The trained skorch net; ``net_.module_`` is the torch module, whose outputs are values in standard deviations
+        from the mean or, with `y_range`, what the sigmoid takes. The ridge regression is not part of it.
+    history_ : list of dict
+        Losses of the network in each epoch. Empty if only a linear head was trained on vectors.
+    language_model_ : ULMFiTLanguageModel
+        The language model behind the encoder. It is not part of a saved regressor.
+    backward_net_, backward_history_, backward_language_model_
+        The same of the second network, with ``direction="both"`` only.
+
+    See Also
+    --------
+    ULMFiTMultiLabelClassifier : Labels that a text has or lacks; describes the shared parameters in full.
+
+    References
+    ----------
+    Howard, J., Ruder, S. (2018), "Universal Language Model Fine-tuning for Text Classification", section 3.
+
+    Examples
+    --------
+    >>> from sk_ulmfit import ULMFiTLanguageModel, ULMFiTRegressor
+    >>> texts = ["the lamp is fine", "the lamp is late", "late and broken"] * 8
+    >>> stars = [5, 3, 1] * 8
+    >>> lm = ULMFiTLanguageModel(max_epochs=5, emb_dim=10, hidden_dim=16, n_layers=2)
+    >>> model = ULMFiTRegressor(lm, y_range=(1, 5), lr=0.05, batch_size=4, random_state=0).fit(texts, stars)
+    >>> fine, broken = model.predict(["the lamp is fine", "the lamp is broken"])
+    >>> bool(1 <= broken < fine <= 5)
+    True
+    """
+
+    _fitted_type = FittedRegressor
+
+    def __init__(
+        self,
+        language_model: Any = "auto",
+        *,
+        lm_epochs: int | None = None,
+        direction: str = "forward",
+        y_range: Any = None,
+        loss: str = "squared_error",
+        max_epochs: int | None = None,
+        lr: float | None = None,
+        lr_decay: float = 2.6,
+        embedding_lr: float | str | None = "auto",
+        schedule: str = "slanted_triangular",
+        unfreezing: str = "auto",
+        batch_size: int | None = None,
+        bptt: int = 70,
+        max_length: int | None = 1400,
+        dropout_multiplier: float = 0.5,
+        alpha: float = 2.0,
+        beta: float = 1.0,
+        gradient_clip: float | None = 0.25,
+        tfidf: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        callbacks: list[Any] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        n_jobs: int | None = None,
+        memory: Any = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        self.language_model = language_model
+        self.lm_epochs = lm_epochs
+        self.direction = direction
+        self.y_range = y_range
+        self.loss = loss
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.lr_decay = lr_decay
+        self.embedding_lr = embedding_lr
+        self.schedule = schedule
+        self.unfreezing = unfreezing
+        self.batch_size = batch_size
+        self.bptt = bptt
+        self.max_length = max_length
+        self.dropout_multiplier = dropout_multiplier
+        self.alpha = alpha
+        self.beta = beta
+        self.gradient_clip = gradient_clip
+        self.tfidf = tfidf
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.callbacks = callbacks
+        self.device = device
+        self.precision = precision
+        self.n_jobs = n_jobs
+        self.memory = memory
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, unlabelled_texts: Any = None) -> ULMFiTRegressor:
+        """Train on raw texts and their values.
+
+        Parameters
+        ----------
+        X : sequence of str of length n, or StreamedTexts
+            Raw texts; an empty text is a document without words.
+        y : array-like of shape (n,) or (n, n_targets)
+            Values. An entry that is NaN (None, ``pandas.NA``, masked) is unknown: nothing is learned from it.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each text in what is learned from values; only ratios matter. A text of weight 0 is left out.
+        unlabelled_texts : sequence of str or StreamedTexts, default=None
+            Further texts for the language model, which needs no values.
+
+        Returns
+        -------
+        ULMFiTRegressor
+            This estimator. An interrupted fit leaves it as it was.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, a text, a value or a weight is not valid.
+        """
+        return self._fit(X, y, sample_weight, unlabelled_texts)
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Predict the values of each text.
+
+        The result for a text does not depend on the other texts. A text without a known word gets the means of the
+        training texts.
+
+        Parameters
+        ----------
+        X : sequence of str of length n
+            Raw texts.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,) or (n, n_targets)
+            Values, within `y_range` if it was given to ``fit``; of shape (n,) if y was.
+        """
+        fitted = self._taken()
+        texts = check_texts(X)
+        check_choice("precision", self.precision, PRECISIONS)
+        values = fitted.predict(texts, self.precision, self.n_jobs)
+        return values[:, 0] if fitted.config["one_dimensional"] else values
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Compute the coefficient of determination (R²), the mean of those of the targets.
+
+        Parameters
+        ----------
+        X : sequence of str of length n
+            Raw texts.
+        y : array-like of shape (n,) or (n, n_targets)
+            True values. An unknown entry (NaN) is left out, and so is a target with fewer than two known ones.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each text.
+
+        Returns
+        -------
+        float
+            1 at best; 0 for the mean of y; NaN if no target has two known values.
+        """
+        model = self._as_it_is()
+        values = check_values(y).y
+        check_consistent_length(X, values, sample_weight)
+        predicted = model.predict(X).reshape(len(values), -1)
+        if predicted.shape[1] != values.shape[1]:
+            raise ValueError(f"y has {values.shape[1]} targets, but this regressor has {predicted.shape[1]}.")
+        scores = r2_by_target(values, predicted, check_weights(sample_weight, len(values)))
+        return float(np.nanmean(scores)) if np.isfinite(scores).any() else np.nan
+
+    @property
+    def target_names_(self) -> NDArray[Any]:
+        """Name of each target, shape (n_targets,)."""
+        return self._attribute("target_names_").names
+
+    @property
+    def n_targets_(self) -> int:
+        """Number of targets."""
+        return len(self._attribute("n_targets_").names)
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        check_choice("loss", self.loss, LOSSES)
+
+    def _check_saved_params(self, fitted: FittedRegressor) -> None:
+        super()._check_saved_params(fitted)
+        check_loss(self.loss, check_y_range(self.y_range, fitted.names.tolist()))
+
+    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> ValuedTexts:
+        return check_valued_texts(X, y, sample_weight, self.y_range, self.loss)
+
+    def _learned_from_data(self, data: ValuedTexts) -> dict[str, Any]:
+        return {"one_dimensional": data.one_dimensional}
