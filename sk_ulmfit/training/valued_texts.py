@@ -152,6 +152,8 @@ def _as_array(y: Any) -> NDArray[Any]:
     if sparse.issparse(y):
         y = y.toarray()
     try:
+        if hasattr(y, "__array__") and not hasattr(y, "__iter__"):
+            y = np.asanyarray(y)
         if not hasattr(y, "shape"):
             rows = plain_list(y)
             y = np.asanyarray(rows)
