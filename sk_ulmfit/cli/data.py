@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from sk_ulmfit._messages import short_names
-from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli.answers import print_note
 from sk_ulmfit.datasets.delimiters import DelimiterWarning
 from sk_ulmfit.datasets.loaders import BLANKS, load_folders, load_table
@@ -126,8 +125,8 @@ def check_text_option(options: argparse.Namespace, columns: Sequence[str]) -> No
         raise ValueError(f"Name the text column with --text; the columns are {short_names(columns)}.")
 
 
-def text_columns(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> list[str]:
-    """Return the text columns: those of the options, or those the classifier was trained on."""
+def text_columns(clf: Any, options: argparse.Namespace) -> list[str]:
+    """Return the text columns: those of the options, or those the model was trained on."""
     columns = options.text or clf.metadata_.get("text")
     if not columns:
         raise ValueError(f"{options.model} was not trained with sk-ulmfit train; name the text column with --text.")

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, TypeVar
 
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
+from sk_ulmfit.models.state import kind_of
+from sk_ulmfit.regressor import ULMFiTRegressor
+
+Model = TypeVar("Model", ULMFiTMultiLabelClassifier, ULMFiTRegressor)
 
 
 def make_classifier(options: argparse.Namespace, verbose: int) -> ULMFiTMultiLabelClassifier:
     """Return an unfitted classifier with the parameters that the options set."""
-    parameters = {**_parameters(ULMFiTMultiLabelClassifier(), options), "verbose": verbose}
+    return _make(ULMFiTMultiLabelClassifier, options, verbose)
+
+
+def make_regressor(options: argparse.Namespace, verbose: int) -> ULMFiTRegressor:
+    """Return an unfitted regressor with the parameters that the options set; raise ValueError for those of labels."""
+    for name, default in ULMFiTMultiLabelClassifier().get_params(deep=False).items():
+        if name not in ULMFiTRegressor().get_params(deep=False) and getattr(options, name) != default:
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag} is for labels, and --values names numbers on a scale; omit one of them.")
+    return _make(ULMFiTRegressor, options, verbose)
+
+
+def _make(estimator: type[Model], options: argparse.Namespace, verbose: int) -> Model:
+    parameters = {**_parameters(estimator(), options), "verbose": verbose}
     sizes = _sizes(options)
     if options.language_model in ("auto", "none"):
         parameters["language_model"] = ULMFiTLanguageModel(
@@ -25,7 +42,7 @@ def make_classifier(options: argparse.Namespace, verbose: int) -> ULMFiTMultiLab
     elif sizes:
         flag = "--" + next(iter(sizes)).replace("_", "-")
         raise ValueError(f"{flag} needs a model from scratch; the saved language model has its own. Omit one of them.")
-    return ULMFiTMultiLabelClassifier(**parameters)
+    return estimator(**parameters)
 
 
 def make_language_model(options: argparse.Namespace, verbose: int) -> ULMFiTLanguageModel:
@@ -49,6 +66,18 @@ def _sizes(options: argparse.Namespace) -> dict[str, Any]:
 
 def load_classifier(options: argparse.Namespace) -> ULMFiTMultiLabelClassifier:
     """Return the saved classifier; a threshold on the command line replaces its thresholds and top_k."""
+    model = load_model(options)
+    if isinstance(model, ULMFiTRegressor):
+        raise ValueError(f"{options.model} is a regressor, and this command takes a classifier.")
+    return model
+
+
+def load_model(options: argparse.Namespace) -> ULMFiTMultiLabelClassifier | ULMFiTRegressor:
+    """Return the saved classifier or regressor."""
+    if kind_of(options.model) == "regressor":
+        if options.threshold is not None:
+            raise ValueError(f"--threshold is for labels, and {options.model} is a regressor; omit it.")
+        return ULMFiTRegressor.load(options.model, device=options.device)
     clf = ULMFiTMultiLabelClassifier.load(options.model, device=options.device)
     if options.threshold is not None:
         clf.set_thresholds(options.threshold).set_params(top_k=None)

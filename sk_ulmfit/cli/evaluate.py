@@ -11,10 +11,12 @@ from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli import options as shared
 from sk_ulmfit.cli.answers import Answer, print_note
 from sk_ulmfit.cli.data import load_labelled_folder, no_other_delimiter, text_columns
-from sk_ulmfit.cli.estimators import load_classifier
+from sk_ulmfit.cli.estimators import load_model
+from sk_ulmfit.cli.values import evaluate_values
 from sk_ulmfit.datasets.loaders import BLANKS, load_table
 from sk_ulmfit.datasets.text_table import TextTable
 from sk_ulmfit.metrics import multilabel_report
+from sk_ulmfit.regressor import ULMFiTRegressor
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -22,11 +24,18 @@ def add_options(command: argparse.ArgumentParser) -> None:
     shared.add_table(command, "with texts and true labels")
     shared.add_text(command, default="as in training")
     shared.add_labels(command, delimiter="as in training", blank="as in training")
+    command.add_argument(
+        "--values", nargs="+", metavar="COL", help="columns with true values (default: as in training)"
+    )
     shared.add_running(command)
 
 
 def run(options: argparse.Namespace) -> Answer:
-    clf = load_classifier(options)
+    clf = load_model(options)
+    if isinstance(clf, ULMFiTRegressor):
+        return evaluate_values(clf, options)
+    if options.values:
+        raise ValueError(f"--values names numbers on a scale, and {options.model} is a classifier; pass --labels.")
     table = _load_true_labels(clf, options)
     known = [str(name) for name in clf.label_names_]
     scored = _scored_labels(clf, options, table, known)

@@ -15,10 +15,11 @@ from sk_ulmfit.models.bundled import model_file
 from sk_ulmfit.models.schema import DIRECTIONS
 from sk_ulmfit.models.state import ModelState, load_state
 from sk_ulmfit.nn.device import resolve_device
+from sk_ulmfit.regressor import ULMFiTRegressor
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", help="file of a classifier or a language model, or en-small")
+    command.add_argument("model", metavar="MODEL", help="file written by train, finetune or pretrain, or en-small")
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -37,6 +38,8 @@ def run(options: argparse.Namespace) -> Answer:
     }
     if state.kind == "classifier":
         data |= _describe_classifier(path, state)
+    elif state.kind == "regressor":
+        data |= _describe_regressor(path, state)
     text = "\n".join(line for key, value in data.items() for line in _lines(key, value))
     data["history"] = state.history
     if "backward" in state.config:
@@ -54,6 +57,22 @@ def _describe_classifier(path: Path, state: ModelState) -> dict[str, Any]:
         "decides_with_words": clf._fitted.linear_model is not None,
         "calibrated": "calibration" in config,
         "trained_with": _changed_parameters(ULMFiTMultiLabelClassifier(), from_json(config["params"])),
+        "metadata": config["metadata"],
+    }
+
+
+def _describe_regressor(path: Path, state: ModelState) -> dict[str, Any]:
+    config = state.config
+    names = [str(name) for name in config["target_names"]]
+    model = ULMFiTRegressor.load(path, device="cpu")
+    ends = zip(*config["y_range"], strict=True) if "y_range" in config else [None] * len(names)
+    return {
+        "targets": names,
+        "means": dict(zip(names, config["target_mean"], strict=True)),
+        "y_range": dict(zip(names, ends, strict=True)),
+        "loss": config["loss"],
+        "decides_with_words": model._fitted.linear_model is not None,
+        "trained_with": _changed_parameters(ULMFiTRegressor(), from_json(config["params"])),
         "metadata": config["metadata"],
     }
 

@@ -21,15 +21,15 @@ from sk_ulmfit.cli.answers import Answer, print_note
 # by name: summary and example
 COMMANDS = {
     "train": (
-        "Train a classifier on a table or a folder of texts and save it.",
+        "Train a classifier, or a regressor, on a table or a folder of texts and save it.",
         "sk-ulmfit train mail.csv --text subject --text body --label-column topics --delimiter ';' --out mail.model",
     ),
     "predict": (
-        "Predict the labels of the texts of a table or a folder, which may be larger than memory.",
+        "Predict the labels or values of the texts of a table or a folder, which may be larger than memory.",
         "sk-ulmfit predict mail.model new.csv --out labelled.csv",
     ),
     "evaluate": (
-        "Score a model on a table or a folder with true labels.",
+        "Score a model on a table or a folder with true labels or values.",
         "sk-ulmfit evaluate mail.model held_out.csv",
     ),
     "explain": (

@@ -28,8 +28,8 @@ def add_encoding(command: argparse.ArgumentParser) -> None:
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
-    """Add the classifier to load, and the threshold to use in place of its own."""
-    command.add_argument("model", type=Path, metavar="MODEL", help="file of a classifier, written by train")
+    """Add the classifier or regressor to load, and the threshold to use in place of its own."""
+    command.add_argument("model", type=Path, metavar="MODEL", help="file of a model, written by train")
     command.add_argument("--threshold", type=float, metavar="X", help="predict labels with at least this probability")
 
 

@@ -1,16 +1,18 @@
-"""``sk-ulmfit predict``: add predicted labels and probabilities to a table."""
+"""``sk-ulmfit predict``: add predicted labels and probabilities, or values, to a table."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli import options as shared
 from sk_ulmfit.cli.answers import Answer, shows_progress
 from sk_ulmfit.cli.data import text_columns
-from sk_ulmfit.cli.estimators import load_classifier
+from sk_ulmfit.cli.estimators import load_model
 from sk_ulmfit.cli.files import check_input, check_output
+from sk_ulmfit.cli.values import Valuer
 from sk_ulmfit.datasets.cells import text_of_row
 from sk_ulmfit.datasets.table_writing import check_writable, write_table
 from sk_ulmfit.datasets.tables import (
@@ -20,6 +22,7 @@ from sk_ulmfit.datasets.tables import (
     file_type,
     open_table,
 )
+from sk_ulmfit.regressor import ULMFiTRegressor
 
 PREDICTED, PROBABILITY = "predicted_labels", "proba_"  # column with the labels; prefix of columns with probabilities
 MAX_ROWS, MAX_CHARACTERS = 20_000, 2_000_000  # held in memory at once
@@ -28,7 +31,7 @@ MAX_ROWS, MAX_CHARACTERS = 20_000, 2_000_000  # held in memory at once
 def add_options(command: argparse.ArgumentParser) -> None:
     shared.add_model(command)
     shared.add_table(command, "with the text columns of the training")
-    shared.add_out(command, "OUT", "table to write, with labels added: .csv, .tsv or .jsonl, also .gz or .xz")
+    shared.add_out(command, "OUT", "table to write, with labels or values added: .csv, .tsv or .jsonl, also .gz or .xz")
     shared.add_text(command, default="as in training")
     command.add_argument("--delimiter", metavar="D", help="separates predicted labels (default: as in training)")
     shared.add_running(command)
@@ -39,24 +42,24 @@ def run(options: argparse.Namespace) -> Answer:
     check_input(options.file)
     check_writable(options.out)
     out = check_output(options, options.file, options.model)
-    clf = load_classifier(options)
+    clf = load_model(options)
     reader = open_table(options.file, options.encoding)
     columns = text_columns(clf, options)
     reader.check_columns(columns)
-    delimiter = options.delimiter or clf.metadata_.get("delimiter") or ";"
-    labeller = _Labeller(clf, delimiter, json_lines=file_type(out) in JSON_LINES)
-    rows = labeller.label(reader, columns)
+    json_lines = file_type(out) in JSON_LINES
+    adds: _Labeller | Valuer
+    if isinstance(clf, ULMFiTRegressor):
+        adds = Valuer(clf, json_lines)
+    else:
+        adds = _Labeller(clf, options.delimiter or clf.metadata_.get("delimiter") or ";", json_lines)
+    rows = adds.add(_blocks(reader, columns))
     if shows_progress(options):
         from tqdm import tqdm
 
         rows = tqdm(rows, desc="predict", unit=" texts")
-    kept = [column for column in reader.columns if column not in labeller.columns]
-    write_table(out, [*kept, *labeller.columns], rows)
-    n_texts, mean = labeller.n_texts, labeller.n_labels / labeller.n_texts
-    return Answer(
-        f"Predicted {n_texts} texts, {mean:.2f} labels each; written to {out}.",
-        {"out": str(out), "n_texts": n_texts, "labels_per_text": round(mean, 4)},
-    )
+    kept = [column for column in reader.columns if column not in adds.columns]
+    write_table(out, [*kept, *adds.columns], rows)
+    return adds.answer(out)
 
 
 class _Labeller:
@@ -73,16 +76,23 @@ class _Labeller:
         )
         self.n_texts = self.n_labels = 0
 
-    def label(self, reader: RowReader, columns: Sequence[str]) -> Iterator[Row]:
-        for rows, texts in _blocks(reader, columns):
+    def add(self, blocks: Iterator[tuple[list[Row], list[str]]]) -> Iterator[Row]:
+        """Yield rows with predictions; `blocks` holds some rows and their texts at a time."""
+        for rows, texts in blocks:
             proba = self.clf.predict_proba(texts)
             decisions = self.decide_on(proba)
             self.n_texts += len(rows)
             self.n_labels += int(decisions.sum())
             for row, decided, probabilities in zip(rows, decisions.tolist(), proba.tolist(), strict=True):
                 yield self._labelled(row, decided, probabilities)
-        if not self.n_texts:
-            raise ValueError(f"{reader.name} has no rows; a header line and at least one row were expected.")
+
+    def answer(self, out: Path) -> Answer:
+        """Return what the command says in the end."""
+        n_texts, mean = self.n_texts, self.n_labels / self.n_texts
+        return Answer(
+            f"Predicted {n_texts} texts, {mean:.2f} labels each; written to {out}.",
+            {"out": str(out), "n_texts": n_texts, "labels_per_text": round(mean, 4)},
+        )
 
     def _labelled(self, row: Row, decided: list[int], probabilities: list[float]) -> Row:
         labels = [name for name, is_predicted in zip(self.names, decided, strict=True) if is_predicted]
@@ -98,7 +108,9 @@ def _blocks(reader: RowReader, columns: Sequence[str]) -> Iterator[tuple[list[Ro
     rows: list[Row] = []
     texts: list[str] = []
     n_characters = 0
+    is_empty = True
     for place, row in reader.rows:
+        is_empty = False
         rows.append(row)
         texts.append(text_of_row(row, columns, f"{reader.name}, {place}"))
         n_characters += sum(len(cell) for cell in row.values() if isinstance(cell, str))
@@ -107,3 +119,5 @@ def _blocks(reader: RowReader, columns: Sequence[str]) -> Iterator[tuple[list[Ro
             rows, texts, n_characters = [], [], 0
     if rows:
         yield rows, texts
+    if is_empty:
+        raise ValueError(f"{reader.name} has no rows; a header line and at least one row were expected.")

@@ -1,4 +1,4 @@
-"""``sk-ulmfit train``: train a classifier on a table or a folder and save it."""
+"""``sk-ulmfit train``: train a classifier or a regressor on a table or a folder and save it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from sk_ulmfit.calibration import METHODS
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli import options as shared
 from sk_ulmfit.cli.answers import Answer, shows_progress
-from sk_ulmfit.cli.data import load_labelled
-from sk_ulmfit.cli.estimators import make_classifier
+from sk_ulmfit.cli.data import check_text_option, load_labelled
+from sk_ulmfit.cli.estimators import make_classifier, make_regressor
 from sk_ulmfit.cli.files import check_input, check_output, language_model_file
+from sk_ulmfit.cli.values import load_valued
 from sk_ulmfit.datasets.loaders import load_table
-from sk_ulmfit.models.schema import DIRECTIONS
+from sk_ulmfit.datasets.tables import open_table
+from sk_ulmfit.models.schema import DIRECTIONS, LOSSES
 from sk_ulmfit.models.state import check_target
+from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.thresholds import METRICS
 from sk_ulmfit.training.settings import UNFREEZING
 
@@ -25,6 +28,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     shared.add_table(command, "with texts and labels")
     shared.add_text(command)
     shared.add_labels(command)
+    _add_values(command)
     command.set_defaults(delimiter=";")
     shared.add_out(command, "MODEL", "file to write the model to")
     command.add_argument("--unlabelled", type=Path, metavar="FILE", help="table with more texts for the language model")
@@ -35,6 +39,21 @@ def add_options(command: argparse.ArgumentParser) -> None:
     shared.add_n_jobs(command, "tokenization, and for SVMs on large files")
     shared.add_seed(command, "model")
     shared.add_running(command)
+
+
+def _add_values(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--values",
+        nargs="+",
+        metavar="COL",
+        help="in place of labels: columns of numbers on a scale, such as stars (blank: unknown); trains a regressor",
+    )
+    command.add_argument(
+        "--y-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="least and greatest value of --values"
+    )
+    command.add_argument(
+        "--loss", choices=LOSSES, help="loss of --values; cross_entropy takes shares from 0 to 1 (--y-range 0 1)"
+    )
 
 
 def _add_training(command: argparse.ArgumentParser) -> None:
@@ -127,10 +146,12 @@ def run(options: argparse.Namespace) -> Answer:
     check_input(options.file)
     out = check_output(options, options.file, options.unlabelled, options.labels_file, language_model_file(options))
     check_target(out)
+    if options.values:
+        return _train_regressor(options, out)
+    if options.y_range or options.loss:
+        raise ValueError("--y-range and --loss describe numbers on a scale; name their columns with --values.")
     table, columns = load_labelled(options)
-    unlabelled = None
-    if options.unlabelled:
-        unlabelled = load_table(options.unlabelled, text=columns["text"], stream=True, encoding=options.encoding).texts
+    unlabelled = _unlabelled(options, columns["text"])
     clf = make_classifier(options, verbose=int(shows_progress(options)))
     start = time.perf_counter()
     clf.fit(table.texts, table.named_indicator(), unlabelled_texts=unlabelled)
@@ -147,3 +168,28 @@ def run(options: argparse.Namespace) -> Answer:
         data["backward_history"] = clf.backward_history_
     data["seconds"] = round(time.perf_counter() - start, 1)
     return Answer(f"Trained on {n_texts} texts; labels: {short_names(names)}. The model is in {options.out}.", data)
+
+
+def _train_regressor(options: argparse.Namespace, out: Path) -> Answer:
+    if options.labels or options.label_column or options.labels_file:
+        raise ValueError("Pass labels or --values, not both.")
+    model = make_regressor(options, verbose=int(shows_progress(options)))
+    if not options.file.is_dir():
+        check_text_option(options, open_table(options.file, options.encoding).columns)
+    texts, y = load_valued(options, options.text or [], options.values)
+    start = time.perf_counter()
+    model.fit(texts, y, unlabelled_texts=_unlabelled(options, options.text))
+    model.save(out, metadata={"text": options.text, "values": options.values})
+    data = {"model": str(options.out), "n_texts": len(texts), "targets": options.values, "history": model.history_}
+    if model.direction == "both":
+        data["backward_history"] = model.backward_history_
+    data["seconds"] = round(time.perf_counter() - start, 1)
+    names = short_names(options.values)
+    return Answer(f"Trained on {len(texts)} texts; values: {names}. The model is in {options.out}.", data)
+
+
+def _unlabelled(options: argparse.Namespace, text: list[str]) -> list[str] | StreamedTexts | None:
+    """Return the further texts for the language model, if any."""
+    if not options.unlabelled:
+        return None
+    return load_table(options.unlabelled, text=text, stream=True, encoding=options.encoding).texts

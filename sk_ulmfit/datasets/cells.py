@@ -51,6 +51,19 @@ def label_from_cell(cell: Any, where: str) -> bool | None:
     return value in _YES
 
 
+def number_from_cell(cell: Any, where: str) -> float:
+    """Read a cell with a number, NaN if it is blank."""
+    if is_blank(cell):
+        return np.nan
+    try:
+        number = float(cell.strip() if isinstance(cell, str) else cell)
+    except (TypeError, ValueError):
+        number = np.inf
+    if not np.isfinite(number):
+        raise ValueError(f"{where} holds {short(cell)}; expected a finite number, such as 3 or 0.5 (blank: unknown).")
+    return number
+
+
 def labels_from_cell(cell: Any, delimiter: str, where: str) -> tuple[list[Any] | set[Any], bool]:
     """Read a cell that is not blank: its labels, or its row of numbers, and whether the delimiter cut it.
 

@@ -229,6 +229,15 @@ def holds_vector(path: Path) -> bool:
         return False
 
 
+def kind_of(path: Path) -> str | None:
+    """Return the kind of model that a file holds, by its header; None if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return _open_container(file, path).metadata["kind"]
+    except (OSError, ModelFileError):
+        return None
+
+
 @contextmanager
 def describing(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
     """Turn a ValueError about what a file holds into a ModelFileError."""
