@@ -20,6 +20,8 @@ from test_sklearn_contract import DIRECT, words
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier, ULMFiTRegressor
 from sk_ulmfit.models.state import ModelFileError
+from sk_ulmfit.training import stages
+from sk_ulmfit.training.task import task_of
 
 TEXTS, LABELS = make_corpus(60, seed=3)
 STARS = np.array([5.0 - 2 * len(labels) + ("delivery" in labels) for labels in LABELS])
@@ -200,6 +202,14 @@ def test_weights_count_in_fit_and_score(start):
 
 def test_a_text_without_a_known_word_gets_the_means(fitted):
     np.testing.assert_allclose(fitted.predict(["qzxvjk wqqzt"]), Y.mean(axis=0)[None])
+
+
+def test_precision_is_measured_on_a_net_that_knows_its_task(start, monkeypatch):
+    tasks = []
+    monkeypatch.setattr(stages, "measure_shifts", lambda state, *_: tasks.append(task_of(state.config)) or {})
+    model = linear(start, y_range=(0, 101)).fit(TEXTS, Y)
+    np.testing.assert_allclose(tasks[0].mean, Y.mean(axis=0))
+    assert model.net_.predict_nonlinearity is None
 
 
 def test_both_ends_of_a_range_are_reached_and_never_left(start):

@@ -233,8 +233,8 @@ def train_classifier(
     n_tokens = 3 * len(probe.ids) + len(asked.ids) + (len(sample.ids) if known is None else 0)
     with show_stage(SAMPLE, n_tokens, "tokens", settings, backward) as advance:
         advance(0)
-        config["shifts"] = measure_shifts(state, probe, data.task, settings, advance)
         config |= data.task.config(y, weight)
+        config["shifts"] = measure_shifts(state, probe, data.task, settings, advance)
         if known is None:
             known = network_logits(restore_net(state, settings), sample, "float32", advance)
         config["log_odds_range"] = _range_of_scores(data.task.scores(known), linear_model, sample)
