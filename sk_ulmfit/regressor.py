@@ -11,6 +11,8 @@ from sklearn.utils import check_consistent_length
 
 from sk_ulmfit._text_estimator import TextEstimator
 from sk_ulmfit._validation import check_choice, check_weights
+from sk_ulmfit.explain.attribution import METHODS, explain_values, label_indices
+from sk_ulmfit.explain.explanation import Explanations
 from sk_ulmfit.metrics.regression import r2_by_target
 from sk_ulmfit.models.schema import LOSSES
 from sk_ulmfit.nn.precision import PRECISIONS
@@ -243,6 +245,37 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         check_choice("precision", self.precision, PRECISIONS)
         values = fitted.predict(texts, self.precision, self.n_jobs)
         return values[:, 0] if fitted.config["one_dimensional"] else values
+
+    def explain(self, texts: Any, targets: Any = None, method: str = "gradient") -> Explanations:
+        """Attribute the predicted values to the words of each text, in units of each target.
+
+        Parameters
+        ----------
+        texts : sequence of str of length n
+            Raw texts.
+        targets : target name or list of target names, default=None
+            Targets to explain; None explains all.
+        method : {"gradient", "occlusion"}, default="gradient"
+            As of the classifier: "gradient", whose scores add up to the value beyond the mean of the training texts, to
+            a few per cent; or "occlusion", the loss of value if the word alone is unknown.
+
+        Returns
+        -------
+        Explanations
+            A `ValueExplanation` for each text. ``print`` and notebooks show them; ``save_html`` writes a page.
+
+        Raises
+        ------
+        ValueError
+            If a text, a target or the method is not valid.
+        """
+        fitted = self._taken()
+        check_choice("method", method, METHODS)
+        texts = check_texts(texts, "texts")
+        names = fitted.names.tolist()
+        chosen = np.arange(len(names)) if targets is None else label_indices(targets, names, "targets", "regressor")
+        networks, config = fitted.networks, fitted.config
+        return explain_values(networks, fitted.linear_model, fitted.vocabulary, config, texts, chosen, method)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Compute the coefficient of determination (R²), the mean of those of the targets.

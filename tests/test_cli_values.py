@@ -80,6 +80,13 @@ def test_evaluate_scores_each_target_on_its_known_values(table, model, capsys):
     assert answer["n_texts"] == 24
 
 
+def test_explain_shows_words_by_target(table, model, capsys):
+    assert run("explain", model, table, "--limit", 2, "--labels", "stars", "--json") == 0
+    first, _ = json.loads(capsys.readouterr().out)["texts"]
+    assert first["targets"].keys() == {"stars"}
+    assert first["targets"]["stars"].keys() == {"value", "words"}
+
+
 def test_info_describes_a_regressor(model, capsys):
     assert run("info", model, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
@@ -116,7 +123,7 @@ def test_what_does_not_fit_gets_one_line(table, command, message, capsys):
     [
         (["evaluate", "--values", "price"], "The model has no target 'price'. Its targets are 'stars', 'anger'."),
         (["evaluate", "--threshold", "0.5"], "--threshold is for labels"),
-        (["explain"], "is a regressor, and this command takes a classifier"),
+        (["explain", "--labels", "price"], "none of this regressor's 2 targets"),
     ],
 )
 def test_what_a_regressor_does_not_do_gets_one_line(table, model, command, message, capsys):

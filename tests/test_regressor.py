@@ -267,6 +267,50 @@ def test_verbose_counts_targets(start, capsys):
     assert "Fit on 60 texts with 2 targets:" in capsys.readouterr().err
 
 
+# --- explanations --------------------------------------------------------------
+
+
+def test_words_add_up_to_the_predicted_values(start):
+    for y_range in (None, (-1, 101)):
+        model = linear(start, y_range=y_range, precision="float32").fit(
+            TEXTS, pd.DataFrame(Y, columns=["stars", "broken"])
+        )
+        explained = model.explain(TEXTS[:5])
+        values = np.array([e.values for e in explained])
+        np.testing.assert_allclose(values, model.predict(TEXTS[:5]), atol=1e-3)
+        for e in explained:
+            np.testing.assert_allclose(e.baseline, Y.mean(axis=0))
+            np.testing.assert_allclose(e.scores.sum(axis=0), e.values - e.baseline, atol=1e-6)
+            assert e.labels == ["stars", "broken"]
+
+
+@pytest.mark.parametrize("method", ["gradient", "occlusion"])
+def test_the_words_that_raise_a_value_are_found(fitted, method):
+    text = "My lamp is flickering and broken again, please help me with the lamp!"
+    (e,) = fitted.explain([text], "broken", method)
+    assert {word for word, _ in e.top_words("broken", 2)} == {"flickering", "broken"}
+    assert "broken" in str(e)
+    assert "mean" in e.to_html()
+
+
+def test_occlusion_is_the_difference_of_two_predictions(fitted):
+    (e,) = fitted.explain(["My lamp is broken, again"], "broken", "occlusion")
+    with_word, without = fitted.explain(["My lamp is broken, again", "My lamp is qzxvjk, again"], "broken")
+    np.testing.assert_allclose(e.scores[e.words.index("broken")], with_word.values - without.values, atol=1e-3)
+
+
+def test_both_directions_are_explained_together():
+    model = tiny_regressor(direction="both", tfidf=True, precision="float32").fit(TEXTS, STARS)
+    (e,) = model.explain(TEXTS[:1])
+    np.testing.assert_allclose(e.values, model.predict(TEXTS[:1]), atol=1e-3)
+    np.testing.assert_allclose(e.scores.sum(axis=0), e.values - e.baseline, atol=1e-6)
+
+
+def test_targets_that_are_not_there_are_refused(fitted):
+    with pytest.raises(ValueError, match="targets has 'late', which is none of this regressor's 2 targets: 'stars'"):
+        fitted.explain(TEXTS[:1], "late")
+
+
 # --- files -------------------------------------------------------------------
 
 

@@ -64,16 +64,8 @@ def _sizes(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def load_classifier(options: argparse.Namespace) -> ULMFiTMultiLabelClassifier:
-    """Return the saved classifier; a threshold on the command line replaces its thresholds and top_k."""
-    model = load_model(options)
-    if isinstance(model, ULMFiTRegressor):
-        raise ValueError(f"{options.model} is a regressor, and this command takes a classifier.")
-    return model
-
-
 def load_model(options: argparse.Namespace) -> ULMFiTMultiLabelClassifier | ULMFiTRegressor:
-    """Return the saved classifier or regressor."""
+    """Return the saved model; a threshold on the command line replaces the thresholds and top_k of a classifier."""
     if kind_of(options.model) == "regressor":
         if options.threshold is not None:
             raise ValueError(f"--threshold is for labels, and {options.model} is a regressor; omit it.")

@@ -1,4 +1,4 @@
-"""``sk-ulmfit explain``: show which words drove the labels of texts."""
+"""``sk-ulmfit explain``: show which words drove the labels or values of texts."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from itertools import islice
 from typing import Any
 
 from sk_ulmfit._validation import check_number
-from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli import options as shared
 from sk_ulmfit.cli.answers import Answer
 from sk_ulmfit.cli.data import text_columns
-from sk_ulmfit.cli.estimators import load_classifier
+from sk_ulmfit.cli.estimators import load_model
 from sk_ulmfit.cli.files import check_output
 from sk_ulmfit.datasets.cells import text_of_row
 from sk_ulmfit.datasets.tables import open_table
 from sk_ulmfit.explain.attribution import METHODS
-from sk_ulmfit.explain.explanation import Explanation
+from sk_ulmfit.explain.explanation import Explanation, ValueExplanation
+from sk_ulmfit.regressor import ULMFiTRegressor
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -24,7 +24,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
     shared.add_table(command, "with the text columns of the training")
     shared.add_out(command, "PAGE.html", "page to write (default: print plain text)", required=False)
     shared.add_text(command, default="as in training")
-    command.add_argument("--labels", nargs="+", metavar="LABEL", help="labels to explain (default: those predicted)")
+    command.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="LABEL",
+        help="labels to explain (default: those predicted), or targets (default: all)",
+    )
     command.add_argument("--method", choices=METHODS, default="gradient", help="how to score words (default: gradient)")
     command.add_argument("--limit", type=int, default=100, metavar="N", help="explain the first N texts (default: 100)")
     shared.add_running(command)
@@ -34,10 +39,11 @@ def run(options: argparse.Namespace) -> Answer:
     if options.out:
         out = check_output(options, options.file, options.model)
     check_number("--limit", options.limit, low=1, integer=True)
-    clf = load_classifier(options)
+    clf = load_model(options)
     texts = _first_texts(clf, options)
     explanations = clf.explain(texts, _labels(clf, options), method=options.method)
-    data = [{"text": explanation.text, "labels": _scores(explanation)} for explanation in explanations]
+    what = "targets" if isinstance(clf, ULMFiTRegressor) else "labels"
+    data = [{"text": explanation.text, what: _scores(explanation)} for explanation in explanations]
     text = "\n\n".join(map(str, explanations))
     if options.out:
         explanations.save_html(out)
@@ -45,7 +51,7 @@ def run(options: argparse.Namespace) -> Answer:
     return Answer(text, {"n_texts": len(texts), "method": options.method, "texts": data})
 
 
-def _first_texts(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> list[str]:
+def _first_texts(clf: Any, options: argparse.Namespace) -> list[str]:
     columns = text_columns(clf, options)
     reader = open_table(options.file, options.encoding)
     reader.check_columns(columns)
@@ -56,20 +62,20 @@ def _first_texts(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -
     return texts
 
 
-def _labels(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> list[Any] | None:
-    """Return the labels to explain as the classifier names them, which may be numbers; None for those predicted."""
+def _labels(clf: Any, options: argparse.Namespace) -> list[Any] | None:
+    """Return the labels or targets to explain as the model names them, which may be numbers; None for the default."""
     if not options.labels:
         return None
-    names = {str(name): name for name in clf.label_names_}
+    known = clf.target_names_ if isinstance(clf, ULMFiTRegressor) else clf.label_names_
+    names = {str(name): name for name in known}
     return [names.get(label, label) for label in options.labels]
 
 
-def _scores(explanation: Explanation) -> dict[str, Any]:
+def _scores(explanation: Explanation | ValueExplanation) -> dict[str, Any]:
     spans = explanation.spans.tolist()
     return {
         str(label): {
-            "probability": float(explanation.proba[k]),
-            "threshold": float(explanation.thresholds[k]),
+            **_predicted(explanation, k),
             "words": [
                 {"word": word, "begin": begin, "end": end, "score": score}
                 for word, (begin, end), score in zip(
@@ -79,3 +85,9 @@ def _scores(explanation: Explanation) -> dict[str, Any]:
         }
         for k, label in enumerate(explanation.labels)
     }
+
+
+def _predicted(explanation: Explanation | ValueExplanation, k: int) -> dict[str, float]:
+    if isinstance(explanation, ValueExplanation):
+        return {"value": float(explanation.values[k])}
+    return {"probability": float(explanation.proba[k]), "threshold": float(explanation.thresholds[k])}

@@ -33,7 +33,7 @@ COMMANDS = {
         "sk-ulmfit evaluate mail.model held_out.csv",
     ),
     "explain": (
-        "Show which words drove the labels of texts.",
+        "Show which words drove the labels or values of texts.",
         "sk-ulmfit explain mail.model new.csv --out why.html",
     ),
     "pretrain": (

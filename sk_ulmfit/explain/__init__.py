@@ -1,5 +1,5 @@
-"""Which words of a text speak for and against each label."""
+"""Which words of a text speak for and against each label, or raise and lower each value."""
 
-from sk_ulmfit.explain.explanation import Explanation, Explanations
+from sk_ulmfit.explain.explanation import Explanation, Explanations, ValueExplanation
 
-__all__ = ["Explanation", "Explanations"]
+__all__ = ["Explanation", "Explanations", "ValueExplanation"]

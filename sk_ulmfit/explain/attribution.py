@@ -1,6 +1,7 @@
-"""Which words of a text drive each label: integrated gradients and occlusion.
+"""Which words of a text drive each label or value: integrated gradients and occlusion.
 
-Both give a number of log-odds for each word, of the whole model: network, linear model of the words, calibration.
+Both give a number of log-odds, or of the units of a value, for each word, of the whole model: network, linear model of
+the words, calibration. Scores are those of `training/task.py`: log-odds before calibration, or standardised values.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from sk_ulmfit._messages import short, short_names
-from sk_ulmfit.explain.explanation import Explanation, Explanations
+from sk_ulmfit.explain.explanation import Explanation, Explanations, ValueExplanation
 from sk_ulmfit.nn.modules import AWDLSTM
 from sk_ulmfit.nn.pooling import TextClassifier
 from sk_ulmfit.nn.vector import join_means, pooled_layers
@@ -25,7 +26,8 @@ from sk_ulmfit.text.alignment import Alignment, align
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.averaging import average_with_linear_model, mean_log_odds
 from sk_ulmfit.training.linear import LinearModel
-from sk_ulmfit.training.prediction import Network, predict_log_odds
+from sk_ulmfit.training.prediction import Network, predict_scores
+from sk_ulmfit.training.task import Classification, Regression, Task, task_of
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -33,9 +35,11 @@ Labels = NDArray[np.int64]
 METHODS = ("gradient", "occlusion")
 STEPS, MAX_STEPS = 16, 128  # Integration steps; doubled until the attributions sum to the difference
 TOLERANCE, RELATIVE_TOLERANCE = 0.1, 0.02  # of that sum: in log-odds, or relative to the sum of absolute values
+TOLERANCE_OF_VALUES = 0.02  # in standard deviations, in place of log-odds
 POSITIONS, GRAPH_POSITIONS = 16_384, 4_096  # most that run at once, and most that have an autograd graph at once
 NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(64)  # quadrature of `mean_shares`
 OCCLUDED_TOKENS = 500_000  # in copies that are predicted at once
+OF_LABELS = Classification()
 
 
 class Document(NamedTuple):
@@ -100,8 +104,8 @@ class Attribution(NamedTuple):
     baseline: Floats
 
 
-def label_indices(labels: Any, names: Sequence[Any]) -> Labels:
-    """Find labels by name: one name, or several, among the names of a classifier.
+def label_indices(labels: Any, names: Sequence[Any], what: str = "labels", model: str = "classifier") -> Labels:
+    """Find labels, or targets, by name: one name, or several, among the names of a model.
 
     Return their columns, shape (K,), each once, in the order asked for. Raise ValueError if none is given, or one is
     unknown.
@@ -110,11 +114,13 @@ def label_indices(labels: Any, names: Sequence[Any]) -> Labels:
     wanted = list(labels) if several else [labels]
     shown = short_names(names)
     if not wanted:
-        raise ValueError(f"labels is empty; name some of {shown}, or pass None for the predicted ones.")
+        raise ValueError(
+            f"{what} is empty; name some of {shown}, or pass None for {'the predicted ones' if what == 'labels' else 'all'}."
+        )
     unknown = [label for label in wanted if label not in names]
     if unknown:
         raise ValueError(
-            f"labels has {short(unknown[0])}, which is none of this classifier's {len(names)} labels: {shown}."
+            f"{what} has {short(unknown[0])}, which is none of this {model}'s {len(names)} {what}: {shown}."
         )
     return np.array(list(dict.fromkeys(names.index(label) for label in wanted)), np.int64)
 
@@ -159,48 +165,109 @@ def explain(
         One for each text.
     """
     names = config["label_names"]
-    slope, offset = np.array(config.get("calibration", [[1.0] * len(names), [0.0] * len(names)]))
-    base = (logit(config["base_rates"]) - offset) / slope if "base_rates" in config else None
-    attribute = gradient_scores if method == "gradient" else occlusion_scores
-    explanations = []
-    with evaluation_mode([network.module for network in networks]):
-        for text, chosen, p in zip(texts, labels, proba, strict=True):
-            document = Document.of(text, vocabulary, config["language"])
-            result = attribute(networks, linear_model, document, chosen)
-            if base is not None:  # files of version 0.1.0 have no base rates
-                log_odds = _log_odds(networks, linear_model, [document.ids])[0, chosen]
-                result = measured_from(base[chosen], result, document, log_odds, add_up=method == "gradient")
-            explanations.append(
-                Explanation(
-                    text=document.alignment.text,
-                    words=document.alignment.words,
-                    spans=document.alignment.spans,
-                    labels=[names[label] for label in chosen],
-                    proba=p[chosen],
-                    thresholds=thresholds[chosen],
-                    log_odds=slope[chosen] * result.log_odds + offset[chosen],
-                    baseline=slope[chosen] * result.baseline + offset[chosen],
-                    scores=slope[chosen] * document.per_word(result.scores),
-                    method=method,
-                )
+    found = _attributions(networks, linear_model, vocabulary, config, texts, labels, method)
+    return Explanations(
+        [
+            Explanation(
+                text=document.alignment.text,
+                words=document.alignment.words,
+                spans=document.alignment.spans,
+                labels=[names[label] for label in chosen],
+                proba=p[chosen],
+                thresholds=thresholds[chosen],
+                log_odds=result.log_odds,
+                baseline=result.baseline,
+                scores=result.scores,
+                method=method,
             )
-    return Explanations(explanations)
+            for (document, result), chosen, p in zip(found, labels, proba, strict=True)
+        ]
+    )
+
+
+def explain_values(
+    networks: Sequence[Network],
+    linear_model: LinearModel | None,
+    vocabulary: Vocabulary,
+    config: Mapping[str, Any],
+    texts: Sequence[str],
+    targets: Labels,
+    method: str,
+) -> Explanations:
+    """Explain some targets of a regressor, with the columns `targets`, by the words of texts; the rest as `explain`."""
+    names = [config["target_names"][target] for target in targets]
+    found = _attributions(networks, linear_model, vocabulary, config, texts, [targets] * len(texts), method)
+    return Explanations(
+        [
+            ValueExplanation(
+                text=document.alignment.text,
+                words=document.alignment.words,
+                spans=document.alignment.spans,
+                labels=names,
+                values=result.log_odds,
+                baseline=result.baseline,
+                scores=result.scores,
+                method=method,
+            )
+            for document, result in found
+        ]
+    )
+
+
+def _attributions(
+    networks: Sequence[Network],
+    linear_model: LinearModel | None,
+    vocabulary: Vocabulary,
+    config: Mapping[str, Any],
+    texts: Sequence[str],
+    columns: Sequence[Labels],
+    method: str,
+) -> Iterator[tuple[Document, Attribution]]:
+    """Yield each text as a model reads it, and scores of words in calibrated log-odds or in units of the targets."""
+    task = task_of(config)
+    attribute = gradient_scores if method == "gradient" else occlusion_scores
+    slope, offset, base = _units(task, config)
+    with evaluation_mode([network.module for network in networks]):
+        for text, chosen in zip(texts, columns, strict=True):
+            document = Document.of(text, vocabulary, config["language"])
+            result = attribute(networks, linear_model, document, chosen, task)
+            if base is not None:
+                log_odds = _log_odds(networks, linear_model, [document.ids], task)[0, chosen]
+                result = measured_from(base[chosen], result, document, log_odds, add_up=method == "gradient")
+            a, b = slope[chosen], offset[chosen]
+            scores = a * document.per_word(result.scores)
+            yield document, Attribution(scores, a * result.log_odds + b, a * result.baseline + b)
+
+
+def _units(task: Task, config: Mapping[str, Any]) -> tuple[Floats, Floats, Floats | None]:
+    """Return slope and offset that turn scores into what is shown, and the scores of a text without known words.
+
+    These are unknown, None, of files of version 0.1.0.
+    """
+    if isinstance(task, Regression):
+        return task.scale, task.mean, np.zeros_like(task.mean)
+    n_labels = len(config["label_names"])
+    slope, offset = np.array(config.get("calibration", [[1.0] * n_labels, [0.0] * n_labels]))
+    return slope, offset, (logit(config["base_rates"]) - offset) / slope if "base_rates" in config else None
 
 
 def gradient_scores(
-    networks: Sequence[Network], linear_model: LinearModel | None, document: Document, labels: Labels
+    networks: Sequence[Network], linear_model: LinearModel | None, document: Document, labels: Labels, task: Task
 ) -> Attribution:
     """Score units by integrated gradients of each network, and by their exact part of the linear model.
 
     The scores add up to the difference between the log-odds of document and baseline, up to the error of the integral.
     `labels` holds K columns.
     """
-    parts = [_of_network(network, linear_model, document, labels) for network in networks]
+    parts = [_of_network(network, linear_model, document, labels, task) for network in networks]
     if len(parts) == 1:
         return parts[0]
     scores, log_odds, baselines = zip(*parts, strict=True)
-    mean = np.einsum("rk,ruk->uk", mean_shares(baselines, log_odds), np.stack(scores))
-    return Attribution(mean, mean_log_odds(log_odds), mean_log_odds(baselines))
+    shares = np.full((len(parts), len(labels)), 1 / len(parts))
+    if isinstance(task, Classification):
+        shares = mean_shares(baselines, log_odds)
+    mean = np.einsum("rk,ruk->uk", shares, np.stack(scores))
+    return Attribution(mean, task.mean_of(log_odds), task.mean_of(baselines))
 
 
 def measured_from(
@@ -240,11 +307,13 @@ def mean_shares(baselines: Sequence[Floats], log_odds: Sequence[Floats]) -> Floa
     return np.asarray(np.tensordot(NODE_WEIGHTS / 2, slopes, 1))
 
 
-def _of_network(network: Network, linear_model: LinearModel | None, document: Document, labels: Labels) -> Attribution:
+def _of_network(
+    network: Network, linear_model: LinearModel | None, document: Document, labels: Labels, task: Task
+) -> Attribution:
     """Score units by one network, averaged with the linear model."""
     order = document.reading_order(network)
     in_order, log_odds, baseline = integrated_gradients(
-        network.module, document.ids[order], document.baseline[order], labels
+        network.module, document.ids[order], document.baseline[order], labels, task
     )
     scores = np.empty_like(in_order)
     scores[order] = in_order
@@ -261,7 +330,7 @@ def _of_network(network: Network, linear_model: LinearModel | None, document: Do
 
 
 def occlusion_scores(
-    networks: Sequence[Network], linear_model: LinearModel | None, document: Document, labels: Labels
+    networks: Sequence[Network], linear_model: LinearModel | None, document: Document, labels: Labels, task: Task
 ) -> Attribution:
     """Score units by the change of the log-odds when ``xxunk`` replaces one unit.
 
@@ -273,7 +342,7 @@ def occlusion_scores(
     Li, J., Monroe, W., Jurafsky, D. (2016), "Understanding Neural Networks through Representation Erasure", section 3.
     """
     ids, offsets = document.ids, document.alignment.token_offsets
-    log_odds, baseline = _log_odds(networks, linear_model, [ids, document.baseline])[:, labels]
+    log_odds, baseline = _log_odds(networks, linear_model, [ids, document.baseline], task)[:, labels]
     scores = np.zeros((len(offsets) - 1, len(labels)))
     known = np.add.reduceat(ids != document.baseline, offsets[:-1]) > 0
     units = np.flatnonzero(known)
@@ -281,20 +350,21 @@ def occlusion_scores(
     for start in range(0, len(units), at_once):
         some = units[start : start + at_once]
         copies = [np.concatenate([ids[: offsets[i]], document.unk, ids[offsets[i + 1] :]]) for i in some]
-        scores[some] = log_odds - _log_odds(networks, linear_model, copies)[:, labels]
+        scores[some] = log_odds - _log_odds(networks, linear_model, copies, task)[:, labels]
     return Attribution(scores, log_odds, baseline)
 
 
 def _log_odds(
-    networks: Sequence[Network], linear_model: LinearModel | None, documents: list[NDArray[np.int32]]
+    networks: Sequence[Network], linear_model: LinearModel | None, documents: list[NDArray[np.int32]], task: Task
 ) -> Floats:
-    """Compute the log-odds of all labels for documents from left to right, shape (n, L)."""
+    """Compute all scores, log-odds of a classifier, for documents from left to right, shape (n, L)."""
     offsets = np.cumsum([0, *map(len, documents)])
-    return predict_log_odds(networks, linear_model, TokenIds(np.concatenate(documents).astype(np.int32), offsets))
+    corpus = TokenIds(np.concatenate(documents).astype(np.int32), offsets)
+    return task.reached(task.mean_of(predict_scores(networks, linear_model, corpus, task, "float32")))
 
 
 def integrated_gradients(
-    module: TextClassifier, ids: NDArray[np.int32], baseline: NDArray[np.int32], labels: Labels
+    module: TextClassifier, ids: NDArray[np.int32], baseline: NDArray[np.int32], labels: Labels, task: Task = OF_LABELS
 ) -> Attribution:
     """Split the difference between a network's log-odds for a document and for a baseline among the tokens.
 
@@ -325,13 +395,14 @@ def integrated_gradients(
     start, end = _inputs(module, baseline), _inputs(module, ids)
     ends_half = np.ones(STEPS + 1)
     ends_half[[0, -1]] = 0.5
-    total, logits = _gradients(module, start, end, np.linspace(0, 1, STEPS + 1), ends_half, labels)
+    total, logits = _gradients(module, start, end, np.linspace(0, 1, STEPS + 1), ends_half, labels, task)
     difference, n = logits[-1] - logits[0], STEPS
+    tolerance = TOLERANCE if isinstance(task, Classification) else TOLERANCE_OF_VALUES
     while n < MAX_STEPS:
         error = np.abs(total.sum(axis=0) / n - difference)
-        if (error <= np.maximum(TOLERANCE, RELATIVE_TOLERANCE * np.abs(total).sum(axis=0) / n)).all():
+        if (error <= np.maximum(tolerance, RELATIVE_TOLERANCE * np.abs(total).sum(axis=0) / n)).all():
             break
-        total += _gradients(module, start, end, (np.arange(n) + 0.5) / n, np.ones(n), labels)[0]
+        total += _gradients(module, start, end, (np.arange(n) + 0.5) / n, np.ones(n), labels, task)[0]
         n *= 2
     return Attribution(total / n, logits[-1], logits[0])
 
@@ -350,11 +421,17 @@ def _inputs(module: TextClassifier, ids: NDArray[np.int32]) -> Tensor:
 
 
 def _gradients(
-    module: TextClassifier, start: Tensor, end: Tensor, points: Floats, shares: Floats, labels: Labels
+    module: TextClassifier,
+    start: Tensor,
+    end: Tensor,
+    points: Floats,
+    shares: Floats,
+    labels: Labels,
+    task: Task = OF_LABELS,
 ) -> tuple[Floats, Floats]:
-    """Add up gradients times (end - start) at points between 0 and 1.
+    """Add up gradients of scores times (end - start) at points between 0 and 1.
 
-    Return the sums, shape (n_tokens, K), and the logits at each point, shape (len(points), K).
+    Return the sums, shape (n_tokens, K), and the scores at each point, shape (len(points), K).
     """
     at_once = max(1, POSITIONS // len(start))
     total, logits = np.zeros((len(start), len(labels))), []
@@ -363,7 +440,7 @@ def _gradients(
         part = slice(first, first + at_once)
         with torch.enable_grad():
             inputs = torch.lerp(start[None], end[None], start.new_tensor(points[part])[:, None, None])
-            values = _logits(module, inputs.requires_grad_())[:, columns]
+            values = task.scores_of_tensor(_logits(module, inputs.requires_grad_()))[:, columns]
             summed = start.new_tensor(shares[part]) @ values
             for k in range(len(labels)):
                 (gradient,) = torch.autograd.grad(summed[k], inputs, retain_graph=k < len(labels) - 1)

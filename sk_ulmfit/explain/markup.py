@@ -34,25 +34,32 @@ body { font-family: system-ui, sans-serif; max-width: 56em; margin: 2em auto; pa
 """
 
 
+class Style(NamedTuple):
+    """How the numbers of words are written, and what a page says of them."""
+
+    number: str
+    note: str
+
+
 class Legend(NamedTuple):
-    """One label: probability, threshold and base rate, the sum of all scores, and the strongest words."""
+    """One label: what is predicted, the sum of all scores and what it is measured from, and the strongest words."""
 
     label: str
-    proba: float
-    threshold: float
-    base_rate: float
+    figures: str
+    origin: str
     total: float
     words_for: list[tuple[str, float]]
     words_against: list[tuple[str, float]]
 
 
 class HighlightedText(NamedTuple):
-    """A text, the scores of its words in log-odds, and its labels."""
+    """A text, the scores of its words, and its labels or targets."""
 
     text: str
     spans: NDArray[np.int64]  # (n_words, 2), start and end of each word, in their order
     scores: Floats  # (n_words, K)
     legends: list[Legend]  # of length K
+    style: Style
 
 
 def page(texts: Sequence[HighlightedText]) -> str:
@@ -70,9 +77,9 @@ def fragment(texts: Sequence[HighlightedText]) -> str:
 def _body(texts: Sequence[HighlightedText]) -> str:
     note = (
         "Each word has the colour of the label it affects most: filled if it speaks for the label, underlined with "
-        "dashes if it speaks against it. Each label is followed by its probability and threshold; the numbers of words "
-        "are log-odds. Their sum is measured from the base rate: the share of training texts that have the label."
+        "dashes if it speaks against it."
     )
+    note = " ".join([note, *(text.style.note for text in texts[:1])])
     return "".join([f"<p><small>{note}</small></p>\n", *map(_section, texts, _colours(texts))])
 
 
@@ -118,23 +125,25 @@ def excerpts(
 
 
 def _section(text: HighlightedText, colours: list[str]) -> str:
-    legend = "".join(f"<li>{_legend(*pair)}</li>\n" for pair in zip(text.legends, colours, strict=True))
+    pairs = zip(text.legends, colours, strict=True)
+    legend = "".join(f"<li>{_legend(*pair, text.style.number)}</li>\n" for pair in pairs)
     body = f'<div class="sk-ulmfit-text" dir="auto">{_text(text, colours)}</div>'
     return f'<div class="sk-ulmfit">\n<ul>\n{legend}</ul>\n{body}\n</div>\n'
 
 
-def _legend(legend: Legend, colour: str) -> str:
+def _legend(legend: Legend, colour: str, number: str) -> str:
     label = f'<i style="background: rgb({colour})"></i><b><bdi>{_escape(legend.label)}</bdi></b>'
-    sign = "≥" if legend.proba >= legend.threshold else "&lt;"
-    words = _word_list("for it", legend.words_for) + _word_list("against it", legend.words_against)
-    total = f" · sum {_signed(legend.total)} from base rate {legend.base_rate:.2f}"
-    return f"{label} {legend.proba:.2f} {sign} {legend.threshold:.2f}<small>{words}{total}</small>"
+    words = _word_list("for it", legend.words_for, number) + _word_list("against it", legend.words_against, number)
+    total = f" · sum {_signed(legend.total, number)} from {_escape(legend.origin)}"
+    return f"{label} {_escape(legend.figures)}<small>{words}{total}</small>"
 
 
-def _word_list(title: str, words: list[tuple[str, float]]) -> str:
+def _word_list(title: str, words: list[tuple[str, float]], number: str) -> str:
     if not words:
         return ""
-    return f" · {title}: " + " &nbsp;".join(f"{_signed(score)} <bdi>{_escape(word)}</bdi>" for word, score in words)
+    return f" · {title}: " + " &nbsp;".join(
+        f"{_signed(score, number)} <bdi>{_escape(word)}</bdi>" for word, score in words
+    )
 
 
 def _text(text: HighlightedText, colours: list[str]) -> str:
@@ -177,11 +186,11 @@ def _marked(word: str, relative: Floats, colours: list[str], tooltip: str) -> st
 
 def _tooltip(text: HighlightedText, word: int, relative: Floats) -> str:
     strongest = np.argsort(-np.abs(relative), kind="stable")[:LABELS_IN_TOOLTIP]
-    return ", ".join(f"{text.legends[k].label} {_signed(text.scores[word, k])}" for k in strongest)
+    return ", ".join(f"{text.legends[k].label} {_signed(text.scores[word, k], text.style.number)}" for k in strongest)
 
 
-def _signed(score: float) -> str:
-    return f"{score:+.2f}".replace("-", "−")
+def _signed(score: float, number: str) -> str:
+    return f"{score:{number}}".replace("-", "−")
 
 
 def _escape(text: str) -> str:

@@ -174,6 +174,6 @@ class FittedRegressor(FittedModel):
         """Predict values, shape (n, T); `precision` is the parameter of the regressor."""
         corpus, task = self.encode(texts, n_jobs), task_of(self.config)
         scores = predict_scores(self.networks, self.linear_model, corpus, task, precision)
-        values = task.predictions(np.mean(scores, axis=0))
+        values = task.predictions(task.mean_of(scores))
         values[~has_known_words(corpus, self.vocabulary)] = self.config["target_mean"]
         return values

@@ -6,7 +6,7 @@ Three kinds of numbers occur, all of shape (n, K): outputs are what a head compu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sk_ulmfit.models.schema import LOSSES
 from sk_ulmfit.nn.losses import MultiLabelLoss, SquaredLoss
+from sk_ulmfit.training.averaging import mean_log_odds
 from sk_ulmfit.training.linear_training import base_rates
 
 Floats = NDArray[np.float64]
@@ -95,6 +96,18 @@ class Classification:
     def scores(self, outputs: Floats) -> Floats:
         """Turn outputs into scores."""
         return outputs
+
+    def scores_of_tensor(self, outputs: Tensor) -> Tensor:
+        """Turn outputs into scores, as a part of an autograd graph."""
+        return outputs
+
+    def mean_of(self, scores: Sequence[Floats]) -> Floats:
+        """Return the scores of several networks together: those of the mean probability."""
+        return mean_log_odds(scores)
+
+    def reached(self, scores: Floats) -> Floats:
+        """Return the scores of the predictions."""
+        return scores
 
     def first_bias(self, y: Targets, document_weight: Singles | None) -> Tensor:
         """Return the bias of a network's head before its training, (K,), which predicts the base rates."""
@@ -241,6 +254,22 @@ class Regression:
         """Turn outputs into scores."""
         link = self._link()
         return outputs if link is None else np.asarray(link.offset + link.gain * expit(outputs))
+
+    def scores_of_tensor(self, outputs: Tensor) -> Tensor:
+        """Turn outputs into scores, as a part of an autograd graph."""
+        link = self._link()
+        if link is None:
+            return outputs
+        offset, gain = (_tensor(part).to(outputs.device) for part in link)
+        return offset + gain * torch.sigmoid(outputs)
+
+    def mean_of(self, scores: Sequence[Floats]) -> Floats:
+        """Return the scores of several networks together: their mean."""
+        return np.asarray(np.mean(scores, axis=0))
+
+    def reached(self, scores: Floats) -> Floats:
+        """Return the scores of the predictions, which end where the range ends."""
+        return self.standardise(self.predictions(scores))
 
     def first_bias(self, y: Targets, document_weight: Singles | None) -> Tensor:
         """Return the bias of a network's head before its training, (K,), which predicts the means."""
