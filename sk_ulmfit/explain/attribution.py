@@ -114,9 +114,8 @@ def label_indices(labels: Any, names: Sequence[Any], what: str = "labels", model
     wanted = list(labels) if several else [labels]
     shown = short_names(names)
     if not wanted:
-        raise ValueError(
-            f"{what} is empty; name some of {shown}, or pass None for {'the predicted ones' if what == 'labels' else 'all'}."
-        )
+        default = "the predicted ones" if what == "labels" else "all"
+        raise ValueError(f"{what} is empty; name some of {shown}, or pass None for {default}.")
     unknown = [label for label in wanted if label not in names]
     if unknown:
         raise ValueError(

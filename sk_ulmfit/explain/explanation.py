@@ -82,7 +82,7 @@ class WordScores:
         """Return what is predicted of a label, and its strongest words, as a line."""
         width = max(len(str(label)) for label in self.labels)
         parts = [f"  {self.labels[k]!s:{width}} {self._figures(k)}"]
-        for title, against in (("for", False), ("against", True)):
+        for title, against in zip(self._style.titles, (False, True), strict=True):
             words = self._strong_words(self.labels[k], against)
             if words:
                 parts.append(f"{title}: " + "  ".join(f"{score:{self._style.number}} {word}" for word, score in words))
@@ -180,7 +180,11 @@ class Explanation(WordScores):
 
     _style = markup.Style(
         number="+.2f",
-        note="Each label is followed by its probability and threshold; the numbers of words are log-odds. Their sum is "
+        titles=("for", "against"),
+        page_titles=("for it", "against it"),
+        note="Each word has the colour of the label it affects most: filled if it speaks for the label, underlined "
+        "with dashes if it speaks against it. Each label is followed by its probability and threshold; the numbers of "
+        "words are log-odds. Their sum is "
         "measured from the base rate: the share of training texts that have the label.",
     )
     _smallest_score = SMALLEST_SCORE
@@ -227,7 +231,7 @@ class ValueExplanation(WordScores):
     >>> scores, value, mean = np.array([[0.25], [0.0], [-1.5]]), np.array([2.0]), np.array([3.25])
     >>> print(ValueExplanation("lamp is late", words, spans, ["stars"], value, mean, scores, "gradient"))
     lamp is late
-      stars 2  for: +0.25 lamp  against: -1.5 late  sum: -1.25 from mean 3.25
+      stars 2  raised by: +0.25 lamp  lowered by: -1.5 late  sum: -1.25 from mean 3.25
     """
 
     text: str
@@ -241,7 +245,11 @@ class ValueExplanation(WordScores):
 
     _style = markup.Style(
         number="+.3g",
-        note="Each target is followed by its predicted value; the numbers of words are in its units. Their sum is "
+        titles=("raised by", "lowered by"),
+        page_titles=("raised by", "lowered by"),
+        note="Each word has the colour of the target it affects most: filled if it raises the value, underlined with "
+        "dashes if it lowers it. Each target is followed by its predicted value; the numbers of words are "
+        "in its units. Their sum is "
         "measured from the mean of the training texts.",
     )
     _smallest_score = 0.0

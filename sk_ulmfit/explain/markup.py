@@ -35,9 +35,11 @@ body { font-family: system-ui, sans-serif; max-width: 56em; margin: 2em auto; pa
 
 
 class Style(NamedTuple):
-    """How the numbers of words are written, and what a page says of them."""
+    """How the numbers of words are written, what stands before the strongest words, and what a page says of them."""
 
     number: str
+    titles: tuple[str, str]  # of positive and of negative words
+    page_titles: tuple[str, str]
     note: str
 
 
@@ -75,11 +77,7 @@ def fragment(texts: Sequence[HighlightedText]) -> str:
 
 
 def _body(texts: Sequence[HighlightedText]) -> str:
-    note = (
-        "Each word has the colour of the label it affects most: filled if it speaks for the label, underlined with "
-        "dashes if it speaks against it."
-    )
-    note = " ".join([note, *(text.style.note for text in texts[:1])])
+    note = texts[0].style.note if texts else ""
     return "".join([f"<p><small>{note}</small></p>\n", *map(_section, texts, _colours(texts))])
 
 
@@ -126,24 +124,24 @@ def excerpts(
 
 def _section(text: HighlightedText, colours: list[str]) -> str:
     pairs = zip(text.legends, colours, strict=True)
-    legend = "".join(f"<li>{_legend(*pair, text.style.number)}</li>\n" for pair in pairs)
+    legend = "".join(f"<li>{_legend(*pair, text.style)}</li>\n" for pair in pairs)
     body = f'<div class="sk-ulmfit-text" dir="auto">{_text(text, colours)}</div>'
     return f'<div class="sk-ulmfit">\n<ul>\n{legend}</ul>\n{body}\n</div>\n'
 
 
-def _legend(legend: Legend, colour: str, number: str) -> str:
+def _legend(legend: Legend, colour: str, style: Style) -> str:
     label = f'<i style="background: rgb({colour})"></i><b><bdi>{_escape(legend.label)}</bdi></b>'
-    words = _word_list("for it", legend.words_for, number) + _word_list("against it", legend.words_against, number)
-    total = f" · sum {_signed(legend.total, number)} from {_escape(legend.origin)}"
+    pairs = zip(style.page_titles, (legend.words_for, legend.words_against), strict=True)
+    words = "".join(_word_list(title, words, style.number) for title, words in pairs)
+    total = f" · sum {_signed(legend.total, style.number)} from {_escape(legend.origin)}"
     return f"{label} {_escape(legend.figures)}<small>{words}{total}</small>"
 
 
 def _word_list(title: str, words: list[tuple[str, float]], number: str) -> str:
     if not words:
         return ""
-    return f" · {title}: " + " &nbsp;".join(
-        f"{_signed(score, number)} <bdi>{_escape(word)}</bdi>" for word, score in words
-    )
+    shown = (f"{_signed(score, number)} <bdi>{_escape(word)}</bdi>" for word, score in words)
+    return f" · {title}: " + " &nbsp;".join(shown)
 
 
 def _text(text: HighlightedText, colours: list[str]) -> str:
