@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from test_sklearn_contract import DIRECT, words
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier, ULMFiTRegressor
+from sk_ulmfit.explain.attribution import Document, evaluation_mode, integrated_gradients
 from sk_ulmfit.models.state import ModelFileError
 from sk_ulmfit.training import stages
 from sk_ulmfit.training.task import task_of
@@ -282,6 +283,17 @@ def test_words_add_up_to_the_predicted_values(start):
             np.testing.assert_allclose(e.baseline, Y.mean(axis=0))
             np.testing.assert_allclose(e.scores.sum(axis=0), e.values - e.baseline, atol=1e-6)
             assert e.labels == ["stars", "broken"]
+
+
+def test_gradients_are_those_of_the_values_through_the_sigmoid(start):
+    model = linear(start, y_range=(-1, 101), tfidf=False).fit(TEXTS, Y)
+    (network,), task = model._fitted.networks, task_of(model._fitted.config)
+    document = Document.of(TEXTS[0], model.vocabulary_, "en")
+    with evaluation_mode([network.module]):
+        found = integrated_gradients(network.module, document.ids, document.baseline, np.arange(2), task)
+    outputs = network.logits(document.as_corpus(), "float32")
+    np.testing.assert_allclose(found.log_odds, task.scores(outputs)[0], atol=1e-4)
+    np.testing.assert_allclose(found.scores.sum(axis=0), found.log_odds - found.baseline, atol=0.03)
 
 
 @pytest.mark.parametrize("method", ["gradient", "occlusion"])
