@@ -20,7 +20,7 @@ from sk_ulmfit.thresholds import check_thresholds
 
 PER_LABEL = ("threshold", "pos_weight")
 # Of a machine and its user, not of the model.
-NOT_SAVED = ("memory", "callbacks", "device", "n_jobs", "verbose", "teacher")
+NOT_SAVED = ("memory", "callbacks", "device", "n_jobs", "verbose", "teacher", "warm_start")
 NOT_IN_FILE = "(a language model in memory, which is not part of the saved classifier)"  # no file has this name
 
 

@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -24,7 +25,14 @@ from sk_ulmfit._validation import (
     fitted_value,
     random_generator,
 )
-from sk_ulmfit.encoders import choose_language_models, fit_encoders, planned_starts
+from sk_ulmfit.encoders import (
+    choose_language_models,
+    fit_encoders,
+    grown_encoders,
+    planned_starts,
+    starts_of_fitted,
+    with_stores,
+)
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.models.container import DEEPEST, depth
 from sk_ulmfit.models.schema import DIRECTIONS
@@ -39,6 +47,7 @@ from sk_ulmfit.training.callbacks import SCHEDULES
 from sk_ulmfit.training.data import TrainingTexts
 from sk_ulmfit.training.directions import Encoder, merged_config, split, train_networks
 from sk_ulmfit.training.fitted import FittedModel
+from sk_ulmfit.training.going_on import keep_untrained_entries
 from sk_ulmfit.training.held_out import HeldOut
 from sk_ulmfit.training.net import MultiLabelNet
 from sk_ulmfit.training.progress import Start, duration, plan, say
@@ -53,8 +62,11 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
 
     _fitted_type: ClassVar[type[FittedModel]]
 
-    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> TrainingTexts:
-        """Return texts and targets, checked together with the parameters that depend on them."""
+    def _check_data(self, X: Any, y: Any, sample_weight: Any, earlier: Any) -> TrainingTexts:
+        """Return texts and targets, checked together with the parameters that depend on them.
+
+        The outputs of `earlier`, a fitted model that goes on or None, come first, NaN where y has none of them.
+        """
         raise NotImplementedError
 
     def _learned_from_data(self, data: Any) -> dict[str, Any]:
@@ -74,20 +86,29 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
         """Run the stages of ``fit``; the last one replaces what an earlier fit has learned."""
         began = time.perf_counter()
         self._check_params()
-        data = self._check_data(X, y, sample_weight)
+        earlier = self._goes_on_from()
+        data = self._check_data(X, y, sample_weight, earlier)
         unlabelled = _check_unlabelled(unlabelled_texts)
         device = resolve_device(self.device)
         prediction_precision(self.precision, device, 0, {})  # an error now, not after the training
         memory, any_seed = check_memory(self.memory), self.random_state is None
         lm_seed, seed = (int(n) for n in random_generator(self.random_state).randint(2**31 - 1, size=2))
-        language_models = choose_language_models(self, None if any_seed else lm_seed)
+        if earlier is None:
+            language_models = choose_language_models(self, None if any_seed else lm_seed)
+        else:
+            language_models = list(earlier.language_models)
         settings_with = partial(ClassifierSettings.of, self, seed=seed, device=device)
         if self.verbose:
-            starts = planned_starts(self, language_models)
+            starts = planned_starts(self, language_models) if earlier is None else starts_of_fitted(earlier)
             planned = settings_with(decisions_from=self._decisions_from(data, starts))
             say(plan(len(data.texts), f"{len(data.names):,} {data.outputs}", starts, planned))
-        encoders = fit_encoders(language_models, chained(data.texts, unlabelled), bool(len(unlabelled)))
-        self._warn_if_encoder_stays_random(language_models, encoders)
+        if earlier is None:
+            encoders = fit_encoders(language_models, chained(data.texts, unlabelled), bool(len(unlabelled)))
+            self._warn_if_encoder_stays_random(language_models, encoders)
+        else:
+            encoders = grown_encoders(self, earlier, chained(data.texts, unlabelled), memory)
+        if self.warm_start:
+            encoders = with_stores(encoders, earlier)
         settings = settings_with(decisions_from=self._decisions_from(data, encoders))
         networks, linear_model, held_out = train_networks(
             data,
@@ -101,7 +122,10 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
         has_vectors = all(encoder.has_vector for encoder in encoders)
         config = merged_config(networks) | self._learned_from_data(data)
         config |= self._learn_decisions(data, held_out, has_vectors)
-        self._fitted = self._fitted_type.of(networks, linear_model, config, settings, language_models)
+        if earlier is not None:
+            keep_untrained_entries(config, earlier.config, data.untrained)
+        fitted = self._fitted_type.of(networks, linear_model, config, settings, language_models, self.direction)
+        self._fitted = replace(fitted, seen=tuple(encoder.store and encoder.store.kept for encoder in encoders))
         if self.verbose:
             say(f"Fitted in {duration(time.perf_counter() - began)}.")
         return self
@@ -189,8 +213,8 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
         -------
         object
             A fitted estimator of this class with the parameters that it was saved with. A language model that was
-            passed as an estimator comes back unfitted, with its parameters. `memory`, `callbacks`, `n_jobs`, `verbose`
-            and a RandomState object are not saved and have their defaults.
+            passed as an estimator comes back unfitted, with its parameters. `memory`, `callbacks`, `n_jobs`,
+            `verbose`, `warm_start` and a RandomState object are not saved and have their defaults.
 
         Raises
         ------
@@ -210,11 +234,23 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
             device_name = "cpu"
         networks, linear_model = split(state)
         settings = TrainingSettings.of(model, seed=0, device=device_name)
-        fitted = cls._fitted_type.of(networks, linear_model, state.config, settings)
+        fitted = cls._fitted_type.of(networks, linear_model, state.config, settings, direction=model.direction)
         with describing(path, kind):
             model._check_saved_params(fitted)
         model._fitted, model.metadata_ = fitted, metadata
         return model
+
+    def _goes_on_from(self) -> Any:
+        """Return what an earlier fit has learned if this one goes on from it, else None."""
+        fitted = vars(self).get("_fitted")
+        if fitted is None or not self.warm_start:
+            return None
+        if fitted.direction != self.direction:
+            raise ValueError(
+                f"direction={self.direction!r}, but the earlier fit, from which warm_start=True goes on, had "
+                f"direction={fitted.direction!r}; set it back, or warm_start=False for a new fit."
+            )
+        return fitted
 
     def _taken(self) -> Any:
         """Return what was learned; another fit replaces it as a whole."""
@@ -282,7 +318,7 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
             check_number(name, getattr(self, name), low=1, integer=True, none=True)
         check_number("n_iter_no_change", self.n_iter_no_change, low=1, integer=True)
         check_number("validation_fraction", self.validation_fraction, low=0, high=1, exclusive=True)
-        for name in ("early_stopping", "tfidf"):
+        for name in ("early_stopping", "tfidf", "warm_start"):
             check_bool(name, getattr(self, name))
         callbacks = [] if self.callbacks is None else self.callbacks
         if not isinstance(callbacks, (list, tuple)) or not all(map(_is_callback, callbacks)):

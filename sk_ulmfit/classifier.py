@@ -151,6 +151,16 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         Source of all randomness. With `memory`, None takes the first model that was trained with any seed.
     verbose : int, default=0
         1 shows on stderr which stages there are and why, a progress bar for each, and the time of all.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from what an earlier ``fit``, or the file of ``load``, has learned: encoder, vector,
+        head and vocabulary, to which new words are added. Labels are matched by name, columns without names by
+        position. A new label gets a new row of the head. A label that y lacks is unknown in all texts: its row, base
+        rate, threshold and calibration stay. The linear model is trained anew on these texts alone, so pass earlier
+        texts together with new ones; of a label that y lacks, the network alone decides. The fitted weights win over
+        `language_model` and `lm_epochs`, which have no effect then; `direction` must stay, and `unlabelled_texts` only
+        add words. A linear head on frozen vectors has one best solution: the result is that of a fresh fit on the same
+        texts, up to the tolerance of the solver, as long as the encoder is the same. Vectors of the texts are kept in
+        memory until the next fit. Not saved by `save`.
 
     Attributes
     ----------
@@ -169,7 +179,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         Losses of the network in each epoch; `trained_groups` names the layers that were trained, if unfrozen gradually.
         Empty if only a linear head was trained on vectors.
     language_model_ : ULMFiTLanguageModel
-        The language model behind the encoder. It is not part of a saved classifier.
+        The language model behind the encoder, as the first fit left it. It is not part of a saved classifier.
     backward_net_, backward_history_, backward_language_model_
         The same of the second network, with ``direction="both"`` only.
 
@@ -231,6 +241,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         memory: Any = None,
         random_state: Any = None,
         verbose: int = 0,
+        warm_start: bool = False,
     ):
         self.language_model = language_model
         self.lm_epochs = lm_epochs
@@ -264,6 +275,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
+        self.warm_start = warm_start
 
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, unlabelled_texts: Any = None
@@ -499,8 +511,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         fitted.thresholds(self.threshold)
         check_pos_weight(self.pos_weight, np.zeros((0, len(names)), np.float32), names)
 
-    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> LabelledTexts:
-        data = check_labelled_texts(X, y, sample_weight, self.pos_weight)
+    def _check_data(self, X: Any, y: Any, sample_weight: Any, earlier: FittedClassifier | None) -> LabelledTexts:
+        names = None if earlier is None else earlier.names.tolist()
+        data = check_labelled_texts(X, y, sample_weight, self.pos_weight, names)
         self._check_decision_parameters(data.names)
         return data
 

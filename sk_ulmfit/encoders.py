@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._messages import short
 from sk_ulmfit.language_model import (
+    SIZES,
     ULMFiTLanguageModel,
     check_parameters,
     find_start,
@@ -20,11 +21,14 @@ from sk_ulmfit.language_model import (
     most_words,
     starts_from_vector,
 )
+from sk_ulmfit.models.assembly import plain_weights
 from sk_ulmfit.models.schema import DIRECTIONS
-from sk_ulmfit.models.state import reads_backward
+from sk_ulmfit.models.state import ModelState, reads_backward
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.training.directions import Encoder
+from sk_ulmfit.training.fitted import FittedModel
 from sk_ulmfit.training.progress import COUNTING, LANGUAGE_MODEL, TEACHER, Start
+from sk_ulmfit.training.seen_vectors import VectorStore
 
 
 def choose_language_models(classifier: Any, seed: int | None) -> list[ULMFiTLanguageModel]:
@@ -131,6 +135,55 @@ def fit_encoders(
             "texts, with the same settings."
         )
     return encoders
+
+
+def starts_of_fitted(fitted: FittedModel) -> list[Start]:
+    """Tell, before a fit that goes on, where each network starts."""
+    why = "not trained further, since the fit goes on (warm_start=True)"
+    return [
+        Start(reads_backward(network.config), [COUNTING], why, True, "vector_dim" in network.config)
+        for network in fitted.networks
+    ]
+
+
+def grown_encoders(estimator: Any, fitted: FittedModel, texts: list[str] | StreamedTexts, memory: Any) -> list[Encoder]:
+    """Return the encoders of fitted networks, whose training goes on, with the new words of the texts added."""
+    wanted = estimator.language_model
+    is_pair = isinstance(wanted, (tuple, list)) and len(wanted) == len(fitted.networks)
+    pair = wanted if is_pair else [wanted] * len(fitted.networks)
+    encoders = []
+    for network, model in zip(fitted.networks, pair, strict=True):
+        arrays = plain_weights(network.module)
+        body = {name: array for name, array in arrays.items() if not name.startswith("head.")}
+        head = {name: array for name, array in arrays.items() if name.startswith("head.")}
+        start = ModelState("language_model", dict(network.config), fitted.vocabulary, body)
+        grown = _grower(estimator, model, start, memory).fit(texts)
+        earlier = ModelState(fitted.kind, dict(network.config), fitted.vocabulary, head)
+        encoders.append(Encoder(grown.state_, True, earlier))
+    return encoders
+
+
+def with_stores(encoders: Sequence[Encoder], earlier: FittedModel | None) -> list[Encoder]:
+    """Give each encoder the vectors that an earlier fit has kept, if any, and a place to keep those to come."""
+    seen = earlier.seen if earlier is not None and earlier.seen else (None,) * len(encoders)
+    return [encoder._replace(store=VectorStore(each)) for encoder, each in zip(encoders, seen, strict=True)]
+
+
+def _grower(estimator: Any, wanted: Any, start: ModelState, memory: Any) -> ULMFiTLanguageModel:
+    """Return a language model whose fit adds words to `start`, as many as the one that the user passed allows."""
+    wanted = getattr(wanted, "estimator", wanted)  # of a FrozenEstimator
+    own = {}
+    if isinstance(wanted, ULMFiTLanguageModel):
+        own = {name: getattr(wanted, name) for name in (*SIZES, "vocab_size", "min_frequency")}
+    return ULMFiTLanguageModel(
+        start,
+        max_epochs=0,
+        device=estimator.device,
+        n_jobs=estimator.n_jobs,
+        memory=memory,
+        verbose=estimator.verbose,
+        **own,
+    )
 
 
 def _language_model(classifier: Any, wanted: Any, direction: str, seed: int | None) -> ULMFiTLanguageModel:

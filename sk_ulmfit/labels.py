@@ -16,7 +16,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from numbers import Number
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from scipy import sparse
 from sk_ulmfit._messages import describe_value, first_few, short, short_names
 from sk_ulmfit._validation import plain_number
 from sk_ulmfit.text.streams import plain_list
+
+Floating = TypeVar("Floating", np.float32, np.float64)
 
 MOST_BALANCED = 20.0  # largest factor of pos_weight="balanced": larger ones let a few texts dominate the loss
 _HINT = (
@@ -211,6 +213,41 @@ def indicator_of(y: Any, names: Sequence[Any] | None) -> tuple[NDArray[np.float3
     placed = np.zeros((len(indicator), len(names)), np.float32)
     placed[:, [names.index(name) for name in own]] = indicator
     return placed, names
+
+
+def are_named(y: Any) -> bool:
+    """Tell whether targets name their labels: in lists, or as columns; columns of another matrix have positions."""
+    y = plain_targets(y)
+    return hasattr(y, "columns") or label_lists(y) is not None
+
+
+def join_columns(
+    values: NDArray[Floating], names: list[Any], earlier: Sequence[Any], named: bool, outputs: str = "labels"
+) -> tuple[NDArray[Floating], list[Any]]:
+    """Put the columns of an earlier fit, NaN where they are missing, before new ones; return matrix and names.
+
+    Columns are matched by name; those of a matrix without names, which is not `named`, by position.
+    """
+    earlier, positions = list(earlier), list(range(len(earlier)))
+    if not named and earlier != positions:
+        if len(names) != len(earlier):
+            raise ValueError(
+                f"y has {len(names)} columns without names, but the model to go on from has {len(earlier)} {outputs}: "
+                f"{short_names(earlier)}. Pass a DataFrame with their names, or warm_start=False."
+            )
+        return values, earlier
+    texts = [name for name in names if isinstance(name, str)]
+    if earlier == positions and texts:
+        raise ValueError(
+            f"y names {short(texts[0])}, but the {len(earlier)} {outputs} of the model to go on from have no names; "
+            "pass a matrix in the order of its columns, or warm_start=False."
+        )
+    known = set(earlier)
+    joined = [*earlier, *(name for name in names if name not in known)]
+    column = {name: i for i, name in enumerate(joined)}
+    placed = np.full((len(values), len(joined)), np.nan, values.dtype)
+    placed[:, [column[name] for name in names]] = values
+    return placed, joined
 
 
 def warn_similar(names: Sequence[Any]) -> None:

@@ -16,7 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._files import as_path
 from sk_ulmfit._messages import short
-from sk_ulmfit._validation import check_choice, check_number, check_training_parameters, fitted_value, random_generator
+from sk_ulmfit._validation import (
+    check_bool,
+    check_choice,
+    check_number,
+    check_training_parameters,
+    fitted_value,
+    random_generator,
+)
 from sk_ulmfit.models.bundled import default_model, model_file
 from sk_ulmfit.models.fastai import load_fastai_language_model
 from sk_ulmfit.models.schema import DIRECTIONS
@@ -38,6 +45,7 @@ from sk_ulmfit.training.text_vectors import text_vectors, vector_width
 VOCAB_SIZE, NEW_WORDS = 30_000, 10_000  # of a model by default, and beside the words of its start
 SIZES = {"emb_dim": 400, "hidden_dim": 1152, "n_layers": 3}  # of a model from random weights
 IN_MEMORY = "memory"
+PRETRAINED_NONE = "pretrained=None to start from random weights"
 
 
 class Start(NamedTuple):
@@ -127,6 +135,9 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         array-like of shape (n, n_dims). A teacher from which it has not learned is refused. Each text, cut where it has
         more than 200 words, learns the vector that the teacher gives it, beside the next word; `max_epochs` is then 1
         by default. Results are not cached if it is a function.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from `state_`, of an earlier ``fit`` or of ``load``, in place of `pretrained`; new words
+        are added. Sizes, `language` and `direction` must stay. With ``max_epochs=0`` only the vocabulary grows.
 
     Attributes
     ----------
@@ -185,6 +196,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         random_state: Any = None,
         verbose: int = 0,
         teacher: str | os.PathLike[str] | Encode | None = None,
+        warm_start: bool = False,
     ):
         self.pretrained = pretrained
         self.max_epochs = max_epochs
@@ -211,6 +223,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.random_state = random_state
         self.verbose = verbose
         self.teacher = teacher
+        self.warm_start = warm_start
 
     def fit(self, X: Any, y: Any = None) -> ULMFiTLanguageModel:
         """Train on raw texts.
@@ -250,7 +263,8 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             return finetune_language_model(texts, start.state, settings, teacher=teacher_of(self, settings.device))
 
         state = remembered(memory, key, train)
-        self._fitted = FittedLanguageModel(state, start.origin)
+        origin = self._fitted.origin if _goes_on(self) else start.origin
+        self._fitted = FittedLanguageModel(state, origin)
         return self
 
     @property
@@ -499,7 +513,10 @@ def teacher_of(model: ULMFiTLanguageModel, device: str) -> Teacher | None:
 def find_start(model: ULMFiTLanguageModel) -> Start:
     """Find the model that the training of a language model starts from."""
     pretrained = model.pretrained
-    if isinstance(pretrained, ModelState):
+    if _goes_on(model):
+        start = Start(model.state_, None)
+        _check_unchanged(model, model.state_.config)
+    elif isinstance(pretrained, ModelState):
         start = Start(pretrained, None)
     else:
         file = _start_file(model, pretrained)
@@ -535,6 +552,7 @@ def check_parameters(model: ULMFiTLanguageModel) -> None:
     check_training_parameters(model, tuple(SCHEDULES), PRECISIONS[:3])
     check_number("max_epochs", model.max_epochs, low=0, integer=True, none=True)
     check_number("batch_size", model.batch_size, low=1, integer=True)
+    check_bool("warm_start", model.warm_start)
     check_number("min_frequency", model.min_frequency, low=1, integer=True)
     for name in SIZES:
         check_number(name, getattr(model, name), low=1, integer=True, none=True)
@@ -562,13 +580,29 @@ def _start_file(model: ULMFiTLanguageModel, pretrained: str | os.PathLike[str] |
     return default_model(model.language or "en", resolve_device(model.device))
 
 
+def _goes_on(model: ULMFiTLanguageModel) -> bool:
+    """Tell whether the next fit goes on from an earlier one."""
+    return bool(model.warm_start) and hasattr(model, "state_")
+
+
+def _check_unchanged(model: ULMFiTLanguageModel, config: dict[str, Any]) -> None:
+    """Raise ValueError if a model that goes on is to read another language, or in another direction."""
+    fitted = {"language": config["language"], "direction": "backward" if reads_backward(config) else "forward"}
+    for name, value in fitted.items():
+        if getattr(model, name) not in (None, value):
+            raise ValueError(
+                f"{name}={getattr(model, name)!r}, but the earlier fit, from which warm_start=True goes on, had "
+                f"{name}={value!r}; set it back, or warm_start=False for a new fit."
+            )
+
+
 def _check_sizes(model: ULMFiTLanguageModel, start: ModelState) -> None:
     for name in SIZES:
         wanted, size = getattr(model, name), start.config[name]
         if wanted is not None and wanted != size:
             raise ValueError(
                 f"{name}={wanted}, but the model to start from has {name}={size}; leave {name} at None, or pass "
-                "pretrained=None to start from random weights."
+                f"{'warm_start=False for a new fit' if _goes_on(model) else PRETRAINED_NONE}."
             )
 
 

@@ -96,6 +96,9 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         Source of all randomness. With `memory`, None takes the first model that was trained with any seed.
     verbose : int, default=0
         1 shows on stderr which stages there are and why, a progress bar for each, and the time of all.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from what an earlier ``fit`` or the file of ``load`` has learned, as of the classifier;
+        `y_range` and `loss` must stay. Not saved by `save`.
 
     Attributes
     ----------
@@ -167,6 +170,7 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         memory: Any = None,
         random_state: Any = None,
         verbose: int = 0,
+        warm_start: bool = False,
     ):
         self.language_model = language_model
         self.lm_epochs = lm_epochs
@@ -197,6 +201,7 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
+        self.warm_start = warm_start
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, unlabelled_texts: Any = None) -> ULMFiTRegressor:
         """Train on raw texts and their values.
@@ -321,8 +326,9 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         super()._check_saved_params(fitted)
         check_loss(self.loss, check_y_range(self.y_range, fitted.names.tolist()))
 
-    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> ValuedTexts:
-        return check_valued_texts(X, y, sample_weight, self.y_range, self.loss)
+    def _check_data(self, X: Any, y: Any, sample_weight: Any, earlier: FittedRegressor | None) -> ValuedTexts:
+        config = None if earlier is None else earlier.config
+        return check_valued_texts(X, y, sample_weight, self.y_range, self.loss, config)
 
     def _learned_from_data(self, data: ValuedTexts) -> dict[str, Any]:
         return {"one_dimensional": data.one_dimensional}

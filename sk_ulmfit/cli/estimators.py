@@ -28,6 +28,8 @@ def make_regressor(options: argparse.Namespace, verbose: int) -> ULMFiTRegressor
 
 
 def _make(estimator: type[Model], options: argparse.Namespace, verbose: int) -> Model:
+    if getattr(options, "earlier", None) is not None:
+        return _earlier(estimator, options, verbose)
     parameters = {**_parameters(estimator(), options), "verbose": verbose}
     sizes = _sizes(options)
     if options.language_model in ("auto", "none"):
@@ -43,6 +45,18 @@ def _make(estimator: type[Model], options: argparse.Namespace, verbose: int) -> 
         flag = "--" + next(iter(sizes)).replace("_", "-")
         raise ValueError(f"{flag} needs a model from scratch; the saved language model has its own. Omit one of them.")
     return estimator(**parameters)
+
+
+def _earlier(estimator: type[Model], options: argparse.Namespace, verbose: int) -> Model:
+    """Return the saved model of --from, with the parameters that the options set, for a fit that goes on."""
+    if options.language_model != "auto" or _sizes(options):
+        raise ValueError(
+            "--from goes on from the weights of a saved model; omit --language-model, --language and the sizes."
+        )
+    model, defaults = estimator.load(options.earlier, device=options.device), estimator().get_params(deep=False)
+    given = {name: value for name, value in _parameters(model, options).items() if value != defaults[name]}
+    model.set_params(**given, verbose=verbose, warm_start=True)
+    return model
 
 
 def make_language_model(options: argparse.Namespace, verbose: int) -> ULMFiTLanguageModel:

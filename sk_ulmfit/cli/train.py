@@ -32,6 +32,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.set_defaults(delimiter=";")
     shared.add_out(command, "MODEL", "file to write the model to")
     command.add_argument("--unlabelled", type=Path, metavar="FILE", help="table with more texts for the language model")
+    command.add_argument(
+        "--from",
+        dest="earlier",
+        type=Path,
+        metavar="MODEL",
+        help="saved model to go on from, with its parameters where no option sets another; new labels or values are "
+        "added, and those that are missing here stay as they are",
+    )
     shared.add_language_model(command)
     _add_training(command)
     _add_decisions(command)
@@ -144,6 +152,8 @@ def _number(text: str, expected: str) -> float:
 
 def run(options: argparse.Namespace) -> Answer:
     check_input(options.file)
+    if options.earlier is not None:
+        check_input(options.earlier)
     out = check_output(options, options.file, options.unlabelled, options.labels_file, language_model_file(options))
     check_target(out)
     if options.values:
@@ -156,7 +166,7 @@ def run(options: argparse.Namespace) -> Answer:
     start = time.perf_counter()
     clf.fit(table.texts, table.named_indicator(), unlabelled_texts=unlabelled)
     clf.save(out, metadata=columns)
-    names, n_texts = list(table.label_names), len(table.texts)
+    names, n_texts = clf.label_names_.tolist(), len(table.texts)
     data = {
         "model": str(options.out),
         "n_texts": n_texts,

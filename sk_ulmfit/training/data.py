@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, ClassVar, TypeVar
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit._validation import check_weights
-from sk_ulmfit.labels import check_labels, check_pos_weight, warn_constant, warn_similar
+from sk_ulmfit.labels import are_named, check_labels, check_pos_weight, join_columns, warn_constant, warn_similar
 from sk_ulmfit.text.streams import StreamedTexts, check_texts
 from sk_ulmfit.training.task import Classification, Task
 
@@ -34,6 +35,8 @@ class TrainingTexts:
         What is learned of them.
     document_weight : ndarray of float64, shape (n,), or None
         Weight of each text, 1 on average; None if all are equal.
+    n_earlier : int
+        How many of the outputs, the first ones, are those of an earlier fit that goes on.
     """
 
     kind: ClassVar[str]  # of the model that learns from them, as in a file
@@ -44,6 +47,12 @@ class TrainingTexts:
     names: list[Any]
     task: Task
     document_weight: NDArray[np.float64] | None = None
+    n_earlier: int = 0
+
+    @property
+    def untrained(self) -> NDArray[np.bool_]:
+        """Which outputs of an earlier fit have no known target now, so that what was learned stays, shape (K,)."""
+        return np.isnan(self.y).all(axis=0) & (np.arange(self.y.shape[1]) < self.n_earlier)
 
     @property
     def strata(self) -> NDArray[np.floating[Any]]:
@@ -65,12 +74,17 @@ class LabelledTexts(TrainingTexts):
     @property
     def every_text_has_label(self) -> bool:
         """Whether each text whose labels are all known has one of them; False if there is no such text."""
-        known = self.y[~np.isnan(self.y).any(axis=1)]
+        y = self.y[:, ~self.untrained]
+        known = y[~np.isnan(y).any(axis=1)]
         return len(known) > 0 and bool(known.any(axis=1).all())
 
 
-def check_labelled_texts(X: Any, y: Any, sample_weight: Any = None, pos_weight: Any = None) -> LabelledTexts:
+def check_labelled_texts(
+    X: Any, y: Any, sample_weight: Any = None, pos_weight: Any = None, earlier_names: Sequence[Any] | None = None
+) -> LabelledTexts:
     """Check what ``fit`` of a classifier takes; texts of weight 0 are left out.
+
+    Labels of an earlier fit that goes on come first, and are unknown where `y` has none of them.
 
     Raises
     ------
@@ -83,9 +97,12 @@ def check_labelled_texts(X: Any, y: Any, sample_weight: Any = None, pos_weight: 
         raise ValueError(f"X has {len(texts)} texts, but y has {len(indicator)} rows; give one row of labels per text.")
     texts, indicator, weight = weigh_texts(texts, indicator, sample_weight)
     warn_constant(indicator, names)
+    if earlier_names is not None:
+        indicator, names = join_columns(indicator, names, earlier_names, named=are_named(y))
     warn_similar(names)
     pos_weight = check_pos_weight(pos_weight, indicator, names, weight)
-    return LabelledTexts(texts, np.ascontiguousarray(indicator), names, Classification(pos_weight), weight)
+    n_earlier = 0 if earlier_names is None else len(earlier_names)
+    return LabelledTexts(texts, np.ascontiguousarray(indicator), names, Classification(pos_weight), weight, n_earlier)
 
 
 def weigh_texts(

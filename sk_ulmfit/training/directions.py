@@ -18,6 +18,7 @@ from sk_ulmfit.training.held_out import HeldOut
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.linear_training import LinearFit
 from sk_ulmfit.training.progress import Start
+from sk_ulmfit.training.seen_vectors import VectorStore
 from sk_ulmfit.training.settings import ClassifierSettings
 from sk_ulmfit.training.stages import train_classifier
 
@@ -33,10 +34,16 @@ class Encoder(NamedTuple):
         Holds the encoder and the vocabulary.
     pretrained : bool
         Whether it has learned from more than the texts of the classifier.
+    earlier : ModelState or None
+        An earlier network whose training goes on, with the arrays of its head only.
+    store : VectorStore or None
+        Where vectors of texts are kept for a fit that goes on; None keeps none.
     """
 
     language_model: ModelState
     pretrained: bool
+    earlier: ModelState | None = None
+    store: VectorStore | None = None
 
     @property
     def has_vector(self) -> bool:
@@ -102,12 +109,16 @@ def train_networks(
             encoder.language_model,
             settings,
             pretrained=encoder.pretrained,
+            earlier=encoder.earlier,
+            store=encoder.store,
             shared_fit=linear_fit,
             callbacks=callbacks,
         )
         # The first network learns the share of both: a second one is not what it would be by itself.
         share = linear_fit.model.network_share if linear_fit is not None and learns_share else None
-        key = {"stage": data.kind, **vars(data), **encoder._asdict(), "settings": settings.key(any_seed)}
+        start = encoder._asdict()
+        del start["store"]  # the result does not depend on it
+        key = {"stage": data.kind, **vars(data), **start, "settings": settings.key(any_seed)}
         network, linear_fit, rows = remembered(memory, {**key, "share": share}, train)
         networks.append(network)
         held_out.append(rows)

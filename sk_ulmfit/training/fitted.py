@@ -22,6 +22,7 @@ from sk_ulmfit.training.bounds import has_known_words
 from sk_ulmfit.training.directions import merged_weights, network_configs
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.prediction import Network, predict_log_odds, predict_scores, probabilities, restore_net
+from sk_ulmfit.training.seen_vectors import SeenVectors
 from sk_ulmfit.training.settings import TrainingSettings
 from sk_ulmfit.training.task import task_of
 
@@ -57,6 +58,10 @@ class FittedModel:
         The names of the outputs as an array.
     language_models : tuple of ULMFiTLanguageModel
         The language model behind each network; empty after loading.
+    direction : str or None
+        The parameter `direction` that it was fitted with.
+    seen : tuple of SeenVectors or None
+        Vectors of the training texts by each frozen encoder, for a fit that goes on. Not in a file.
     """
 
     kind: ClassVar[str]
@@ -68,6 +73,8 @@ class FittedModel:
     config: dict[str, Any]
     names: NDArray[Any]
     language_models: tuple[Any, ...] = ()
+    direction: str | None = None
+    seen: tuple[SeenVectors | None, ...] = ()
 
     @classmethod
     def of(
@@ -77,6 +84,7 @@ class FittedModel:
         config: dict[str, Any],
         settings: TrainingSettings,
         language_models: Sequence[Any] = (),
+        direction: str | None = None,
     ) -> Self:
         """Make the nets of trained networks, which have the configuration `config` together."""
         names = output_names(config)
@@ -91,6 +99,7 @@ class FittedModel:
             config=config,
             names=as_array,
             language_models=tuple(language_models),
+            direction=direction,
         )
 
     def encode(self, texts: Sequence[str], n_jobs: int | None) -> TokenIds:

@@ -94,7 +94,15 @@ def learn_decisions(
         coefficients = fit_calibration(y, proba, calibration, sample_weight=weight)
         decisions["calibration"] = coefficients.tolist()
         proba = calibrate(proba, coefficients)
-    if metric is not None:
-        thresholds = tune_thresholds(y, proba, metric=metric, sample_weight=weight, label_names=data.names)
+    if metric is not None and not data.untrained.all():
+        tuned = np.flatnonzero(~data.untrained)
+        thresholds = np.full(len(data.names), 0.5)
+        thresholds[tuned] = tune_thresholds(
+            y[:, tuned],
+            proba[:, tuned],
+            metric=metric,
+            sample_weight=weight,
+            label_names=[data.names[label] for label in tuned],
+        )
         decisions |= {"thresholds": thresholds.tolist(), "threshold_metric": metric}
     return decisions

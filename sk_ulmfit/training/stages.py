@@ -43,6 +43,12 @@ from sk_ulmfit.training.bounds import bound_log_odds, sample_for_range
 from sk_ulmfit.training.callbacks import early_stopping, training_callbacks
 from sk_ulmfit.training.components import Components
 from sk_ulmfit.training.data import TrainingTexts
+from sk_ulmfit.training.going_on import (
+    keep_untrained_entries,
+    keep_untrained_rows,
+    leave_to_network,
+    load_head,
+)
 from sk_ulmfit.training.held_out import HeldOut, held_out_by_turns
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.linear_head import fit_linear_head, most_trainings
@@ -68,6 +74,7 @@ from sk_ulmfit.training.progress import (
 )
 from sk_ulmfit.training.recipe import EPOCHS_WITH_TEACHER, language_model_epochs
 from sk_ulmfit.training.ridge import fit_ridge, most_ridges
+from sk_ulmfit.training.seen_vectors import VectorStore
 from sk_ulmfit.training.settings import ClassifierSettings, LanguageModelSettings, TrainingSettings
 from sk_ulmfit.training.share import learn_share
 from sk_ulmfit.training.task import Regression, Task
@@ -156,6 +163,8 @@ def train_classifier(
     settings: ClassifierSettings,
     *,
     pretrained: bool,
+    earlier: ModelState | None = None,
+    store: VectorStore | None = None,
     shared_fit: LinearFit | None = None,
     callbacks: Sequence[Any] | None = None,
     max_steps: int | None = None,
@@ -178,6 +187,11 @@ def train_classifier(
         How to train.
     pretrained : bool
         Whether the encoder has learned from more than these texts.
+    earlier : ModelState or None, default=None
+        Network whose training goes on, with the arrays of its head. Its outputs are the first ones of `data`; the row
+        of one without a known target stays.
+    store : VectorStore or None, default=None
+        Vectors that an earlier training has left; those of a frozen encoder are kept in it.
     shared_fit : LinearFit or None, default=None
         The linear model, if it was trained before, with another network on the same texts and vocabulary; its share
         stays.
@@ -204,16 +218,27 @@ def train_classifier(
     linear_fit = shared_fit
     if settings.tfidf and linear_fit is None:
         linear_fit = _train_linear_model(data, corpus, language_model.vocabulary, train, settings)
+    if linear_fit is not None:
+        linear_fit = leave_to_network(linear_fit, data.untrained)
     config = _network_config(language_model, data, settings)
     y, weight = data.y[train], _mean_one(data.weight_of(train))
     history: list[dict[str, Any]] = []
     out_of_fold = np.empty((0, data.y.shape[1]))
     with seeded(settings.seed, settings.device):
         module = _new_network(language_model, config, data.task.first_bias(y, weight), settings)
+        if earlier is not None:
+            load_head(module.head, earlier)
         is_frozen = settings.unfreezing == "head"
-        features = _frozen_features(module, corpus, settings, backward) if has_vector or is_frozen else None
+        store = VectorStore() if store is None else store
+        features = None
+        if has_vector or is_frozen:
+            features = _frozen_features(module, corpus, language_model.vocabulary, store, settings, backward)
+        if not is_frozen:
+            store.kept = None  # layers are going to change
         if has_vector and features is not None:
             out_of_fold = _train_head_first(module, data, features, train, settings, backward)
+            if earlier is not None:
+                keep_untrained_rows(module.head, earlier, data.untrained)
             if linear_fit is not None and shared_fit is None:
                 linear_fit = _with_learned_share(linear_fit, out_of_fold, data, train)
         features = features if is_frozen else None
@@ -224,6 +249,8 @@ def train_classifier(
             )
             fit_net(net, datasets[0])
             history = plain_history(net.history)
+        if earlier is not None:
+            keep_untrained_rows(module.head, earlier, data.untrained)
     state = ModelState(data.kind, config, language_model.vocabulary, plain_weights(module), history)
     linear_model = None if linear_fit is None else linear_fit.model
     sampled = sample_for_range(corpus.lengths, train, settings.seed)
@@ -238,6 +265,8 @@ def train_classifier(
         if known is None:
             known = network_logits(restore_net(state, settings), sample, "float32", advance)
         config["log_odds_range"] = _range_of_scores(data.task.scores(known), linear_model, sample)
+        if earlier is not None:
+            keep_untrained_entries(config, earlier.config, data.untrained)
         if settings.decisions_from == "folds":
             predicted = held_out_by_turns(out_of_fold, linear_fit, train, config, settings.seed)
         elif settings.decisions_from == "held_out":
@@ -413,20 +442,31 @@ def _datasets(data: TrainingTexts, corpus: TokenIds, features: Tensor | None, tr
     return [FeatureDataset(features, y, parts[0][1])]  # without a second copy of the features
 
 
-def _frozen_features(module: TextClassifier, corpus: TokenIds, settings: ClassifierSettings, backward: bool) -> Tensor:
+def _frozen_features(
+    module: TextClassifier,
+    corpus: TokenIds,
+    vocabulary: Vocabulary,
+    store: VectorStore,
+    settings: ClassifierSettings,
+    backward: bool,
+) -> Tensor:
     """Compute what the head gets of each document without dropout: pooled features, (n, 3 * emb_dim), or vectors."""
     module.to(settings.device).eval()
     precision = _training_precision(module.encoder, settings)
-    with show_stage(VECTORS, len(corpus.ids), "tokens", settings, backward) as advance:
-        return pooled_features(
-            module.encoder,
-            corpus.ids,
-            corpus.offsets,
-            module.max_length,
-            precision=precision,
-            vector=module.vector,
-            advance=advance,
-        )
+
+    def compute(corpus: TokenIds) -> Tensor:
+        with show_stage(VECTORS, len(corpus.ids), "tokens", settings, backward) as advance:
+            return pooled_features(
+                module.encoder,
+                corpus.ids,
+                corpus.offsets,
+                module.max_length,
+                precision=precision,
+                vector=module.vector,
+                advance=advance,
+            )
+
+    return store.vectors_of(corpus, vocabulary, (module.max_length, precision, settings.device), compute)
 
 
 def _training_precision(encoder: AWDLSTM, settings: TrainingSettings) -> str:

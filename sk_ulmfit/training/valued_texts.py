@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from numbers import Real
 from typing import Any, NamedTuple
@@ -16,11 +16,11 @@ from scipy import sparse
 
 from sk_ulmfit._messages import describe_value, first_few, short, short_names
 from sk_ulmfit._validation import check_choice
-from sk_ulmfit.labels import is_missing, plain_targets
+from sk_ulmfit.labels import is_missing, join_columns, plain_targets
 from sk_ulmfit.models.schema import LOSSES
 from sk_ulmfit.text.streams import check_texts, plain_list
 from sk_ulmfit.training.data import TrainingTexts, weigh_texts
-from sk_ulmfit.training.task import CROSS_ENTROPY, SQUARED_ERROR, Regression, is_constant
+from sk_ulmfit.training.task import CROSS_ENTROPY, SQUARED_ERROR, Regression, is_constant, task_of
 
 Floats = NDArray[np.float64]
 
@@ -68,9 +68,17 @@ class ValuedTexts(TrainingTexts):
 
 
 def check_valued_texts(
-    X: Any, y: Any, sample_weight: Any = None, y_range: Any = None, loss: str = SQUARED_ERROR
+    X: Any,
+    y: Any,
+    sample_weight: Any = None,
+    y_range: Any = None,
+    loss: str = SQUARED_ERROR,
+    earlier: Mapping[str, Any] | None = None,
 ) -> ValuedTexts:
     """Check what ``fit`` of a regressor takes; texts of weight 0 are left out.
+
+    Targets of an earlier fit that goes on, which has the configuration `earlier`, come first. Where `y` has none of
+    them they are unknown, with the mean and the scale that they had.
 
     Raises
     ------
@@ -83,16 +91,44 @@ def check_valued_texts(
     if len(texts) != len(values):
         raise ValueError(f"X has {len(texts)} texts, but y has {len(values)} rows; give one value or row per text.")
     texts, values, weight = weigh_texts(texts, values, sample_weight)
-    ends = check_y_range(y_range, names)
-    check_loss(loss, ends)
     if np.isnan(values).all():
         raise ValueError(f"y has {len(values)} rows, and all their values are unknown (NaN). {_HINT}")
+    _warn_constant(values, names)
+    if earlier is not None:
+        known = earlier["target_names"]
+        values, names = join_columns(values, names, known, named=names != list(range(len(names))), outputs="targets")
+        one_dimensional = one_dimensional and len(names) == 1
+    ends = check_y_range(y_range, names)
+    check_loss(loss, ends)
     if ends is not None:
         _refuse_outside(values, ends, names)
-    _warn_constant(values, names)
     values = np.ascontiguousarray(values)
     task = Regression.of_values(values, weight, ends, loss)
-    return ValuedTexts(texts, values, names, task, weight, one_dimensional)
+    if earlier is None:
+        return ValuedTexts(texts, values, names, task, weight, one_dimensional=one_dimensional)
+    n_earlier = len(earlier["target_names"])
+    data = ValuedTexts(texts, values, names, task, weight, n_earlier, one_dimensional)
+    return replace(data, task=_as_before(task, earlier, data.untrained))
+
+
+def _as_before(task: Regression, earlier: Mapping[str, Any], untrained: NDArray[np.bool_]) -> Regression:
+    """Return a task with the mean and the scale of an earlier one for targets that are not trained.
+
+    Raises ValueError if the loss or the range of an earlier target has changed.
+    """
+    before = task_of(earlier)
+    same_range = (task.y_range is None) == (before.y_range is None)
+    if same_range and task.y_range is not None:
+        same_range = np.array_equal(task.y_range[:, : len(before.mean)], before.y_range)
+    if task.loss != before.loss or not same_range:
+        raise ValueError(
+            f"{'y_range' if task.loss == before.loss else 'loss'} has changed since the earlier fit, from which "
+            "warm_start=True goes on; set it back, or warm_start=False for a new fit."
+        )
+    kept = np.flatnonzero(untrained)
+    mean, scale = task.mean.copy(), task.scale.copy()
+    mean[kept], scale[kept] = before.mean[kept], before.scale[kept]
+    return replace(task, mean=mean, scale=scale)
 
 
 def check_values(y: Any) -> Values:

@@ -1,0 +1,80 @@
+"""Vectors of the texts of a fit, kept in memory so that a fit that goes on need not compute them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
+
+MOST_BYTES = 2**26  # of vectors that are kept
+
+
+class SeenVectors(NamedTuple):
+    """What a frozen encoder has computed.
+
+    Attributes
+    ----------
+    corpus : TokenIds
+        Documents, as ids of `vocabulary`.
+    vectors : ndarray of float32, shape (n, d)
+        What the head gets of each of them.
+    vocabulary : Vocabulary
+        Words of the encoder.
+    conditions : tuple
+        What else the vectors depend on: length, precision, device.
+    """
+
+    corpus: TokenIds
+    vectors: NDArray[np.float32]
+    vocabulary: Vocabulary
+    conditions: tuple[object, ...]
+
+
+class VectorStore:
+    """Vectors that an earlier fit has kept, or None; and those that this fit keeps, None if it computed none."""
+
+    def __init__(self, earlier: SeenVectors | None = None):
+        self.earlier = earlier
+        self.kept: SeenVectors | None = None
+
+    def vectors_of(
+        self,
+        corpus: TokenIds,
+        vocabulary: Vocabulary,
+        conditions: tuple[object, ...],
+        compute: Callable[[TokenIds], Tensor],
+    ) -> Tensor:
+        """Return the vectors of documents, (n, d); `compute` is called for those that were not seen."""
+        rows = self._rows(corpus, vocabulary, conditions)
+        new = np.flatnonzero(rows < 0)
+        if len(new) == len(corpus) or self.earlier is None:
+            vectors = compute(corpus)
+        else:
+            vectors = torch.from_numpy(self.earlier.vectors[rows])
+            if len(new):
+                vectors[torch.from_numpy(new)] = compute(corpus.take(new))
+        n_kept = min(len(corpus), MOST_BYTES // max(vectors[:1].nbytes, 1))
+        kept = vectors[:n_kept].numpy().copy()
+        self.kept = SeenVectors(corpus.take(np.arange(n_kept)), kept, vocabulary, conditions)
+        return vectors
+
+    def _rows(self, corpus: TokenIds, vocabulary: Vocabulary, conditions: tuple[object, ...]) -> NDArray[np.int64]:
+        """Return the row of each document among those that were seen, -1 if it is not there."""
+        rows = np.full(len(corpus), -1)
+        if self.earlier is None or self.earlier.conditions != conditions:
+            return rows
+        # A word that is new in the vocabulary makes other ids; one that is not there any more matches nothing.
+        words, seen = self.earlier.vocabulary.words, self.earlier.corpus
+        table = np.full(len(words), -1)
+        for token in np.unique(seen.ids):
+            table[token] = vocabulary.index(words[token]) if words[token] in vocabulary else -1
+        seen = seen.map_ids(table)
+        row_of = {seen[row].tobytes(): row for row in range(len(seen))}
+        rows[:] = [row_of.get(corpus[document].tobytes(), -1) for document in range(len(corpus))]
+        return rows
