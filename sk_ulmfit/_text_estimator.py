@@ -125,7 +125,7 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
         if earlier is not None:
             keep_untrained_entries(config, earlier.config, data.untrained)
         fitted = self._fitted_type.of(networks, linear_model, config, settings, language_models, self.direction)
-        self._fitted = replace(fitted, seen=tuple(encoder.store and encoder.store.kept for encoder in encoders))
+        self._fitted = replace(fitted, seen=tuple(encoder.kept for encoder in encoders))
         if self.verbose:
             say(f"Fitted in {duration(time.perf_counter() - began)}.")
         return self

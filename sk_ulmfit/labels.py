@@ -242,7 +242,7 @@ def join_columns(
             f"y names {short(texts[0])}, but the {len(earlier)} {outputs} of the model to go on from have no names; "
             "pass a matrix in the order of its columns, or warm_start=False."
         )
-    known = set(earlier)
+    known: set[Any] = set(earlier)
     joined = [*earlier, *(name for name in names if name not in known)]
     column = {name: i for i, name in enumerate(joined)}
     placed = np.full((len(values), len(joined)), np.nan, values.dtype)

@@ -263,7 +263,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             return finetune_language_model(texts, start.state, settings, teacher=teacher_of(self, settings.device))
 
         state = remembered(memory, key, train)
-        origin = self._fitted.origin if _goes_on(self) else start.origin
+        origin = self.pretrained_ if _goes_on(self) else start.origin
         self._fitted = FittedLanguageModel(state, origin)
         return self
 

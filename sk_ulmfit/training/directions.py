@@ -18,7 +18,7 @@ from sk_ulmfit.training.held_out import HeldOut
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.linear_training import LinearFit
 from sk_ulmfit.training.progress import Start
-from sk_ulmfit.training.seen_vectors import VectorStore
+from sk_ulmfit.training.seen_vectors import SeenVectors, VectorStore
 from sk_ulmfit.training.settings import ClassifierSettings
 from sk_ulmfit.training.stages import train_classifier
 
@@ -44,6 +44,11 @@ class Encoder(NamedTuple):
     pretrained: bool
     earlier: ModelState | None = None
     store: VectorStore | None = None
+
+    @property
+    def kept(self) -> SeenVectors | None:
+        """Vectors of the training texts that are kept for a fit that goes on."""
+        return None if self.store is None else self.store.kept
 
     @property
     def has_vector(self) -> bool:

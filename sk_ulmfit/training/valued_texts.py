@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,9 +116,9 @@ def _as_before(task: Regression, earlier: Mapping[str, Any], untrained: NDArray[
 
     Raises ValueError if the loss or the range of an earlier target has changed.
     """
-    before = task_of(earlier)
+    before = cast(Regression, task_of(earlier))
     same_range = (task.y_range is None) == (before.y_range is None)
-    if same_range and task.y_range is not None:
+    if task.y_range is not None and before.y_range is not None:
         same_range = np.array_equal(task.y_range[:, : len(before.mean)], before.y_range)
     if task.loss != before.loss or not same_range:
         raise ValueError(
