@@ -72,7 +72,7 @@ def test_the_range_is_that_of_vectors_at_hand(start, corpus, unfreezing, n_read,
     (vectors, head), found = heads[0], np.array(clf._fitted.config["log_odds_range"])
     log_odds = vectors @ head.weight.T + head.bias
     edges = np.array([log_odds.min(axis=0), log_odds.max(axis=0)])
-    assert np.allclose(found, edges, atol=1e-5) == (unfreezing == "head")
+    assert np.allclose(found, edges, atol=1e-3) == (unfreezing == "head")
     np.testing.assert_allclose(clf.predict_proba(corpus[0]).max(axis=0), expit(found[1]), atol=1e-3)
 
 
