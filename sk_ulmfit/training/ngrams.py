@@ -36,4 +36,6 @@ def count_ngrams(words: Sequence[str]) -> sparse.csr_matrix:
     keys = np.concatenate([prefix[at] * base, prefix[at_4] * base + rank[at_4 + 3]])
     ngrams, column = np.unique(keys, return_inverse=True)
     where = (np.concatenate([row[at], row[at_4]]), column)
-    return sparse.csr_matrix((np.ones(len(keys), np.float32), where), shape=(len(words), len(ngrams)))
+    counts = sparse.csr_matrix((np.ones(len(keys), np.float32), where), shape=(len(words), len(ngrams)))
+    counts.sort_indices()  # older versions of scipy leave them as they come
+    return counts
