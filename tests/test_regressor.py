@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import make_corpus, tiny_lm, with_vector
+from numeric_adapter import MINI_BATCHES, LearnsFromNumbers, set_defaults
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import NotFittedError
@@ -15,8 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from sklearn.utils.validation import check_is_fitted, validate_data
-from test_sklearn_contract import DIRECT, words
+from test_sklearn_contract import DIRECT
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier, ULMFiTRegressor
 from sk_ulmfit.explain.attribution import Document, evaluation_mode, integrated_gradients
@@ -69,38 +69,14 @@ def test_direct_checks(name):
     getattr(estimator_checks, name)("ULMFiTRegressor", ULMFiTRegressor())
 
 
-class OnNumbers(ULMFiTRegressor):
-    """Takes rows of numbers and reads each as a text."""
-
-    def __init__(self, max_epochs=2, random_state=None):
-        super().__init__(max_epochs=max_epochs, random_state=random_state)
-
-    def fit(self, X, y, sample_weight=None):
-        X = validate_data(self, X)
-        self.language_model = tiny_lm(max_epochs=0)
-        self.batch_size, self.bptt = 8, 16
-        try:
-            return super().fit(words(X), y, sample_weight)
-        finally:
-            del self.language_model, self.batch_size, self.bptt
-
+class OnNumbers(LearnsFromNumbers, ULMFiTRegressor):
     def predict(self, X):
-        check_is_fitted(self)
-        return super().predict(words(validate_data(self, X, reset=False)))
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string, tags.input_tags.one_d_array, tags.input_tags.two_d_array = False, False, True
-        return tags
+        return super().predict(self.texts_of(X))
 
 
-for _name, _value in ULMFiTRegressor().get_params(deep=False).items():
-    if _name not in ("max_epochs", "random_state"):
-        setattr(OnNumbers, _name, _value)  # defaults of the parameters that the adapter's constructor leaves out
+set_defaults(OnNumbers, ULMFiTRegressor())
 
-
-_MINI_BATCHES = "fits in mini-batches and with dropout, so that repeated rows are the same in expectation only"
-EXPECTED_FAILURES = {"check_sample_weight_equivalence_on_dense_data": _MINI_BATCHES}
+EXPECTED_FAILURES = {"check_sample_weight_equivalence_on_dense_data": MINI_BATCHES}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -6,7 +6,8 @@ as words. Those that cannot apply are named below with the reason, and fail the 
 
 import numpy as np
 import pytest
-from conftest import make_corpus, tiny_classifier, tiny_lm
+from conftest import make_corpus, tiny_classifier
+from numeric_adapter import MINI_BATCHES, LearnsFromNumbers, ReadsNumbers, set_defaults, words
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.frozen import FrozenEstimator
@@ -24,7 +25,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MultiLabelBinarizer
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
 
@@ -49,46 +50,17 @@ def test_direct_checks(name, estimator):
     getattr(estimator_checks, name)(type(estimator).__name__, estimator)
 
 
-def words(X):
-    """Write each row of numbers as a text, one word per column."""
-    return [" ".join(f"f{j}q{int(np.floor(v * 2))}" for j, v in enumerate(row)) for row in X]
-
-
-class OnNumbers(ULMFiTMultiLabelClassifier):
-    """Takes rows of numbers and reads each as a text."""
-
-    def __init__(self, max_epochs=2, random_state=None):
-        super().__init__(max_epochs=max_epochs, random_state=random_state)
-
-    def fit(self, X, y, sample_weight=None):
-        X = validate_data(self, X)
-        self.language_model = tiny_lm(max_epochs=0)
-        self.batch_size, self.bptt = 8, 16
-        try:
-            return super().fit(words(X), y, sample_weight)
-        finally:
-            del self.language_model, self.batch_size, self.bptt
-
+class OnNumbers(LearnsFromNumbers, ULMFiTMultiLabelClassifier):
     def predict_proba(self, X):
-        check_is_fitted(self)
-        return super().predict_proba(words(validate_data(self, X, reset=False)))
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string, tags.input_tags.one_d_array, tags.input_tags.two_d_array = False, False, True
-        return tags
+        return super().predict_proba(self.texts_of(X))
 
 
-for _name, _value in ULMFiTMultiLabelClassifier().get_params(deep=False).items():
-    if _name not in ("max_epochs", "random_state"):
-        setattr(OnNumbers, _name, _value)  # defaults of the parameters that the adapter's constructor leaves out
-
+set_defaults(OnNumbers, ULMFiTMultiLabelClassifier())
 
 _NEEDS_1D = "trains on a 1-D or multiclass y; only indicator matrices and label lists are targets here"
-_MINI_BATCHES = "fits in mini-batches and with dropout, so that repeated rows are the same in expectation only"
 EXPECTED_FAILURES = {
     "check_classifiers_one_label_sample_weights": _NEEDS_1D,
-    "check_sample_weight_equivalence_on_dense_data": _MINI_BATCHES,
+    "check_sample_weight_equivalence_on_dense_data": MINI_BATCHES,
     "check_sample_weights_not_an_array": _NEEDS_1D,
     "check_sample_weights_not_overwritten": _NEEDS_1D,
     "check_sample_weights_pandas_series": _NEEDS_1D,
@@ -109,9 +81,7 @@ def test_common_checks_through_numbers(estimator, check):
     check(estimator)
 
 
-class VectorsOfNumbers(ULMFiTLanguageModel):
-    """Takes rows of numbers and transforms each as a text."""
-
+class VectorsOfNumbers(ReadsNumbers, ULMFiTLanguageModel):
     def __init__(self, max_epochs=1, random_state=0):
         super().__init__(
             None, max_epochs=max_epochs, emb_dim=4, hidden_dim=6, n_layers=2, bptt=16, random_state=random_state
@@ -121,17 +91,10 @@ class VectorsOfNumbers(ULMFiTLanguageModel):
         return super().fit(words(validate_data(self, X)))
 
     def transform(self, X):
-        check_is_fitted(self)
-        return super().transform(words(validate_data(self, X, reset=False)))
+        return super().transform(self.texts_of(X))
 
     def score(self, X, y=None):
-        check_is_fitted(self)
-        return super().score(words(validate_data(self, X, reset=False)))
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string, tags.input_tags.one_d_array, tags.input_tags.two_d_array = False, False, True
-        return tags
+        return super().score(self.texts_of(X))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
