@@ -150,7 +150,8 @@ class Regression:
     Attributes
     ----------
     mean, scale : ndarray of float64, shape (K,)
-        Mean of the values that were learned from, and their standard deviation, 1 where they are constant.
+        Mean of the values that were learned from, and their standard deviation, 1 where they are constant or differ by
+        less than the smallest normal number.
     y_range : ndarray of float64, shape (2, K), or None
         Least and greatest value of each target.
     loss : {"squared_error", "cross_entropy"}
@@ -185,7 +186,7 @@ class Regression:
         mean = np.where(total > 0, ((weight * filled).sum(axis=0) / n).clip(least, greatest), middle)
         width = np.where(greatest > least, greatest - least, 1)
         spread = width * np.sqrt((weight * ((filled - mean) / width) ** 2).sum(axis=0) / n)
-        return cls(mean, np.where(greatest > least, spread, 1), y_range, loss)
+        return cls(mean, np.where(spread >= np.finfo(np.float64).tiny, spread, 1), y_range, loss)
 
     def of_columns(self, columns: NDArray[np.int64]) -> Regression:
         """Return the task of some targets."""
