@@ -1,4 +1,4 @@
-"""Raw text to tokens: spaCy's tokenizer and the marker tokens of ULMFiT.
+"""Raw text to tokens: the rules of spaCy's tokenizer and the marker tokens of ULMFiT.
 
 `tokenize_corpus` serves training and prediction alike. It makes Python objects for distinct words only.
 """
@@ -12,6 +12,7 @@ import re
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from sk_ulmfit._locks import ForkSafeLock
 from sk_ulmfit._messages import short
 from sk_ulmfit.text.normalization import normalize
+from sk_ulmfit.text.rules import RuleTokenizer, read_rules, rule_languages
 from sk_ulmfit.text.streams import Advance
 from sk_ulmfit.text.vocabulary import BOS, FLD, MAJ, REP, RESERVED, UP, WREP, TokenIds, concatenate
 
@@ -67,14 +69,14 @@ class Tokenizer:
     A *chunk* is a piece of text that can be tokenized by itself, such as a run of characters without white space. A
     *unit* is one spaCy token with its markers, joined by blanks: ``"xxmaj hello"``, ``"xxrep 4 !"``.
 
-    Units of recent chunks are cached. Threads may share a tokenizer. `language` is any code of ``spacy.blank``.
+    Units of recent chunks are cached. Threads may share a tokenizer. `language` is any code of ``spacy.blank``; spaCy
+    itself is imported for languages only that have no rules in this package.
     """
 
     def __init__(self, language: str = "en"):
-        from spacy.tokenizer import Tokenizer as SpacyTokenizer
-
         self.language = language
-        self._by_chunk = isinstance(self._nlp.tokenizer, SpacyTokenizer)
+        self._rules = RuleTokenizer(read_rules(language)) if language in rule_languages() else None
+        self._by_chunk = self._rules is not None or _has_spacy_rules(self._nlp)
         self._cache: dict[str, tuple[str, ...]] = {}
         # a thread that a fork has cut off leaves spaCy's memory zone open
         self._lock = ForkSafeLock(on_interruption=self._forget)
@@ -100,12 +102,15 @@ class Tokenizer:
         unknown = [chunk for chunk, units in zip(chunks, cached, strict=True) if units is None]
         new: dict[str, tuple[str, ...]] = {}
         for start in range(0, len(unknown), _CHUNKS_AT_ONCE):
-            # outside a memory zone, spaCy never forgets a word; zones of threads must not overlap
-            with self._lock, self._nlp.memory_zone():
+            with self._lock, self._zone():
                 part = self._tokenize(unknown[start : start + _CHUNKS_AT_ONCE])
                 self._remember(part)
             new |= part
         return [new[chunk] if units is None else units for chunk, units in zip(chunks, cached, strict=True)]
+
+    def _zone(self) -> Any:
+        """Return a block in which spaCy works: outside, it never forgets a word; blocks of threads must not overlap."""
+        return nullcontext() if self._rules is not None else self._nlp.memory_zone()
 
     def _remember(self, new: dict[str, tuple[str, ...]]) -> None:
         short = {chunk: units for chunk, units in new.items() if len(chunk) <= _LONGEST_CACHED_CHUNK}
@@ -119,8 +124,11 @@ class Tokenizer:
         return units | {chunk: tuple(self._chunk_units(chunk)) for chunk in chunks if chunk not in units}
 
     def _plain_units(self, chunks: list[str]) -> dict[str, tuple[str, ...]]:
-        """Tokenize chunks in one call, one a line: no rule of spaCy reaches across a line break."""
-        units = map(functools.cache(_unit), self._tokens("\n".join(chunks)))
+        unit = functools.cache(_unit)
+        if self._rules is not None:
+            return {chunk: tuple(map(unit, self._rules.tokens(chunk))) for chunk in chunks}
+        # in one call, one chunk a line: no rule of spaCy reaches across a line break
+        units = map(unit, self._tokens("\n".join(chunks)))
         return {chunk: tuple(iter(units.__next__, "\n")) for chunk in chunks}
 
     def _chunk_units(self, chunk: str) -> list[str]:
@@ -128,7 +136,7 @@ class Tokenizer:
 
     def words(self, chunks: list[str]) -> list[list[tuple[str, str]]]:
         """Return the words of each chunk with their units; the start of a document or field is an empty word."""
-        with self._lock, self._nlp.memory_zone():
+        with self._lock, self._zone():
             words = {chunk: self._chunk_words(chunk) for chunk in set(chunks)}
         return [words[chunk] for chunk in chunks]
 
@@ -153,7 +161,9 @@ class Tokenizer:
             if not token.isspace()
         ]
 
-    def _tokens(self, piece: str) -> list[str]:
+    def _tokens(self, piece: str) -> Sequence[str]:
+        if self._rules is not None:
+            return self._rules.tokens(piece)
         return [token.text for token in self._nlp.tokenizer(piece)]
 
 
@@ -161,9 +171,19 @@ def _is_plain(chunk: str) -> bool:
     return len(chunk) <= _LONGEST_CHUNK and chunk[0] != FIELD_SEPARATOR and not _REPEATED_OR_SPLIT.search(chunk)
 
 
-def _blank_model(language: str) -> Any:
-    import spacy
+def _has_spacy_rules(model: Any) -> bool:
+    from spacy.tokenizer import Tokenizer as SpacyTokenizer
 
+    return isinstance(model.tokenizer, SpacyTokenizer)
+
+
+def _blank_model(language: str) -> Any:
+    try:
+        import spacy
+    except ImportError:
+        raise ValueError(
+            f"language={short(language)} needs spaCy, which is not installed; install it with pip install spacy."
+        ) from None
     try:
         model: Any = spacy.blank(language)
     except ImportError as error:
