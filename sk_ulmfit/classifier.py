@@ -13,6 +13,7 @@ from sklearn.base import ClassifierMixin
 from sk_ulmfit._text_estimator import TextEstimator
 from sk_ulmfit._validation import check_bool, check_choice, check_number
 from sk_ulmfit.calibration import METHODS
+from sk_ulmfit.decisions import decide
 from sk_ulmfit.explain.attribution import METHODS as EXPLAIN_METHODS
 from sk_ulmfit.explain.attribution import evaluation_mode, explain, label_indices
 from sk_ulmfit.explain.explanation import Explanations
@@ -20,7 +21,7 @@ from sk_ulmfit.labels import check_pos_weight
 from sk_ulmfit.metrics import exact_match
 from sk_ulmfit.nn.precision import PRECISIONS
 from sk_ulmfit.text.streams import check_texts
-from sk_ulmfit.thresholds import check_thresholds, decide, resolve_threshold, threshold_metric
+from sk_ulmfit.thresholds import check_thresholds, resolve_threshold, threshold_metric
 from sk_ulmfit.training.data import LabelledTexts, check_labelled_texts
 from sk_ulmfit.training.directions import Encoder, decisions_from
 from sk_ulmfit.training.fitted import FittedClassifier

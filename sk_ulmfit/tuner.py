@@ -19,11 +19,12 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_number, check_weights, fitted_value
+from sk_ulmfit.decisions import decide
 from sk_ulmfit.labels import NamedIndicator, indicator_of, label_columns, label_lists, plain_targets
 from sk_ulmfit.metrics import exact_match, f1_score
 from sk_ulmfit.splitting import MultiLabelStratifiedKFold, MultiLabelStratifiedShuffleSplit
 from sk_ulmfit.text.streams import plain_list
-from sk_ulmfit.thresholds import Curves, check_candidates, check_metric, check_thresholds, decide, tune_thresholds
+from sk_ulmfit.thresholds import Curves, check_candidates, check_metric, check_thresholds, tune_thresholds
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ import torch
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
 from sk_ulmfit.models.state import save_state
-from sk_ulmfit.nn.vector import n_pooled
+from sk_ulmfit.nn.pooled_layers import n_pooled
 
 SUBJECTS = ["lamp", "hub", "parcel", "invoice", "app", "bulb"]
 STATES = {"late": "delivery", "lost": "delivery", "broken": "technical", "flickering": "technical", "wrong": "billing"}

@@ -16,8 +16,9 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import GridSearchCV
 
 from sk_ulmfit import MultiLabelStratifiedKFold, ULMFiTMultiLabelClassifier, thresholds
+from sk_ulmfit.decisions import decide
 from sk_ulmfit.labels import named_numbers, per_label
-from sk_ulmfit.thresholds import CANDIDATES, Curves, check_thresholds, decide, threshold_metric, tune_thresholds
+from sk_ulmfit.thresholds import CANDIDATES, Curves, check_thresholds, threshold_metric, tune_thresholds
 from sk_ulmfit.training import stages
 
 

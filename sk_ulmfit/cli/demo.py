@@ -93,8 +93,8 @@ class _Comparison:
     def score(self, key: str, title: str, model: Any) -> None:
         from sklearn.metrics import average_precision_score, f1_score
 
+        from sk_ulmfit.decisions import decide
         from sk_ulmfit.metrics import multilabel_report
-        from sk_ulmfit.thresholds import decide
 
         self.say(f"\n{title}")
         start = time.perf_counter()

@@ -20,8 +20,9 @@ from torch.utils.checkpoint import checkpoint
 from sk_ulmfit._messages import short, short_names
 from sk_ulmfit.explain.explanation import Explanation, Explanations, ValueExplanation
 from sk_ulmfit.nn.modules import AWDLSTM
+from sk_ulmfit.nn.pooled_layers import pooled_layers
 from sk_ulmfit.nn.pooling import TextClassifier
-from sk_ulmfit.nn.vector import join_means, pooled_layers
+from sk_ulmfit.nn.vector import join_means
 from sk_ulmfit.text.alignment import Alignment, align
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.averaging import average_with_linear_model, mean_log_odds

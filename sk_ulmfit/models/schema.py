@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit.models.container import LARGEST_INTEGER, Place
-from sk_ulmfit.nn.vector import n_pooled
+from sk_ulmfit.nn.pooled_layers import n_pooled
 from sk_ulmfit.text.tokenizer import get_tokenizer
 from sk_ulmfit.text.vocabulary import Vocabulary
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_ulmfit.nn.modules import AWDLSTM, State
-from sk_ulmfit.nn.vector import TextVector, join_means, pooled_layers
+from sk_ulmfit.nn.pooled_layers import pooled_layers
+from sk_ulmfit.nn.vector import TextVector, join_means
 
 WINDOW, LONGEST_WINDOW = 32, 256  # tokens; as the state is carried over, window lengths do not change results
 ROWS, GPU_ROWS = 128, 1024

@@ -18,8 +18,9 @@ from sk_ulmfit.nn.int8 import Layer8, evaluate_layer_8bit
 from sk_ulmfit.nn.kernels import change_count
 from sk_ulmfit.nn.losses import IGNORED, linear_cross_entropy, squared_activations
 from sk_ulmfit.nn.lstm import Layer16, Packing, evaluate_layer, train_layer
+from sk_ulmfit.nn.pooled_layers import pooled_layers
 from sk_ulmfit.nn.sampled_softmax import draw_candidates
-from sk_ulmfit.nn.vector import TextVector, pooled_layers
+from sk_ulmfit.nn.vector import TextVector
 
 State = list[tuple[Tensor, Tensor]]
 

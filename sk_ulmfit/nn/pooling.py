@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from sk_ulmfit.nn.losses import squared_activations
 from sk_ulmfit.nn.modules import AWDLSTM, DropoutMasks, State
-from sk_ulmfit.nn.vector import TextVector, pooled_layers
+from sk_ulmfit.nn.pooled_layers import pooled_layers
+from sk_ulmfit.nn.vector import TextVector
 from sk_ulmfit.nn.windows import Documents, Window, next_state
 
 # A training batch with more pooled positions than this (twice as many in 16 bits, which take half the memory)

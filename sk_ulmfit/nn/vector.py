@@ -1,34 +1,22 @@
 """The vector of a text: a linear map of the mean outputs of LSTM layers and of the mean of the words.
 
-What is pooled is decided here alone: `pooled_layers` and `join_means`.
+What is pooled is decided by `pooled_layers` and `join_means` alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-T = TypeVar("T")
-
-
-def pooled_layers(layers: Sequence[T]) -> list[T]:
-    """Choose from something of each LSTM layer that of the pooled ones: all but the last, or the only one."""
-    return list(layers[:-1] or layers)
+from sk_ulmfit.nn.pooled_layers import n_pooled
 
 
 def join_means(layers: Tensor, words: Tensor) -> Tensor:
     """Put the mean outputs of the pooled layers, (..., width), and of the words, (..., emb_dim), side by side."""
     return torch.cat([layers, words], -1)  # (..., n_pooled)
-
-
-def n_pooled(emb_dim: int, hidden_dim: int, n_layers: int) -> int:
-    """Return the number of features that `join_means` puts side by side."""
-    return sum(pooled_layers([*[hidden_dim] * (n_layers - 1), emb_dim])) + emb_dim
 
 
 class TextVector(nn.Module):

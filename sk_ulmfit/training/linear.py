@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from sk_ulmfit.text.vocabulary import TokenIds
+from sk_ulmfit.training.tf_idf import weigh_counts
 
 Floats = NDArray[np.float64]
 
@@ -167,14 +168,8 @@ def count_terms(corpus: TokenIds, terms: Terms) -> Iterator[sparse.csr_matrix]:
 
 
 def tf_idf(counts: sparse.csr_matrix, n_words: int, idf: NDArray[np.floating[Any]]) -> sparse.csr_matrix:
-    """Compute TF-IDF with logarithmic counts.
-
-    In each row the words and the n-grams have equal Euclidean length, and the whole row has length 1.
-    """
+    """Compute TF-IDF of counted terms; see `weigh_counts`."""
     features = counts.astype(np.float64)
-    features.data = (1 + np.log(features.data)) * idf[features.indices].astype(np.float64)
-    kind = 2 * np.repeat(np.arange(len(counts.indptr) - 1), np.diff(counts.indptr)) + (features.indices >= n_words)
-    squares = np.bincount(kind, features.data**2, minlength=2 * counts.shape[0])
-    n_kinds = np.repeat((squares.reshape(-1, 2) > 0).sum(axis=1), 2)
-    features.data /= np.sqrt(squares * n_kinds)[kind]
+    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    features.data = weigh_counts(features.data, row, features.indices, n_words, idf)
     return features

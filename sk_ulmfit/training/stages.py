@@ -29,9 +29,9 @@ from sk_ulmfit.models.vocabulary import fit_vocabulary
 from sk_ulmfit.nn.device import seeded
 from sk_ulmfit.nn.features import pooled_features
 from sk_ulmfit.nn.modules import AWDLSTM, ConcatPoolingHead, LanguageModel, LinearHead
+from sk_ulmfit.nn.pooled_layers import pooled_layers
 from sk_ulmfit.nn.pooling import TextClassifier
 from sk_ulmfit.nn.precision import prediction_precision, training_precision, widest_layer
-from sk_ulmfit.nn.vector import pooled_layers
 from sk_ulmfit.splitting import hold_out
 from sk_ulmfit.text.encoding import tokenize_texts
 from sk_ulmfit.text.streams import Advance, StreamedTexts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +16,15 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from torch import Tensor, nn
 
-from sk_ulmfit.models.schema import LOSSES
 from sk_ulmfit.nn.losses import MultiLabelLoss, SquaredLoss
 from sk_ulmfit.training.averaging import mean_log_odds
 from sk_ulmfit.training.linear_training import base_rates
+from sk_ulmfit.training.link import CROSS_ENTROPY, SQUARED_ERROR, Sigmoid, sigmoid_of
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Targets = NDArray[np.floating[Any]]
 
-SQUARED_ERROR, CROSS_ENTROPY = LOSSES
-WIDENING = 0.05  # part of the width of a range by which a sigmoid goes beyond either end, so that it can reach it
 PENALTY = 4.0  # per curvature: as for a label that half of the texts have
 
 
@@ -130,13 +128,6 @@ class Classification:
         odds = 1.0 if self.pos_weight is None else self.pos_weight
         rates = base_rates(y, document_weight)
         return np.asarray(odds * rates / (1 - rates + odds * rates))
-
-
-class _Sigmoid(NamedTuple):
-    """Scores as a function of outputs x: offset + gain * sigmoid(x), both of shape (K,)."""
-
-    offset: Floats
-    gain: Floats
 
 
 @dataclass(frozen=True)
@@ -290,12 +281,8 @@ class Regression:
         y_range = {} if self.y_range is None else {"y_range": self.y_range.tolist()}
         return {"target_mean": self.mean.tolist(), "target_scale": self.scale.tolist(), **y_range, "loss": self.loss}
 
-    def _link(self) -> _Sigmoid | None:
-        if self.y_range is None:
-            return None
-        low, high = self.y_range
-        margin = 0.0 if self.loss == CROSS_ENTROPY else WIDENING * (high - low)
-        return _Sigmoid((low - margin - self.mean) / self.scale, (high - low + 2 * margin) / self.scale)
+    def _link(self) -> Sigmoid | None:
+        return sigmoid_of(self.mean, self.scale, self.y_range, self.loss)
 
     def _slope(self, outputs: Floats) -> Floats:
         """Compute the derivative of the scores by the outputs."""

@@ -30,7 +30,7 @@ import torch
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
 from sk_ulmfit.models import ModelFileError
 from sk_ulmfit.models.state import save_state
-from sk_ulmfit.nn.vector import n_pooled
+from sk_ulmfit.nn.pooled_layers import n_pooled
 
 TEXTS = ["My lamp is late and broken.", "", "qzxv PARCEL lost!!! xxbos"]
 DTYPES = {"f4": "F32", "f2": "F16", "f8": "F64", "i8": "I64", "i4": "I32", "i1": "I8", "u1": "U8", "b1": "BOOL"}
