@@ -9,6 +9,7 @@ import json
 import lzma
 import os
 import secrets
+import shutil
 import stat
 import time
 import zlib
@@ -99,6 +100,34 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedRandom]:
         raise
     finally:
         file.close()
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a folder completely or not at all.
+
+    Yields a temporary folder beside `path`, which takes its place when the block ends without an exception; a folder
+    that is there is removed then. Raises OSError if it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    temporary, earlier = (target.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}") for _ in range(2))
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+        if target.exists():
+            os.rename(target, earlier)
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            if earlier.exists():
+                os.rename(earlier, target)
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def writable_target(path: str | os.PathLike[str]) -> Path:

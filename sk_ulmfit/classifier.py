@@ -543,6 +543,14 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         at_least_one = fitted.gives_at_least_one(self.at_least_one, self.threshold)
         return partial(decide, thresholds=thresholds, top_k=self.top_k, at_least_one=at_least_one)
 
+    def _decisions(self, fitted: FittedClassifier) -> dict[str, Any]:
+        self._decision_rule()
+        return {
+            "thresholds": fitted.thresholds(self.threshold).tolist(),
+            "top_k": None if self.top_k is None else int(self.top_k),
+            "at_least_one": fitted.gives_at_least_one(self.at_least_one, self.threshold),
+        }
+
     def _check_decision_parameters(self, names: Sequence[Any]) -> None:
         """Check `top_k` and `threshold` for these labels."""
         check_number("top_k", self.top_k, low=1, high=len(names), integer=True, none=True)

@@ -16,6 +16,7 @@ from scipy.special import expit, logit
 from sk_ulmfit._messages import short, short_names
 from sk_ulmfit._validation import check_number, check_weights
 from sk_ulmfit.decisions import SMALLEST
+from sk_ulmfit.decisions import decide as decide  # a public name of this module
 from sk_ulmfit.labels import indicator_of, label_columns, per_label
 
 Floats = NDArray[np.float64]

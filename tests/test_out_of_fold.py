@@ -9,11 +9,11 @@ from scipy.special import expit
 
 from sk_ulmfit.calibration import calibrate, fit_calibration
 from sk_ulmfit.labels import check_labels
+from sk_ulmfit.models.configs import network_configs
 from sk_ulmfit.thresholds import tune_thresholds
 from sk_ulmfit.training import directions, held_out, stages
 from sk_ulmfit.training.averaging import average_with_linear_model
 from sk_ulmfit.training.bounds import bound_log_odds
-from sk_ulmfit.training.directions import network_configs
 
 N_TEXTS = 60
 TEXTS, LABELS = make_corpus(N_TEXTS, seed=3)

@@ -11,8 +11,9 @@ from sklearn.linear_model import Ridge
 from sk_ulmfit.nn.losses import MultiLabelLoss
 from sk_ulmfit.training import linear_head
 from sk_ulmfit.training.linear_head import fit_linear_head
+from sk_ulmfit.training.link import CROSS_ENTROPY
 from sk_ulmfit.training.share import HALF_SHARE, PRIOR_TEXTS, learn_share
-from sk_ulmfit.training.task import CROSS_ENTROPY, Classification, Regression
+from sk_ulmfit.training.task import Classification, Regression
 
 LOSSES = ("labels", "plain", "range", "soft")
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(0, 10_000))

@@ -36,6 +36,10 @@ COMMANDS = {
         "Show which words drove the labels or values of texts.",
         "sk-ulmfit explain mail.model new.csv --out why.html",
     ),
+    "export": (
+        "Write a model as ONNX, to predict without torch.",
+        "sk-ulmfit export mail.model --out mail.onnx",
+    ),
     "pretrain": (
         "Train a language model on a large corpus; the same command resumes a run that was stopped.",
         "sk-ulmfit pretrain articles.jsonl.xz --out run --hours 8",

@@ -121,7 +121,15 @@ def check_layout(kind: str, config: Mapping[str, Any], n_words: int, layout: Lay
         expected |= _network_shapes(kind, second, n_words, layout, SECOND_NETWORK)
     if kind != "language_model" and any(name.startswith(LINEAR_MODEL) for name in layout):
         expected |= _linear_model_shapes(len(output_names(config)), n_words, layout)
-    expected |= _scales(expected, layout)
+    _check_layout(expected | _scales(expected, layout), layout)
+
+
+def check_linear_model_layout(n_outputs: int, n_words: int, layout: Layout) -> None:
+    """Check names, types and shapes of the arrays of a linear model by itself; raise SchemaError."""
+    _check_layout(_linear_model_shapes(n_outputs, n_words, layout), layout)
+
+
+def _check_layout(expected: Shapes, layout: Layout) -> None:
     if missing := expected.keys() - layout.keys():
         raise SchemaError(f"no array {min(missing)}")
     if unknown := layout.keys() - expected.keys():

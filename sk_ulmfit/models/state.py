@@ -320,10 +320,14 @@ def _compact(weights: Weights) -> Weights:
         if not is_matrix or name.startswith(TEACHER):
             compact[name] = array
             continue
-        scale = np.maximum(np.abs(array).max(axis=1, keepdims=True) / 127, np.finfo(np.float32).tiny)
-        compact[name] = np.rint(array / scale).astype(np.int8)
-        compact[name + SCALE] = scale.astype(np.float32)
+        compact[name], compact[name + SCALE] = round_rows(array)
     return compact
+
+
+def round_rows(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round a matrix to whole numbers from -127 to 127, and return them with one scale per row, shape (n_rows, 1)."""
+    scale = np.maximum(np.abs(matrix).max(axis=1, keepdims=True) / 127, np.finfo(np.float32).tiny)
+    return np.rint(matrix / scale).astype(np.int8), scale.astype(np.float32)
 
 
 def _digest(header: Mapping[str, str], weights: Mapping[str, NDArray[Any]]) -> str:

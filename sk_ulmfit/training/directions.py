@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit.models.configs import network_configs
 from sk_ulmfit.models.schema import LINEAR_MODEL, SECOND_NETWORK
 from sk_ulmfit.models.state import ModelState, Weights
 from sk_ulmfit.training.caching import remembered
@@ -144,17 +145,6 @@ def merged_config(networks: Sequence[ModelState]) -> dict[str, Any]:
     if "vector_dim" in first.config and "vector_dim" not in second.config:
         differing["vector_dim"] = None
     return {**first.config, "direction": "both", "backward": {"config": differing, "history": second.history}}
-
-
-def network_configs(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the configuration of each network of a classifier."""
-    first = {name: value for name, value in config.items() if name != "backward"}
-    if "backward" not in config:
-        return [first]
-    second = {**first, **config["backward"]["config"]}
-    if second.get("vector_dim", 0) is None:
-        del second["vector_dim"]
-    return [{**first, "direction": "forward"}, second]
 
 
 def merged_weights(networks: Sequence[Weights], linear_model: LinearModel | None) -> Weights:

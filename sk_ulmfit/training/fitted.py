@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sk_ulmfit._messages import short
 from sk_ulmfit.calibration import calibrate
 from sk_ulmfit.models.assembly import plain_weights
+from sk_ulmfit.models.configs import network_configs
 from sk_ulmfit.models.schema import output_names
 from sk_ulmfit.models.state import ModelState
 from sk_ulmfit.text.encoding import encode_texts
@@ -19,7 +20,7 @@ from sk_ulmfit.text.unknown_words import WordCount, warn_of_texts
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.thresholds import check_thresholds, resolve_threshold, threshold_metric
 from sk_ulmfit.training.bounds import has_known_words
-from sk_ulmfit.training.directions import merged_weights, network_configs
+from sk_ulmfit.training.directions import merged_weights
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.prediction import Network, predict_log_odds, predict_scores, probabilities, restore_net
 from sk_ulmfit.training.seen_vectors import SeenVectors

@@ -20,7 +20,8 @@ from sk_ulmfit.labels import is_missing, join_columns, plain_targets
 from sk_ulmfit.models.schema import LOSSES
 from sk_ulmfit.text.streams import check_texts, plain_list
 from sk_ulmfit.training.data import TrainingTexts, weigh_texts
-from sk_ulmfit.training.task import CROSS_ENTROPY, SQUARED_ERROR, Regression, is_constant, task_of
+from sk_ulmfit.training.link import CROSS_ENTROPY, SQUARED_ERROR
+from sk_ulmfit.training.task import Regression, is_constant, task_of
 
 Floats = NDArray[np.float64]
 
