@@ -2,11 +2,11 @@
 bin := .venv/bin
 lowest := .venv-lowest/bin
 
-.PHONY: setup test style lint types imports docstrings spelling docs lowest
+.PHONY: setup test style lint types imports docstrings spelling docs dist demo lowest
 
 setup:
 	python3 -m venv .venv
-	$(bin)/pip install -q -c constraints.txt -e ".[test,docs]"
+	$(bin)/pip install -q -c constraints.txt -e ".[test,docs,dev]"
 
 test:
 	$(bin)/python -m pytest -n 2 --dist worksteal
@@ -17,8 +17,11 @@ lint:
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 
+# The package; then two files that use it, without the settings of this project.
 types:
 	$(bin)/mypy
+	$(bin)/mypy --config-file= --strict tests/user_script.py tests/expected_types.py
+	$(bin)/pyright --pythonpath $(bin)/python
 
 imports:
 	$(bin)/lint-imports
@@ -31,6 +34,18 @@ spelling:
 
 docs:
 	$(bin)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+# What is uploaded to the package index, checked as the index does.
+dist:
+	rm -rf dist
+	$(bin)/python -m build -q
+	$(bin)/twine check --strict dist/*
+
+# The wheel alone, in an environment of its own and in an empty folder.
+demo: dist
+	rm -rf .venv-wheel && python3 -m venv .venv-wheel
+	.venv-wheel/bin/pip install -q -c constraints.txt dist/*.whl
+	cd "$$(mktemp -d)" && $(CURDIR)/.venv-wheel/bin/sk-ulmfit demo
 
 # Tests of what each dependency does here, with the lowest version of each that pyproject.toml allows. torch alone has the
 # version of constraints.txt: older ones are on PyPI only with GPU libraries of several gigabytes.

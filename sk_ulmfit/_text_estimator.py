@@ -10,12 +10,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit import _saved_parameters
+from sk_ulmfit._estimator import Estimator
 from sk_ulmfit._messages import short, short_text
 from sk_ulmfit._validation import (
     check_bool,
@@ -55,13 +55,25 @@ from sk_ulmfit.training.progress import Start, duration, plan, say
 from sk_ulmfit.training.settings import UNFREEZING, ClassifierSettings, TrainingSettings
 
 
-class TextEstimator(BaseEstimator):  # type: ignore[misc]
+class TextEstimator(Estimator):
     """Base of the estimators that train networks on the encoders of language models, and a linear model beside them.
 
     A subclass names its `_fitted_type`, checks its data, and may learn decisions from held-out predictions.
     """
 
     _fitted_type: ClassVar[type[FittedModel]]
+
+    metadata_: dict[str, Any]  # of `save`, after `load`
+
+    if TYPE_CHECKING:  # made by scikit-learn
+
+        def set_fit_request(
+            self, *, sample_weight: bool | str | None = ..., unlabelled_texts: bool | str | None = ...
+        ) -> Self:
+            """Say which metadata ``fit`` asks for."""
+
+        def set_score_request(self, *, sample_weight: bool | str | None = ...) -> Self:
+            """Say which metadata ``score`` asks for."""
 
     def _check_data(self, X: Any, y: Any, sample_weight: Any, earlier: Any) -> TrainingTexts:
         """Return texts and targets, checked together with the parameters that depend on them.

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from sk_ulmfit._choices import Calibration, Numbers
 from sk_ulmfit._validation import check_choice, check_weights
 from sk_ulmfit.labels import check_labels
 from sk_ulmfit.thresholds import check_proba
 
 Floats = NDArray[np.float64]
 
-METHODS = ("temperature", "platt")
+METHODS = get_args(Calibration)
 PRIOR = 10.0  # weight of the prior shared by all labels, in maximally uncertain entries
 LIMIT = 20.0  # log-odds are clipped here
 N_BINS = 801
@@ -22,7 +23,9 @@ STEPS = 50  # of Newton's method, at most
 SMALLEST_SLOPE = 0.05  # above 0, to keep the order of texts
 
 
-def fit_calibration(y: Any, proba: Any, method: str = "platt", *, sample_weight: Any = None) -> Floats:
+def fit_calibration(
+    y: Any, proba: Any, method: Calibration = "platt", *, sample_weight: Numbers | None = None
+) -> Floats:
     """Fit a calibration of probabilities on texts that they were not learned from.
 
     The log-odds z of each label become ``slope * z + offset``. Both are fitted by maximum likelihood, first for all

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
+from sk_ulmfit._choices import (
+    Cache,
+    Calibration,
+    Directions,
+    ExplainMethod,
+    Numbers,
+    PosWeight,
+    Precision,
+    RandomState,
+    Schedule,
+    Threshold,
+    Unfreezing,
+)
 from sk_ulmfit._text_estimator import TextEstimator
 from sk_ulmfit._validation import check_bool, check_choice, check_number
 from sk_ulmfit.calibration import METHODS
 from sk_ulmfit.decisions import decide
+from sk_ulmfit.encoders import LanguageModels
 from sk_ulmfit.explain.attribution import METHODS as EXPLAIN_METHODS
 from sk_ulmfit.explain.attribution import evaluation_mode, explain, label_indices
-from sk_ulmfit.explain.explanation import Explanations
+from sk_ulmfit.explain.explanation import Explanation, Explanations
 from sk_ulmfit.labels import check_pos_weight
 from sk_ulmfit.metrics import exact_match
 from sk_ulmfit.nn.precision import PRECISIONS
@@ -209,16 +223,16 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
 
     def __init__(
         self,
-        language_model: Any = "auto",
+        language_model: LanguageModels = "auto",
         *,
         lm_epochs: int | None = None,
-        direction: str = "forward",
+        direction: Directions = "forward",
         max_epochs: int | None = None,
         lr: float | None = None,
         lr_decay: float = 2.6,
-        embedding_lr: float | str | None = "auto",
-        schedule: str = "slanted_triangular",
-        unfreezing: str = "auto",
+        embedding_lr: float | Literal["auto"] | None = "auto",
+        schedule: Schedule = "slanted_triangular",
+        unfreezing: Unfreezing = "auto",
         batch_size: int | None = None,
         bptt: int = 70,
         max_length: int | None = 1400,
@@ -227,20 +241,20 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         beta: float = 1.0,
         gradient_clip: float | None = 0.25,
         tfidf: bool = True,
-        pos_weight: Any = None,
-        threshold: Any = "auto",
+        pos_weight: PosWeight = None,
+        threshold: Threshold = "auto",
         top_k: int | None = None,
-        at_least_one: bool | str = "auto",
-        calibration: str | None = None,
+        at_least_one: bool | Literal["auto"] = "auto",
+        calibration: Calibration | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 3,
         callbacks: list[Any] | None = None,
         device: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         n_jobs: int | None = None,
-        memory: Any = None,
-        random_state: Any = None,
+        memory: Cache = None,
+        random_state: RandomState = None,
         verbose: int = 0,
         warm_start: bool = False,
     ):
@@ -278,9 +292,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         self.verbose = verbose
         self.warm_start = warm_start
 
-    def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, unlabelled_texts: Any = None
-    ) -> ULMFiTMultiLabelClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Numbers | None = None, *, unlabelled_texts: Any = None) -> Self:
         """Train on raw texts and their labels.
 
         Parameters
@@ -347,7 +359,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         decide_on = clf._decision_rule()
         return decide_on(clf.predict_proba(X))
 
-    def set_thresholds(self, threshold: Any) -> ULMFiTMultiLabelClassifier:
+    def set_thresholds(self, threshold: Threshold) -> Self:
         """Set other thresholds; nothing is trained.
 
         Parameters
@@ -386,7 +398,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         clf = self._as_it_is()
         return [tuple(clf.label_names_[row > 0].tolist()) for row in clf.predict(X)]
 
-    def explain(self, texts: Any, labels: Any = None, method: str = "gradient") -> Explanations:
+    def explain(self, texts: Any, labels: Any = None, method: ExplainMethod = "gradient") -> Explanations[Explanation]:
         """Attribute the prediction of labels to the words of each text.
 
         Parameters
@@ -458,7 +470,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
             method,
         )
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Numbers | None = None) -> float:
         """Compute the subset accuracy: the share of texts whose labels are all right.
 
         Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
@@ -29,6 +29,17 @@ from sk_ulmfit.training.directions import Encoder
 from sk_ulmfit.training.fitted import FittedModel
 from sk_ulmfit.training.progress import COUNTING, LANGUAGE_MODEL, TEACHER, Start
 from sk_ulmfit.training.seen_vectors import VectorStore
+
+
+class Frozen(Protocol):
+    """A ``FrozenEstimator`` that holds a language model."""
+
+    estimator: ULMFiTLanguageModel
+
+
+# What the parameter `language_model` may be
+LanguageModelChoice: TypeAlias = str | os.PathLike[str] | ULMFiTLanguageModel | Frozen | None
+LanguageModels: TypeAlias = LanguageModelChoice | tuple[LanguageModelChoice, LanguageModelChoice]
 
 
 def choose_language_models(classifier: Any, seed: int | None) -> list[ULMFiTLanguageModel]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from sk_ulmfit._choices import Cache, Container, Direction, RandomState, Schedule, TrainingPrecision
+from sk_ulmfit._estimator import Estimator
 from sk_ulmfit._files import as_path
 from sk_ulmfit._messages import short
 from sk_ulmfit._validation import (
@@ -33,6 +36,7 @@ from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision, widest_laye
 from sk_ulmfit.text.streams import StreamedTexts, check_texts
 from sk_ulmfit.text.tokenizer import get_tokenizer
 from sk_ulmfit.text.unknown_words import WordCount, warn_of_texts
+from sk_ulmfit.text.vocabulary import Vocabulary
 from sk_ulmfit.training.caching import check_memory, remembered
 from sk_ulmfit.training.callbacks import SCHEDULES
 from sk_ulmfit.training.components import Components
@@ -70,7 +74,7 @@ class FittedLanguageModel:
     origin: str | None
 
 
-class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):  # type: ignore[misc]
     """AWD-LSTM language model on raw texts, and a transformer from texts to vectors.
 
     It learns from texts without labels. Its encoder is the start of a `ULMFiTMultiLabelClassifier`.
@@ -175,7 +179,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         max_epochs: int | None = None,
         lr: float = 4e-3,
         lr_decay: float = 2.6,
-        schedule: str = "slanted_triangular",
+        schedule: Schedule = "slanted_triangular",
         batch_size: int = 32,
         bptt: int = 70,
         dropout_multiplier: float = 1.0,
@@ -188,12 +192,12 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         vocab_size: int | None = None,
         min_frequency: int = 2,
         language: str | None = None,
-        direction: str | None = None,
+        direction: Direction | None = None,
         device: str = "auto",
-        precision: str = "auto",
+        precision: TrainingPrecision = "auto",
         n_jobs: int | None = None,
-        memory: Any = None,
-        random_state: Any = None,
+        memory: Cache = None,
+        random_state: RandomState = None,
         verbose: int = 0,
         teacher: str | os.PathLike[str] | Encode | None = None,
         warm_start: bool = False,
@@ -225,7 +229,18 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.teacher = teacher
         self.warm_start = warm_start
 
-    def fit(self, X: Any, y: Any = None) -> ULMFiTLanguageModel:
+    if TYPE_CHECKING:  # made by scikit-learn
+
+        def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[np.float32]:
+            """Fit, and return the vectors of the texts."""
+
+        def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+            """Return the names of the dimensions, shape (d,)."""
+
+        def set_output(self, *, transform: Container | None = None) -> Self:
+            """Choose the container that ``transform`` returns."""
+
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Train on raw texts.
 
         Parameters
@@ -278,7 +293,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self._attribute("pretrained_").origin
 
     @property
-    def vocabulary_(self) -> Any:
+    def vocabulary_(self) -> Vocabulary:
         """Words and their ids."""
         return self._attribute("vocabulary_").state.vocabulary
 
@@ -389,7 +404,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         save_state(self._taken(), path, compact=compact)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> ULMFiTLanguageModel:
+    def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> Self:
         """Read a language model that `save` or ``sk-ulmfit pretrain`` wrote, or a bundled one.
 
         Parameters
@@ -415,8 +430,12 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     @classmethod
     def from_fastai(
-        cls, state_dict_path: str | os.PathLike[str], vocab: Any, *, language: str = "en"
-    ) -> ULMFiTLanguageModel:
+        cls,
+        state_dict_path: str | os.PathLike[str],
+        vocab: Sequence[str] | str | os.PathLike[str],
+        *,
+        language: str = "en",
+    ) -> Self:
         """Make a fitted language model from weights published for fastai.
 
         Parameters
@@ -442,7 +461,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return cls._from_state(state, state, IN_MEMORY, "auto")
 
     @classmethod
-    def _from_state(cls, state: ModelState, pretrained: Any, origin: str, device: str) -> ULMFiTLanguageModel:
+    def _from_state(cls, state: ModelState, pretrained: Any, origin: str, device: str) -> Self:
         config = state.config
         sizes = {name: config[name] for name in SIZES}
         direction = "backward" if reads_backward(config) else None

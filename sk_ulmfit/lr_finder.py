@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from skorch.callbacks import Callback
 
+from sk_ulmfit._choices import Numbers
 from sk_ulmfit._locks import WARNING_FILTERS
 from sk_ulmfit._validation import check_number, random_generator
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
@@ -76,7 +77,7 @@ def lr_find(
     start_lr: float = 1e-6,
     end_lr: float = 10.0,
     n_steps: int = 100,
-    sample_weight: Any = None,
+    sample_weight: Numbers | None = None,
 ) -> LearningRateCurve:
     """Run a learning-rate range test: raise the learning rate from step to step, and watch the loss.
 

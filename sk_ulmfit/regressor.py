@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_consistent_length
 
+from sk_ulmfit._choices import (
+    Cache,
+    Directions,
+    ExplainMethod,
+    HasArray,
+    Loss,
+    Numbers,
+    Precision,
+    RandomState,
+    Schedule,
+    Unfreezing,
+)
 from sk_ulmfit._text_estimator import TextEstimator
 from sk_ulmfit._validation import check_choice, check_weights
+from sk_ulmfit.encoders import LanguageModels
 from sk_ulmfit.explain.attribution import METHODS, explain_values, label_indices
-from sk_ulmfit.explain.explanation import Explanations
+from sk_ulmfit.explain.explanation import Explanations, ValueExplanation
 from sk_ulmfit.metrics.regression import r2_by_target
 from sk_ulmfit.models.schema import LOSSES
 from sk_ulmfit.nn.precision import PRECISIONS
 from sk_ulmfit.text.streams import check_texts
 from sk_ulmfit.training.fitted import FittedRegressor
 from sk_ulmfit.training.valued_texts import ValuedTexts, check_loss, check_valued_texts, check_values, check_y_range
+
+Range: TypeAlias = Sequence[float] | Sequence[Sequence[float]] | HasArray
 
 
 class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
@@ -140,18 +156,18 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        language_model: Any = "auto",
+        language_model: LanguageModels = "auto",
         *,
         lm_epochs: int | None = None,
-        direction: str = "forward",
-        y_range: Any = None,
-        loss: str = "squared_error",
+        direction: Directions = "forward",
+        y_range: Range | None = None,
+        loss: Loss = "squared_error",
         max_epochs: int | None = None,
         lr: float | None = None,
         lr_decay: float = 2.6,
-        embedding_lr: float | str | None = "auto",
-        schedule: str = "slanted_triangular",
-        unfreezing: str = "auto",
+        embedding_lr: float | Literal["auto"] | None = "auto",
+        schedule: Schedule = "slanted_triangular",
+        unfreezing: Unfreezing = "auto",
         batch_size: int | None = None,
         bptt: int = 70,
         max_length: int | None = 1400,
@@ -165,10 +181,10 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         n_iter_no_change: int = 3,
         callbacks: list[Any] | None = None,
         device: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         n_jobs: int | None = None,
-        memory: Any = None,
-        random_state: Any = None,
+        memory: Cache = None,
+        random_state: RandomState = None,
         verbose: int = 0,
         warm_start: bool = False,
     ):
@@ -203,7 +219,7 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         self.verbose = verbose
         self.warm_start = warm_start
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, unlabelled_texts: Any = None) -> ULMFiTRegressor:
+    def fit(self, X: Any, y: Any, sample_weight: Numbers | None = None, *, unlabelled_texts: Any = None) -> Self:
         """Train on raw texts and their values.
 
         Parameters
@@ -251,7 +267,9 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         values = fitted.predict(texts, self.precision, self.n_jobs)
         return values[:, 0] if fitted.config["one_dimensional"] else values
 
-    def explain(self, texts: Any, targets: Any = None, method: str = "gradient") -> Explanations:
+    def explain(
+        self, texts: Any, targets: Any = None, method: ExplainMethod = "gradient"
+    ) -> Explanations[ValueExplanation]:
         """Attribute the predicted values to the words of each text, in units of each target.
 
         Parameters
@@ -282,7 +300,7 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         networks, config = fitted.networks, fitted.config
         return explain_values(networks, fitted.linear_model, fitted.vocabulary, config, texts, chosen, method)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Numbers | None = None) -> float:
         """Compute the coefficient of determination (R²), the mean of those of the targets.
 
         Parameters

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.model_selection import BaseCrossValidator, BaseShuffleSplit
 
+from sk_ulmfit._choices import RandomState
 from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_number, random_generator
 from sk_ulmfit.labels import check_labels
+
+Split: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]  # row numbers of the training and of the test part
 
 
 def stratify(y: Any, sizes: Sequence[int], rng: np.random.Generator | None = None) -> NDArray[np.int64]:
@@ -88,7 +91,7 @@ class MultiLabelStratifiedKFold(BaseCrossValidator):  # type: ignore[misc]
     [[3, 2], [3, 2], [3, 2]]
     """
 
-    def __init__(self, n_splits: int = 5, *, shuffle: bool = False, random_state: Any = None):
+    def __init__(self, n_splits: int = 5, *, shuffle: bool = False, random_state: RandomState = None):
         check_number("n_splits", n_splits, low=2, integer=True)
         if not shuffle and random_state is not None:
             raise ValueError(
@@ -99,7 +102,7 @@ class MultiLabelStratifiedKFold(BaseCrossValidator):  # type: ignore[misc]
         self.shuffle = shuffle
         self.random_state = random_state
 
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Any]:
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Split]:
         """Return the row numbers of training and test part, fold by fold; groups are ignored, with a warning."""
         _warn_of_groups(self, groups)
         return super().split(X, y, groups)  # type: ignore[no-any-return]
@@ -151,11 +154,18 @@ class MultiLabelStratifiedShuffleSplit(BaseShuffleSplit):  # type: ignore[misc]
     [3, 2]
     """
 
-    def __init__(self, n_splits: int = 10, *, test_size: Any = None, train_size: Any = None, random_state: Any = None):
+    def __init__(
+        self,
+        n_splits: int = 10,
+        *,
+        test_size: float | None = None,
+        train_size: float | None = None,
+        random_state: RandomState = None,
+    ):
         super().__init__(n_splits=n_splits, test_size=test_size, train_size=train_size, random_state=random_state)
         self._default_test_size = 0.1
 
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Any]:
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Split]:
         """Return the row numbers of training and test part, split by split; groups are ignored, with a warning."""
         _warn_of_groups(self, groups)
         return super().split(X, y, groups)  # type: ignore[no-any-return]

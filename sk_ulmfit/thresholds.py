@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from sk_ulmfit._choices import Numbers, ThresholdGoal, ThresholdMetric
 from sk_ulmfit._messages import short, short_names
 from sk_ulmfit._validation import check_number, check_weights
 from sk_ulmfit.decisions import SMALLEST
@@ -21,7 +22,7 @@ from sk_ulmfit.labels import indicator_of, label_columns, per_label
 
 Floats = NDArray[np.float64]
 
-METRICS = ("f1_macro", "f1_micro", "f1_samples", "tune")
+METRICS = get_args(ThresholdMetric)
 CANDIDATES = expit(np.linspace(-7, 7, 281))
 # Weight of the threshold common to all labels, in texts that have the label.
 COMMON_TEXTS = 5.0
@@ -77,9 +78,9 @@ def tune_thresholds(
     y: Any,
     proba: Any,
     *,
-    metric: str | float | Mapping[str, float] = "f1_macro",
-    candidates: Any = None,
-    sample_weight: Any = None,
+    metric: ThresholdGoal = "f1_macro",
+    candidates: int | Numbers | None = None,
+    sample_weight: Numbers | None = None,
     label_names: Sequence[Any] | None = None,
 ) -> Floats:
     """Choose the threshold of each label on texts that the probabilities were not learned from.

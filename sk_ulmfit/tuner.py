@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import copy
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_routing_for_object, process_routing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
+from sk_ulmfit._choices import NumberByLabel, Numbers, RandomState, ThresholdGoal
+from sk_ulmfit._estimator import Estimator
 from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_number, check_weights, fitted_value
 from sk_ulmfit.decisions import decide
 from sk_ulmfit.labels import NamedIndicator, indicator_of, label_columns, label_lists, plain_targets
 from sk_ulmfit.metrics import exact_match, f1_score
 from sk_ulmfit.splitting import MultiLabelStratifiedKFold, MultiLabelStratifiedShuffleSplit
-from sk_ulmfit.text.streams import plain_list
+from sk_ulmfit.text.streams import only_column, plain_list
 from sk_ulmfit.thresholds import Curves, check_candidates, check_metric, check_thresholds, tune_thresholds
 
 Floats = NDArray[np.float64]
@@ -34,14 +36,14 @@ class FittedTuner:
     """What a fit has learned, replaced by one assignment; named as the attributes of the tuner."""
 
     estimator: Any
-    thresholds: Any
+    thresholds: Floats
     score: float
     classes: NDArray[np.int64]
     label_names: NDArray[Any]
-    cv_results: dict[str, Any] | None
+    cv_results: dict[str, Floats] | None
 
 
-class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, Estimator):  # type: ignore[misc]
     """Meta-estimator that tunes the threshold of each label by cross-validation.
 
     The multi-label counterpart of scikit-learn's ``TunedThresholdClassifierCV``. The classifier is trained once per
@@ -112,12 +114,12 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         self,
         estimator: Any,
         *,
-        scoring: str | float | Mapping[str, float] = "f1_macro",
-        thresholds: Any = None,
+        scoring: ThresholdGoal = "f1_macro",
+        thresholds: int | Numbers | None = None,
         cv: Any = None,
         refit: bool = True,
         n_jobs: int | None = None,
-        random_state: Any = None,
+        random_state: RandomState = None,
         store_cv_results: bool = False,
     ):
         self.estimator = estimator
@@ -129,7 +131,15 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         self.random_state = random_state
         self.store_cv_results = store_cv_results
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> MultiLabelThresholdTuner:
+    if TYPE_CHECKING:  # made by scikit-learn
+
+        def set_fit_request(self, *, sample_weight: bool | str | None = ...) -> Self:
+            """Say which metadata ``fit`` asks for."""
+
+        def set_score_request(self, *, sample_weight: bool | str | None = ...) -> Self:
+            """Say which metadata ``score`` asks for."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Numbers | None = None, **params: Any) -> Self:
         """Train the classifier and choose the thresholds.
 
         Parameters
@@ -195,13 +205,14 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         return self._attribute("estimator_").estimator
 
     @property
-    def best_thresholds_(self) -> Any:
+    def best_thresholds_(self) -> Floats:
         """Threshold of each label, shape (n_labels,); others may be assigned."""
         return self._attribute("best_thresholds_").thresholds
 
     @best_thresholds_.setter
-    def best_thresholds_(self, thresholds: Any) -> None:
-        self._fitted = replace(self._attribute("best_thresholds_"), thresholds=thresholds)
+    def best_thresholds_(self, thresholds: NumberByLabel) -> None:
+        fitted = self._attribute("best_thresholds_")
+        self._fitted = replace(fitted, thresholds=check_thresholds(thresholds, fitted.label_names.tolist()))
 
     @property
     def best_score_(self) -> float:
@@ -209,7 +220,7 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
         return self._attribute("best_score_").score
 
     @property
-    def cv_results_(self) -> dict[str, Any]:
+    def cv_results_(self) -> dict[str, Floats]:
         """Scores of all thresholds."""
         results = self._attribute("cv_results_").cv_results
         if results is None:
@@ -246,15 +257,14 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
             1 where the probability reaches the label's threshold.
         """
         tuner = self._as_it_is()
-        thresholds = check_thresholds(tuner.best_thresholds_, tuner.label_names_.tolist())
-        return decide(tuner.predict_proba(X), thresholds)
+        return decide(tuner.predict_proba(X), tuner.best_thresholds_)
 
     def predict_labels(self, X: Any) -> list[tuple[Any, ...]]:
         """Predict the labels of each row as a tuple of names, in the order of `label_names_`."""
         tuner = self._as_it_is()
         return [tuple(tuner.label_names_[row > 0].tolist()) for row in tuner.predict(X)]
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Numbers | None = None) -> float:
         """Return the share of rows with all labels right (subset accuracy), as scikit-learn does.
 
         Parameters
@@ -376,7 +386,9 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, BaseEstimato
 
 
 def _plain_texts(X: Any) -> Any:
-    """Return an Arrow array or a column of Hugging Face as a list, which can be split; anything else as it is."""
+    """Return Arrow arrays and columns of Hugging Face as a list, which can be split; anything else as it is."""
+    if hasattr(X, "column_names"):
+        X = only_column(X)
     return plain_list(X) if hasattr(X, "to_pylist") or hasattr(X, "column_name") else X
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from sk_ulmfit._messages import short_names
 from sk_ulmfit.cli.answers import print_note
 from sk_ulmfit.datasets.delimiters import DelimiterWarning
-from sk_ulmfit.datasets.loaders import BLANKS, load_folders, load_table
+from sk_ulmfit.datasets.folders import load_folders
+from sk_ulmfit.datasets.loaders import BLANKS, load_table
 from sk_ulmfit.datasets.tables import DELIMITED, JSON_LINES, PARQUET, file_type, open_table
 from sk_ulmfit.datasets.text_table import TextTable
 from sk_ulmfit.text.documents import read_documents

@@ -13,9 +13,10 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
 
@@ -23,6 +24,19 @@ from sk_ulmfit._files import atomic_write
 from sk_ulmfit._validation import check_choice
 
 _TIMEOUT = 60  # seconds without data
+
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+
+class PublicTexts(Bunch):  # type: ignore[misc]
+    """A data set as a ``Bunch``."""
+
+    data: list[str]
+    target: NDArray[np.int64]
+    target_names: list[str]
+    ids: NDArray[Any]
+    DESCR: str
 
 
 @dataclass(frozen=True)
@@ -63,14 +77,32 @@ _END_MARK = re.compile(r"\s*\breuter\s*\Z", re.IGNORECASE)
 _CONTROL = re.compile(r"&#\d+;|[\x00-\x08\x0b-\x1f]")
 
 
+@overload
 def fetch_reuters21578(
     *,
-    subset: str = "train",
-    data_home: str | os.PathLike[str] | None = None,
-    path: str | os.PathLike[str] | None = None,
+    subset: Literal["train", "test", "all"] = "train",
+    data_home: PathLike | None = None,
+    path: PathLike | None = None,
+    download_if_missing: bool = True,
+    return_X_y: Literal[False] = False,
+) -> PublicTexts: ...
+@overload
+def fetch_reuters21578(
+    *,
+    subset: Literal["train", "test", "all"] = "train",
+    data_home: PathLike | None = None,
+    path: PathLike | None = None,
+    download_if_missing: bool = True,
+    return_X_y: Literal[True],
+) -> tuple[list[str], NDArray[np.int64]]: ...
+def fetch_reuters21578(
+    *,
+    subset: Literal["train", "test", "all"] = "train",
+    data_home: PathLike | None = None,
+    path: PathLike | None = None,
     download_if_missing: bool = True,
     return_X_y: bool = False,
-) -> Any:
+) -> PublicTexts | tuple[list[str], NDArray[np.int64]]:
     """Load Reuters-21578, Distribution 1.0: newswire stories of 1987 with any of 90 topics (ModApte split).
 
     Of the stories that the split assigns to training (7,770) and testing (3,019), those with at least one topic that
@@ -138,14 +170,32 @@ def fetch_reuters21578(
     return _bunch(fetch_reuters21578, data, target, names, ids, return_X_y)
 
 
+@overload
 def fetch_goemotions(
     *,
-    subset: str = "train",
-    data_home: str | os.PathLike[str] | None = None,
-    path: str | os.PathLike[str] | None = None,
+    subset: Literal["train", "dev", "test", "all"] = "train",
+    data_home: PathLike | None = None,
+    path: PathLike | None = None,
+    download_if_missing: bool = True,
+    return_X_y: Literal[False] = False,
+) -> PublicTexts: ...
+@overload
+def fetch_goemotions(
+    *,
+    subset: Literal["train", "dev", "test", "all"] = "train",
+    data_home: PathLike | None = None,
+    path: PathLike | None = None,
+    download_if_missing: bool = True,
+    return_X_y: Literal[True],
+) -> tuple[list[str], NDArray[np.int64]]: ...
+def fetch_goemotions(
+    *,
+    subset: Literal["train", "dev", "test", "all"] = "train",
+    data_home: PathLike | None = None,
+    path: PathLike | None = None,
     download_if_missing: bool = True,
     return_X_y: bool = False,
-) -> Any:
+) -> PublicTexts | tuple[list[str], NDArray[np.int64]]:
     """Load GoEmotions: comments from Reddit with any of 27 emotions, or neutral.
 
     The published split: 43,410 comments for training, 5,426 for development, 5,427 for testing.
@@ -207,11 +257,13 @@ def fetch_goemotions(
     return _bunch(fetch_goemotions, data, target, list(_EMOTIONS), np.array(ids), return_X_y)
 
 
-def _bunch(function: Any, data: list[str], target: Any, names: list[str], ids: Any, return_X_y: bool) -> Any:
+def _bunch(
+    function: Any, data: list[str], target: NDArray[np.int64], names: list[str], ids: NDArray[Any], return_X_y: bool
+) -> PublicTexts | tuple[list[str], NDArray[np.int64]]:
     if return_X_y:
         return data, target
     description = (function.__doc__ or "").split("Parameters\n")[0].strip()
-    return Bunch(data=data, target=target, target_names=names, ids=ids, DESCR=description)
+    return PublicTexts(data=data, target=target, target_names=names, ids=ids, DESCR=description)
 
 
 def _source(remote: _Remote, data_home: Any, path: Any, download: bool) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,19 @@ from sk_ulmfit.datasets.tables import Row
 from sk_ulmfit.labels import NamedIndicator
 from sk_ulmfit.text.streams import StreamedTexts
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Texts = TypeVar("Texts", bound=list[str] | StreamedTexts, default=list[str] | StreamedTexts)
+    Labels = TypeVar("Labels", bound=list[list[str]] | None, default=list[list[str]] | None)
+else:
+    from typing import TypeVar  # before Python 3.13 it takes no default
+
+    Texts, Labels = TypeVar("Texts"), TypeVar("Labels")
+
 
 @dataclass
-class TextTable:
+class TextTable(Generic[Texts, Labels]):
     """Texts and labels read from a table.
 
     Parameters
@@ -36,8 +46,8 @@ class TextTable:
         Number of blank cells in columns of 0 and 1.
     """
 
-    texts: list[str] | StreamedTexts
-    labels: list[list[str]] | None
+    texts: Texts
+    labels: Labels
     label_names: list[str]
     columns: list[str]
     rows: list[Row]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from scipy.special import logit
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from sk_ulmfit._choices import ExplainMethod
 from sk_ulmfit._messages import short, short_names
 from sk_ulmfit.explain.explanation import Explanation, Explanations, ValueExplanation
 from sk_ulmfit.nn.modules import AWDLSTM
@@ -33,7 +34,7 @@ from sk_ulmfit.training.task import Classification, Regression, Task, task_of
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-METHODS = ("gradient", "occlusion")
+METHODS = get_args(ExplainMethod)
 STEPS, MAX_STEPS = 16, 128  # Integration steps; doubled until the attributions sum to the difference
 TOLERANCE, RELATIVE_TOLERANCE = 0.1, 0.02  # of that sum: in log-odds, or relative to the sum of absolute values
 TOLERANCE_OF_VALUES = 0.02  # in standard deviations, in place of log-odds
@@ -134,8 +135,8 @@ def explain(
     labels: Sequence[Labels],
     proba: Floats,
     thresholds: Floats,
-    method: str,
-) -> Explanations:
+    method: ExplainMethod,
+) -> Explanations[Explanation]:
     """Explain some labels of texts by their words.
 
     Parameters
@@ -192,8 +193,8 @@ def explain_values(
     config: Mapping[str, Any],
     texts: Sequence[str],
     targets: Labels,
-    method: str,
-) -> Explanations:
+    method: ExplainMethod,
+) -> Explanations[ValueExplanation]:
     """Explain some targets of a regressor, with the columns `targets`, by the words of texts; the rest as `explain`."""
     names = [config["target_names"][target] for target in targets]
     found = _attributions(networks, linear_model, vocabulary, config, texts, [targets] * len(texts), method)
@@ -221,7 +222,7 @@ def _attributions(
     config: Mapping[str, Any],
     texts: Sequence[str],
     columns: Sequence[Labels],
-    method: str,
+    method: ExplainMethod,
 ) -> Iterator[tuple[Document, Attribution]]:
     """Yield each text as a model reads it, and scores of words in calibrated log-odds or in units of the targets."""
     task = task_of(config)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from sk_ulmfit._choices import ExplainMethod
 from sk_ulmfit._files import atomic_write
 from sk_ulmfit._messages import short, short_names
 from sk_ulmfit.explain import markup
@@ -176,7 +177,7 @@ class Explanation(WordScores):
     log_odds: Floats
     baseline: Floats
     scores: Floats
-    method: str
+    method: ExplainMethod
 
     _style = markup.Style(
         number="+.2f",
@@ -241,7 +242,7 @@ class ValueExplanation(WordScores):
     values: Floats
     baseline: Floats
     scores: Floats
-    method: str
+    method: ExplainMethod
 
     _style = markup.Style(
         number="+.3g",
@@ -261,7 +262,17 @@ class ValueExplanation(WordScores):
         return f"mean {self.baseline[k]:.3g}"
 
 
-class Explanations(Sequence[Any]):
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    E = TypeVar("E", bound=WordScores, default=WordScores, covariant=True)
+else:
+    from typing import TypeVar  # before Python 3.13 it takes no default
+
+    E = TypeVar("E", covariant=True)
+
+
+class Explanations(Sequence[E], Generic[E]):
     """Sequence of explanations, shown as plain text by ``print`` and with highlighted words in a notebook.
 
     Parameters
@@ -270,22 +281,22 @@ class Explanations(Sequence[Any]):
         One for each text; the first 20 are shown.
     """
 
-    def __init__(self, items: Sequence[WordScores]):
+    def __init__(self, items: Sequence[E]):
         self._items = tuple(items)
 
     def __len__(self) -> int:
         return len(self._items)
 
     @overload
-    def __getitem__(self, index: int) -> Any: ...
+    def __getitem__(self, index: int) -> E: ...
 
     @overload
-    def __getitem__(self, index: slice) -> Explanations: ...
+    def __getitem__(self, index: slice) -> Explanations[E]: ...
 
-    def __getitem__(self, index: int | slice) -> Any:
+    def __getitem__(self, index: int | slice) -> E | Explanations[E]:
         return Explanations(self._items[index]) if isinstance(index, slice) else self._items[index]
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[E]:
         return iter(self._items)
 
     def __repr__(self) -> str:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from sk_ulmfit._choices import Numbers
 from sk_ulmfit._validation import check_choice, check_number
 from sk_ulmfit.metrics._checks import check_predictions, check_probabilities, mean_of_known
 
 
 def expected_calibration_error(
-    y_true: Any, y_proba: Any, *, n_bins: int = 15, average: str = "micro", sample_weight: Any = None
+    y_true: Any,
+    y_proba: Any,
+    *,
+    n_bins: int = 15,
+    average: Literal["micro", "macro"] = "micro",
+    sample_weight: Numbers | None = None,
 ) -> float:
     """Compute the mean difference between predicted probabilities and shares of positives, over bins of equal width.
 

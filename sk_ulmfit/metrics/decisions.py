@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit._choices import Average, Numbers
 from sk_ulmfit._validation import check_choice, check_weights
 from sk_ulmfit.labels import indicator_of, label_lists
 from sk_ulmfit.metrics._checks import Floats, check_predictions, warn_undefined
 
-AVERAGES = ("micro", "macro", "samples")
+AVERAGES = get_args(Average)
 
 
-def f1_score(y_true: Any, y_pred: Any, *, average: str = "macro", sample_weight: Any = None) -> float:
+def f1_score(y_true: Any, y_pred: Any, *, average: Average = "macro", sample_weight: Numbers | None = None) -> float:
     """Compute the F1 score; scikit-learn's ``f1_score`` without the unknown entries.
 
     Parameters
@@ -39,7 +40,7 @@ def f1_score(y_true: Any, y_pred: Any, *, average: str = "macro", sample_weight:
     return float(averages[average][2]) if averages else warn_undefined("entry that is known")
 
 
-def hamming_loss(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
+def hamming_loss(y_true: Any, y_pred: Any, *, sample_weight: Numbers | None = None) -> float:
     """Compute the share of wrong decisions; scikit-learn's ``hamming_loss`` without the unknown entries.
 
     fastai's ``accuracy_thresh`` and ``accuracy_multi`` are one minus this.

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+from sk_ulmfit._choices import Numbers
 from sk_ulmfit._validation import check_number
 from sk_ulmfit.metrics._checks import Floats, check_predictions, mean_of_known, warn_undefined
 
 ROWS_AT_ONCE = 10_000
 
 
-def precision_at_k(y_true: Any, y_score: Any, *, k: int = 5, sample_weight: Any = None) -> float:
+def precision_at_k(y_true: Any, y_score: Any, *, k: int = 5, sample_weight: Numbers | None = None) -> float:
     """Compute the share of true labels among the `k` top-ranked ones, averaged over texts.
 
     Texts with fewer than `k` true labels cannot reach 1. Of equal scores the first label ranks first.
@@ -48,7 +49,7 @@ def precision_at_k(y_true: Any, y_score: Any, *, k: int = 5, sample_weight: Any 
     return _mean_of_texts(n_hits / np.clip(n_known, 1, k), n_known > 0, weight, "an entry that is known")
 
 
-def r_precision(y_true: Any, y_score: Any, *, sample_weight: Any = None) -> float:
+def r_precision(y_true: Any, y_score: Any, *, sample_weight: Numbers | None = None) -> float:
     """Compute the share of true labels among the R top-ranked ones, averaged over texts that have labels.
 
     R is the number of true labels of a text. The result is 1 if all true labels rank above all others. The source is
@@ -74,7 +75,7 @@ def r_precision(y_true: Any, y_score: Any, *, sample_weight: Any = None) -> floa
     return _mean_of_texts(n_hits / np.clip(n_true, 1, None), n_true > 0, weight, "a label")
 
 
-def ndcg_at_k(y_true: Any, y_score: Any, *, k: int = 5, sample_weight: Any = None) -> float:
+def ndcg_at_k(y_true: Any, y_score: Any, *, k: int = 5, sample_weight: Numbers | None = None) -> float:
     """Compute the normalised discounted cumulative gain of the `k` top-ranked labels, averaged over texts with labels.
 
     A true label at rank i gains 1 / log2(i + 1); the sum is divided by that of the best ranking. Unlike scikit-learn's
@@ -110,7 +111,7 @@ def ndcg_at_k(y_true: Any, y_score: Any, *, k: int = 5, sample_weight: Any = Non
     return _mean_of_texts(gain / best, n_true > 0, weight, "a label")
 
 
-def mean_average_precision(y_true: Any, y_score: Any, *, sample_weight: Any = None) -> float:
+def mean_average_precision(y_true: Any, y_score: Any, *, sample_weight: Numbers | None = None) -> float:
     """Compute the average precision of each label, averaged over labels that occur.
 
     Unlike scikit-learn's ``average_precision_score``, labels without texts are ignored instead of counting as 0.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit._choices import Numbers
 from sk_ulmfit._validation import check_number
 from sk_ulmfit.metrics._checks import Floats, align_truth, check_predictions
 from sk_ulmfit.metrics.decisions import average_scores, count_labels, precision_recall_f1
 from sk_ulmfit.metrics.ranking import average_precisions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AVERAGES = ("micro", "macro", "weighted", "samples")
 
@@ -29,17 +33,35 @@ class Report(NamedTuple):
         return [*self.label_names, *(f"{average} average" for average in AVERAGES)]
 
 
+class _Options(TypedDict, total=False):
+    """What is reported, and how."""
+
+    label_names: Sequence[Any] | None
+    sample_weight: Numbers | None
+    digits: int
+
+
+@overload
+def multilabel_report(
+    y_true: Any, y_pred: Any, y_score: Any = ..., *, output_dict: Literal[True], **how: Unpack[_Options]
+) -> dict[str, dict[Any, dict[str, float | None]]]: ...
+@overload
+def multilabel_report(
+    y_true: Any, y_pred: Any, y_score: Any = ..., *, as_frame: Literal[True], **how: Unpack[_Options]
+) -> pd.DataFrame: ...
+@overload
+def multilabel_report(y_true: Any, y_pred: Any, y_score: Any = ..., **how: Unpack[_Options]) -> str: ...
 def multilabel_report(
     y_true: Any,
     y_pred: Any,
     y_score: Any = None,
     *,
     label_names: Sequence[Any] | None = None,
-    sample_weight: Any = None,
+    sample_weight: Numbers | None = None,
     digits: int = 3,
     as_frame: bool = False,
     output_dict: bool = False,
-) -> Any:
+) -> str | pd.DataFrame | dict[str, dict[Any, dict[str, float | None]]]:
     """Build a report of how well each label is predicted.
 
     Parameters
@@ -127,7 +149,7 @@ def _as_dict(report: Report) -> dict[str, dict[Any, dict[str, float | None]]]:
     }
 
 
-def _as_frame(report: Report) -> Any:
+def _as_frame(report: Report) -> pd.DataFrame:
     try:
         import pandas as pd
     except ImportError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import signature
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from sklearn.metrics import make_scorer
 
@@ -14,8 +14,19 @@ from sk_ulmfit.metrics.calibration import expected_calibration_error
 from sk_ulmfit.metrics.decisions import f1_score, hamming_loss
 from sk_ulmfit.metrics.ranking import mean_average_precision, ndcg_at_k, precision_at_k, r_precision
 
+Metric: TypeAlias = Literal[
+    "precision_at_k",
+    "r_precision",
+    "ndcg_at_k",
+    "mean_average_precision",
+    "expected_calibration_error",
+    "f1_micro",
+    "f1_macro",
+    "f1_samples",
+    "hamming_loss",
+]
 # For each name the metric, the method whose output it takes, and its fixed options
-SCORERS: dict[str, tuple[Callable[..., float], str, dict[str, Any]]] = {
+SCORERS: dict[Metric, tuple[Callable[..., float], str, dict[str, Any]]] = {
     "precision_at_k": (precision_at_k, "predict_proba", {}),
     "r_precision": (r_precision, "predict_proba", {}),
     "ndcg_at_k": (ndcg_at_k, "predict_proba", {}),
@@ -28,7 +39,7 @@ SCORERS: dict[str, tuple[Callable[..., float], str, dict[str, Any]]] = {
 }
 
 
-def multilabel_scorer(metric: str, **options: Any) -> Any:
+def multilabel_scorer(metric: Metric, **options: Any) -> Callable[..., float]:
     """Make a scorer for scikit-learn, such as for ``GridSearchCV(scoring=...)``.
 
     The scorer of an error or loss returns minus its value. If a label is in all training texts of a fold, and the

@@ -11,11 +11,12 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit._choices import Direction, Loss
 from sk_ulmfit.models.container import LARGEST_INTEGER, Place
 from sk_ulmfit.nn.pooled_layers import n_pooled
 from sk_ulmfit.text.tokenizer import get_tokenizer
@@ -23,8 +24,8 @@ from sk_ulmfit.text.vocabulary import Vocabulary
 
 KINDS = ("language_model", "classifier", "regressor")
 NAMES = {"classifier": "label_names", "regressor": "target_names"}  # key of the names of the outputs, by kind
-LOSSES = ("squared_error", "cross_entropy")  # of a regressor
-DIRECTIONS = ("forward", "backward")  # in which a network reads
+LOSSES = get_args(Loss)  # of a regressor
+DIRECTIONS = get_args(Direction)  # in which a network reads
 METRICS = ("f1_macro", "f1_micro", "f1_samples", "tune")  # for which thresholds are tuned
 SCALE = ":scale"  # suffix of the name of a compact matrix's scales
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
+from sk_ulmfit._choices import Precision
 from sk_ulmfit._messages import short
 from sk_ulmfit.nn.kernels import has_packed_8bit
 
-PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+PRECISIONS = get_args(Precision)
 
 LARGEST_SHIFT = 1e-2  # "auto" never moves a probability by more than this
 # Widths of the widest layer from which reduced precision is faster on the CPU.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 from sk_ulmfit._messages import printable, short, short_names
 from sk_ulmfit.metrics import align_predictions, align_truth, check_probabilities
 from sk_ulmfit.tuner import probabilities
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Panels: TypeAlias = Axes | Sequence[Axes] | NDArray[Any] | None
 
 Floats = NDArray[np.float64]
 
@@ -21,11 +27,18 @@ COLOURS = (BLUE, RED, GREEN, ORANGE, SKY, PURPLE)
 LONGEST_NAME = 22  # characters of a label name
 
 
+class Display:
+    """What all displays have after ``plot``: the Axes, shape (n_panels,), and their figure."""
+
+    axes_: NDArray[np.object_]
+    figure_: Figure
+
+
 # --- Axes and legends ---
 
 
 def prepare_axes(
-    ax: Any,
+    ax: Panels,
     n_axes: int,
     n_columns: int,
     figsize: tuple[float, float],
@@ -64,11 +77,11 @@ def prepare_axes(
     return grid.ravel()[:n_axes], True
 
 
-def store_axes(display: Any, axes: NDArray[np.object_]) -> None:
+def store_axes(display: Display, axes: NDArray[np.object_]) -> None:
     """Set `figure_` and `axes_` of a display, and `ax_` if there is only one panel."""
     display.figure_, display.axes_ = axes[0].figure, axes
     if len(axes) == 1:
-        display.ax_ = axes[0]
+        display.ax_ = axes[0]  # type: ignore[attr-defined]
 
 
 def draw_legend(axes: NDArray[np.object_], is_new: bool, n_columns: int = 4) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit.metrics import align_predictions
 from sk_ulmfit.plotting._shared import (
+    Display,
     Floats,
     choose_labels,
     draw_selection_title,
@@ -19,13 +20,16 @@ from sk_ulmfit.plotting._shared import (
     true_labels,
 )
 
+if TYPE_CHECKING:
+    from sk_ulmfit.plotting._shared import Panels
+
 MOST_ROWS = 40  # unless labels are asked for by name
 MOST_NUMBERS = 12  # labels of a matrix with numbers in its cells
 MOST_TICKS = 60
 LARGEST_FONT, CHARACTER_WIDTH = 9.0, 0.6  # points; as a share of the font size
 
 
-class LabelCooccurrenceDisplay:
+class LabelCooccurrenceDisplay(Display):
     """How often labels occur together, in truth and in predictions, on one colour scale.
 
     Parameters
@@ -85,8 +89,8 @@ class LabelCooccurrenceDisplay:
         label_names: Any = None,
         labels: Any = None,
         normalize: bool = True,
-        ax: Any = None,
-    ) -> LabelCooccurrenceDisplay:
+        ax: Panels = None,
+    ) -> Self:
         """Draw the true labels and those that a fitted classifier predicts.
 
         Parameters
@@ -114,8 +118,8 @@ class LabelCooccurrenceDisplay:
         label_names: Any = None,
         labels: Any = None,
         normalize: bool = True,
-        ax: Any = None,
-    ) -> LabelCooccurrenceDisplay:
+        ax: Panels = None,
+    ) -> Self:
         """Draw true and predicted labels.
 
         Parameters
@@ -149,7 +153,7 @@ class LabelCooccurrenceDisplay:
             n_labels=len(names) if labels is None else None,
         ).plot(ax)
 
-    def plot(self, ax: Any = None) -> LabelCooccurrenceDisplay:
+    def plot(self, ax: Panels = None) -> Self:
         """Draw into `ax`, two Axes for truth and predictions, or into a new figure; return the display."""
         n = len(self.label_names)
         names = [shorten_name(name) for name in self.label_names]

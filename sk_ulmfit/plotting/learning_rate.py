@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sk_ulmfit.lr_finder import LearningRateCurve, lr_find
-from sk_ulmfit.plotting._shared import BLUE, RED, SKY, draw_legend, prepare_axes, store_axes
+from sk_ulmfit.plotting._shared import BLUE, RED, SKY, Display, draw_legend, prepare_axes, store_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sk_ulmfit.plotting._shared import Panels
 
 
-class LearningRateDisplay:
+class LearningRateDisplay(Display):
     """Loss by learning rate in a range test, with the suggested learning rate.
 
     Parameters
@@ -36,13 +41,13 @@ class LearningRateDisplay:
     'log'
     """
 
+    ax_: Axes
+
     def __init__(self, curve: LearningRateCurve):
         self.curve = curve
 
     @classmethod
-    def from_estimator(
-        cls, estimator: Any, X: Any, y: Any = None, *, ax: Any = None, **options: Any
-    ) -> LearningRateDisplay:
+    def from_estimator(cls, estimator: Any, X: Any, y: Any = None, *, ax: Panels = None, **options: Any) -> Self:
         """Run a range test on a copy of an estimator and draw it.
 
         Parameters
@@ -60,7 +65,7 @@ class LearningRateDisplay:
         """
         return cls(lr_find(estimator, X, y, **options)).plot(ax)
 
-    def plot(self, ax: Any = None) -> LearningRateDisplay:
+    def plot(self, ax: Panels = None) -> Self:
         """Draw into `ax` or a new figure, and return the display; an exploding loss leaves the panel at the top."""
         axes, is_new = prepare_axes(ax, 1, 1, (6.0, 4.2))
         panel, curve = axes[0], self.curve

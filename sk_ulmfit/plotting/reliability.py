@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from sk_ulmfit._validation import check_choice, check_number
 from sk_ulmfit.metrics import expected_calibration_error
 from sk_ulmfit.plotting._shared import (
     COLOURS,
+    Display,
     Floats,
     align_probabilities,
     draw_legend,
@@ -21,6 +22,13 @@ from sk_ulmfit.plotting._shared import (
     shorten_name,
     store_axes,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sk_ulmfit.plotting._shared import Panels
+
+Strategy: TypeAlias = Literal["uniform", "quantile"]
 
 LINE_STYLES, MARKERS = ("-", "--", "-.", ":"), "osDv^P*X"
 
@@ -36,7 +44,7 @@ class ReliabilityCurve(NamedTuple):
     error: float  # expected calibration error, over bins of equal width
 
 
-class ReliabilityDisplay:
+class ReliabilityDisplay(Display):
     """Share of positives by predicted probability, and the number of entries in each bin.
 
     Parameters
@@ -63,6 +71,8 @@ class ReliabilityDisplay:
     ([0.0, 1.0], [5, 3])
     """
 
+    ax_: Axes
+
     def __init__(self, curves: Sequence[ReliabilityCurve]):
         self.curves = curves
 
@@ -74,11 +84,11 @@ class ReliabilityDisplay:
         y: Any,
         *,
         n_bins: int = 10,
-        strategy: str = "uniform",
+        strategy: Strategy = "uniform",
         label_names: Any = None,
         labels: Any = None,
-        ax: Any = None,
-    ) -> ReliabilityDisplay:
+        ax: Panels = None,
+    ) -> Self:
         """Draw the reliability of a fitted classifier's probabilities.
 
         Parameters
@@ -104,11 +114,11 @@ class ReliabilityDisplay:
         y_proba: Any,
         *,
         n_bins: int = 10,
-        strategy: str = "uniform",
+        strategy: Strategy = "uniform",
         label_names: Any = None,
         labels: Any = None,
-        ax: Any = None,
-    ) -> ReliabilityDisplay:
+        ax: Panels = None,
+    ) -> Self:
         """Draw the reliability of predicted probabilities.
 
         Parameters
@@ -129,7 +139,7 @@ class ReliabilityDisplay:
             For the curves, and for the counts if there are two; None creates a figure.
         """
         check_number("n_bins", n_bins, low=1, integer=True)
-        check_choice("strategy", strategy, ("uniform", "quantile"))
+        check_choice("strategy", strategy, get_args(Strategy))
         truth, proba, names = align_probabilities(y_true, y_proba, label_names)
         curves = [_reliability_curve("all labels", truth, proba, n_bins, strategy)]
         for label in [] if labels is None else find_labels(labels, names):
@@ -137,7 +147,7 @@ class ReliabilityDisplay:
             curves.append(_reliability_curve(names[label], truth[:, columns], proba[:, columns], n_bins, strategy))
         return cls(curves).plot(ax)
 
-    def plot(self, ax: Any = None) -> ReliabilityDisplay:
+    def plot(self, ax: Panels = None) -> Self:
         """Draw into `ax`, one Axes or two (the second for counts), or into a new figure; return the display."""
         n_panels = 2 if ax is None or np.size(ax) > 1 else 1
         figsize = (5.2, 6.2 + 0.2 * len(self.curves))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from sk_ulmfit.plotting._shared import (
     BLUE,
     GREEN,
     RED,
+    Display,
     Floats,
     align_probabilities,
     choose_labels,
@@ -26,6 +27,9 @@ from sk_ulmfit.plotting._shared import (
     store_axes,
 )
 from sk_ulmfit.thresholds import check_thresholds
+
+if TYPE_CHECKING:
+    from sk_ulmfit.plotting._shared import Panels
 
 MOST_PANELS = 12  # unless labels are asked for by name
 MOST_COLUMNS = 4
@@ -43,7 +47,7 @@ class ThresholdCurve(NamedTuple):
     threshold_in_use: float | None  # to mark
 
 
-class ThresholdCurveDisplay:
+class ThresholdCurveDisplay(Display):
     """Precision, recall and F1 by threshold, one panel for each label.
 
     Parameters
@@ -74,8 +78,8 @@ class ThresholdCurveDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Any, y: Any, *, label_names: Any = None, labels: Any = None, ax: Any = None
-    ) -> ThresholdCurveDisplay:
+        cls, estimator: Any, X: Any, y: Any, *, label_names: Any = None, labels: Any = None, ax: Panels = None
+    ) -> Self:
         """Draw the curves of a fitted classifier and mark its thresholds.
 
         Parameters
@@ -104,8 +108,8 @@ class ThresholdCurveDisplay:
         label_names: Any = None,
         labels: Any = None,
         thresholds: Any = None,
-        ax: Any = None,
-    ) -> ThresholdCurveDisplay:
+        ax: Panels = None,
+    ) -> Self:
         """Draw the curves of predicted probabilities.
 
         Parameters
@@ -131,7 +135,7 @@ class ThresholdCurveDisplay:
             curves.append(_threshold_curve(names[label], truth[:, label], proba[:, label], mark))
         return cls(curves, n_labels=len(names) if labels is None else None).plot(ax)
 
-    def plot(self, ax: Any = None) -> ThresholdCurveDisplay:
+    def plot(self, ax: Panels = None) -> Self:
         """Draw into `ax`, one Axes for each label, or into a new figure; return the display."""
         n = len(self.curves)
         n_columns = min(n, MOST_COLUMNS)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sk_ulmfit.plotting._shared import BLUE, RED, draw_legend, prepare_axes, store_axes
+from sk_ulmfit.plotting._shared import BLUE, RED, Display, draw_legend, prepare_axes, store_axes
+
+if TYPE_CHECKING:
+    from sk_ulmfit.plotting._shared import Panels
 
 MOST_MARKERS = 30  # epochs; with more of them the curves have no markers
 CHARACTER_WIDTH, LINE_HEIGHT, PANEL_WIDTH = 5, 11, 320  # in points
@@ -16,7 +19,7 @@ CHARACTER_WIDTH, LINE_HEIGHT, PANEL_WIDTH = 5, 11, 320  # in points
 History = Sequence[Mapping[str, Any]]
 
 
-class TrainingCurvesDisplay:
+class TrainingCurvesDisplay(Display):
     """Training and validation loss by epoch, one panel for each stage of training.
 
     Parameters
@@ -46,7 +49,7 @@ class TrainingCurvesDisplay:
         self.histories = histories
 
     @classmethod
-    def from_estimator(cls, estimator: Any, *, ax: Any = None) -> TrainingCurvesDisplay:
+    def from_estimator(cls, estimator: Any, *, ax: Panels = None) -> Self:
         """Draw the training curves of a fitted estimator.
 
         Parameters
@@ -67,7 +70,7 @@ class TrainingCurvesDisplay:
             raise ValueError(f"This {type(estimator).__name__} has no epochs to draw; fit it with max_epochs above 0.")
         return cls(histories).plot(ax)
 
-    def plot(self, ax: Any = None) -> TrainingCurvesDisplay:
+    def plot(self, ax: Panels = None) -> Self:
         """Draw into `ax`, one Axes for each stage, or into a new figure; return the display.
 
         Vertical lines mark the epochs at which further layer groups are unfrozen. Their names stand above the panel;

@@ -103,8 +103,9 @@ def chained(first: list[str] | StreamedTexts, second: list[str] | StreamedTexts)
 def check_texts(X: Any, name: str = "X", *, allow_none: bool = False) -> Any:
     """Return raw texts as a list of str, or as the StreamedTexts that they are.
 
-    Accepts a list, tuple, 1-D array, or Series of pandas or polars; `name` is for errors. Raises ValueError if `X` is a
-    single string, not one-dimensional, or holds anything but str; also if it is empty, unless `allow_none`.
+    Accepts a list, tuple, 1-D array, Series of pandas or polars, Arrow array, column of Hugging Face, and a table or a
+    2-D array of one column; `name` is for errors. Raises ValueError if `X` is a single string, has several columns, or
+    holds anything but str; also if it is empty, unless `allow_none`.
     """
     if isinstance(X, StreamedTexts) and len(X):
         return X
@@ -112,6 +113,7 @@ def check_texts(X: Any, name: str = "X", *, allow_none: bool = False) -> Any:
         raise ValueError(
             f"{name} must be a sequence of raw texts, got a single {type(X).__name__}. Wrap it in a list: [{name}]."
         )
+    X = only_column(X)
     if hasattr(X, "columns") or hasattr(X, "column_names") or (hasattr(X, "ndim") and X.ndim != 1):
         shape = getattr(X, "shape", "unknown")
         raise ValueError(
@@ -132,6 +134,23 @@ def check_texts(X: Any, name: str = "X", *, allow_none: bool = False) -> Any:
     if not texts and not allow_none:
         raise ValueError(f"{name} has 0 texts (0 sample(s)), while a minimum of 1 is required.")
     return texts
+
+
+def column_names(table: Any) -> list[Any] | None:
+    """Return the names of the columns of a DataFrame, an Arrow table or a data set of Hugging Face; else None."""
+    if isinstance(table, (np.ndarray, dict)):  # a NamedIndicator, and the parts of a data set
+        return None
+    is_frame = hasattr(table, "to_numpy")  # of pandas or polars; the columns of an Arrow table are its data
+    names = getattr(table, "columns" if is_frame else "column_names", None)
+    return None if names is None else list(names)
+
+
+def only_column(X: Any) -> Any:
+    """Return the column of a table or a 2-D array that has one; anything else as it is."""
+    if isinstance(X, np.ndarray):
+        return X[:, 0] if X.ndim == 2 and X.shape[1] == 1 else X
+    names = column_names(X)
+    return X[names[0]] if names is not None and len(names) == 1 else X
 
 
 def plain_list(values: Any) -> list[Any]:

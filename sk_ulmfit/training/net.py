@@ -16,6 +16,7 @@ from sk_ulmfit.nn.features import pooled_features
 from sk_ulmfit.nn.losses import MultiLabelLoss
 from sk_ulmfit.nn.modules import State, detach
 from sk_ulmfit.nn.optimizer import RowAdamW
+from sk_ulmfit.nn.pooling import TextClassifier
 from sk_ulmfit.text.streams import Advance
 from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.batching import DocumentBatches, FeatureBatches, StreamBatches
@@ -159,6 +160,8 @@ class MultiLabelNet(_WeightedNet):
     `embedding_lr` is the learning rate of the embedding, the lowest group; None leaves it to `lr_decay`. `precision`
     is the arithmetic of training and validation; ``forward`` and ``predict_proba`` use float32.
     """
+
+    module_: TextClassifier
 
     def __init__(
         self,

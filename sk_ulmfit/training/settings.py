@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Self, get_args
 
+from sk_ulmfit._choices import Unfreezing
 from sk_ulmfit._validation import plain_number
 from sk_ulmfit.training.recipe import (
     classifier_batch_size,
@@ -14,7 +15,7 @@ from sk_ulmfit.training.recipe import (
     unfreezes_trained_head,
 )
 
-UNFREEZING = ("auto", "gradual", "at_once", "head")
+UNFREEZING = get_args(Unfreezing)
 
 NOT_IN_KEY = {"n_jobs", "verbose"}  # the result does not depend on them
 
