@@ -20,7 +20,7 @@ import sk_ulmfit
 from sk_ulmfit._text_estimator import TextEstimator
 
 project = "sk_ulmfit"
-author = "the authors of sk_ulmfit"
+author = "the sk_ulmfit developers"
 copyright = author
 version = release = sk_ulmfit.__version__
 
