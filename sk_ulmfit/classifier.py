@@ -21,6 +21,7 @@ from sk_ulmfit._choices import (
     RandomState,
     Schedule,
     Threshold,
+    ThresholdMetric,
     Unfreezing,
 )
 from sk_ulmfit._text_estimator import TextEstimator
@@ -569,7 +570,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         if self._metric(names, tuning_is_free=False) is None:
             check_thresholds(resolve_threshold(self.threshold, False), names)
 
-    def _metric(self, names: Sequence[Any], tuning_is_free: bool) -> str | float | None:
+    def _metric(self, names: Sequence[Any], tuning_is_free: bool) -> ThresholdMetric | float | None:
         """Return the metric to tune thresholds for, or None; "auto" asks for tuning only where that costs no text."""
         return threshold_metric(resolve_threshold(self.threshold, tuning_is_free), names)
 

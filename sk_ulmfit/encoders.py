@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from sk_ulmfit._choices import Direction
 from sk_ulmfit._messages import short
 from sk_ulmfit.language_model import (
     SIZES,
@@ -197,7 +198,7 @@ def _grower(estimator: Any, wanted: Any, start: ModelState, memory: Any) -> ULMF
     )
 
 
-def _language_model(classifier: Any, wanted: Any, direction: str, seed: int | None) -> ULMFiTLanguageModel:
+def _language_model(classifier: Any, wanted: Any, direction: Direction, seed: int | None) -> ULMFiTLanguageModel:
     """Return the language model of one network: a fitted one as it is, or one to fit."""
     if isinstance(wanted, FrozenEstimator):
         wanted = _thawed(wanted)

@@ -464,7 +464,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Est
     def _from_state(cls, state: ModelState, pretrained: Any, origin: str, device: str) -> Self:
         config = state.config
         sizes = {name: config[name] for name in SIZES}
-        direction = "backward" if reads_backward(config) else None
+        direction: Direction | None = "backward" if reads_backward(config) else None
         model = cls(pretrained, **sizes, language=config["language"], direction=direction, device=device)
         model._fitted = FittedLanguageModel(state, origin)
         return model

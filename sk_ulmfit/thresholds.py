@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -51,7 +51,7 @@ def resolve_threshold(threshold: Any, tuning_is_free: bool) -> Any:
     return threshold
 
 
-def threshold_metric(threshold: Any, label_names: Sequence[Any]) -> str | float | None:
+def threshold_metric(threshold: Any, label_names: Sequence[Any]) -> ThresholdMetric | float | None:
     """Return the metric that the parameter `threshold` asks to tune for, a float being a precision, or None.
 
     None means that `threshold` holds the thresholds themselves (see `check_thresholds`). "auto" is not accepted; see
@@ -157,10 +157,10 @@ def tune_thresholds(
     return curves.shrink(curves.candidates[own], curves.common(goal), n_texts)
 
 
-def check_metric(metric: Any, parameter: str = "metric") -> str | float:
+def check_metric(metric: Any, parameter: str = "metric") -> ThresholdMetric | float:
     """Return the name of the score to maximize, or the precision to reach as a float."""
     if isinstance(metric, str) and metric in METRICS:
-        return metric
+        return cast(ThresholdMetric, metric)
     precision = metric["precision"] if _is_precision(metric) else metric
     if precision is None or isinstance(precision, (str, Mapping)):
         raise ValueError(f"{parameter} must be one of {_choices()}; got {short(metric)}.")

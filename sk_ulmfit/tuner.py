@@ -17,7 +17,7 @@ from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_routing_for_object, process_routing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sk_ulmfit._choices import NumberByLabel, Numbers, RandomState, ThresholdGoal
+from sk_ulmfit._choices import Average, NumberByLabel, Numbers, RandomState, ThresholdGoal, ThresholdMetric
 from sk_ulmfit._estimator import Estimator
 from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_number, check_weights, fitted_value
@@ -441,11 +441,11 @@ def probabilities(estimator: Any, X: Any, n_labels: int) -> Floats:
     return proba
 
 
-def _score(y: NDArray[np.float32], decided: NDArray[np.bool_], scoring: str | float, weight: Any) -> float:
+def _score(y: NDArray[np.float32], decided: NDArray[np.bool_], scoring: ThresholdMetric | float, weight: Any) -> float:
     """Return the F1 of decisions, or if a precision was wanted, their recall over all entries."""
     if isinstance(scoring, str):
         average = "micro" if scoring == "tune" else scoring.removeprefix("f1_")
-        return f1_score(y, decided, average=average, sample_weight=weight)
+        return f1_score(y, decided, average=cast(Average, average), sample_weight=weight)
     weight = np.ones(len(y)) if weight is None else weight
     n_with = (y == 1).sum(axis=1) @ weight
     right = ((y == 1) & decided).sum(axis=1) @ weight
@@ -453,7 +453,7 @@ def _score(y: NDArray[np.float32], decided: NDArray[np.bool_], scoring: str | fl
 
 
 def _curves(
-    y: NDArray[np.float32], proba: Floats, candidates: Floats, scoring: str | float, weight: Any
+    y: NDArray[np.float32], proba: Floats, candidates: Floats, scoring: ThresholdMetric | float, weight: Any
 ) -> dict[str, Floats]:
     """Return the scores of each candidate, for all labels and for each, as in `cv_results_`."""
     curves = Curves.of(y, proba, candidates, weight)

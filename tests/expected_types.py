@@ -6,7 +6,7 @@ from typing import Any, assert_type
 
 import joblib  # type: ignore[import-untyped]
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ from sk_ulmfit.training.net import MultiLabelNet
 
 Floats = NDArray[np.float64]
 LabelLists = list[list[str]]
+Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def of_a_classifier(clf: ULMFiTMultiLabelClassifier, texts: list[str], y: LabelLists) -> None:
@@ -84,35 +85,40 @@ def of_a_subclass(clf: MyClassifier) -> None:
     assert_type(MyClassifier.load("m"), MyClassifier)
 
 
-def parameters_in_all_forms(lm: ULMFiTLanguageModel, numbers: Floats, series: "pd.Series[float]") -> None:
+def parameters_in_all_forms(lm: ULMFiTLanguageModel, numbers: Floats, series: pd.Series) -> None:
     of = ULMFiTMultiLabelClassifier
-    of(lm), of(FrozenEstimator(lm)), of(None), of("en"), of(Path("m")), of((lm, FrozenEstimator(lm)), direction="both")
-    of(threshold=0.3), of(threshold=[0.3, 0.4]), of(threshold=numbers), of(threshold=series), of(threshold="tune")
-    of(threshold={"late": 0.3}), of(threshold={"precision": 0.9}), of(pos_weight="balanced"), of(pos_weight=numbers)
-    (
-        of(random_state=np.random.RandomState(0)),
-        of(random_state=np.int64(3)),
-        of(memory=joblib.Memory("c")),
-        of(memory="c"),
-    )
-    of(embedding_lr=None), of(embedding_lr=1), of(at_least_one="auto"), of(at_least_one=True), of(callbacks=[object()])
-    ULMFiTRegressor(y_range=(1, 5)), ULMFiTRegressor(y_range=[(1, 5), (0, 2.5)]), ULMFiTRegressor(y_range=numbers)
+    of(lm)
+    of(FrozenEstimator(lm))
+    of(None)
+    of(Path("m"))
+    of((lm, FrozenEstimator(lm)), direction="both")
+    of(threshold=[0.3, 0.4], pos_weight="balanced")
+    of(threshold=numbers, pos_weight=numbers)
+    of(threshold=series)
+    of(threshold={"late": 0.3}, pos_weight={"late": 2})
+    of(threshold={"precision": 0.9}, at_least_one="auto", embedding_lr=None)
+    of(threshold="f1_macro", at_least_one=True, embedding_lr=1, callbacks=[object()])
+    of(random_state=np.random.RandomState(0), memory=joblib.Memory("c"))
+    of(random_state=np.int64(3), memory=Path("c"))
+    ULMFiTRegressor(y_range=(1, 5))
+    ULMFiTRegressor(y_range=[(1, 5), (0, 2.5)])
+    ULMFiTRegressor(y_range=numbers)
 
 
 def mistakes(clf: ULMFiTMultiLabelClassifier, texts: list[str]) -> None:
-    ULMFiTMultiLabelClassifier(unfreezing="gradually")  # type: ignore[arg-type]
-    ULMFiTMultiLabelClassifier(direction="left")  # type: ignore[arg-type]
-    ULMFiTMultiLabelClassifier(threshold="f1")  # type: ignore[arg-type]
-    ULMFiTMultiLabelClassifier(3)  # type: ignore[arg-type]
-    ULMFiTMultiLabelClassifier(epochs=3)  # type: ignore[call-arg]
-    ULMFiTLanguageModel(precision="int8")  # type: ignore[arg-type]
-    ULMFiTRegressor(loss="mse")  # type: ignore[arg-type]
-    MultiLabelThresholdTuner(clf, scoring="f1")  # type: ignore[arg-type]
-    load_support_messages("dev")  # type: ignore[arg-type]
-    load_table("t.csv", text="a", blank="none", labels="b")  # type: ignore[call-overload]
-    clf.explain(texts, method="lime")  # type: ignore[arg-type]
-    clf.fit(texts)  # type: ignore[call-arg]
-    clf.histroy_  # type: ignore[attr-defined]  # noqa: B018
+    ULMFiTMultiLabelClassifier(unfreezing="gradually")  # type: ignore[arg-type]  # pyright: ignore
+    ULMFiTMultiLabelClassifier(direction="left")  # type: ignore[arg-type]  # pyright: ignore
+    ULMFiTMultiLabelClassifier(threshold="f1")  # type: ignore[arg-type]  # pyright: ignore
+    ULMFiTMultiLabelClassifier(3)  # type: ignore[arg-type]  # pyright: ignore
+    ULMFiTMultiLabelClassifier(epochs=3)  # type: ignore[call-arg]  # pyright: ignore
+    ULMFiTLanguageModel(precision="int8")  # type: ignore[arg-type]  # pyright: ignore
+    ULMFiTRegressor(loss="mse")  # type: ignore[arg-type]  # pyright: ignore
+    MultiLabelThresholdTuner(clf, scoring="f1")  # type: ignore[arg-type]  # pyright: ignore
+    load_support_messages("dev")  # type: ignore[arg-type]  # pyright: ignore
+    load_table("t.csv", text="a", blank="none", labels="b")  # type: ignore[call-overload]  # pyright: ignore
+    clf.explain(texts, method="lime")  # type: ignore[arg-type]  # pyright: ignore
+    clf.fit(texts)  # type: ignore[call-arg]  # pyright: ignore
+    clf.histroy_  # pyright: ignore  # noqa: B018
 
 
 def of_a_language_model(lm: ULMFiTLanguageModel, texts: list[str]) -> None:
@@ -149,8 +155,7 @@ def of_a_tuner(tuner: MultiLabelThresholdTuner, texts: list[str], y: LabelLists)
 
 
 def of_splitters(texts: list[str], y: LabelLists) -> None:
-    split = tuple[NDArray[np.int64], NDArray[np.int64]]
-    folds: Iterator[split] = MultiLabelStratifiedKFold(3).split(texts, y)
+    folds: Iterator[Split] = MultiLabelStratifiedKFold(3).split(texts, y)
     assert_type(next(folds)[0], NDArray[np.int64])
     assert_type(next(MultiLabelStratifiedShuffleSplit(test_size=0.2).split(texts, y))[1], NDArray[np.int64])
 

@@ -63,8 +63,9 @@ def main(folder: Path, n: int = 60) -> None:
     print(multilabel_report(truth, decisions, label_names=names).splitlines()[0])
     averages: dict[str, float | None] = multilabel_report(truth, decisions, output_dict=True)["averages"]["micro"]
     print(averages["f1"], multilabel_scorer("precision_at_k", k=2)(clf, texts, train.named_indicator()[:n]))
-    ReliabilityDisplay.from_predictions(truth, proba, strategy="quantile").figure_.savefig(folder / "reliability.png")
-    TrainingCurvesDisplay.from_estimator(lm).figure_.savefig(folder / "training.png")
+    reliability = ReliabilityDisplay.from_predictions(truth, proba, strategy="quantile")
+    reliability.figure_.savefig(folder / "reliability.png")  # pyright: ignore[reportUnknownMemberType]  # of matplotlib
+    TrainingCurvesDisplay.from_estimator(lm).axes_[0].set_title("Losses")
 
     folds = [len(held_out) for _, held_out in MultiLabelStratifiedKFold(3).split(texts, labels)]
     tuner = MultiLabelThresholdTuner(clf.set_params(top_k=None), scoring="f1_micro", cv=0.3).fit(texts, labels)

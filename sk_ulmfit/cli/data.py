@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from sk_ulmfit._choices import Blank
 from sk_ulmfit._messages import short_names
 from sk_ulmfit.cli.answers import print_note
 from sk_ulmfit.datasets.delimiters import DelimiterWarning
@@ -79,7 +80,7 @@ def _expand(names: list[str] | None, columns: Sequence[str]) -> list[str] | None
     return expanded
 
 
-def load_labelled_folder(options: argparse.Namespace, delimiter: str, blank: str | None) -> TextTable:
+def load_labelled_folder(options: argparse.Namespace, delimiter: str, blank: Blank | None) -> TextTable:
     """Return the texts of a folder, with labels from its subfolders or from the file of labels."""
     if not options.labels_file:
         return load_folders(options.file, encoding=options.encoding)

@@ -16,12 +16,12 @@ from sk_ulmfit.text.streams import StreamedTexts
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    Texts = TypeVar("Texts", bound=list[str] | StreamedTexts, default=list[str] | StreamedTexts)
-    Labels = TypeVar("Labels", bound=list[list[str]] | None, default=list[list[str]] | None)
+    Texts = TypeVar("Texts", bound=list[str] | StreamedTexts, default=list[str] | StreamedTexts, covariant=True)
+    Labels = TypeVar("Labels", bound=list[list[str]] | None, default=list[list[str]] | None, covariant=True)
 else:
     from typing import TypeVar  # before Python 3.13 it takes no default
 
-    Texts, Labels = TypeVar("Texts"), TypeVar("Labels")
+    Texts, Labels = TypeVar("Texts", covariant=True), TypeVar("Labels", covariant=True)
 
 
 @dataclass
@@ -81,7 +81,8 @@ class TextTable(Generic[Texts, Labels]):
 
     def _filled(self, column: dict[str, int], dtype: Any) -> NDArray[Any]:
         y = np.zeros((len(self.texts), len(column)), dtype)
-        for marked, value in ((self.labels, 1), (self.unknown, np.nan)):
+        marks: list[tuple[list[list[str]] | None, float]] = [(self.labels, 1), (self.unknown, np.nan)]
+        for marked, value in marks:
             for i, labels in enumerate(marked or []):
                 y[i, [column[label] for label in labels if label in column]] = value
         return y

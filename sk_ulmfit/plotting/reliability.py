@@ -149,7 +149,7 @@ class ReliabilityDisplay(Display):
 
     def plot(self, ax: Panels = None) -> Self:
         """Draw into `ax`, one Axes or two (the second for counts), or into a new figure; return the display."""
-        n_panels = 2 if ax is None or np.size(ax) > 1 else 1
+        n_panels = 2 if ax is None or np.size(np.asarray(ax, object)) > 1 else 1
         figsize = (5.2, 6.2 + 0.2 * len(self.curves))
         axes, is_new = prepare_axes(ax, n_panels, 1, figsize, height_ratios=(3, 1)[:n_panels], sharex=True)
         axes[0].plot([0, 1], [0, 1], color="0.5", linestyle=":", label="comes true as often as it says")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit._choices import Calibration, ThresholdMetric
 from sk_ulmfit.calibration import calibrate, fit_calibration
 from sk_ulmfit.thresholds import tune_thresholds
 from sk_ulmfit.training.averaging import average_with_linear_model
@@ -67,7 +68,7 @@ def held_out_by_turns(
 
 
 def learn_decisions(
-    data: LabelledTexts, held_out: HeldOut, calibration: str | None, metric: str | float | None
+    data: LabelledTexts, held_out: HeldOut, calibration: Calibration | None, metric: ThresholdMetric | float | None
 ) -> dict[str, Any]:
     """Learn how to correct and to decide on probabilities, as entries of the configuration of a classifier.
 
