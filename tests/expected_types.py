@@ -31,6 +31,7 @@ from sk_ulmfit.datasets import (
     load_support_messages,
     load_table,
 )
+from sk_ulmfit.decisions import decide
 from sk_ulmfit.explain import Explanation, Explanations, ValueExplanation
 from sk_ulmfit.lr_finder import LearningRateCurve, lr_find
 from sk_ulmfit.metrics import expected_calibration_error, multilabel_report, ndcg_at_k
@@ -39,7 +40,7 @@ from sk_ulmfit.nn.pooling import TextClassifier
 from sk_ulmfit.plotting import LearningRateDisplay, ReliabilityDisplay, ThresholdCurveDisplay
 from sk_ulmfit.pretraining import pretrain
 from sk_ulmfit.text import StreamedTexts, Vocabulary, tokenize
-from sk_ulmfit.thresholds import decide, tune_thresholds
+from sk_ulmfit.thresholds import tune_thresholds
 from sk_ulmfit.training.net import MultiLabelNet
 
 Floats = NDArray[np.float64]

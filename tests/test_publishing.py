@@ -62,7 +62,9 @@ def test_each_licence_has_its_text_under_its_spdx_name():
     texts = {path.stem for path in (ROOT / "LICENSES").glob("*.txt")}
     assert named == texts
     assert (ROOT / "LICENSE").read_text() == (ROOT / "LICENSES" / "BSD-3-Clause.txt").read_text()
-    assert (ROOT / "LICENSES" / "MIT.txt").read_text() == (ROOT / "sk_ulmfit" / "text" / "rules-LICENSE.txt").read_text()
+    assert (ROOT / "LICENSES" / "MIT.txt").read_text() == (
+        ROOT / "sk_ulmfit" / "text" / "rules-LICENSE.txt"
+    ).read_text()
     assert "Attribution-ShareAlike 4.0 International" in (ROOT / "LICENSES" / "CC-BY-SA-4.0.txt").read_text()
     assert not [name for name in PROJECT["classifiers"] if name.startswith("License")]  # PEP 639
 

@@ -16,10 +16,11 @@ from sk_ulmfit import (
 )
 from sk_ulmfit.calibration import calibrate, fit_calibration
 from sk_ulmfit.datasets import fetch_goemotions, load_support_messages, load_table
+from sk_ulmfit.decisions import decide
 from sk_ulmfit.lr_finder import lr_find
 from sk_ulmfit.metrics import f1_score, mean_average_precision, multilabel_report, multilabel_scorer
 from sk_ulmfit.plotting import ReliabilityDisplay, TrainingCurvesDisplay
-from sk_ulmfit.thresholds import decide, tune_thresholds
+from sk_ulmfit.thresholds import tune_thresholds
 
 
 def main(folder: Path, n: int = 60) -> None:
