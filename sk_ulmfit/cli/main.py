@@ -52,6 +52,10 @@ COMMANDS = {
         "Find a learning rate for a classifier or, without labels, for a language model.",
         "sk-ulmfit lr-find mail.csv --text body --label-column topics --out curve.png",
     ),
+    "serve": (
+        "Serve a model: an API, and a page in the browser to try it on.",
+        "sk-ulmfit serve mail.model",
+    ),
     "info": (
         "Describe a model file.",
         "sk-ulmfit info mail.model",

@@ -1,0 +1,35 @@
+"""Threads that compute, each with its share of the cores."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+
+
+@contextmanager
+def computing_threads(n_threads: int | None) -> Iterator[tuple[Executor, Executor]]:
+    """Yield two executors of one thread each, whose computations use `n_threads` cores; None for half of them."""
+    n = n_threads or max(1, available_cores() // 2)
+    quick, slow = (ThreadPoolExecutor(1, f"sk_ulmfit-{name}", _limit_torch, (n,)) for name in ("quick", "slow"))
+    try:
+        yield quick, slow
+    finally:
+        for executor in (quick, slow):
+            executor.shutdown(cancel_futures=True)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _limit_torch(n: int) -> None:
+    """Limit torch in the present thread; a model that does without torch does not import it."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(n)
