@@ -3,6 +3,7 @@ import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_values_of_a_regressor(regressor):
         explained = client.post("/explain", json={"text": "My lamp is late"}).json()
     expected = regressor.predict(["late", ""])
     names = [str(name) for name in regressor.target_names_]
-    assert [list(row["values"].values()) for row in values] == pytest.approx(expected.tolist())
+    assert np.allclose([list(row["values"].values()) for row in values], expected, atol=1e-6)
     assert [list(row["values"]) for row in values] == [names, names]
     assert described["kind"] == "regressor"
     assert [output["range"] for output in described["outputs"]] == [[0, 3], [0, 3]]
@@ -119,6 +120,17 @@ def test_several_fields_are_one_text(client):
     joined, plain = (list(prediction["probabilities"].values()) for prediction in answer["predictions"])
     assert joined == FakeModel().predict([join_fields(["lamp", "late"])])[0].tolist()
     assert plain != joined
+
+
+def test_half_of_a_surrogate_pair_is_a_character_as_it_is_offline(fitted):
+    text = "\ud800 My lamp is late"
+    with TestClient(make_app(fitted)) as client:
+        _, answer = post(client, "/predict", {"texts": [text]})
+        status, explained = post(client, "/explain", {"text": text, "labels": ["delivery"]})
+    expected = fitted.predict_proba([text])[0]
+    assert list(answer["predictions"][0]["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-6)
+    assert status == 200
+    assert explained["text"] == fitted.explain([text], ["delivery"])[0].text
 
 
 def test_explanations_are_those_of_the_classifier(fitted):
@@ -162,7 +174,6 @@ def test_a_text_without_a_label_has_its_most_probable_one_explained():
         ({"texts": [None]}, 422, r"texts\[0\] must be a string"),
         ({"texts": [["a", 1]]}, 422, r"texts\[0\] must be a string"),
         ({"texts": ["a"], "model": "/etc/passwd"}, 422, "model is not a field"),
-        ('{"texts": ["\\ud800"]}', 422, r"texts\[0\]"),
         ({"texts": ["a"] * 6}, 413, "There are 6 texts; at most 5"),
         ({"texts": ["a", "b" * 101]}, 413, r"texts\[1\] has 101 characters; at most 100"),
         ({"texts": ["a" * 2000]}, 413, "more than 2,000 bytes"),
@@ -231,8 +242,11 @@ def test_short_requests_do_not_wait_for_long_ones():
 def test_a_full_queue_gets_503_with_retry_after():
     limits = Limits(waiting_explanations=1)
     with served(FakeModel(), limits) as url, httpx.Client(base_url=url) as client, ThreadPoolExecutor(3) as threads:
-        running = [threads.submit(post, client, "/explain", {"text": f"sleep 1 {k}"}) for k in range(2)]
-        time.sleep(0.4)
+        running = [
+            threads.submit(post, client, "/explain", {"text": f"sleep 0.5 {k}", "labels": ["billing"]})
+            for k in range(2)
+        ]
+        time.sleep(0.3)
         response = client.post("/explain", json={"text": "third"})
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
         assert [job.result()[0] for job in running] == [200, 200]
@@ -370,10 +384,11 @@ def raw(url, content, seconds=5.0):
     """Send bytes and return all that comes back until the server closes the connection."""
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=seconds) as connection:
-        connection.sendall(content)
         received = b""
-        while part := connection.recv(65536):
-            received += part
+        with suppress(ConnectionError):  # of a client that goes on writing
+            connection.sendall(content)
+            while part := connection.recv(65536):
+                received += part
     return received
 
 
@@ -395,19 +410,17 @@ def test_a_head_that_drips_is_sent_away_too():
         began = time.perf_counter()
         with socket.create_connection((host, int(port)), timeout=5) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\n")
-            try:
+            with suppress(OSError):
                 while time.perf_counter() - began < 4:
                     connection.sendall(b"X: y\r\n")
                     time.sleep(0.1)
-            except OSError:
-                pass
         assert time.perf_counter() - began < 2
 
 
 def test_what_is_not_http_and_bodies_beyond_the_limit():
     with served(FakeModel(), Limits(body_bytes=1000)) as url:
         assert b" 400 " in raw(url, b"\x16\x03\x01 hello\r\n\r\n")
-        assert b" 400 " in raw(url, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000 + b"\r\n\r\n")
+        assert b" 200 " not in raw(url, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 1_000_000)
         assert b" 413 " in raw(url, HEAD + b"Content-Length: 99999999999\r\n\r\n")
         chunked = b"".join(b"3e8\r\n" + b"x" * 1000 + b"\r\n" for _ in range(100)) + b"0\r\n\r\n"
         assert b" 413 " in raw(url, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked)

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +61,17 @@ def open_page(browser):
     assert said == []
 
 
+def until(page, expression, seconds=10):
+    """Wait until an expression is true; playwright's own way would need a policy that allows eval."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(20)
+
+
 def write(page, text=TEXT):
     page.get_by_role("textbox", name="Text").fill(text)
-    page.wait_for_function("document.querySelector('#list b').textContent !== ''")
+    until(page, "document.querySelector('#list b').textContent !== ''")
 
 
 def decision(page):
@@ -79,7 +88,7 @@ def drop(page, content, name="mail.csv"):
 
 def predicted_table(page, content, name="mail.csv"):
     drop(page, content, name)
-    page.wait_for_function("document.querySelector('#table-status').textContent.includes('predicted')")
+    until(page, "document.querySelector('#table-status').textContent.includes('predicted')")
 
 
 def download(page):
@@ -98,13 +107,14 @@ def test_the_labels_follow_the_text(open_page):
     assert page.locator("#list b").all_inner_texts() == [f"{proba[k]:.2f}" for k in order]
     labels = [name for name, flag in zip(model.names, model.decide(proba[None])[0], strict=True) if flag]
     assert decision(page) == "Predicted: " + ", ".join(labels)
-    write(page, "")
-    page.wait_for_function("document.querySelector('#decision').textContent === 'No text yet.'", timeout=3000)
+    page.get_by_role("textbox", name="Text").fill("")
+    until(page, "document.querySelector('#decision').textContent === 'No text yet.'")
 
 
 def test_decisions_follow_a_threshold_at_once(open_page):
     model, page = FakeModel(), open_page()
     write(page)
+    until(page, "document.querySelectorAll('#marked span').length > 0")
     page.route("**/*", lambda route: route.abort())  # from here on without the server
     slider = page.get_by_role("slider", name="Threshold of billing")
     p = model.predict([TEXT])[0][0]
@@ -113,11 +123,11 @@ def test_decisions_follow_a_threshold_at_once(open_page):
     assert slider.get_attribute("aria-valuetext") == f"0.00; probability {p:.2f}, predicted"
     assert "billing" in decision(page)
     page.keyboard.press("End")
-    page.wait_for_function("!document.querySelector('#decision').textContent.includes('billing')")
+    until(page, "!document.querySelector('#decision').textContent.includes('billing')")
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function("document.activeElement.getAttribute('aria-valuetext').startsWith('0.99')")
+    until(page, "document.activeElement.getAttribute('aria-valuetext').startsWith('0.99')")
     page.keyboard.press("PageDown")
-    page.wait_for_function("document.activeElement.getAttribute('aria-valuetext').startsWith('0.89')")
+    until(page, "document.activeElement.getAttribute('aria-valuetext').startsWith('0.89')")
     page.get_by_role("button", name="Reset thresholds").click()
     assert slider.get_attribute("aria-valuetext").startswith("0.40")
     assert not page.get_by_role("button", name="Reset thresholds").is_visible()
@@ -144,7 +154,7 @@ def test_words_have_the_colour_of_the_label_chosen(open_page):
     page = open_page()
     write(page)
     page.get_by_role("button", name="technical").click()
-    page.wait_for_function("document.querySelector('#words-status').textContent.includes('technical')")
+    until(page, "document.querySelector('#words-status').textContent.includes('technical')")
     assert page.get_by_role("combobox", name="Label to explain").input_value() == "2"
     scores = {word: 4 * number(f"2 {word}") - 2 for word in TEXT.split()}
     strong = {word: score for word, score in scores.items() if abs(score) > 0.08 * max(map(abs, scores.values()))}
@@ -157,14 +167,14 @@ def test_words_have_the_colour_of_the_label_chosen(open_page):
     best = max(scores, key=scores.get)
     assert page.locator("#strongest dd").first.inner_text().startswith(f"{best} +")
     page.get_by_role("combobox", name="Label to explain").select_option("billing")
-    page.wait_for_function("document.querySelector('#words-status').textContent.includes('billing')")
+    until(page, "document.querySelector('#words-status').textContent.includes('billing')")
     assert page.get_by_role("button", name="billing", pressed=True).count() == 1
 
 
 def test_words_beyond_the_basic_plane_keep_their_places(open_page):
     page = open_page()
     write(page, "😀😀 lamp 😀 broken")
-    page.wait_for_function("document.querySelectorAll('#marked span').length > 0")
+    until(page, "document.querySelectorAll('#marked span').length > 0")
     assert set(page.locator("#marked span").all_inner_texts()) <= {"lamp", "broken"}
 
 
@@ -189,24 +199,24 @@ def test_a_keyboard_is_enough(open_page):
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "text"
     page.keyboard.type(TEXT)
-    page.wait_for_function("document.querySelectorAll('#marked span').length > 0")
+    until(page, "document.querySelectorAll('#marked span').length > 0")
     tab_to("Open a table (CSV)")
     tab_to("Label to explain")
     page.keyboard.type("technical")
-    page.wait_for_function("document.querySelector('#words-status').textContent.includes('technical')")
+    until(page, "document.querySelector('#words-status').textContent.includes('technical')")
     tab_to("delivery")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('#words-status').textContent.includes('delivery')")
+    until(page, "document.querySelector('#words-status').textContent.includes('delivery')")
     tab_to("Threshold of delivery")
     page.keyboard.press("Home")
-    page.wait_for_function("document.querySelector('#decision').textContent.includes('delivery')")
+    until(page, "document.querySelector('#decision').textContent.includes('delivery')")
     assert [name for name, _, _ in visited].count("") == 0
 
 
 def test_what_a_screen_reader_hears(open_page):
     page = open_page()
     write(page)
-    page.wait_for_function("document.querySelectorAll('#marked span').length > 0")
+    until(page, "document.querySelectorAll('#marked span').length > 0")
     heard = page.locator("body").aria_snapshot()
     for line in (
         'textbox "Text"',
@@ -256,16 +266,13 @@ def test_a_table_is_labelled_and_downloaded(open_page):
     assert f"{n_delivery} rows" in page.locator("#list .row", has_text="delivery").inner_text()
     page.get_by_role("slider", name="Threshold of delivery").focus()
     page.keyboard.press("Home")
-    page.wait_for_function("document.querySelector('#page-number').textContent.endsWith('of 60')")
+    until(page, "document.querySelector('#page-number').textContent.endsWith('of 60')")
     page.get_by_role("button", name="Next").click()
     assert page.locator("#page-number").inner_text() == "26 to 50 of 60"
     page.locator("#rows .open").first.click()
-    write_done = "document.querySelector('#text').value.startsWith('case 25')"
-    page.wait_for_function(write_done)
+    until(page, "document.querySelector('#text').value.startsWith('case 25')")
     expected = proba[25]
-    page.wait_for_function(
-        f"[...document.querySelectorAll('#list b')].some(b => b.textContent === '{expected.max():.2f}')"
-    )
+    until(page, f"[...document.querySelectorAll('#list b')].some(b => b.textContent === '{expected.max():.2f}')")
 
 
 def test_a_table_can_be_dropped(open_page):
@@ -276,7 +283,7 @@ def test_a_table_can_be_dropped(open_page):
     page.dispatch_event("body", "dragover", {"dataTransfer": transfer})
     assert page.get_by_text("Drop the table to open it").is_visible()
     page.dispatch_event("body", "drop", {"dataTransfer": transfer})
-    page.wait_for_function("document.querySelector('#table-status').textContent === '1 row predicted.'")
+    until(page, "document.querySelector('#table-status').textContent === '1 row predicted.'")
     assert not page.get_by_text("Drop the table to open it").is_visible()
     assert page.get_by_role("checkbox", name="text").is_checked()
 
@@ -350,7 +357,7 @@ def test_markup_in_texts_labels_and_tables_stays_text(open_page):
     model = FakeModel(names=[MARKUP, "../../etc/passwd", "javascript:alert(1)"])
     page = open_page(model)
     write(page, MARKUP)
-    page.wait_for_function("document.querySelectorAll('#marked span').length > 0")
+    until(page, "document.querySelectorAll('#marked span').length > 0")
     content = io.StringIO()
     csv.writer(content).writerows([[MARKUP, "b"], [MARKUP, "x"], [MARKUP, "y"]])
     predicted_table(page, content.getvalue().encode(), f"{MARKUP[:30]}.csv")
@@ -414,7 +421,7 @@ def test_a_token_is_asked_for_and_kept(open_page):
     field = page.get_by_label("Token", exact=True)
     field.fill("wrong-wrong-wrong-wrong")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('#token').value === ''")
+    until(page, "document.querySelector('#token').value === ''")
     page.get_by_role("dialog").wait_for()
     field.fill(TOKEN)
     page.get_by_role("button", name="Continue").click()
@@ -448,7 +455,7 @@ def test_nothing_is_wider_than_the_screen(open_page, width):
     long = "Donaudampfschifffahrtsgesellschaft" * 6
     page = open_page(FakeModel(names=[long, "b", *(f"label {k}" for k in range(30))]), width=width, height=844)
     write(page, long + " " + TEXT)
-    page.wait_for_function("document.querySelectorAll('#marked span').length > 0")
+    until(page, "document.querySelectorAll('#marked span').length > 0")
     predicted_table(page, f"text,{long}\n{long},1\nlamp,2\n".encode(), long[:150] + ".csv")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 

@@ -47,7 +47,7 @@ class Lane(Generic[Item, Result]):
 
     def __init__(
         self,
-        compute: Callable[[list[Item]], Sequence[Result]],
+        compute: Callable[[list[Item]], Any],
         length: Callable[[Item], int],
         executor: Executor,
         max_waiting: int,

@@ -28,22 +28,14 @@ class Bodies:
 
     async def read(self, receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
         """Return a body, which counts until it is given to `release`; raise RequestError beyond a limit."""
-        declared = _declared_length(headers)
-        if declared > self._limits.body_bytes:
+        if _declared_length(headers) > self._limits.body_bytes:
             await self.discard(receive, headers)
             raise self._too_large()
         parts: list[bytes] = []
-        n = 0
         try:
             async with asyncio.timeout(self._limits.upload_seconds):
-                async for part in _parts(receive):
-                    n += len(part)
-                    if n > self._limits.body_bytes:
-                        await self.discard(receive, {})
-                        raise self._too_large()
-                    self._hold(len(part))
-                    parts.append(part)
-            body = b"".join(parts)
+                await self._read_parts(receive, parts)
+            return b"".join(parts)
         except TimeoutError:
             self.release(parts)
             raise RequestError(
@@ -52,7 +44,20 @@ class Bodies:
         except BaseException:
             self.release(parts)
             raise
-        return body
+
+    async def _read_parts(self, receive: Receive, parts: list[bytes]) -> None:
+        n = 0
+        async for part in _parts(receive):
+            n += len(part)
+            if n > _DISCARDED_BYTES:
+                break
+            if n > self._limits.body_bytes:
+                self.release(parts)  # the rest is read, so that its sender gets to read why it is refused
+            else:
+                self._hold(part)
+                parts.append(part)
+        if n > self._limits.body_bytes:
+            raise self._too_large()
 
     async def discard(self, receive: Receive, headers: Mapping[bytes, bytes]) -> bool:
         """Read a body that is refused, unless it is enormous or slow; return whether all of it was read."""
@@ -74,10 +79,12 @@ class Bodies:
         self.held -= sum(map(len, parts))
         parts.clear()
 
-    def _hold(self, n: int) -> None:
-        if self.held + n > self._limits.all_bodies_bytes:
-            raise busy("the bodies of present requests fill its memory")
-        self.held += n
+    def _hold(self, part: bytes) -> None:
+        if self.held + len(part) > self._limits.all_bodies_bytes:
+            error = busy("the bodies of present requests fill its memory")
+            error.headers["Connection"] = "close"
+            raise error
+        self.held += len(part)
 
     def _too_large(self) -> RequestError:
         return RequestError(

@@ -86,8 +86,6 @@ def describe_invalid(place: tuple[Any, ...], kind: str, message: str) -> str:
         return f"{where} is missing."
     if kind == "extra_forbidden":
         return f"{where} is not a field of this request; see /openapi.json."
-    if kind == "string_unicode":
-        return f"{where} has half of a surrogate pair, which is no character."
     if where == "text":
         return f"text {_TEXT_OR_FIELDS}."
     return f"{where}: {message}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
@@ -37,13 +38,13 @@ class ServedClassifier(_Served):
     """A fitted `ULMFiTMultiLabelClassifier`."""
 
     kind = "classifier"
-    ranges = None
+    ranges: list[tuple[float, float]] | None = None
 
     def __init__(self, clf: ULMFiTMultiLabelClassifier):
         super().__init__(clf)
         self._rule = self._estimator._decision_rule()
-        self.thresholds = self._estimator.thresholds_
-        self.top_k = self._estimator.top_k
+        self.thresholds: Floats | None = self._estimator.thresholds_
+        self.top_k: int | None = self._estimator.top_k
         self.at_least_one = bool(self._rule.keywords["at_least_one"])
 
     def predict(self, texts: list[str]) -> Floats:
@@ -59,13 +60,14 @@ class ServedRegressor(_Served):
     """A fitted `ULMFiTRegressor`."""
 
     kind = "regressor"
-    thresholds = top_k = None
+    thresholds: Floats | None = None
+    top_k: int | None = None
     at_least_one = False
 
     def __init__(self, model: ULMFiTRegressor):
         super().__init__(model)
         config = self._estimator._fitted.config
-        self.ranges = None
+        self.ranges: list[tuple[float, float]] | None = None
         if "y_range" in config:
             self.ranges = [(float(low), float(high)) for low, high in zip(*config["y_range"], strict=True)]
 
@@ -80,7 +82,7 @@ class ServedRegressor(_Served):
 
 def load_estimator(path: str | os.PathLike[str], device: str, threshold: float | None) -> ServedModel:
     """Read a saved classifier or regressor."""
-    if kind_of(path) == "regressor":
+    if kind_of(Path(path)) == "regressor":
         if threshold is not None:
             raise ValueError(f"--threshold is for labels, and {path} is a regressor; omit it.")
         return ServedRegressor(ULMFiTRegressor.load(path, device=device))

@@ -44,10 +44,10 @@ class Service:
         """Run the lanes; those that wait when the block ends are left without an answer."""
         limits, seen = self.limits, self.metrics.batches.observe
         with computing_threads(self._n_threads) as (quick, slow):
-            self._quick = Lane(self._predict, len, quick, limits.waiting_texts, seen)
-            self._long = Lane(self._predict, len, slow, limits.waiting_texts, seen)
-            self._explaining = Lane(self._explain, _length, slow, limits.waiting_explanations)
-            lanes = (self._quick, self._long, self._explaining)
+            self._quick: Lane[str, Floats] = Lane(self._predict, len, quick, limits.waiting_texts, seen)
+            self._long: Lane[str, Floats] = Lane(self._predict, len, slow, limits.waiting_texts, seen)
+            self._explaining: Lane[_Explained, Any] = Lane(self._explain, _length, slow, limits.waiting_explanations)
+            lanes: tuple[Lane[Any, Any], ...] = (self._quick, self._long, self._explaining)
             self.metrics.watch_waiting(lambda: sum(lane.n_waiting for lane in lanes))
             tasks = [asyncio.create_task(lane.run()) for lane in lanes]
             try:
@@ -64,7 +64,7 @@ class Service:
         model, limits = self.model, self.limits
         columns = model.metadata.get("text") or []
         thresholds = model.thresholds if model.thresholds is not None else [None] * len(model.names)
-        ranges = model.ranges or [None] * len(model.names)
+        ranges: Sequence[tuple[float, float] | None] = model.ranges or [None] * len(model.names)
         return {
             "model": self.name,
             "kind": model.kind,

@@ -169,7 +169,9 @@ export class Table {
     const text = this.textOf(this.table.rows[i], this.columns);
     const plain = typeof text === "string" ? text : text.join("\n");
     const open = make("button", { type: "button", class: "open", dir: "auto", title: "Look at this text", onclick: () => this.onOpen(text) }, plain.slice(0, 400) || "(empty)");
-    return make("tr", {}, make("td", { class: "number quiet" }, String(i + 1)), make("td", {}, open), make("td", {}, ...this.resultOf(i, decided)));
+    // roles, since a phone shows cells below each other, and some browsers then forget that they are cells
+    const cell = (kind, ...children) => make("td", { role: "cell", class: kind }, ...children);
+    return make("tr", { role: "row" }, cell("number quiet", String(i + 1)), cell(null, open), cell(null, ...this.resultOf(i, decided)));
   }
 
   resultOf(i, decided) {
