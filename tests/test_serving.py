@@ -115,6 +115,27 @@ def test_values_of_a_regressor(regressor):
     assert len(explained["outputs"][0]["scores"]) == len(explained["words"]) == 4
 
 
+@pytest.mark.parametrize("kind", ["fitted", "regressor"])
+def test_an_exported_model_answers_as_the_saved_one(kind, request, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from sk_ulmfit.serving.models import load_served
+
+    model = request.getfixturevalue(kind)
+    model.export_onnx(tmp_path / "exported")
+    texts = ["My lamp is late", "", "the hub is broken"]
+    with TestClient(make_app(model)) as client, TestClient(make_app(load_served(tmp_path / "exported"))) as exported:
+        expected, got = (some.post("/predict", json={"texts": texts}).json() for some in (client, exported))
+        described = [some.get("/labels").json() for some in (client, exported)]
+        status, answer = post(exported, "/explain", {"text": "late"})
+    assert described[0] | {"explains": False} == described[1]
+    assert status == 422
+    assert "no explanations" in answer["error"]
+    for one, other in zip(expected["predictions"], got["predictions"], strict=True):
+        assert one.get("labels") == other.get("labels")
+        key = "probabilities" if kind == "fitted" else "values"
+        assert list(one[key].values()) == pytest.approx(list(other[key].values()), abs=1e-4)
+
+
 def test_several_fields_are_one_text(client):
     _, answer = post(client, "/predict", {"texts": [["lamp", "late"], "lamp late"]})
     joined, plain = (list(prediction["probabilities"].values()) for prediction in answer["predictions"])

@@ -52,8 +52,9 @@ def make_app(
 
     Parameters
     ----------
-    model : ULMFiTMultiLabelClassifier or ULMFiTRegressor
-        A fitted model. What is set or fitted later does not change what is served.
+    model : ULMFiTMultiLabelClassifier, ULMFiTRegressor, OnnxClassifier or OnnxRegressor
+        A fitted model, or an exported one, which has no explanations. What is set or fitted later does not change
+        what is served.
     name : str, default="model"
         Name of the model, for the page.
     limits : Limits, default=None

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit.serving.threads import default_threads
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -56,12 +58,14 @@ class ServedModel(Protocol):
         """Return an `Explanation`, or a `ValueExplanation`, of the outputs with these columns."""
 
 
-def load_served(path: str | os.PathLike[str], device: str = "auto", threshold: float | None = None) -> ServedModel:
+def load_served(
+    path: str | os.PathLike[str], device: str = "auto", threshold: float | None = None, n_threads: int | None = None
+) -> ServedModel:
     """Read a saved model, or the folder of an exported one; a threshold replaces those of a classifier."""
     if Path(path).is_dir():
         from sk_ulmfit.serving.exported import load_exported
 
-        return load_exported(path, threshold)
+        return load_exported(path, threshold, n_threads or default_threads())
     from sk_ulmfit.serving.estimators import load_estimator
 
     return load_estimator(path, device, threshold)
@@ -72,6 +76,10 @@ def as_served(model: Any) -> ServedModel:
     if hasattr(model, "explains"):
         served: ServedModel = model
         return served
+    if type(model).__name__ in ("OnnxClassifier", "OnnxRegressor"):
+        from sk_ulmfit.serving.exported import serve_exported
+
+        return serve_exported(model)
     from sk_ulmfit.serving.estimators import serve_estimator
 
     return serve_estimator(model)

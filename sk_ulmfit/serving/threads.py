@@ -12,7 +12,7 @@ from contextlib import contextmanager
 @contextmanager
 def computing_threads(n_threads: int | None) -> Iterator[tuple[Executor, Executor]]:
     """Yield two executors of one thread each, whose computations use `n_threads` cores; None for half of them."""
-    n = n_threads or max(1, available_cores() // 2)
+    n = n_threads or default_threads()
     quick, slow = (ThreadPoolExecutor(1, f"sk_ulmfit-{name}", _limit_torch, (n,)) for name in ("quick", "slow"))
     try:
         yield quick, slow
@@ -21,11 +21,10 @@ def computing_threads(n_threads: int | None) -> Iterator[tuple[Executor, Executo
             executor.shutdown(cancel_futures=True)
 
 
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def default_threads() -> int:
+    """Return half of the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // 2)
 
 
 def _limit_torch(n: int) -> None:
