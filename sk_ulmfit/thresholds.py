@@ -143,11 +143,21 @@ def tune_thresholds(
     weight = check_weights(sample_weight, len(truth))
     if weight is not None and not weight.all():
         truth, proba, weight = truth[weight > 0], proba[weight > 0], weight[weight > 0]
-    curves = Curves.of(truth, proba, candidates, weight)
-    if not curves.has_both.all():
-        _warn(names, ~curves.has_both, "are in none or all of the held-out texts and get the common threshold")
+    return choose_thresholds(Curves.of(truth, proba, candidates, weight), goal, names)
+
+
+def choose_thresholds(
+    curves: Curves, goal: str | float, names: Sequence[Any], known_constant: NDArray[np.bool_] | None = None
+) -> Floats:
+    """Choose the threshold of each label from its counts, shape (L,); `goal` is what `check_metric` returns.
+
+    Labels that are `known_constant`, shape (L,), cause no warning, since the user has been told of them.
+    """
+    worth_saying = np.full(len(names), True) if known_constant is None else ~known_constant
+    if (one_sided := ~curves.has_both & worth_saying).any():
+        _warn(names, one_sided, "are in none or all of the held-out texts and get the common threshold")
     if not isinstance(goal, str):
-        return _best_for_precision(curves, goal, names)
+        return _best_for_precision(curves, goal, names, worth_saying)
     if not curves.has_both.any():
         return np.full(len(names), 0.5)
     if goal == "f1_samples":
@@ -360,17 +370,17 @@ def _best_for_samples(curves: Curves) -> Floats:
     return chosen
 
 
-def _best_for_precision(curves: Curves, wanted: float, names: Sequence[Any]) -> Floats:
-    """Return the lowest thresholds, shape (L,), that reach a precision; 1 where none does."""
+def _best_for_precision(curves: Curves, wanted: float, names: Sequence[Any], worth_saying: NDArray[np.bool_]) -> Floats:
+    """Return the lowest thresholds, shape (L,), that reach a precision; 1, with a warning, where none does."""
     n_with = curves.n_with.sum()
     prior = COMMON_TEXTS / n_with if n_with else 0.0
     right = curves.right + prior * curves.right.sum(0)
     predicted = curves.predicted + prior * curves.predicted.sum(0)
     reached = (right > 0) & (right >= wanted * predicted)
     never = ~reached.any(axis=1)
-    if never.any():
+    if (unreached := never & worth_saying).any():
         why = f"have too few held-out texts, or too many wrong ones, for a precision of {wanted:g}"
-        _warn(names, never, f"{why} and get the threshold 1")
+        _warn(names, unreached, f"{why} and get the threshold 1")
     return np.where(never, 1.0, curves.candidates[reached.argmax(axis=1)])
 
 

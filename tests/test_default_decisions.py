@@ -204,3 +204,22 @@ def test_the_command_line_decides_alike(start, tmp_path, options, tunes, forces)
     assert run("predict", model, table, "--out", out, "--force", "--threshold", "1") == 0
     assert not any(row["predicted_labels"] for row in load_table(out, text="text").rows)
     assert run("evaluate", model, table) == 0
+
+
+@pytest.mark.parametrize("threshold", ["auto", "f1_samples", {"precision": 0.5}])
+def test_a_label_that_is_the_same_for_all_texts_is_named_in_one_warning(start, threshold):
+    y = np.hstack([Y, np.zeros((len(Y), 1)), np.ones((len(Y), 1))])
+    with pytest.warns(UserWarning, match="are the same") as caught:
+        clf = classifier(start, threshold=threshold).fit(TEXTS, y)
+    assert [str(each.message) for each in caught if "label" in str(each.message)] == [
+        f"2 of 5 labels are the same for all {len(Y)} training texts: 3 (always 0), 4 (always 1). Their base rate is "
+        "predicted; drop them or add texts that differ."
+    ]
+    assert len(clf.thresholds_) == 5
+
+
+def test_a_label_that_is_missing_among_held_out_texts_alone_is_named(start):
+    y = np.hstack([Y, np.zeros((len(Y), 1))])
+    y[0, -1] = 1
+    with pytest.warns(UserWarning, match="1 of 4 labels are in none or all of the held-out texts"):
+        classifier(tiny_lm(max_epochs=0), threshold="tune", validation_fraction=0.2, max_epochs=1).fit(TEXTS, y)

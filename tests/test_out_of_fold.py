@@ -11,7 +11,7 @@ from sk_ulmfit.calibration import calibrate, fit_calibration
 from sk_ulmfit.labels import check_labels
 from sk_ulmfit.models.configs import network_configs
 from sk_ulmfit.thresholds import tune_thresholds
-from sk_ulmfit.training import directions, held_out, stages
+from sk_ulmfit.training import directions, held_out, linear_stage, stages
 from sk_ulmfit.training.averaging import average_with_linear_model
 from sk_ulmfit.training.bounds import bound_log_odds
 
@@ -56,8 +56,8 @@ def seen(monkeypatch):
         monkeypatch.setattr(module, name, run)
 
     watch(stages, "fit_linear_head", lambda args, head: seen.heads.append(head))
-    watch(stages, "fit_linear_model", lambda args, fit: seen.linear.append(fit))
-    watch(held_out, "tune_thresholds", lambda args, _: seen.tuned.append(args))
+    watch(linear_stage, "fit_linear_model", lambda args, fit: seen.linear.append(fit))
+    watch(held_out, "_tune", lambda args, _: seen.tuned.append(args[:2]))
 
     def count(args, result):
         seen.n_trained += 1

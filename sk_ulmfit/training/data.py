@@ -72,6 +72,11 @@ class LabelledTexts(TrainingTexts):
     outputs = "labels"
 
     @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Which labels are the same for all texts, or known of none, of which the user has been warned, shape (L,)."""
+        return np.asarray((self.y == 1).any(axis=0) != (self.y == 0).any(axis=0)) | np.isnan(self.y).all(axis=0)
+
+    @property
     def every_text_has_label(self) -> bool:
         """Whether each text whose labels are all known has one of them; False if there is no such text."""
         y = self.y[:, ~self.untrained]
@@ -117,3 +122,8 @@ def weigh_texts(
         texts = texts.chosen(counts) if isinstance(texts, StreamedTexts) else list(compress(texts, counts))
         y, weight = y[counts], weight[counts]
     return texts, y, None if (weight == weight[0]).all() else weight / weight.mean()
+
+
+def mean_one(weight: NDArray[np.float64] | None) -> NDArray[np.float32] | None:
+    """Scale weights to a mean of 1: only their ratios count."""
+    return None if weight is None else (weight / weight.mean()).astype(np.float32)

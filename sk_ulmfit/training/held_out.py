@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sk_ulmfit._choices import Calibration, ThresholdMetric
 from sk_ulmfit.calibration import calibrate, fit_calibration
-from sk_ulmfit.thresholds import tune_thresholds
+from sk_ulmfit.thresholds import CANDIDATES, Curves, choose_thresholds
 from sk_ulmfit.training.averaging import average_with_linear_model
 from sk_ulmfit.training.bounds import bound_log_odds
 from sk_ulmfit.training.data import LabelledTexts
@@ -98,12 +98,19 @@ def learn_decisions(
     if metric is not None and not data.untrained.all():
         tuned = np.flatnonzero(~data.untrained)
         thresholds = np.full(len(data.names), 0.5)
-        thresholds[tuned] = tune_thresholds(
-            y[:, tuned],
-            proba[:, tuned],
-            metric=metric,
-            sample_weight=weight,
-            label_names=[data.names[label] for label in tuned],
-        )
+        names = [data.names[label] for label in tuned]
+        thresholds[tuned] = _tune(y[:, tuned], proba[:, tuned], weight, metric, names, data.constant[tuned])
         decisions |= {"thresholds": thresholds.tolist(), "threshold_metric": metric}
     return decisions
+
+
+def _tune(
+    y: NDArray[np.floating[Any]],
+    proba: Floats,
+    weight: NDArray[np.float64] | None,
+    metric: str | float,
+    names: list[Any],
+    known_constant: NDArray[np.bool_],
+) -> Floats:
+    """Do what `tune_thresholds` does, without a second warning about labels that are known to be constant."""
+    return choose_thresholds(Curves.of(y, proba, CANDIDATES, weight), metric, names, known_constant)
