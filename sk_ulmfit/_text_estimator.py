@@ -35,11 +35,13 @@ from sk_ulmfit.encoders import (
 )
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.models.container import DEEPEST, depth
+from sk_ulmfit.models.room import Room
 from sk_ulmfit.models.schema import DIRECTIONS
 from sk_ulmfit.models.state import ModelFileError, ModelState, describing, load_state, save_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision
 from sk_ulmfit.onnx_export import export_folder
+from sk_ulmfit.text.seen_tokens import TokenStore
 from sk_ulmfit.text.streams import StreamedTexts, chained, check_texts
 from sk_ulmfit.text.unknown_words import one_warning
 from sk_ulmfit.text.vocabulary import Vocabulary
@@ -115,11 +117,13 @@ class TextEstimator(Estimator):
             starts = planned_starts(self, language_models) if earlier is None else starts_of_fitted(earlier)
             planned = settings_with(decisions_from=self._decisions_from(data, starts))
             say(plan(len(data.texts), f"{len(data.names):,} {data.outputs}", starts, planned))
+        tokens = TokenStore(None if earlier is None else earlier.seen_tokens)
         if earlier is None:
             encoders = fit_encoders(language_models, chained(data.texts, unlabelled), bool(len(unlabelled)))
             self._warn_if_encoder_stays_random(language_models, encoders)
         else:
-            encoders = grown_encoders(self, earlier, chained(data.texts, unlabelled), memory)
+            texts = chained(data.texts, unlabelled)
+            encoders = grown_encoders(self, earlier, texts, len(data.texts), tokens)
         if self.warm_start:
             encoders = with_stores(encoders, earlier)
         settings = settings_with(decisions_from=self._decisions_from(data, encoders))
@@ -138,7 +142,13 @@ class TextEstimator(Estimator):
         if earlier is not None:
             keep_untrained_entries(config, earlier.config, data.untrained)
         fitted = self._fitted_type.of(networks, linear_model, config, settings, language_models, self.direction)
-        self._fitted = replace(fitted, seen=tuple(encoder.kept for encoder in encoders))
+        self._fitted = replace(
+            fitted,
+            seen=tuple(encoder.kept for encoder in encoders),
+            seen_tokens=tokens.kept,
+            rooms=tuple(each.room or Room() for each in encoders),
+            seen_trainings=tuple(None if each.rounds is None else each.rounds.kept for each in encoders),
+        )
         if self.verbose:
             say(f"Fitted in {duration(time.perf_counter() - began)}.")
         return self

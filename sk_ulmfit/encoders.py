@@ -21,14 +21,19 @@ from sk_ulmfit.language_model import (
     known_words,
     most_words,
     starts_from_vector,
+    training_input,
 )
-from sk_ulmfit.models.assembly import plain_weights
+from sk_ulmfit.models.assembly import shared_weights
+from sk_ulmfit.models.room import Room
 from sk_ulmfit.models.schema import DIRECTIONS
 from sk_ulmfit.models.state import ModelState, reads_backward
+from sk_ulmfit.text.seen_tokens import TokenStore
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.training.directions import Encoder
 from sk_ulmfit.training.fitted import FittedModel
+from sk_ulmfit.training.growing import grow_language_model
 from sk_ulmfit.training.progress import COUNTING, LANGUAGE_MODEL, TEACHER, Start
+from sk_ulmfit.training.rounds import TrainingStore
 from sk_ulmfit.training.seen_vectors import VectorStore
 
 
@@ -153,36 +158,48 @@ def starts_of_fitted(fitted: FittedModel) -> list[Start]:
     """Tell, before a fit that goes on, where each network starts."""
     why = "not trained further, since the fit goes on (warm_start=True)"
     return [
-        Start(reads_backward(network.config), [COUNTING], why, True, "vector_dim" in network.config)
+        Start(reads_backward(network.config), [COUNTING], why, True, "vector_dim" in network.config, reads_once=True)
         for network in fitted.networks
     ]
 
 
-def grown_encoders(estimator: Any, fitted: FittedModel, texts: list[str] | StreamedTexts, memory: Any) -> list[Encoder]:
-    """Return the encoders of fitted networks, whose training goes on, with the new words of the texts added."""
+def grown_encoders(
+    estimator: Any, fitted: FittedModel, texts: list[str] | StreamedTexts, n_labelled: int, store: TokenStore
+) -> list[Encoder]:
+    """Return the encoders of fitted networks, whose training goes on, with the new words of the texts added.
+
+    The first `n_labelled` texts are those of the training; their tokens are kept in `store`.
+    """
     wanted = estimator.language_model
     is_pair = isinstance(wanted, (tuple, list)) and len(wanted) == len(fitted.networks)
     pair = wanted if is_pair else [wanted] * len(fitted.networks)
+    rooms = fitted.rooms or [Room() for _ in pair]
     encoders = []
-    for network, model in zip(fitted.networks, pair, strict=True):
-        arrays = plain_weights(network.module)
+    for network, model, room in zip(fitted.networks, pair, rooms, strict=True):
+        arrays = shared_weights(network.module)
         body = {name: array for name, array in arrays.items() if not name.startswith("head.")}
         head = {name: array for name, array in arrays.items() if name.startswith("head.")}
         start = ModelState("language_model", dict(network.config), fitted.vocabulary, body)
-        grown = _grower(estimator, model, start, memory).fit(texts)
+        texts, _, settings = training_input(_grower(estimator, model, start), texts)
+        grown, corpus, room = grow_language_model(texts, start, settings, store, room)
         earlier = ModelState(fitted.kind, dict(network.config), fitted.vocabulary, head)
-        encoders.append(Encoder(grown.state_, True, earlier))
+        encoders.append(Encoder(grown, True, earlier, corpus=corpus.first(n_labelled), room=room))
     return encoders
 
 
 def with_stores(encoders: Sequence[Encoder], earlier: FittedModel | None) -> list[Encoder]:
-    """Give each encoder the vectors that an earlier fit has kept, if any, and a place to keep those to come."""
-    seen = earlier.seen if earlier is not None and earlier.seen else (None,) * len(encoders)
-    return [encoder._replace(store=VectorStore(each)) for encoder, each in zip(encoders, seen, strict=True)]
+    """Give each encoder what an earlier fit has kept, if any, and a place to keep what this one leaves."""
+    nothing = (None,) * len(encoders)
+    vectors = earlier.seen if earlier is not None and earlier.seen else nothing
+    trainings = earlier.seen_trainings if earlier is not None and earlier.seen_trainings else nothing
+    return [
+        encoder._replace(store=VectorStore(seen), rounds=TrainingStore(training))
+        for encoder, seen, training in zip(encoders, vectors, trainings, strict=True)
+    ]
 
 
-def _grower(estimator: Any, wanted: Any, start: ModelState, memory: Any) -> ULMFiTLanguageModel:
-    """Return a language model whose fit adds words to `start`, as many as the one that the user passed allows."""
+def _grower(estimator: Any, wanted: Any, start: ModelState) -> ULMFiTLanguageModel:
+    """Return a language model that has words added to `start`, as many as the one that the user passed allows."""
     wanted = getattr(wanted, "estimator", wanted)  # of a FrozenEstimator
     own = {}
     if isinstance(wanted, ULMFiTLanguageModel):
@@ -192,7 +209,6 @@ def _grower(estimator: Any, wanted: Any, start: ModelState, memory: Any) -> ULMF
         max_epochs=0,
         device=estimator.device,
         n_jobs=estimator.n_jobs,
-        memory=memory,
         verbose=estimator.verbose,
         **own,
     )

@@ -14,13 +14,15 @@ from skorch.callbacks import Callback
 
 from sk_ulmfit._choices import Numbers
 from sk_ulmfit._locks import WARNING_FILTERS
+from sk_ulmfit._text_estimator import TextEstimator
 from sk_ulmfit._validation import check_number, random_generator
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
-from sk_ulmfit.encoders import choose_language_models, direction_of, fit_encoders
+from sk_ulmfit.encoders import choose_language_models, direction_of, fit_encoders, grown_encoders
 from sk_ulmfit.language_model import ULMFiTLanguageModel, teacher_of, training_input
 from sk_ulmfit.nn.device import resolve_device
+from sk_ulmfit.regressor import ULMFiTRegressor
+from sk_ulmfit.text.seen_tokens import TokenStore
 from sk_ulmfit.text.unknown_words import one_warning
-from sk_ulmfit.training.data import check_labelled_texts
 from sk_ulmfit.training.directions import Encoder
 from sk_ulmfit.training.settings import ClassifierSettings
 from sk_ulmfit.training.stages import finetune_language_model, train_classifier
@@ -70,7 +72,7 @@ class LearningRateCurve:
 
 
 def lr_find(
-    estimator: ULMFiTMultiLabelClassifier | ULMFiTLanguageModel,
+    estimator: ULMFiTMultiLabelClassifier | ULMFiTRegressor | ULMFiTLanguageModel,
     X: Any,
     y: Any = None,
     *,
@@ -87,19 +89,19 @@ def lr_find(
 
     Parameters
     ----------
-    estimator : ULMFiTMultiLabelClassifier or ULMFiTLanguageModel
+    estimator : ULMFiTMultiLabelClassifier, ULMFiTRegressor or ULMFiTLanguageModel
         Fitted or not. `max_epochs`, `schedule`, `early_stopping`, `calibration`, `threshold`, `tfidf`, `memory`,
         `callbacks` and `verbose` are ignored.
     X : sequence of str of length n
         Raw texts.
-    y : array-like of shape (n, n_labels), DataFrame, sparse matrix, or n label lists, default=None
-        Labels, as ``fit`` takes them; a language model needs none.
+    y : array-like of shape (n,) or (n, n_outputs), DataFrame, sparse matrix, or n label lists, default=None
+        Labels or values, as ``fit`` takes them; a language model needs none.
     start_lr, end_lr : float, default=1e-6, 10
         First and last learning rate.
     n_steps : int, default=100
         Number of batches, at least 20.
     sample_weight : array-like of shape (n,), default=None
-        Weight of each text, as in ``fit`` of the classifier.
+        Weight of each text, as in ``fit`` of the classifier and the regressor.
 
     Returns
     -------
@@ -123,10 +125,12 @@ def lr_find(
 
     Notes
     -----
-    An unfitted classifier is tested on the language model that it starts from, without fine-tuning it first; a fitted
-    one on its fine-tuned language model. The loss of a language model with a `teacher` is that of its training, the
-    distance to the teacher included. A rate that is good for a hundred steps may be too large for ten epochs: take it
-    as a place to search around.
+    An unfitted classifier or regressor is tested on the language model that it starts from, without fine-tuning it
+    first; a fitted one on its fine-tuned language model. With ``warm_start=True``, a fitted estimator of any kind is
+    tested from its fitted weights, from which its next ``fit`` goes on. A network that has a vector of a text trains
+    its linear head first, as in ``fit``; the curve is that of all layers, trained after it (`unfreezing`). The loss of
+    a language model with a `teacher` is that of its training, the distance to the teacher included. A rate that is good
+    for a hundred steps may be too large for ten epochs: take it as a place to search around.
 
     References
     ----------
@@ -147,17 +151,18 @@ def lr_find(
     check_number("end_lr", end_lr, low=start_lr, exclusive=True)
     check_number("n_steps", n_steps, low=MIN_STEPS, integer=True)
     test = LearningRateRangeTest(float(start_lr), float(end_lr), int(n_steps))
-    if isinstance(estimator, ULMFiTMultiLabelClassifier):
+    if isinstance(estimator, TextEstimator):
         if y is None:
-            raise ValueError("y is None, but a classifier needs labels; pass y as fit takes it.")
-        _test_classifier(estimator, X, y, sample_weight, test)
+            needs = "a classifier needs labels" if _is_classifier(estimator) else "a regressor needs values"
+            raise ValueError(f"y is None, but {needs}; pass y as fit takes it.")
+        _test_text_estimator(estimator, X, y, sample_weight, test)
     elif isinstance(estimator, ULMFiTLanguageModel):
         if sample_weight is not None:
             raise ValueError("sample_weight has no meaning for a language model; leave it out.")
         _test_language_model(estimator, X, test)
     else:
         raise ValueError(
-            "estimator must be a ULMFiTMultiLabelClassifier or a ULMFiTLanguageModel, got a "
+            "estimator must be a ULMFiTMultiLabelClassifier, a ULMFiTRegressor or a ULMFiTLanguageModel, got a "
             f"{type(estimator).__name__}; of a Pipeline pass the last step, on texts as the steps before give them."
         )
     return _curve(test)
@@ -329,32 +334,22 @@ class LearningRateRangeTest(Callback):  # type: ignore[misc]
 
 
 @one_warning()
-def _test_classifier(
-    estimator: ULMFiTMultiLabelClassifier, X: Any, y: Any, sample_weight: Any, test: LearningRateRangeTest
+def _test_text_estimator(
+    estimator: TextEstimator, X: Any, y: Any, sample_weight: Any, test: LearningRateRangeTest
 ) -> None:
-    """Run the test on the forward network of a classifier, or on its only one."""
+    """Run the test on the forward network of a classifier or regressor, or on its only one."""
     check_number("lr", estimator.lr, low=0, none=True, exclusive=True)  # the embedding's rate keeps its ratio to it
-    model = clone(estimator)
-    model.set_params(
-        random_state=_own_source(model.random_state),
-        language_model=_language_models_to_test(estimator),
-        lm_epochs=0,
-        max_epochs=1,
-        schedule="slanted_triangular",
-        early_stopping=False,
-        calibration=None,
-        threshold=0.5,
-        tfidf=False,
-        memory=None,
-        callbacks=None,
-        verbose=0,
-    )
+    earlier = estimator._goes_on_from()
+    model = _estimator_to_test(estimator)
+    if earlier is None:
+        model.set_params(language_model=_language_models_to_test(estimator))
     model._check_params()
-    data = check_labelled_texts(X, y, sample_weight, model.pos_weight)
+    data = model._check_data(X, y, sample_weight, earlier)
     lm_seed, seed = (int(n) for n in random_generator(model.random_state).randint(2**31 - 1, size=2))
-    with WARNING_FILTERS, warnings.catch_warnings():  # fit would train what stays untrained here
-        warnings.filterwarnings("ignore", "This language model is to read")
-        encoder = fit_encoders(choose_language_models(model, lm_seed)[:1], data.texts, False)[0]
+    if earlier is None:
+        encoder = _start_to_test(estimator, model, data.texts, lm_seed)
+    else:
+        encoder = grown_encoders(model, earlier, data.texts, len(data.texts), TokenStore())[0]
     if encoder.has_vector:
         model.set_params(unfreezing="at_once")  # nothing else is trained step by step
     settings = ClassifierSettings.of(model, seed=seed, device=resolve_device(model.device), decisions_from="nothing")
@@ -362,15 +357,49 @@ def _test_classifier(
         data,
         encoder.language_model,
         settings,
-        pretrained=_is_pretrained(estimator, encoder),
+        pretrained=encoder.pretrained,
+        earlier=encoder.earlier,
+        corpus=encoder.corpus,
         callbacks=[("range_test", test)],
         max_steps=test.n_steps,
     )
 
 
+def _is_classifier(estimator: TextEstimator) -> bool:
+    return isinstance(estimator, ULMFiTMultiLabelClassifier)
+
+
+def _estimator_to_test(estimator: TextEstimator) -> Any:
+    """Return an unfitted copy that learns nothing but the network, shows nothing, and leaves no cache."""
+    model: Any = clone(estimator)
+    if _is_classifier(estimator):
+        model.set_params(calibration=None, threshold=0.5)
+    return model.set_params(
+        random_state=_own_source(model.random_state),
+        lm_epochs=0,
+        max_epochs=1,
+        schedule="slanted_triangular",
+        early_stopping=False,
+        tfidf=False,
+        memory=None,
+        callbacks=None,
+        verbose=0,
+    )
+
+
+def _start_to_test(estimator: TextEstimator, model: Any, texts: Any, seed: int) -> Encoder:
+    """Return the encoder that ``fit`` would train, of a language model that is not trained further."""
+    with WARNING_FILTERS, warnings.catch_warnings():  # fit would train what stays untrained here
+        warnings.filterwarnings("ignore", "This language model is to read")
+        encoder = fit_encoders(choose_language_models(model, seed)[:1], texts, False)[0]
+    return encoder._replace(pretrained=_is_pretrained(estimator, encoder))
+
+
 def _test_language_model(estimator: ULMFiTLanguageModel, X: Any, test: LearningRateRangeTest) -> None:
     check_number("lr", estimator.lr, low=0, exclusive=True)
     model = clone(estimator)
+    if estimator.warm_start and hasattr(estimator, "state_"):
+        model._fitted = estimator._fitted  # what the next fit goes on from
     model.set_params(random_state=_own_source(model.random_state), schedule="slanted_triangular", verbose=0)
     texts, start, settings = training_input(model, X)
     finetune_language_model(
@@ -383,8 +412,8 @@ def _test_language_model(estimator: ULMFiTLanguageModel, X: Any, test: LearningR
     )
 
 
-def _language_models_to_test(estimator: ULMFiTMultiLabelClassifier) -> Any:
-    """Return the fine-tuned language models of a fitted classifier; else its parameter `language_model`."""
+def _language_models_to_test(estimator: TextEstimator) -> Any:
+    """Return the fine-tuned language models of a fitted estimator; else its parameter `language_model`."""
     wanted: Any = estimator.language_model
     models = list(wanted) if isinstance(wanted, (tuple, list)) else [wanted]
     tuned = _fine_tuned(estimator)
@@ -394,7 +423,7 @@ def _language_models_to_test(estimator: ULMFiTMultiLabelClassifier) -> Any:
     return tuple(models) if isinstance(wanted, (tuple, list)) else models[0]
 
 
-def _fine_tuned(estimator: ULMFiTMultiLabelClassifier) -> Any:
+def _fine_tuned(estimator: TextEstimator) -> Any:
     """Return the language model that ``fit`` has trained, or both; None if there are none for this direction."""
     tuned = getattr(estimator, "language_model_", None)
     if estimator.direction == "both":
@@ -405,7 +434,7 @@ def _fine_tuned(estimator: ULMFiTMultiLabelClassifier) -> Any:
     return tuned
 
 
-def _is_pretrained(estimator: ULMFiTMultiLabelClassifier, encoder: Encoder) -> bool:
+def _is_pretrained(estimator: TextEstimator, encoder: Encoder) -> bool:
     """Tell whether ``fit`` would treat the encoder as pre-trained."""
     wanted: Any = estimator.language_model
     first = wanted[0] if isinstance(wanted, (tuple, list)) else wanted

@@ -692,6 +692,13 @@ def test_lr_find_of_a_classifier_and_of_a_language_model(table, tmp_path, capsys
     assert run("lr-find", table, "--text", "body", *body, "--n-steps", 40) == 0
     suggested = re.search(r"Suggestion for the language model: --lr (\S+)\.", capsys.readouterr().out)
     assert 1e-6 < float(suggested.group(1)) < 10
+    values = ["--values", "stars", "--y-range", 0, 5, "--batch-size", 8, "--n-steps", 20]
+    graded = tmp_path / "graded.csv"
+    write_table(graded, ["body", "stars"], [{"body": f"{n} lamps are late", "stars": n % 6} for n in range(24)])
+    assert run("lr-find", graded, "--text", "body", *values, *body, "--json") == 0
+    assert len(answer(capsys)["losses"]) == 20
+    assert run("lr-find", table, "--text", "body", *labels, *values) == 2
+    assert "Pass labels or --values, not both." in capsys.readouterr().err
     losses = {}
     for direction in ("forward", "backward"):
         for which, more in (("classifier", labels), ("language model", [])):

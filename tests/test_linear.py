@@ -353,9 +353,7 @@ def test_three_strengths_are_tried_and_the_largest_of_the_best_is_taken(monkeypa
         return np.full((sum(len(held_out) for _, held_out in folds), 2), strength)
 
     monkeypatch.setattr(linear_training, "_held_out_margins", margins)
-    monkeypatch.setattr(
-        linear_training, "_mean_average_precision", lambda truth, found, weight: precisions[found[0, 0]]
-    )
+    monkeypatch.setattr(linear_training, "mean_average_precision", lambda truth, found, weight: precisions[found[0, 0]])
     documents = CountedDocuments(sparse.csr_matrix((9, 1)), 1, np.zeros((9, 2)), None)
     strength, rows, found = linear_training._choose_strength(documents, linear_training._Solver(0, 1, None))
     assert strengths == [*tried, chosen]

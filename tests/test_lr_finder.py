@@ -3,11 +3,12 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_classifier, tiny_lm
+from conftest import make_corpus, tiny_classifier, tiny_lm, with_vector
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 
+from sk_ulmfit import ULMFiTRegressor
 from sk_ulmfit.lr_finder import MIN_POINTS, LearningRateRangeTest, lr_find, smooth, suggest_learning_rate
 
 pytestmark = pytest.mark.filterwarnings("ignore:The loss does not fall")
@@ -100,6 +101,75 @@ def test_lr_find_of_a_language_model(corpus, tmp_path):
         assert found.losses[0] == pytest.approx(np.log(40), rel=0.4)  # nats per token
         assert found.parameters == {"lr": found.suggestion}
         assert not hasattr(lm, "state_")
+
+
+def regressor(**params):
+    return ULMFiTRegressor(tiny_lm(), batch_size=20, bptt=10, random_state=0, **params)
+
+
+@pytest.mark.parametrize("y_range", [None, (0, 3)])
+@pytest.mark.filterwarnings("ignore:1 of 2 targets are known of none")
+def test_lr_find_of_a_regressor(corpus, y_range):
+    texts, labels = corpus
+    model = regressor(y_range=y_range, early_stopping=True).set_params(batch_size=40)
+    found = lr_find(model, texts, [len(row) for row in labels], n_steps=60)
+    assert MIN_POINTS <= len(found.losses) <= 60
+    if y_range is None:
+        assert 1e-5 < found.suggestion < 5
+        assert found.parameters == {"lr": found.suggestion}
+    assert not hasattr(model, "net_")
+    unknown = lr_find(model, texts, np.full((len(texts), 2), [1.0, np.nan]) * np.arange(len(texts))[:, None] % 3)
+    assert np.isfinite(unknown.losses).all()
+
+
+def weights_seen(monkeypatch):
+    """Note the language model and the earlier head of each network that is tested."""
+    import sk_ulmfit.lr_finder as module
+
+    seen, train = [], module.train_classifier
+
+    def note(data, language_model, *args, **kwargs):
+        seen.append((language_model.weights, kwargs["earlier"]))
+        return train(data, language_model, *args, **kwargs)
+
+    monkeypatch.setattr(module, "train_classifier", note)
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["classifier", "regressor"])
+@pytest.mark.parametrize("has_vector", [False, True])
+def test_a_fit_that_goes_on_is_tested_from_its_fitted_weights(corpus, tmp_path, monkeypatch, kind, has_vector):
+    texts, labels = corpus
+    y = labels if kind == "classifier" else [len(row) for row in labels]
+    start = tiny_lm()
+    if has_vector:
+        with_vector(tiny_lm().fit(texts), tmp_path / "start")
+        start = tmp_path / "start"
+    params = {"language_model": start, "max_epochs": 2, "unfreezing": "at_once", "warm_start": True}
+    model = tiny_classifier(**params) if kind == "classifier" else regressor().set_params(**params)
+    model.fit(texts, y)
+    fitted = {name: tensor.numpy().copy() for name, tensor in model.net_.module_.state_dict().items()}
+    seen = weights_seen(monkeypatch)
+    lr_find(model, texts, y, n_steps=20, end_lr=1e-3)
+    (weights, earlier), name = seen[0], "encoder.rnns.0.weight_hh_l0"
+    np.testing.assert_array_equal(weights[name], fitted[name])
+    head = "head.weight" if has_vector else "head.2.weight"
+    np.testing.assert_array_equal(earlier.weights[head], fitted[head])
+    for tensor_name, tensor in model.net_.module_.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), fitted[tensor_name])
+    lr_find(model.set_params(warm_start=False), texts, y, n_steps=20, end_lr=1e-3)
+    assert seen[1][1] is None
+    assert not np.array_equal(seen[1][0][name], fitted[name])
+
+
+def test_a_language_model_that_goes_on_is_tested_from_its_fitted_weights():
+    texts, _ = make_corpus(60, seed=5)
+    lm = tiny_lm(max_epochs=12, lr=0.02, random_state=0, warm_start=True).fit(texts)
+    before = lm.perplexity(texts)
+    first = lr_find(lm, texts, n_steps=20, end_lr=1e-5).losses[0]
+    afresh = lr_find(lm.set_params(warm_start=False), texts, n_steps=20, end_lr=1e-5).losses[0]
+    assert first < afresh - 0.5
+    assert lm.perplexity(texts) == before
 
 
 class Spy(LearningRateRangeTest):
@@ -234,6 +304,8 @@ def test_a_loss_that_is_no_number_ends_the_test(corpus, monkeypatch):
     ("change", "message"),
     [
         ({"y": None}, "a classifier needs labels"),
+        ({"estimator": regressor(), "y": None}, "a regressor needs values"),
+        ({"estimator": regressor(), "y": ["a"] * 40}, "every value must be a number"),
         ({"n_steps": 19}, "n_steps must be an integer at least 20"),
         ({"start_lr": 0}, "start_lr must be a number above 0"),
         ({"end_lr": 1e-7}, "end_lr must be a number above 1e-06"),

@@ -21,7 +21,7 @@ def make_classifier(options: argparse.Namespace, verbose: int) -> ULMFiTMultiLab
 def make_regressor(options: argparse.Namespace, verbose: int) -> ULMFiTRegressor:
     """Return an unfitted regressor with the parameters that the options set; raise ValueError for those of labels."""
     for name, default in ULMFiTMultiLabelClassifier().get_params(deep=False).items():
-        if name not in ULMFiTRegressor().get_params(deep=False) and getattr(options, name) != default:
+        if name not in ULMFiTRegressor().get_params(deep=False) and getattr(options, name, default) != default:
             flag = "--" + name.replace("_", "-")
             raise ValueError(f"{flag} is for labels, and --values names numbers on a scale; omit one of them.")
     return _make(ULMFiTRegressor, options, verbose)

@@ -49,7 +49,7 @@ COMMANDS = {
         "sk-ulmfit finetune mail.csv --text body --out mail.lm",
     ),
     "lr-find": (
-        "Find a learning rate for a classifier or, without labels, for a language model.",
+        "Find a learning rate for a classifier, for a regressor or, without labels, for a language model.",
         "sk-ulmfit lr-find mail.csv --text body --label-column topics --out curve.png",
     ),
     "serve": (

@@ -14,10 +14,10 @@ from sk_ulmfit.cli.answers import Answer, shows_progress
 from sk_ulmfit.cli.data import check_text_option, load_labelled
 from sk_ulmfit.cli.estimators import make_classifier, make_regressor
 from sk_ulmfit.cli.files import check_input, check_output, language_model_file
-from sk_ulmfit.cli.values import load_valued
+from sk_ulmfit.cli.values import add_values, check_values_options, load_valued
 from sk_ulmfit.datasets.loaders import load_table
 from sk_ulmfit.datasets.tables import open_table
-from sk_ulmfit.models.schema import DIRECTIONS, LOSSES
+from sk_ulmfit.models.schema import DIRECTIONS
 from sk_ulmfit.models.state import check_target
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.thresholds import METRICS
@@ -28,7 +28,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     shared.add_table(command, "with texts and labels")
     shared.add_text(command)
     shared.add_labels(command)
-    _add_values(command)
+    add_values(command)
     command.set_defaults(delimiter=";")
     shared.add_out(command, "MODEL", "file to write the model to")
     command.add_argument("--unlabelled", type=Path, metavar="FILE", help="table with more texts for the language model")
@@ -47,21 +47,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
     shared.add_n_jobs(command, "tokenization, and for SVMs on large files")
     shared.add_seed(command, "model")
     shared.add_running(command)
-
-
-def _add_values(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--values",
-        nargs="+",
-        metavar="COL",
-        help="in place of labels: columns of numbers on a scale, such as stars (blank: unknown); trains a regressor",
-    )
-    command.add_argument(
-        "--y-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="least and greatest value of --values"
-    )
-    command.add_argument(
-        "--loss", choices=LOSSES, help="loss of --values; cross_entropy takes shares from 0 to 1 (--y-range 0 1)"
-    )
 
 
 def _add_training(command: argparse.ArgumentParser) -> None:
@@ -156,10 +141,9 @@ def run(options: argparse.Namespace) -> Answer:
         check_input(options.earlier)
     out = check_output(options, options.file, options.unlabelled, options.labels_file, language_model_file(options))
     check_target(out)
+    check_values_options(options)
     if options.values:
         return _train_regressor(options, out)
-    if options.y_range or options.loss:
-        raise ValueError("--y-range and --loss describe numbers on a scale; name their columns with --values.")
     table, columns = load_labelled(options)
     unlabelled = _unlabelled(options, columns["text"])
     clf = make_classifier(options, verbose=int(shows_progress(options)))
@@ -181,8 +165,6 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 def _train_regressor(options: argparse.Namespace, out: Path) -> Answer:
-    if options.labels or options.label_column or options.labels_file:
-        raise ValueError("Pass labels or --values, not both.")
     model = make_regressor(options, verbose=int(shows_progress(options)))
     if not options.file.is_dir():
         check_text_option(options, open_table(options.file, options.encoding).columns)

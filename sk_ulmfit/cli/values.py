@@ -16,12 +16,37 @@ from sk_ulmfit.datasets.loaders import load_table
 from sk_ulmfit.datasets.tables import Row, open_table
 from sk_ulmfit.labels import NamedIndicator
 from sk_ulmfit.metrics.regression import regression_scores
+from sk_ulmfit.models.schema import LOSSES
 from sk_ulmfit.regressor import ULMFiTRegressor
 from sk_ulmfit.text.streams import StreamedTexts
 
 PREDICTED = "predicted_"  # prefix of columns with predicted values
 MEAN = "mean"
 IN_UNITS = ("mean_absolute_error",)  # of a target, so that a mean of several says nothing
+
+
+def add_values(command: argparse.ArgumentParser) -> None:
+    """Add the columns of values, their range and their loss."""
+    command.add_argument(
+        "--values",
+        nargs="+",
+        metavar="COL",
+        help="in place of labels, for a regressor: columns of numbers on a scale, such as stars (blank: unknown)",
+    )
+    command.add_argument(
+        "--y-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="least and greatest value of --values"
+    )
+    command.add_argument(
+        "--loss", choices=LOSSES, help="loss of --values; cross_entropy takes shares from 0 to 1 (--y-range 0 1)"
+    )
+
+
+def check_values_options(options: argparse.Namespace) -> None:
+    """Raise ValueError for labels beside values, and for what describes values if there are none."""
+    if options.values and (options.labels or options.label_column or options.labels_file):
+        raise ValueError("Pass labels or --values, not both.")
+    if not options.values and (options.y_range or options.loss):
+        raise ValueError("--y-range and --loss describe numbers on a scale; name their columns with --values.")
 
 
 def load_valued(options: argparse.Namespace, text: Sequence[str], columns: Sequence[str]) -> tuple[Any, NamedIndicator]:

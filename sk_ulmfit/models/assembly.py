@@ -86,3 +86,8 @@ def load_weights(module: torch.nn.Module, weights: Weights, assign: bool = False
 def plain_weights(module: torch.nn.Module) -> Weights:
     """Return copies of the tensors of a module as numpy arrays."""
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}
+
+
+def shared_weights(module: torch.nn.Module) -> Weights:
+    """Return the tensors of a module as numpy arrays; on the CPU they are its memory, so change neither."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()}

@@ -60,6 +60,10 @@ class TokenIds:
             ids[begin:end] = self.ids[np.arange(begin, end) + np.repeat(shifts, lengths[part])]
         return TokenIds(ids, offsets)
 
+    def first(self, n: int) -> TokenIds:
+        """Return the first `n` documents, without a copy."""
+        return TokenIds(self.ids[: self.offsets[n]], self.offsets[: n + 1])
+
     def reversed(self) -> TokenIds:
         """Reverse each document, for a model that reads backward; its first token, ``xxbos``, stays first."""
         ids = np.empty_like(self.ids)
@@ -156,6 +160,35 @@ class Vocabulary:
         room = max_size // 8 * 8 - len(SPECIAL_TOKENS)
         return cls([*SPECIAL_TOKENS, *chosen[:room]])
 
+    def grown(
+        self, words: Sequence[str], counts: NDArray[np.integer[Any]], *, max_size: int, min_frequency: int
+    ) -> Vocabulary:
+        """Return this vocabulary with the new words of a corpus after its own, by decreasing count, ties by alphabet.
+
+        Parameters as of `from_counts`. All ids stay, those of fillers too. If there is no room for all new words, the
+        result is that of `from_counts`: words that the corpus lacks give way. Without new words it is this vocabulary.
+        """
+        new = sorted(
+            (-count, word)
+            for word, count in zip(words, counts.tolist(), strict=True)
+            if count >= min_frequency and word not in self._index and not RESERVED.fullmatch(word)
+        )
+        if not new:
+            return self
+        index = dict(self._index)
+        if len(index) + len(new) > max_size // 8 * 8:
+            return Vocabulary.from_counts(
+                words, counts, max_size=max_size, min_frequency=min_frequency, known=self.words
+            )
+        for _, word in new:
+            index[word] = len(index)
+        fillers = (name for i in itertools.count() if (name := f"xxfake{i}") not in index)
+        while len(index) % 8:
+            index[next(fillers)] = len(index)
+        grown = Vocabulary.__new__(Vocabulary)  # without a check of each word
+        grown._index, grown.words = index, list(index)
+        return grown
+
     def __len__(self) -> int:
         return len(self.words)
 
@@ -206,3 +239,9 @@ def concatenate(parts: Sequence[TokenIds]) -> TokenIds:
     lengths = np.concatenate([part.lengths for part in parts])
     ids = np.concatenate([part.ids for part in parts])
     return TokenIds(ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+
+def n_first_equal(words: Sequence[str], others: Sequence[str]) -> int:
+    """Count the words at the beginning that have the same ids in both."""
+    pairs = enumerate(zip(words, others, strict=False))
+    return next((place for place, (word, other) in pairs if word != other), min(len(words), len(others)))

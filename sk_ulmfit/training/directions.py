@@ -11,14 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit.models.configs import network_configs
+from sk_ulmfit.models.room import Room
 from sk_ulmfit.models.schema import LINEAR_MODEL, SECOND_NETWORK
 from sk_ulmfit.models.state import ModelState, Weights
+from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.caching import remembered
 from sk_ulmfit.training.data import TrainingTexts
 from sk_ulmfit.training.held_out import HeldOut
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.linear_training import LinearFit
 from sk_ulmfit.training.progress import Start
+from sk_ulmfit.training.rounds import TrainingStore
 from sk_ulmfit.training.seen_vectors import SeenVectors, VectorStore
 from sk_ulmfit.training.settings import ClassifierSettings
 from sk_ulmfit.training.stages import train_classifier
@@ -39,12 +42,21 @@ class Encoder(NamedTuple):
         An earlier network whose training goes on, with the arrays of its head only.
     store : VectorStore or None
         Where vectors of texts are kept for a fit that goes on; None keeps none.
+    corpus : TokenIds or None
+        The labelled texts in the words and the reading direction of the language model, if they are tokenized.
+    rounds : TrainingStore or None
+        What an earlier training has left, and what this one leaves for a fit that goes on; None keeps nothing.
+    room : Room or None
+        Where the embedding of a language model that has grown lies.
     """
 
     language_model: ModelState
     pretrained: bool
     earlier: ModelState | None = None
     store: VectorStore | None = None
+    corpus: TokenIds | None = None
+    rounds: TrainingStore | None = None
+    room: Room | None = None
 
     @property
     def kept(self) -> SeenVectors | None:
@@ -117,14 +129,18 @@ def train_networks(
             pretrained=encoder.pretrained,
             earlier=encoder.earlier,
             store=encoder.store,
+            corpus=encoder.corpus,
+            rounds=encoder.rounds,
             shared_fit=linear_fit,
             callbacks=callbacks,
         )
         # The first network learns the share of both: a second one is not what it would be by itself.
         share = linear_fit.model.network_share if linear_fit is not None and learns_share else None
         start = encoder._asdict()
-        del start["store"]  # the result does not depend on it
-        key = {"stage": data.kind, **vars(data), **start, "settings": settings.key(any_seed)}
+        del start["store"], start["corpus"], start["room"]  # the result does not depend on them
+        rounds = start.pop("rounds")
+        goes_on = rounds is not None and rounds.earlier is not None  # from the training that `earlier` tells apart
+        key = {"stage": data.kind, **vars(data), **start, "goes_on": goes_on, "settings": settings.key(any_seed)}
         network, linear_fit, rows = remembered(memory, {**key, "share": share}, train)
         networks.append(network)
         held_out.append(rows)

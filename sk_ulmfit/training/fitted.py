@@ -13,9 +13,11 @@ from sk_ulmfit._messages import short
 from sk_ulmfit.calibration import calibrate
 from sk_ulmfit.models.assembly import plain_weights
 from sk_ulmfit.models.configs import network_configs
+from sk_ulmfit.models.room import Room
 from sk_ulmfit.models.schema import output_names
 from sk_ulmfit.models.state import ModelState
 from sk_ulmfit.text.encoding import encode_texts
+from sk_ulmfit.text.seen_tokens import SeenTokens
 from sk_ulmfit.text.unknown_words import WordCount, warn_of_texts
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.thresholds import check_thresholds, resolve_threshold, threshold_metric
@@ -23,6 +25,7 @@ from sk_ulmfit.training.bounds import has_known_words
 from sk_ulmfit.training.directions import merged_weights
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.prediction import Network, predict_log_odds, predict_scores, probabilities, restore_net
+from sk_ulmfit.training.rounds import SeenTraining
 from sk_ulmfit.training.seen_vectors import SeenVectors
 from sk_ulmfit.training.settings import TrainingSettings
 from sk_ulmfit.training.task import task_of
@@ -63,6 +66,12 @@ class FittedModel:
         The parameter `direction` that it was fitted with.
     seen : tuple of SeenVectors or None
         Vectors of the training texts by each frozen encoder, for a fit that goes on. Not in a file.
+    seen_tokens : SeenTokens or None
+        Tokens of the texts of a fit that went on, for the next one. Not in a file.
+    seen_trainings : tuple of SeenTraining or None
+        What the training of each network leaves for a fit that goes on. Not in a file.
+    rooms : tuple of Room
+        Where the embedding of each network lies after a fit that went on.
     """
 
     kind: ClassVar[str]
@@ -76,6 +85,9 @@ class FittedModel:
     language_models: tuple[Any, ...] = ()
     direction: str | None = None
     seen: tuple[SeenVectors | None, ...] = ()
+    seen_tokens: SeenTokens | None = None
+    seen_trainings: tuple[SeenTraining | None, ...] = ()
+    rooms: tuple[Room, ...] = ()
 
     @classmethod
     def of(

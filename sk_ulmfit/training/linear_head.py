@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 
 from sk_ulmfit.splitting import stratify
 from sk_ulmfit.text.streams import Advance, counted
+from sk_ulmfit.training.folds import folds_going_on
 from sk_ulmfit.training.task import Task
 
 Floats = NDArray[np.float64]
@@ -39,11 +40,39 @@ class FittedHead(NamedTuple):
         Output for the zero vector.
     out_of_fold : ndarray of float64, shape (n, L)
         Outputs for each text by a head that was trained without it.
+    kept : KeptHeads or None, default=None
+        What a training that goes on begins with; None if there are too few texts for all folds.
     """
 
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
     out_of_fold: Floats
+    kept: KeptHeads | None = None
+
+
+class KeptHeads(NamedTuple):
+    """What a training leaves for one that goes on.
+
+    Attributes
+    ----------
+    strength : ndarray of int64, shape (L,)
+        Which of `STRENGTHS` each label has.
+    fold : ndarray of int64, shape (n,)
+        In which fold each text was held out.
+    heads : list of Head
+        Heads that were trained without each fold, and with all texts.
+    """
+
+    strength: NDArray[np.int64]
+    fold: Rows
+    heads: list[Head]
+
+
+class Head(NamedTuple):
+    """Weights of the dimensions of a vector, shape (d, L), and biases, shape (L,)."""
+
+    weight: Floats
+    bias: Floats
 
 
 class _Weights(NamedTuple):
@@ -86,10 +115,15 @@ class _Problem:
     axes: Floats
     variance: Floats
 
-    def of_vectors(self, weights: _Weights) -> _Weights:
+    def of_vectors(self, weights: _Weights) -> Head:
         """Turn weights along the axes into weights of the vectors themselves, shape (d, L)."""
         weight = self.axes @ weights.weight
-        return _Weights(weight, weights.bias - self.mean @ weight)
+        return Head(weight, weights.bias - self.mean @ weight)
+
+    def along_axes(self, head: Head) -> _Weights:
+        """Turn weights of the vectors into weights along the axes; what lies beside these axes is lost."""
+        lengths = (self.axes**2).sum(axis=0)  # all the same
+        return _Weights((self.axes / lengths).T @ head.weight, head.bias + self.mean @ head.weight)
 
     def outputs(self, rows: Rows, weights: _Weights) -> Floats:
         """Compute outputs, shape (len(rows), L)."""
@@ -156,11 +190,58 @@ def fit_linear_head(
     heads = [_of_strengths(path, strength) for path in paths]
     heads += [_fit(problem, train, c, heads[0], FOLD_TOLERANCE) for train, _ in counted(folds[len(first) :], advance)]
     start = heads[0] if heads else None
-    final = problem.of_vectors(_fit(problem, np.arange(len(y)), c, start, TOLERANCE))
-    out_of_fold = np.tile(problem.start, (len(y), 1))
-    for head, (_, held_out) in zip(heads, folds, strict=True):
-        out_of_fold[held_out] = problem.outputs(held_out, head)
-    return FittedHead(final.weight.T.astype(np.float32), final.bias.astype(np.float32), out_of_fold)
+    final = _fit(problem, np.arange(len(y)), c, start, TOLERANCE)
+    return _fitted(problem, folds, heads, final, strength)
+
+
+def go_on_with_head(
+    vectors: NDArray[np.float32],
+    y: NDArray[np.floating[Any]],
+    task: Task,
+    earlier: KeptHeads,
+    rows: Rows,
+    seed: int = 0,
+    advance: Advance | None = None,
+) -> FittedHead:
+    """Train as `fit_linear_head` does, all texts weighing the same, from the heads of an earlier training.
+
+    Texts keep their folds, and labels their strengths. The problems are convex: but for these, the result is that of a
+    training from the beginning.
+
+    Parameters
+    ----------
+    earlier : KeptHeads
+        What the earlier training has left, for the same labels.
+    rows : ndarray of int64, shape (n,)
+        Row of each text in the earlier training; -1 for a new one, or one with other targets.
+    """
+    problem = _problem(vectors, y, task, None)
+    fold = folds_going_on(earlier.fold, rows, y, N_FOLDS, seed)
+    folds = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(N_FOLDS)]
+    starts = [problem.along_axes(head) for head in earlier.heads]
+    c = np.array(STRENGTHS)[earlier.strength]
+    pairs = counted(zip(folds, starts[:-1], strict=True), advance)
+    heads = [_fit(problem, train, c, start, FOLD_TOLERANCE) for (train, _), start in pairs]
+    final = _fit(problem, np.arange(len(y)), c, starts[-1], TOLERANCE)
+    return _fitted(problem, folds, heads, final, earlier.strength)
+
+
+def _fitted(
+    problem: _Problem,
+    folds: list[tuple[Rows, Rows]],
+    heads: list[_Weights],
+    final: _Weights,
+    strength: NDArray[np.int64],
+) -> FittedHead:
+    """Return the last head, with what the others say of the texts that they were trained without."""
+    out_of_fold, fold = np.tile(problem.start, (len(problem.vectors), 1)), np.zeros(len(problem.vectors), np.int64)
+    for k, (head, (_, held_out)) in enumerate(zip(heads, folds, strict=True)):
+        out_of_fold[held_out], fold[held_out] = problem.outputs(held_out, head), k
+    last = problem.of_vectors(final)
+    kept = None
+    if len(folds) == N_FOLDS:
+        kept = KeptHeads(strength, fold, [*map(problem.of_vectors, heads), last])
+    return FittedHead(last.weight.T.astype(np.float32), last.bias.astype(np.float32), out_of_fold, kept)
 
 
 def most_trainings(n_texts: int) -> int:

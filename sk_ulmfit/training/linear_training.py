@@ -9,14 +9,15 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.special import logit
-from sklearn.linear_model import LogisticRegression
+from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score
 
 from sk_ulmfit.text.streams import Advance, counted
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.liblinear import train_svm
-from sk_ulmfit.training.linear import LinearModel, tf_idf
+from sk_ulmfit.training.linear import LinearModel, Terms, tf_idf
+from sk_ulmfit.training.ngrams import VocabularyNgrams
+from sk_ulmfit.training.svms import Svms
 from sk_ulmfit.training.term_counts import (
     CountedDocuments,
     choose_terms,
@@ -38,6 +39,7 @@ MIN_SPREAD = 0.01  # of margins; they differ by about 1 where words say anything
 HALF_SHARE = 30  # with so many documents of a label, the network has half of its largest share
 MAX_TOKENS = 5_000_000  # of a larger corpus a random part is used; the counts of so many take 1 to 3 GB
 MAX_CELLS = 1_000_000  # margins from which a scale is learned
+STEPS, SMALLEST_STEP, SMALLEST_CURVATURE = 50, 1e-6, 1e-9  # of Newton's method
 MIN_WORK_FOR_WORKERS = 50_000_000  # counts times labels from which more than one process pays
 
 
@@ -52,11 +54,14 @@ class LinearFit(NamedTuple):
         Numbers of the documents that were held out once.
     out_of_fold : ndarray of float64, shape (m, L)
         Their log-odds; those of the base rates where the other documents could teach nothing.
+    strength : float, default=0.0
+        The strength of the SVMs that was chosen.
     """
 
     model: LinearModel
     rows: NDArray[np.int64]
     out_of_fold: Floats
+    strength: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ def fit_linear_model(
     *,
     document_weight: NDArray[np.float32] | None = None,
     pos_weight: Floats | None = None,
+    ngrams: VocabularyNgrams | None = None,
     advance: Advance | None = None,
 ) -> LinearFit | None:
     """Train one linear SVM per label on TF-IDF, and scale its margins to log-odds.
@@ -104,6 +110,8 @@ def fit_linear_model(
         Weight of each document, 1 on average.
     pos_weight : ndarray of shape (L,), default=None
         Factor on the odds of each label, as for the network.
+    ngrams : VocabularyNgrams or None, default=None
+        N-grams of the vocabulary, if they are counted.
     advance : callable, default=None
         Called with 1 after each SVM; `count_svms` tells how many there are.
 
@@ -121,24 +129,39 @@ def fit_linear_model(
     words = find_words(corpus, vocabulary)
     if not len(words):
         return None
-    terms, counts = choose_terms(corpus, vocabulary, words, indicator.shape[1])
+    ngrams = VocabularyNgrams.of(vocabulary.words) if ngrams is None else ngrams
+    terms, counts = choose_terms(corpus, ngrams, words, indicator.shape[1])
     documents = CountedDocuments(counts, len(words), indicator, document_weight)
     solver = _Solver(seed, n_jobs if counts.nnz * indicator.shape[1] >= MIN_WORK_FOR_WORKERS else 1, advance)
     if advance is not None:
         advance(0)  # the first SVM begins
     strength, rows, margins = _choose_strength(documents, solver)
+    svms = _fit_svms(documents, strength, solver)
+    return linear_fit_of(terms, documents, svms, rows, margins, pos_weight, strength)
+
+
+def linear_fit_of(
+    terms: Terms,
+    documents: CountedDocuments,
+    svms: Svms,
+    rows: NDArray[np.int64],
+    margins: Floats,
+    pos_weight: Floats | None,
+    strength: float,
+) -> LinearFit | None:
+    """Scale SVMs to log-odds by the margins, shape (m, L), of held-out documents; None if words say nothing."""
+    indicator, weight = documents.y, documents.weight
     slope, offset = _scales(margins, indicator[rows], documents.weight_of(rows))
-    idf, weight, bias, learnable = _fit_svms(documents, strength, solver)
-    informative = learnable & (slope > 0)
+    informative = svms.learnable & (slope > 0)
     if not informative.any():
         return None
     boost = np.zeros(len(slope)) if pos_weight is None else np.log(pos_weight)
-    prior = logit(base_rates(indicator, document_weight))
-    bias = np.where(informative, bias * slope + offset, prior) + boost
-    share = np.where(learnable & ~informative, 1, default_share(_count_rarer(indicator)))
-    model = LinearModel.of_terms(terms, idf, weight * slope, bias, share)
+    prior = logit(base_rates(indicator, weight))
+    bias = np.where(informative, svms.bias * slope + offset, prior) + boost
+    share = np.where(svms.learnable & ~informative, 1, default_share(_count_rarer(indicator)))
+    model = LinearModel.of_terms(terms, svms.idf, svms.weight * slope, bias, share)
     out_of_fold = np.where(informative & np.isfinite(margins), margins * slope + offset, prior) + boost
-    return LinearFit(model, rows, out_of_fold)
+    return LinearFit(model, rows, out_of_fold, strength)
 
 
 def count_svms(n_documents: int, n_labels: int) -> int:
@@ -181,10 +204,8 @@ def base_rates(indicator: NDArray[np.floating[Any]], document_weight: NDArray[np
     return np.where(n_known > 0, rate, rate[n_known > 0].mean())
 
 
-def _fit_svms(
-    documents: CountedDocuments, strength: float, solver: _Solver
-) -> tuple[Floats, NDArray[np.float32], Floats, NDArray[np.bool_]]:
-    """Train the SVMs; return idf, weights, biases, and which labels are learnable: some documents have it, some not."""
+def _fit_svms(documents: CountedDocuments, strength: float, solver: _Solver) -> Svms:
+    """Train the SVMs of the labels that are learnable: some documents have them, some do not."""
     counts, y = documents.counts, documents.y
     idf = documents.idf()
     features = tf_idf(counts, documents.n_words, idf)
@@ -197,7 +218,7 @@ def _fit_svms(
     )
     for label, (label_weight, label_bias) in counted(zip(labels, svms, strict=True), solver.advance):
         weight[:, label], bias[label] = label_weight, label_bias
-    return idf, weight, bias, learnable
+    return Svms(idf, weight, bias, learnable)
 
 
 def _fit_svm(
@@ -248,7 +269,7 @@ def _choose_strength(documents: CountedDocuments, solver: _Solver) -> tuple[floa
 
     def tried(strength: float) -> tuple[float, float, Floats]:
         margins = _held_out_margins(documents, folds[:1], strength, solver)
-        return _mean_average_precision(truth, margins, weight), strength, margins
+        return mean_average_precision(truth, margins, weight), strength, margins
 
     strongest, strong, weak, weakest = STRENGTHS
     middle = [tried(strong), tried(weak)]
@@ -262,13 +283,12 @@ def _held_out_margins(documents: CountedDocuments, folds: list[Any], strength: f
     """Compute the margins of the held-out documents of each fold, NaN for labels that the others cannot teach."""
     margins = [np.empty((0, documents.y.shape[1]))]
     for train, held_out in folds:
-        idf, weight, bias, learnable = _fit_svms(documents.take(train), strength, solver)
-        features = tf_idf(documents.counts[held_out], documents.n_words, idf)
-        margins.append(np.where(learnable, features @ weight + bias, np.nan))
+        svms = _fit_svms(documents.take(train), strength, solver)
+        margins.append(svms.margins(documents.take(held_out)))
     return np.concatenate(margins)
 
 
-def _mean_average_precision(
+def mean_average_precision(
     truth: NDArray[np.floating[Any]], margins: Floats, weight: NDArray[np.float32] | None
 ) -> float:
     """Compute the mean over the labels that were learned in every fold."""
@@ -309,6 +329,32 @@ def _platt(margins: Floats, truth: NDArray[np.bool_], weight: NDArray[np.float32
     every, unit = -(-len(margins) // MAX_CELLS), float(margins.std())
     if unit < MIN_SPREAD:
         return 0.0, 0.0
-    weight_of_taken = None if weight is None else weight[::every]
-    scale = LogisticRegression().fit(margins[::every, None] / unit, truth[::every], weight_of_taken)
-    return max(float(scale.coef_[0, 0]) / unit, 0.0), float(scale.intercept_[0])
+    weight = np.ones(len(margins), np.float32) if weight is None else weight
+    slope, offset = _fit_logistic(margins[::every] / unit, truth[::every], weight[::every])
+    return max(slope / unit, 0.0), offset
+
+
+def _fit_logistic(x: Floats, truth: NDArray[np.bool_], weight: NDArray[np.float32]) -> tuple[float, float]:
+    """Return slope and offset of a logistic regression with one feature, as ``LogisticRegression`` does, by Newton.
+
+    The loss is the cross-entropy plus half of the squared slope.
+    """
+    values = np.array([0.0, logit((weight @ truth + 0.5) / (weight.sum() + 1))])
+    design = np.stack([x, np.ones_like(x)])
+
+    def loss(values: Floats) -> float:
+        scores = values @ design
+        return float(weight @ np.logaddexp(0, np.where(truth, -scores, scores)) + values[0] ** 2 / 2)
+
+    best = loss(values)
+    for _ in range(STEPS):
+        rate = expit(values @ design)
+        gradient = design @ (weight * (rate - truth)) + [values[0], 0]
+        curvature = (design * (weight * rate * (1 - rate))) @ design.T + [[1, 0], [0, SMALLEST_CURVATURE]]
+        step = np.linalg.solve(curvature, gradient)
+        while (now := loss(values - step)) > best + 1e-9 * (1 + best) and np.abs(step).max() > SMALLEST_STEP:
+            step /= 2
+        values, best = values - step, now
+        if np.abs(step).max() < SMALLEST_STEP:
+            break
+    return float(values[0]), float(values[1])

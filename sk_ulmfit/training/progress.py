@@ -40,6 +40,8 @@ class Start(NamedTuple):
         Whether it has learned from more than the texts.
     has_vector : bool
         Whether it has a vector of a text.
+    reads_once : bool, default=False
+        Whether the texts are tokenized in those stages, and not once more for the network.
     """
 
     backward: bool
@@ -47,6 +49,7 @@ class Start(NamedTuple):
     training: str
     pretrained: bool
     has_vector: bool
+    reads_once: bool = False
 
 
 def plan(n_texts: int, outputs: str, starts: Sequence[Start], settings: ClassifierSettings) -> str:
@@ -69,7 +72,7 @@ def plan(n_texts: int, outputs: str, starts: Sequence[Start], settings: Classifi
 def _stages_of_network(start: Start, unfreezing: str, with_linear_model: bool) -> list[str]:
     head_only = unfreezing == "head"
     present = {
-        READING: True,
+        READING: not start.reads_once,
         LINEAR_MODEL: with_linear_model,
         VECTORS: start.has_vector or head_only,
         LINEAR_HEAD: start.has_vector,

@@ -13,6 +13,7 @@ from sk_ulmfit.text.streams import Advance
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.linear import LinearModel, tf_idf
 from sk_ulmfit.training.linear_training import LinearFit, default_share
+from sk_ulmfit.training.ngrams import VocabularyNgrams
 from sk_ulmfit.training.term_counts import CountedDocuments, choose_terms, count_folds, find_words, held_out_folds
 
 Floats = NDArray[np.float64]
@@ -29,6 +30,7 @@ def fit_ridge(
     seed: int = 0,
     *,
     document_weight: NDArray[np.float32] | None = None,
+    ngrams: VocabularyNgrams | None = None,
     advance: Advance | None = None,
 ) -> LinearFit | None:
     """Train a ridge regression of standardised values on TF-IDF, all targets at once.
@@ -49,6 +51,8 @@ def fit_ridge(
         Seed of the folds.
     document_weight : ndarray of float32, shape (n,), default=None
         Weight of each document, 1 on average.
+    ngrams : VocabularyNgrams or None, default=None
+        N-grams of the vocabulary, if they are counted.
     advance : callable, default=None
         Called with 1 after each training; `most_ridges` tells how many there are at most.
 
@@ -60,7 +64,8 @@ def fit_ridge(
     words = find_words(corpus, vocabulary)
     if not len(words):
         return None
-    terms, counts = choose_terms(corpus, vocabulary, words, z.shape[1])
+    ngrams = VocabularyNgrams.of(vocabulary.words) if ngrams is None else ngrams
+    terms, counts = choose_terms(corpus, ngrams, words, z.shape[1])
     documents = CountedDocuments(counts, len(words), z, document_weight)
     if advance is not None:
         advance(0)  # the first training begins

@@ -17,18 +17,16 @@ from skorch.helper import predefined_split
 from torch import Tensor, nn
 
 from sk_ulmfit.models.assembly import (
-    build_classifier,
     build_language_model,
     load_weights,
-    part_weights,
     plain_weights,
+    shared_weights,
 )
-from sk_ulmfit.models.schema import NAMES
 from sk_ulmfit.models.state import ModelState, reads_backward
 from sk_ulmfit.models.vocabulary import fit_vocabulary
 from sk_ulmfit.nn.device import seeded
 from sk_ulmfit.nn.features import pooled_features
-from sk_ulmfit.nn.modules import AWDLSTM, ConcatPoolingHead, LanguageModel, LinearHead
+from sk_ulmfit.nn.modules import AWDLSTM, LanguageModel
 from sk_ulmfit.nn.pooled_layers import pooled_layers
 from sk_ulmfit.nn.pooling import TextClassifier
 from sk_ulmfit.nn.precision import prediction_precision, training_precision, widest_layer
@@ -42,7 +40,7 @@ from sk_ulmfit.training.batching import DocumentDataset, FeatureDataset, StreamD
 from sk_ulmfit.training.bounds import bound_log_odds, sample_for_range
 from sk_ulmfit.training.callbacks import early_stopping, training_callbacks
 from sk_ulmfit.training.components import Components
-from sk_ulmfit.training.data import TrainingTexts
+from sk_ulmfit.training.data import TrainingTexts, mean_one
 from sk_ulmfit.training.going_on import (
     keep_untrained_entries,
     keep_untrained_rows,
@@ -51,9 +49,11 @@ from sk_ulmfit.training.going_on import (
 )
 from sk_ulmfit.training.held_out import HeldOut, held_out_by_turns
 from sk_ulmfit.training.linear import LinearModel
-from sk_ulmfit.training.linear_head import fit_linear_head, most_trainings
-from sk_ulmfit.training.linear_training import LinearFit, count_svms, fit_linear_model, sample_documents
+from sk_ulmfit.training.linear_head import fit_linear_head, go_on_with_head, most_trainings
+from sk_ulmfit.training.linear_stage import train_linear_model
+from sk_ulmfit.training.linear_training import LinearFit
 from sk_ulmfit.training.net import HeadNet, LanguageModelNet, TaughtLanguageModelNet, fit_net, net_arguments
+from sk_ulmfit.training.new_network import frozen_network, network_config, new_network
 from sk_ulmfit.training.prediction import (
     measure_shifts,
     network_logits,
@@ -65,7 +65,6 @@ from sk_ulmfit.training.progress import (
     COUNTING,
     LANGUAGE_MODEL,
     LINEAR_HEAD,
-    LINEAR_MODEL,
     NETWORK,
     READING,
     SAMPLE,
@@ -73,11 +72,11 @@ from sk_ulmfit.training.progress import (
     show_stage,
 )
 from sk_ulmfit.training.recipe import EPOCHS_WITH_TEACHER, language_model_epochs
-from sk_ulmfit.training.ridge import fit_ridge, most_ridges
+from sk_ulmfit.training.rounds import TrainingStore, can_be_kept
 from sk_ulmfit.training.seen_vectors import VectorStore
 from sk_ulmfit.training.settings import ClassifierSettings, LanguageModelSettings, TrainingSettings
 from sk_ulmfit.training.share import learn_share
-from sk_ulmfit.training.task import Regression, Task
+from sk_ulmfit.training.task import Task
 from sk_ulmfit.training.teacher import Teacher
 from sk_ulmfit.training.teaching import TaughtPassages
 
@@ -165,6 +164,8 @@ def train_classifier(
     pretrained: bool,
     earlier: ModelState | None = None,
     store: VectorStore | None = None,
+    corpus: TokenIds | None = None,
+    rounds: TrainingStore | None = None,
     shared_fit: LinearFit | None = None,
     callbacks: Sequence[Any] | None = None,
     max_steps: int | None = None,
@@ -192,6 +193,10 @@ def train_classifier(
         of one without a known target stays.
     store : VectorStore or None, default=None
         Vectors that an earlier training has left; those of a frozen encoder are kept in it.
+    corpus : TokenIds or None, default=None
+        The texts as token ids of the language model, in its reading direction; None tokenizes them.
+    rounds : TrainingStore or None, default=None
+        What an earlier training of the frozen network has left; what this one leaves is kept in it.
     shared_fit : LinearFit or None, default=None
         The linear model, if it was trained before, with another network on the same texts and vocabulary; its share
         stays.
@@ -205,30 +210,35 @@ def train_classifier(
     TrainedClassifier
         The network, the linear model, and what is predicted of rows without learning from them.
     """
-    word_count = WordCount()
     backward = reads_backward(language_model.config)
-    with show_stage(READING, len(data.texts), "texts", settings, backward) as advance:
-        corpus = language_model.encode(data.texts, settings.n_jobs, word_count, advance)
-    warn_of_training_texts(word_count, language_model.config["language"])
+    corpus = _read(data, language_model, settings) if corpus is None else corpus
     has_vector = "vector_dim" in language_model.config
     if has_vector:
         settings = settings.after_head(len(corpus))
     train, held_out = hold_out(data.strata, settings.held_out_fraction, settings.seed)
     settings = settings.resolved(len(train), _n_trained_layers(language_model.config), pretrained, has_vector)
+    is_frozen = settings.unfreezing == "head"
+    if not (has_vector and is_frozen and len(train) == len(corpus) and can_be_kept(data)):
+        rounds = None
+    if rounds is not None:
+        rounds.begin(data)
     linear_fit = shared_fit
     if settings.tfidf and linear_fit is None:
-        linear_fit = _train_linear_model(data, corpus, language_model.vocabulary, train, settings)
+        linear_fit = train_linear_model(data, corpus, language_model.vocabulary, train, settings, rounds)
     if linear_fit is not None:
         linear_fit = leave_to_network(linear_fit, data.untrained)
-    config = _network_config(language_model, data, settings)
-    y, weight = data.y[train], _mean_one(data.weight_of(train))
+    config = network_config(language_model, data, settings)
+    y, weight = data.y[train], mean_one(data.weight_of(train))
     history: list[dict[str, Any]] = []
     out_of_fold = np.empty((0, data.y.shape[1]))
+    bias, module = data.task.first_bias(y, weight), None
+    if has_vector and is_frozen:
+        module = frozen_network(language_model, config, bias, copied=earlier is None)
     with seeded(settings.seed, settings.device):
-        module = _new_network(language_model, config, data.task.first_bias(y, weight), settings)
+        if module is None:
+            module = new_network(language_model, config, bias, settings)
         if earlier is not None:
             load_head(module.head, earlier)
-        is_frozen = settings.unfreezing == "head"
         store = VectorStore() if store is None else store
         features = None
         if has_vector or is_frozen:
@@ -236,7 +246,7 @@ def train_classifier(
         if not is_frozen:
             store.kept = None  # layers are going to change
         if has_vector and features is not None:
-            out_of_fold = _train_head_first(module, data, features, train, settings, backward)
+            out_of_fold = _train_head_first(module, data, features, train, settings, backward, rounds)
             if earlier is not None:
                 keep_untrained_rows(module.head, earlier, data.untrained)
             if linear_fit is not None and shared_fit is None:
@@ -251,7 +261,8 @@ def train_classifier(
             history = plain_history(net.history)
         if earlier is not None:
             keep_untrained_rows(module.head, earlier, data.untrained)
-    state = ModelState(data.kind, config, language_model.vocabulary, plain_weights(module), history)
+    weights = shared_weights(module) if has_vector and is_frozen else plain_weights(module)
+    state = ModelState(data.kind, config, language_model.vocabulary, weights, history)
     linear_model = None if linear_fit is None else linear_fit.model
     sampled = sample_for_range(corpus.lengths, train, settings.seed)
     sample, probe = corpus.take(sampled), sample_for_shifts(corpus, train, settings.seed)
@@ -261,7 +272,11 @@ def train_classifier(
     with show_stage(SAMPLE, n_tokens, "tokens", settings, backward) as advance:
         advance(0)
         config |= data.task.config(y, weight)
-        config["shifts"] = measure_shifts(state, probe, data.task, settings, advance)
+        before = None if rounds is None else rounds.going_on_from
+        if before is not None:
+            config["shifts"] = dict(before.shifts)
+        else:
+            config["shifts"] = measure_shifts(state, probe, data.task, settings, advance)
         if known is None:
             known = network_logits(restore_net(state, settings), sample, "float32", advance)
         config["log_odds_range"] = _range_of_scores(data.task.scores(known), linear_model, sample)
@@ -274,7 +289,18 @@ def train_classifier(
             predicted = HeldOut(held_out, proba, settings.seed)
         else:
             predicted = HeldOut(held_out[:0], out_of_fold[:0], settings.seed)
+    if rounds is not None:
+        rounds.keep(data, config["shifts"])
     return TrainedClassifier(state, linear_fit, predicted)
+
+
+def _read(data: TrainingTexts, language_model: ModelState, settings: ClassifierSettings) -> TokenIds:
+    """Return the token ids of the texts, in the direction in which the language model reads."""
+    word_count, backward = WordCount(), reads_backward(language_model.config)
+    with show_stage(READING, len(data.texts), "texts", settings, backward) as advance:
+        corpus = language_model.encode(data.texts, settings.n_jobs, word_count, advance)
+    warn_of_training_texts(word_count, language_model.config["language"])
+    return corpus
 
 
 def _n_trained_layers(config: Mapping[str, Any]) -> int:
@@ -342,43 +368,6 @@ def _language_model_net(
     )
 
 
-def _train_linear_model(
-    data: TrainingTexts, corpus: TokenIds, vocabulary: Vocabulary, train: Rows, settings: ClassifierSettings
-) -> LinearFit | None:
-    """Train the linear model; the rows of the result are numbers of `train`."""
-    chosen = sample_documents(corpus.lengths_of(train), settings.seed)
-    rows = train[chosen]
-    weight = _mean_one(data.weight_of(rows))
-    fit = _fit_linear_model(data.task, data.y[rows], corpus.take(rows), vocabulary, weight, settings)
-    return None if fit is None else fit._replace(rows=chosen[fit.rows])
-
-
-def _fit_linear_model(
-    task: Task,
-    y: NDArray[np.floating[Any]],
-    corpus: TokenIds,
-    vocabulary: Vocabulary,
-    weight: NDArray[np.float32] | None,
-    settings: ClassifierSettings,
-) -> LinearFit | None:
-    """Train SVMs of labels, or ridge regressions of values."""
-    if isinstance(task, Regression):
-        z = task.standardise(y)
-        with show_stage(LINEAR_MODEL, most_ridges(len(y)), "trainings", settings) as advance:
-            return fit_ridge(corpus, vocabulary, z, settings.seed, document_weight=weight, advance=advance)
-    with show_stage(LINEAR_MODEL, count_svms(*y.shape), "SVMs", settings) as advance:
-        return fit_linear_model(
-            corpus,
-            vocabulary,
-            y,
-            settings.seed,
-            settings.n_jobs,
-            document_weight=weight,
-            pos_weight=task.pos_weight,
-            advance=advance,
-        )
-
-
 def _train_head_first(
     module: TextClassifier,
     data: TrainingTexts,
@@ -386,12 +375,19 @@ def _train_head_first(
     train: Rows,
     settings: ClassifierSettings,
     backward: bool,
+    rounds: TrainingStore | None,
 ) -> NDArray[np.float64]:
     """Train the linear head on the vectors of the frozen network; return its out-of-fold outputs, (len(train), K)."""
-    vectors = features.numpy()
-    y, weight = data.y[train], _mean_one(data.weight_of(train))
+    vectors, y = features.numpy()[train], data.y[train]
+    weight, seed = mean_one(data.weight_of(train)), settings.seed
+    before = None if rounds is None else rounds.going_on_from
     with show_stage(LINEAR_HEAD, most_trainings(len(y)), "trainings", settings, backward) as advance:
-        head = fit_linear_head(vectors[train], y, data.task, weight, settings.seed, advance)
+        if before is not None and before.heads is not None and rounds is not None and rounds.rows is not None:
+            head = go_on_with_head(vectors, y, data.task, before.heads, rounds.rows, seed, advance)
+        else:
+            head = fit_linear_head(vectors, y, data.task, weight, seed, advance)
+    if rounds is not None:
+        rounds.heads = head.kept
     load_weights(module.head, {"weight": head.weight, "bias": head.bias})
     return head.out_of_fold
 
@@ -401,32 +397,10 @@ def _with_learned_share(
 ) -> LinearFit:
     """Set the network's share by the out-of-fold scores of both models; 1 stays where words say nothing."""
     rows, task = train[fit.rows], data.task
-    scores, weight = task.scores(out_of_fold[fit.rows]), _mean_one(data.weight_of(rows))
+    scores, weight = task.scores(out_of_fold[fit.rows]), mean_one(data.weight_of(rows))
     share = learn_share(scores, fit.out_of_fold, data.y[rows], task, weight)
     share = np.where(fit.model.network_share == 1, 1, share)
     return fit._replace(model=replace(fit.model, network_share=share.astype(np.float32)))
-
-
-def _network_config(language_model: ModelState, data: TrainingTexts, settings: ClassifierSettings) -> dict[str, Any]:
-    return {
-        **language_model.config,
-        NAMES[data.kind]: list(data.names),
-        "bptt": settings.bptt,
-        "max_length": settings.max_length,
-        "batch_size": settings.batch_size,
-    }
-
-
-def _new_network(
-    language_model: ModelState, config: dict[str, Any], bias: Tensor, settings: ClassifierSettings
-) -> TextClassifier:
-    """Build the network: encoder and vector of the language model, and a head that starts with `bias`, (K,)."""
-    module = build_classifier(config, len(language_model.vocabulary), settings.dropout_multiplier)
-    load_weights(module.encoder, part_weights(language_model.weights, "encoder"))
-    if module.vector is not None:
-        load_weights(module.vector, part_weights(language_model.weights, "vector"))
-    cast("ConcatPoolingHead | LinearHead", module.head).start_at(bias)
-    return module
 
 
 def _datasets(data: TrainingTexts, corpus: TokenIds, features: Tensor | None, train: Rows, held_out: Rows) -> list[Any]:
@@ -541,11 +515,6 @@ def _with_linear_model(
     if linear_model is None:
         return scores
     return average_with_linear_model(scores, linear_model.logits(corpus), linear_model.share)
-
-
-def _mean_one(weight: NDArray[np.float64] | None) -> NDArray[np.float32] | None:
-    """Scale weights to a mean of 1: only their ratios count."""
-    return None if weight is None else (weight / weight.mean()).astype(np.float32)
 
 
 def _loss_weight(data: TrainingTexts, rows: Rows) -> NDArray[np.float32] | None:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.model_selection import KFold
 
-from sk_ulmfit.text.vocabulary import BOS, PAD, SPECIAL_TOKENS, UNK, TokenIds, Vocabulary
+from sk_ulmfit.text.vocabulary import BOS, PAD, UNK, TokenIds, Vocabulary
 from sk_ulmfit.training.linear import Terms, count_terms
-from sk_ulmfit.training.ngrams import count_ngrams
+from sk_ulmfit.training.ngrams import VocabularyNgrams
 
 Rows = NDArray[np.int64]
 
@@ -63,11 +63,13 @@ def find_words(corpus: TokenIds, vocabulary: Vocabulary) -> NDArray[np.int32]:
 
 
 def choose_terms(
-    corpus: TokenIds, vocabulary: Vocabulary, words: NDArray[np.int32], n_labels: int
+    corpus: TokenIds, of_vocabulary: VocabularyNgrams, words: NDArray[np.int32], n_labels: int
 ) -> tuple[Terms, sparse.csr_matrix]:
     """Choose the n-grams, from all words of the vocabulary, and count words and n-grams in the documents."""
-    ngrams = count_ngrams(["" if word in SPECIAL_TOKENS else word for word in vocabulary.words])
-    ngrams.data = ngrams.data.clip(max=255)  # LinearModel stores them as uint8
+    ngrams = of_vocabulary.counts
+    if len(ngrams.data) and ngrams.data.max() > 255:
+        ngrams = ngrams.copy()
+        ngrams.data = ngrams.data.clip(max=255)  # LinearModel stores them as uint8
     counts = sparse.vstack(list(count_terms(corpus, Terms(words, ngrams))), "csr")
     n_documents = np.bincount(counts.indices, minlength=counts.shape[1])[len(words) :]
     by_frequency = np.argsort(-n_documents, kind="stable")[: max(1, MAX_NGRAM_WEIGHTS // n_labels)]
