@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit import _saved_parameters
-from sk_ulmfit._estimator import Estimator
 from sk_ulmfit._messages import short, short_text
+from sk_ulmfit._plain_state import PlainState
 from sk_ulmfit._validation import (
     check_bool,
     check_choice,
@@ -36,7 +36,7 @@ from sk_ulmfit.encoders import (
 from sk_ulmfit.language_model import ULMFiTLanguageModel
 from sk_ulmfit.models.container import DEEPEST, depth
 from sk_ulmfit.models.room import Room
-from sk_ulmfit.models.schema import DIRECTIONS
+from sk_ulmfit.models.schema import DIRECTIONS, SchemaError
 from sk_ulmfit.models.state import ModelFileError, ModelState, describing, load_state, save_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision
@@ -55,9 +55,10 @@ from sk_ulmfit.training.held_out import HeldOut
 from sk_ulmfit.training.net import MultiLabelNet
 from sk_ulmfit.training.progress import Start, duration, plan, say
 from sk_ulmfit.training.settings import UNFREEZING, ClassifierSettings, TrainingSettings
+from sk_ulmfit.training.user_callbacks import check_callbacks
 
 
-class TextEstimator(Estimator):
+class TextEstimator(PlainState):
     """Base of the estimators that train networks on the encoders of language models, and a linear model beside them.
 
     A subclass names its `_fitted_type`, checks its data, and may learn decisions from held-out predictions.
@@ -134,6 +135,7 @@ class TextEstimator(Estimator):
             memory=self._memory_of_networks(memory),
             any_seed=any_seed,
             callbacks=self.callbacks,
+            threshold=self._threshold_of_nets(data.names),
         )
         self._warn_if_callbacks_are_not_called(networks)
         has_vectors = all(encoder.has_vector for encoder in encoders)
@@ -288,7 +290,8 @@ class TextEstimator(Estimator):
             If the file is missing, foreign, damaged or of a later version, or holds what no such model has.
         """
         kind = cls._fitted_type.kind
-        state, device_name = load_state(path, kind), resolve_device(device)
+        resolve_device(device)
+        state = load_state(path, kind)
         metadata, saved = state.config.pop("metadata"), state.config.pop("params")
         with describing(path, kind):
             parameters = _saved_parameters.from_json(saved, device)
@@ -296,15 +299,39 @@ class TextEstimator(Estimator):
             model = cls(**parameters, device=device)
             _saved_parameters.check_random_state(model.random_state)
             model._check_params()
-        if model.precision == "int8" and device == "auto":
-            device_name = "cpu"
         networks, linear_model = split(state)
-        settings = TrainingSettings.of(model, seed=0, device=device_name)
+        settings = TrainingSettings.of(model, seed=0, device=model._device_to_predict_on())
         fitted = cls._fitted_type.of(networks, linear_model, state.config, settings, direction=model.direction)
         with describing(path, kind):
             model._check_saved_params(fitted)
         model._fitted, model.metadata_ = fitted, metadata
         return model
+
+    def _fitted_to_plain(self, fitted: Any) -> dict[str, Any]:
+        plain: dict[str, Any] = fitted.to_plain()
+        return plain
+
+    def _fitted_from_plain(self, value: Any) -> Any:
+        try:
+            device = self._device_to_predict_on()
+        except ValueError:  # it was pickled on another machine
+            warnings.warn(f"device={short(self.device)} is not available here; the CPU is used.", stacklevel=3)
+            device = "cpu"
+        fitted = self._fitted_type.from_plain(value, device)
+        models = fitted.language_models
+        if not all(isinstance(model, ULMFiTLanguageModel) and hasattr(model, "state_") for model in models):
+            raise SchemaError("one of language_models is no fitted language model")
+        return fitted
+
+    def _device_to_predict_on(self) -> str:
+        """Return the device of nets that were not trained in this process; 8 bits are for the CPU."""
+        if [self.precision, self.device] == ["int8", "auto"]:
+            return "cpu"
+        return resolve_device(self.device)
+
+    def _threshold_of_nets(self, names: Sequence[Any]) -> Any:
+        """Return the thresholds by which the nets alone decide, for callbacks and ``net_.predict``; None if unknown."""
+        return None
 
     def _goes_on_from(self) -> Any:
         """Return what an earlier fit has learned if this one goes on from it, else None."""
@@ -386,12 +413,7 @@ class TextEstimator(Estimator):
         check_number("validation_fraction", self.validation_fraction, low=0, high=1, exclusive=True)
         for name in ("early_stopping", "tfidf", "warm_start"):
             check_bool(name, getattr(self, name))
-        callbacks = [] if self.callbacks is None else self.callbacks
-        if not isinstance(callbacks, (list, tuple)) or not all(map(_is_callback, callbacks)):
-            raise ValueError(
-                "callbacks must be a list of skorch callbacks, as instances or (name, instance) pairs, or None; "
-                f"got {short(self.callbacks)}."
-            )
+        check_callbacks(self.callbacks)
 
     def _check_saved_params(self, fitted: Any) -> None:
         """Check the parameters, as ``fit`` and ``predict`` do, against what was learned."""
@@ -415,9 +437,3 @@ def _check_unlabelled(texts: Any) -> list[str] | StreamedTexts:
     if texts is None or (hasattr(texts, "__len__") and not len(texts)):
         return []
     return check_texts(texts, "unlabelled_texts")
-
-
-def _is_callback(item: Any) -> bool:
-    if isinstance(item, tuple):
-        return len(item) == 2 and isinstance(item[0], str) and _is_callback(item[1])
-    return hasattr(item, "on_train_begin") and not isinstance(item, type)

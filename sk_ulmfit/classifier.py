@@ -41,6 +41,7 @@ from sk_ulmfit.training.data import LabelledTexts, check_labelled_texts
 from sk_ulmfit.training.directions import Encoder, decisions_from
 from sk_ulmfit.training.fitted import FittedClassifier
 from sk_ulmfit.training.held_out import HeldOut, learn_decisions
+from sk_ulmfit.training.net import MultiLabelNet
 from sk_ulmfit.training.progress import Start
 from sk_ulmfit.training.settings import unfreezing_after_head
 
@@ -148,8 +149,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
     callbacks : list or None, default=None
         skorch callbacks for the classifier training, as instances or (name, instance) pairs. With ``unfreezing="head"``
         they see a net of the head alone; with ``direction="both"`` they see two trainings. None is called for a linear
-        head that is trained on vectors. To clip gradients, use
-        `gradient_clip`: the gradient of the embedding is sparse.
+        head that is trained on vectors. A warning says which have no effect here, and what to use instead.
     device : str, default="auto"
         Torch device; "auto" uses a GPU if there is one.
     precision : {"auto", "float32", "bfloat16", "int8"}, default="auto"
@@ -190,7 +190,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         Threshold of each label, whatever `threshold` is.
     net_ : MultiLabelNet
         The trained skorch net; ``net_.module_`` is the torch module, in evaluation mode. The linear model is not part
-        of it.
+        of it. ``net_.predict`` decides by the numbers of `threshold`, or by 0.5.
     history_ : list of dict
         Losses of the network in each epoch; `trained_groups` names the layers that were trained, if unfrozen gradually.
         Empty if only a linear head was trained on vectors.
@@ -220,7 +220,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
     [('late',)]
     """
 
-    _fitted_type = FittedClassifier
+    _fitted_type, _plain_name = FittedClassifier, "classifier"
 
     def __init__(
         self,
@@ -530,6 +530,27 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         data = check_labelled_texts(X, y, sample_weight, self.pos_weight, names)
         self._check_decision_parameters(data.names)
         return data
+
+    @property
+    def net_(self) -> MultiLabelNet:
+        """The trained network; its ``predict`` decides by the numbers of `threshold`, or by 0.5 if there are none."""
+        return self._deciding(super().net_)
+
+    @property
+    def backward_net_(self) -> MultiLabelNet:
+        """The second network, as `net_`."""
+        return self._deciding(super().backward_net_)
+
+    def _deciding(self, net: MultiLabelNet) -> MultiLabelNet:
+        given = self._threshold_of_nets(self.label_names_.tolist())
+        net.threshold = 0.5 if given is None else given
+        return net
+
+    def _threshold_of_nets(self, names: Sequence[Any]) -> Any:
+        try:
+            return None if self._metric(names, tuning_is_free=False) else check_thresholds(self.threshold, names)
+        except ValueError:  # "auto", or not valid, which `predict` says
+            return None
 
     def _decisions_from(self, data: LabelledTexts, encoders: Sequence[Encoder | Start]) -> str:
         metric = self._metric(data.names, tuning_is_free=False)

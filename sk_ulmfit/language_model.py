@@ -16,9 +16,9 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sk_ulmfit._choices import Cache, Container, Direction, RandomState, Schedule, TrainingPrecision
-from sk_ulmfit._estimator import Estimator
 from sk_ulmfit._files import as_path
 from sk_ulmfit._messages import short
+from sk_ulmfit._plain_state import PlainState
 from sk_ulmfit._validation import (
     check_bool,
     check_choice,
@@ -29,7 +29,8 @@ from sk_ulmfit._validation import (
 )
 from sk_ulmfit.models.bundled import default_model, model_file
 from sk_ulmfit.models.fastai import load_fastai_language_model
-from sk_ulmfit.models.schema import DIRECTIONS
+from sk_ulmfit.models.plain import check_keys, from_plain, to_plain
+from sk_ulmfit.models.schema import DIRECTIONS, SchemaError
 from sk_ulmfit.models.state import ModelState, holds_vector, load_state, reads_backward, save_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision, widest_layer
@@ -45,6 +46,7 @@ from sk_ulmfit.training.settings import LanguageModelSettings
 from sk_ulmfit.training.stages import finetune_language_model
 from sk_ulmfit.training.teacher import Encode, Teacher, check_teacher, fingerprint, load_teacher
 from sk_ulmfit.training.text_vectors import text_vectors, vector_width
+from sk_ulmfit.training.user_callbacks import check_callbacks
 
 VOCAB_SIZE, NEW_WORDS = 30_000, 10_000  # of a model by default, and beside the words of its start
 SIZES = {"emb_dim": 400, "hidden_dim": 1152, "n_layers": 3}  # of a model from random weights
@@ -74,7 +76,7 @@ class FittedLanguageModel:
     origin: str | None
 
 
-class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):  # type: ignore[misc]
+class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, PlainState):  # type: ignore[misc]
     """AWD-LSTM language model on raw texts, and a transformer from texts to vectors.
 
     It learns from texts without labels. Its encoder is the start of a `ULMFiTMultiLabelClassifier`.
@@ -139,6 +141,9 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Est
         array-like of shape (n, n_dims). A teacher from which it has not learned is refused. Each text, cut where it has
         more than 200 words, learns the vector that the teacher gives it, beside the next word; `max_epochs` is then 1
         by default. Results are not cached if it is a function.
+    callbacks : list or None, default=None
+        skorch callbacks for the training, as instances or (name, instance) pairs: loggers, checkpoints. There are no
+        held-out texts, so they watch "train_loss". A training with callbacks is not cached.
     warm_start : bool, default=False
         Whether ``fit`` goes on from `state_`, of an earlier ``fit`` or of ``load``, in place of `pretrained`; new words
         are added. Sizes, `language` and `direction` must stay. With ``max_epochs=0`` only the vocabulary grows.
@@ -200,6 +205,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Est
         random_state: RandomState = None,
         verbose: int = 0,
         teacher: str | os.PathLike[str] | Encode | None = None,
+        callbacks: list[Any] | None = None,
         warm_start: bool = False,
     ):
         self.pretrained = pretrained
@@ -227,6 +233,7 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Est
         self.random_state = random_state
         self.verbose = verbose
         self.teacher = teacher
+        self.callbacks = callbacks
         self.warm_start = warm_start
 
     if TYPE_CHECKING:  # made by scikit-learn
@@ -269,15 +276,20 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Est
             "settings": settings.key(any_seed=self.random_state is None),
         }
         memory = check_memory(self.memory)
-        if callable(self.teacher):
-            memory = check_memory(None)  # nothing identifies a function
-        elif self.teacher is not None:
+        if callable(self.teacher) or self.callbacks:
+            memory = check_memory(None)  # nothing identifies a function, or what a callback does
+        if self.teacher is not None and not callable(self.teacher):
             key["teacher"] = fingerprint(as_path(self.teacher, ValueError))
 
         def train() -> ModelState:
-            return finetune_language_model(texts, start.state, settings, teacher=teacher_of(self, settings.device))
+            teacher = teacher_of(self, settings.device)
+            return finetune_language_model(
+                texts, start.state, settings, teacher=teacher, callbacks=self.callbacks or ()
+            )
 
         state = remembered(memory, key, train)
+        if self.callbacks and settings.max_epochs == 0:
+            warnings.warn("callbacks were not called, since nothing was trained (max_epochs=0).", stacklevel=2)
         origin = self.pretrained_ if _goes_on(self) else start.origin
         self._fitted = FittedLanguageModel(state, origin)
         return self
@@ -469,6 +481,17 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Est
         model._fitted = FittedLanguageModel(state, origin)
         return model
 
+    _plain_name = "language_model"
+
+    def _fitted_to_plain(self, fitted: FittedLanguageModel) -> dict[str, Any]:
+        return {"model": to_plain(fitted.state), "origin": fitted.origin}
+
+    def _fitted_from_plain(self, value: Any) -> FittedLanguageModel:
+        value = check_keys(value, ("model", "origin"), "what was learned")
+        if not isinstance(value["origin"], (str, type(None))):
+            raise SchemaError("origin is neither a file nor nothing")
+        return FittedLanguageModel(from_plain(value["model"], "language_model"), value["origin"])
+
     def _taken(self) -> ModelState:
         """Return the trained model; another fit replaces it as a whole."""
         check_is_fitted(self)
@@ -572,6 +595,7 @@ def check_parameters(model: ULMFiTLanguageModel) -> None:
     check_number("max_epochs", model.max_epochs, low=0, integer=True, none=True)
     check_number("batch_size", model.batch_size, low=1, integer=True)
     check_bool("warm_start", model.warm_start)
+    check_callbacks(model.callbacks)
     check_number("min_frequency", model.min_frequency, low=1, integer=True)
     for name in SIZES:
         check_number(name, getattr(model, name), low=1, integer=True, none=True)

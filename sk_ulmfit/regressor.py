@@ -98,7 +98,8 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
     n_iter_no_change : int, default=3
         Epochs without improvement after which `early_stopping` stops.
     callbacks : list or None, default=None
-        skorch callbacks for the training of the network, as instances or (name, instance) pairs.
+        skorch callbacks for the training of the network, as instances or (name, instance) pairs. Scores that they
+        compute compare values in standard deviations.
     device : str, default="auto"
         Torch device; "auto" uses a GPU if there is one.
     precision : {"auto", "float32", "bfloat16", "int8"}, default="auto"
@@ -152,7 +153,7 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
     True
     """
 
-    _fitted_type = FittedRegressor
+    _fitted_type, _plain_name = FittedRegressor, "regressor"
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import numbers
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
@@ -18,12 +18,14 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_ro
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sk_ulmfit._choices import Average, NumberByLabel, Numbers, RandomState, ThresholdGoal, ThresholdMetric
-from sk_ulmfit._estimator import Estimator
 from sk_ulmfit._messages import short
+from sk_ulmfit._plain_state import PlainState
 from sk_ulmfit._validation import check_number, check_weights, fitted_value
 from sk_ulmfit.decisions import decide
 from sk_ulmfit.labels import NamedIndicator, indicator_of, label_columns, label_lists, plain_targets
 from sk_ulmfit.metrics import exact_match, f1_score
+from sk_ulmfit.models.plain import check_keys
+from sk_ulmfit.models.schema import SchemaError
 from sk_ulmfit.splitting import MultiLabelStratifiedKFold, MultiLabelStratifiedShuffleSplit
 from sk_ulmfit.text.streams import only_column, plain_list
 from sk_ulmfit.thresholds import Curves, check_candidates, check_metric, check_thresholds, tune_thresholds
@@ -38,12 +40,23 @@ class FittedTuner:
     estimator: Any
     thresholds: Floats
     score: float
-    classes: NDArray[np.int64]
-    label_names: NDArray[Any]
+    names: list[Any]
     cv_results: dict[str, Floats] | None
 
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """0 and 1 for each label, shape (L, 2)."""
+        return np.tile(np.array([0, 1]), (len(self.names), 1))
 
-class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, Estimator):  # type: ignore[misc]
+    @property
+    def label_names(self) -> NDArray[Any]:
+        """The names as an array, shape (L,)."""
+        names = np.empty(len(self.names), object)
+        names[:] = self.names
+        return names
+
+
+class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, PlainState):  # type: ignore[misc]
     """Meta-estimator that tunes the threshold of each label by cross-validation.
 
     The multi-label counterpart of scikit-learn's ``TunedThresholdClassifierCV``. The classifier is trained once per
@@ -187,14 +200,11 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, Estimator): 
         thresholds = tune_thresholds(
             truth, proba, metric=scoring, candidates=candidates, sample_weight=weight, label_names=names
         )
-        label_names = np.empty(len(names), object)
-        label_names[:] = names
         self._fitted = FittedTuner(
             estimator=fitted,
             thresholds=thresholds,
             score=_score(truth, proba >= thresholds, scoring, weight),
-            classes=np.tile(np.array([0, 1]), (len(names), 1)),
-            label_names=label_names,
+            names=list(names),
             cv_results=_curves(truth, proba, candidates, scoring, weight) if self.store_cv_results else None,
         )
         return self
@@ -358,6 +368,20 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, Estimator): 
                 f"got {short(cv)}."
             )
         return check_cv(cv, y)
+
+    _plain_name = "threshold tuner"
+
+    def _fitted_to_plain(self, fitted: FittedTuner) -> dict[str, Any]:
+        return dict(vars(fitted))
+
+    def _fitted_from_plain(self, value: Any) -> FittedTuner:
+        value = check_keys(value, tuple(field.name for field in fields(FittedTuner)), "what was learned")
+        names, results = value["names"], value["cv_results"]
+        if type(names) is not list or not names or not hasattr(value["estimator"], "predict_proba"):
+            raise SchemaError("it has no list of names, or no classifier with predict_proba")
+        if not isinstance(results, (dict, type(None))) or not isinstance(value["score"], float):
+            raise SchemaError("cv_results is no dict, or score is no number")
+        return FittedTuner(**value)
 
     def _taken(self) -> FittedTuner:
         """Return what was learned; another fit replaces it as a whole."""

@@ -152,7 +152,7 @@ def test_a_network_without_vector_learns_values():
     model.fit(TEXTS, Y)
     assert len(model.history_) == 20
     assert model.score(TEXTS, Y) > 0.5
-    assert model.net_.predict_nonlinearity is None
+    assert model.net_.threshold is None  # it predicts values
 
 
 def test_unknown_values_are_neither_learned_from_nor_scored(fitted, start):
@@ -186,7 +186,7 @@ def test_precision_is_measured_on_a_net_that_knows_its_task(start, monkeypatch):
     monkeypatch.setattr(stages, "measure_shifts", lambda state, *_: tasks.append(task_of(state.config)) or {})
     model = linear(start, y_range=(0, 101)).fit(TEXTS, Y)
     np.testing.assert_allclose(tasks[0].mean, Y.mean(axis=0))
-    assert model.net_.predict_nonlinearity is None
+    assert model.net_.threshold is None  # it predicts values
 
 
 def test_both_ends_of_a_range_are_reached_and_never_left(start):

@@ -85,7 +85,7 @@ def load_weights(module: torch.nn.Module, weights: Weights, assign: bool = False
 
 def plain_weights(module: torch.nn.Module) -> Weights:
     """Return copies of the tensors of a module as numpy arrays."""
-    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}
+    return {name: array.copy() for name, array in shared_weights(module).items()}
 
 
 def shared_weights(module: torch.nn.Module) -> Weights:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit._files import NotAFileError, as_path, atomic_write, check_writable_folder, writable_target
-from sk_ulmfit.models.container import Container, ContainerError, check_header_size, count_values, parse_json
+from sk_ulmfit.models.container import Container, ContainerError, Place, check_header_size, count_values, parse_json
 from sk_ulmfit.models.schema import (
     KINDS,
     LINEAR_MODEL,
@@ -285,27 +285,43 @@ def _read_state(container: Container, path: Path, kind: str | None) -> ModelStat
     if header.keys() != _HEADER_KEYS or header["digest"] != _digest(header, container):
         raise ModelFileError(f"{path} is damaged (its contents do not match its checksum); copy or save it again.")
     with describing(path, own):
-        config, history = parse_json(header["config"]), parse_json(header["history"])
+        config = parse_json(header["config"])
         check_config(own, config)
-        check_history(history)
-        vocabulary = check_vocabulary(parse_json(header["vocabulary"]))
-        check_layout(own, config, len(vocabulary), container.places)
-        weights = _read_weights(container)
-        if f"{LINEAR_MODEL}words" in weights:
-            check_linear_model(weights, len(vocabulary))
-    return ModelState(own, config, vocabulary, weights, history)
+        return checked_state(own, config, header["vocabulary"], header["history"], container, container.places)
 
 
-def _read_weights(container: Container) -> Weights:
+def checked_state(
+    kind: str,
+    config: dict[str, Any],
+    vocabulary: str,
+    history: str,
+    arrays: Mapping[str, NDArray[Any]],
+    places: Mapping[str, Place],
+) -> ModelState:
+    """Make a model of a configuration that was checked, of JSON, and of arrays, which are read one by one.
+
+    Raises ValueError unless all belongs together; `places` has type and shape of each array before it is read.
+    """
+    parsed = parse_json(history)
+    check_history(parsed)
+    words = check_vocabulary(parse_json(vocabulary))
+    check_layout(kind, config, len(words), places)
+    weights = _read_weights(arrays)
+    if f"{LINEAR_MODEL}words" in weights:
+        check_linear_model(weights, len(words))
+    return ModelState(kind, config, words, weights, parsed)
+
+
+def _read_weights(arrays: Mapping[str, NDArray[Any]]) -> Weights:
     """Read and check the arrays one by one; compact matrices become float32."""
     weights: Weights = {}
-    for name in container:
+    for name in arrays:
         if name.endswith(SCALE):
             continue
-        array = container[name]
+        array = arrays[name]
         check_values(name, array)
-        if name + SCALE in container:
-            scale = container[name + SCALE]
+        if name + SCALE in arrays:
+            scale = arrays[name + SCALE]
             check_values(name + SCALE, scale)
             array = array * scale
         weights[name] = array

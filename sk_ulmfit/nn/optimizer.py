@@ -60,7 +60,7 @@ class RowAdamW(torch.optim.AdamW):
         parameter[rows] = parameter[rows] * (1 - group["lr"] * group["weight_decay"]) - size * change
 
 
-def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> None:
+def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float, norm_type: float = 2.0) -> None:
     """Scale the gradients down, also sparse ones, if their norm over all parameters is above `max_norm`."""
     gradients = []
     for parameter in parameters:
@@ -72,5 +72,5 @@ def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> None:
         else:
             gradients.append(parameter.grad)
     if gradients:
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients, float(norm_type))
         multiply_all_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from skorch.callbacks import Callback, EarlyStopping
 
 from sk_ulmfit.models.state import reads_backward
@@ -61,12 +62,17 @@ class GradualUnfreezing(Callback):  # type: ignore[misc]
     """Train the head in the first epoch, and one more layer group, from the top, in each epoch that follows.
 
     Howard & Ruder 2018, section 3.3. With `embedding_from_start` the embedding, which is the lowest group, is trained
-    from the first epoch on. The history records what an epoch trains as `trained_groups`, from the top: "head,
-    embedding", then "head, layer 3, embedding".
+    from the first epoch on. `trained_groups_` says what each epoch trains, from the top: "head, embedding", then "head,
+    layer 3, embedding". It is not in the history of the net, of which loggers expect numbers.
     """
 
     def __init__(self, embedding_from_start: bool = False):
         self.embedding_from_start = embedding_from_start
+
+    def initialize(self) -> GradualUnfreezing:
+        """Forget an earlier training."""
+        self.trained_groups_: dict[int, str] = {}
+        return self
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Freeze the groups that are not trained in this epoch."""
@@ -79,7 +85,7 @@ class GradualUnfreezing(Callback):  # type: ignore[misc]
             for parameter in group:
                 parameter.requires_grad_(is_trained)
             trained += [name] if is_trained else []
-        net.history.record("trained_groups", ", ".join(trained))
+        self.trained_groups_[n_trained - 1] = ", ".join(trained)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Unfreeze all parameters."""
@@ -145,6 +151,7 @@ class Progress(Callback):  # type: ignore[misc]
         self.bar_ = None
 
 
+EARLY_STOPPING = "sk_ulmfit_early_stopping"  # name of the callback, which is the last one
 SCHEDULES = {"slanted_triangular": SlantedTriangularLR, "one_cycle": OneCycleLR}
 
 
@@ -165,12 +172,29 @@ def training_callbacks(
     return [(f"sk_ulmfit_{type(callback).__name__}", callback) for callback in callbacks]
 
 
+def history_of(net: Any) -> list[dict[str, Any]]:
+    """Return the history of a trained net as plain dicts of JSON types, without its batches."""
+    rows = [
+        {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in row.items()
+            if isinstance(value, (bool, int, float, str, np.generic))
+        }
+        for row in net.history
+    ]
+    for _, callback in net.callbacks_:
+        if isinstance(callback, GradualUnfreezing):
+            for epoch, groups in callback.trained_groups_.items():
+                rows[epoch]["trained_groups"] = groups
+    return rows
+
+
 def early_stopping(settings: ClassifierSettings) -> list[tuple[str, Any]]:
     """Return the callback that stops early, to be called last: callbacks after it miss the epoch in which it stops."""
     if not settings.early_stopping:
         return []
     stopping = EarlyStopping(patience=settings.n_iter_no_change, threshold=0.0, load_best=True, sink=_say_nothing)
-    return [("sk_ulmfit_early_stopping", stopping)]
+    return [(EARLY_STOPPING, stopping)]
 
 
 def _say_nothing(message: str) -> None:

@@ -98,6 +98,7 @@ def train_networks(
     memory: Any,
     any_seed: bool,
     callbacks: Sequence[Any] | None = None,
+    threshold: Any = None,
 ) -> TrainedNetworks:
     """Train a network on each encoder, or read it from `memory` if it was trained before.
 
@@ -115,6 +116,8 @@ def train_networks(
         Whether a result of any seed in `memory` will do.
     callbacks : sequence of skorch callbacks, default=None
         Callbacks of the user, for each training.
+    threshold : float or ndarray of shape (L,), default=None
+        Thresholds by which the nets decide when callbacks ask them; None means 0.5.
     """
     networks: list[ModelState] = []
     held_out: list[HeldOut] = []
@@ -133,6 +136,7 @@ def train_networks(
             rounds=encoder.rounds,
             shared_fit=linear_fit,
             callbacks=callbacks,
+            threshold=threshold,
         )
         # The first network learns the share of both: a second one is not what it would be by itself.
         share = linear_fit.model.network_share if linear_fit is not None and learns_share else None

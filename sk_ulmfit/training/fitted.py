@@ -11,26 +11,31 @@ from numpy.typing import NDArray
 
 from sk_ulmfit._messages import short
 from sk_ulmfit.calibration import calibrate
-from sk_ulmfit.models.assembly import plain_weights
+from sk_ulmfit.models.assembly import plain_weights, shared_weights
 from sk_ulmfit.models.configs import network_configs
+from sk_ulmfit.models.plain import check_keys, from_plain, to_plain
 from sk_ulmfit.models.room import Room
-from sk_ulmfit.models.schema import output_names
-from sk_ulmfit.models.state import ModelState
+from sk_ulmfit.models.schema import DIRECTIONS, SchemaError, is_number, output_names
+from sk_ulmfit.models.state import ModelState, Weights
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.seen_tokens import SeenTokens
 from sk_ulmfit.text.unknown_words import WordCount, warn_of_texts
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.thresholds import check_thresholds, resolve_threshold, threshold_metric
 from sk_ulmfit.training.bounds import has_known_words
-from sk_ulmfit.training.directions import merged_weights
+from sk_ulmfit.training.directions import merged_weights, split
 from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.prediction import Network, predict_log_odds, predict_scores, probabilities, restore_net
 from sk_ulmfit.training.rounds import SeenTraining
 from sk_ulmfit.training.seen_vectors import SeenVectors
-from sk_ulmfit.training.settings import TrainingSettings
+from sk_ulmfit.training.settings import TrainingSettings, settings_of_net
 from sk_ulmfit.training.task import task_of
 
 Floats = NDArray[np.float64]
+
+# Settings of a trained net, for training it further, and the least that each may be.
+_SETTINGS_OF_NET = {"lr": 0, "lr_decay": 1, "alpha": 0, "beta": 0, "max_epochs": 0, "seed": 0}
+_PLAIN = ("model", "settings", "direction", "language_models")
 
 _REMEDY = (
     "Set it before fit, or choose thresholds with sk_ulmfit.thresholds.tune_thresholds on labelled texts of your own."
@@ -130,8 +135,39 @@ class FittedModel:
     def state(self, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> ModelState:
         """Return what a file holds, with the parameters and the notes of the user."""
         config = {**self.config, "params": params, "metadata": dict(metadata)}
-        weights = merged_weights([plain_weights(network.module) for network in self.networks], self.linear_model)
-        return ModelState(self.kind, config, self.vocabulary, weights, self.histories[0])
+        return self._state_with(config, [plain_weights(network.module) for network in self.networks])
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as text, numbers, arrays, which are those of the networks, and language models.
+
+        Vectors of the training texts are left out: from their token ids the texts could be read.
+        """
+        net = self.networks[0].net
+        return {
+            "model": to_plain(self._state_with(self.config, [shared_weights(one.module) for one in self.networks])),
+            "settings": {name: getattr(net, name) for name in _SETTINGS_OF_NET},
+            "direction": self.direction,
+            "language_models": list(self.language_models),
+        }
+
+    @classmethod
+    def from_plain(cls, value: Any, device: str) -> Self:
+        """Make what `to_plain` has returned of it again, on a device; raise ValueError unless it is whole."""
+        value = check_keys(value, _PLAIN, "what was learned")
+        settings, language_models = _checked_settings(value["settings"]), value["language_models"]
+        state = from_plain(value["model"], cls.kind)
+        n_networks = 1 + ("backward" in state.config)
+        if type(language_models) is not list or len(language_models) not in (0, n_networks):
+            raise SchemaError(f"language_models is not a list of {n_networks} or none")
+        if value["direction"] not in (None, *DIRECTIONS, "both"):
+            raise SchemaError("direction is none that there is")
+        networks, linear_model = split(state)
+        of_net = settings_of_net(**settings, device=device)
+        return cls.of(networks, linear_model, state.config, of_net, language_models, value["direction"])
+
+    def _state_with(self, config: dict[str, Any], weights: Sequence[Weights]) -> ModelState:
+        merged = merged_weights(weights, self.linear_model)
+        return ModelState(self.kind, config, self.vocabulary, merged, self.histories[0])
 
 
 @dataclass(frozen=True)
@@ -199,3 +235,13 @@ class FittedRegressor(FittedModel):
         values = task.predictions(task.mean_of(scores))
         values[~has_known_words(corpus, self.vocabulary)] = self.config["target_mean"]
         return values
+
+
+def _checked_settings(value: Any) -> dict[str, Any]:
+    """Return the settings of a net; raise SchemaError unless they are numbers within their bounds."""
+    value = check_keys(value, tuple(_SETTINGS_OF_NET), "settings")
+    for name, least in _SETTINGS_OF_NET.items():
+        is_whole = name in ("max_epochs", "seed")
+        if not is_number(value[name], least) or (is_whole and type(value[name]) is not int):
+            raise SchemaError(f"setting {name} is not {'an integer' if is_whole else 'a number'} from {least}")
+    return value

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 from skorch.dataset import get_len
@@ -20,7 +22,7 @@ from sk_ulmfit.nn.pooling import TextClassifier
 from sk_ulmfit.text.streams import Advance
 from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.batching import DocumentBatches, FeatureBatches, StreamBatches
-from sk_ulmfit.training.callbacks import Progress
+from sk_ulmfit.training.callbacks import EARLY_STOPPING, Progress
 from sk_ulmfit.training.joint_loss import joint_loss, taught_parameters
 from sk_ulmfit.training.settings import TrainingSettings
 from sk_ulmfit.training.teaching import TaughtPassages
@@ -50,6 +52,16 @@ class _LayeredNet(NeuralNet):  # type: ignore[misc]
         self.pad_id = pad_id
         self.max_steps = max_steps
 
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        return [(name, callback) for name, callback in super()._default_callbacks if name != "print_log"]
+
+    def _yield_callbacks(self) -> Iterator[Any]:
+        """Yield all callbacks; that which stops early ends an epoch, so even a table is printed before."""
+        callbacks = list(super()._yield_callbacks())
+        yield from (callback for callback in callbacks if callback[0] != EARLY_STOPPING)
+        yield from (callback for callback in callbacks if callback[0] == EARLY_STOPPING)
+
     def initialize_optimizer(self, triggered_directly: Any = None) -> _LayeredNet:
         _, kwargs = self.get_params_for_optimizer("optimizer", [])
         kwargs.pop("lr", None)
@@ -60,9 +72,14 @@ class _LayeredNet(NeuralNet):  # type: ignore[misc]
         """Return the parameters of each optimiser group, with their learning rate."""
         groups = self.module_.layer_groups()
         levels = self.levels_below_top(len(groups))
-        return [
-            {"params": group, "lr": self.lr / self.lr_decay**level} for group, level in zip(groups, levels, strict=True)
-        ]
+        return [{"params": group, "lr": self._rate(level)} for group, level in zip(groups, levels, strict=True)]
+
+    def _rate(self, level: int) -> float:
+        """Return the learning rate of a group so many levels below the top; 0 if the decay leaves nothing."""
+        try:
+            return float(self.lr / self.lr_decay**level)
+        except OverflowError:
+            return 0.0
 
     def levels_below_top(self, n_groups: int) -> list[int]:
         """Return how many times the rate of each group is divided by `lr_decay`."""
@@ -71,6 +88,7 @@ class _LayeredNet(NeuralNet):  # type: ignore[misc]
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         iterator = self.make_batches(dataset, self.seed if training else None)
         if training:
+            self.training_batches_ = iterator
             self.n_steps_ = iterator.n_batches(self.max_epochs)
             self.n_units_ = iterator.n_units(self.max_epochs)  # of progress: tokens, or rows of features
         return iterator
@@ -136,12 +154,23 @@ def _one_ahead(batches: Any, device: str) -> Iterator[Any]:
 
 
 class _WeightedNet(_LayeredNet):
-    """A net whose batches may have a weight for each document."""
+    """A net whose batches may have a weight for each document.
 
-    def __init__(self, module: Any, **kwargs: Any):
+    `threshold`, one or one for each label, turns probabilities into decisions; None if outputs are values.
+    """
+
+    def __init__(self, module: Any, *, threshold: Any = 0.5, **kwargs: Any):
         kwargs.setdefault("criterion", MultiLabelLoss)
         kwargs.setdefault("predict_nonlinearity", torch.sigmoid)
         super().__init__(module, **kwargs)
+        self.threshold = threshold
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Decide on the labels of each document by what the network alone predicts, or predict values, (n, K)."""
+        predicted = self.predict_proba(X)
+        if self.threshold is None:
+            return np.asarray(predicted)
+        return (predicted >= np.asarray(self.threshold, np.float32)).astype(np.int64)
 
     def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
         """Compute the binary cross-entropy of logits; without weights every entry of `y_true` must be known."""
@@ -344,7 +373,6 @@ def net_arguments(settings: TrainingSettings) -> dict[str, Any]:
         "optimizer__weight_decay": 0.01,
         "optimizer__fused": True,
         "train_split": None,
-        "callbacks__print_log": None,
         "verbose": 0,
     }
 

@@ -151,6 +151,12 @@ def new_net(
     )
 
 
+def arguments_of_task(task: Task) -> dict[str, Any]:
+    """Return the arguments of a net by what it learns: its loss, and what it predicts."""
+    nonlinearity, threshold = task.nonlinearity, task.threshold
+    return {"criterion": task.criterion(), "predict_nonlinearity": nonlinearity, "threshold": threshold}
+
+
 def restore_net(state: ModelState, settings: TrainingSettings) -> MultiLabelNet:
     """Make the net of a trained network, with its history, ready to predict, and to be trained further."""
     with torch.inference_mode(False):
@@ -166,12 +172,12 @@ def _restore_net(state: ModelState, settings: TrainingSettings) -> MultiLabelNet
         settings = replace(settings, lr=classifier_rates("vector_dim" in state.config)[0])
     load_weights(module, state.weights, assign=True)
     task = task_of(state.config)
-    arguments = {**net_arguments(settings), "criterion": task.criterion(), "predict_nonlinearity": task.nonlinearity}
-    net = new_net(module, state.config, state.vocabulary, **arguments)
+    net = new_net(module, state.config, state.vocabulary, **net_arguments(settings), **arguments_of_task(task))
     net.initialize()
     for row in state.history:
         net.history.new_epoch()
         for key, value in row.items():
-            net.history.record(key, value)
+            if not isinstance(value, str):  # callbacks that log expect numbers
+                net.history.record(key, value)
     module.eval()
     return net

@@ -142,3 +142,10 @@ def unfreezing_for(wanted: str, n_texts: int, pretrained: bool) -> str:
         return "head"
     gradually = unfreezes_gradually(n_texts) if wanted == "auto" else wanted == "gradual"
     return "gradual" if gradually and pretrained else "at_once"
+
+
+def settings_of_net(**values: Any) -> TrainingSettings:
+    """Return the settings of a trained net; what only its training needs has no meaning."""
+    unused = {"schedule": "slanted_triangular", "batch_size": None, "bptt": 1, "dropout_multiplier": 0.0}
+    unused |= {"gradient_clip": None, "precision": "auto", "n_jobs": None, "verbose": 0}
+    return TrainingSettings(**{**unused, **values})

@@ -38,7 +38,7 @@ from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.averaging import average_with_linear_model
 from sk_ulmfit.training.batching import DocumentDataset, FeatureDataset, StreamDataset
 from sk_ulmfit.training.bounds import bound_log_odds, sample_for_range
-from sk_ulmfit.training.callbacks import early_stopping, training_callbacks
+from sk_ulmfit.training.callbacks import early_stopping, history_of, training_callbacks
 from sk_ulmfit.training.components import Components
 from sk_ulmfit.training.data import TrainingTexts, mean_one
 from sk_ulmfit.training.going_on import (
@@ -55,6 +55,7 @@ from sk_ulmfit.training.linear_training import LinearFit
 from sk_ulmfit.training.net import HeadNet, LanguageModelNet, TaughtLanguageModelNet, fit_net, net_arguments
 from sk_ulmfit.training.new_network import frozen_network, network_config, new_network
 from sk_ulmfit.training.prediction import (
+    arguments_of_task,
     measure_shifts,
     network_logits,
     new_net,
@@ -79,6 +80,7 @@ from sk_ulmfit.training.share import learn_share
 from sk_ulmfit.training.task import Task
 from sk_ulmfit.training.teacher import Teacher
 from sk_ulmfit.training.teaching import TaughtPassages
+from sk_ulmfit.training.user_callbacks import callbacks_of_language_model, callbacks_of_network
 
 Rows = NDArray[np.int64]
 
@@ -149,9 +151,11 @@ def finetune_language_model(
             passages = None
             if teacher is not None and start is not None and components is not None:
                 passages = TaughtPassages(texts, teacher, start, vocabulary, settings)
+            if max_steps is None:
+                callbacks = callbacks_of_language_model(callbacks)
             net = _language_model_net(module, config, vocabulary, settings, callbacks, max_steps, passages)
             fit_net(net, StreamDataset(corpus))
-            history = plain_history(net.history)
+            history = history_of(net)
     weights = plain_weights(module) | ({} if components is None else components.to_arrays())
     return ModelState("language_model", config, vocabulary, weights, history)
 
@@ -168,6 +172,7 @@ def train_classifier(
     rounds: TrainingStore | None = None,
     shared_fit: LinearFit | None = None,
     callbacks: Sequence[Any] | None = None,
+    threshold: Any = None,
     max_steps: int | None = None,
 ) -> TrainedClassifier:
     """Train a network on the encoder of a language model (stage 3 of ULMFiT), and the linear model beside it.
@@ -202,6 +207,8 @@ def train_classifier(
         stays.
     callbacks : sequence of skorch callbacks, default=None
         Callbacks of the user.
+    threshold : float or ndarray of shape (L,), default=None
+        Thresholds by which the net decides if `callbacks` ask it; None means 0.5. Nothing is learned from them.
     max_steps : int or None, default=None
         Train for so many batches, with all layers unfrozen and at rates that `callbacks` set.
 
@@ -254,11 +261,12 @@ def train_classifier(
         features = features if is_frozen else None
         if not (has_vector and is_frozen):
             datasets = _datasets(data, corpus, features, train, held_out)
+            callbacks = callbacks_of_network(callbacks, settings) if max_steps is None else callbacks or ()
             net = _classifier_net(
-                module, data, language_model.vocabulary, config, datasets[-1], settings, callbacks or (), max_steps
+                module, data, language_model.vocabulary, config, datasets[-1], settings, callbacks, threshold, max_steps
             )
             fit_net(net, datasets[0])
-            history = plain_history(net.history)
+            history = history_of(net)
         if earlier is not None:
             keep_untrained_rows(module.head, earlier, data.untrained)
     weights = shared_weights(module) if has_vector and is_frozen else plain_weights(module)
@@ -364,7 +372,7 @@ def _language_model_net(
         max_steps=max_steps,
         precision=_training_precision(module.encoder, settings),
         callbacks=[*training_callbacks(LANGUAGE_MODEL, config, settings, max_steps), *callbacks],
-        **net_arguments(settings),
+        **{**net_arguments(settings), "verbose": len(callbacks)},
     )
 
 
@@ -456,6 +464,7 @@ def _classifier_net(
     validation_set: Any | None,
     settings: ClassifierSettings,
     callbacks: Sequence[Any],
+    threshold: Any,
     max_steps: int | None,
 ) -> Any:
     """Make the skorch net to train: of the head alone if the encoder is frozen."""
@@ -466,10 +475,13 @@ def _classifier_net(
             *callbacks,
             *early_stopping(settings),
         ],
+        "verbose": len(callbacks),  # 0 would silence PrintLog
         "train_split": predefined_split(validation_set) if settings.early_stopping else None,
-        "criterion": data.task.criterion(),
+        **arguments_of_task(data.task),
         "max_steps": max_steps,
     }
+    if threshold is not None:
+        arguments["threshold"] = threshold
     if settings.unfreezing == "head":
         return HeadNet(module.head, batch_size=settings.batch_size, pad_id=vocabulary.pad, **arguments)
     precision = _training_precision(module.encoder, settings)
@@ -530,15 +542,3 @@ def _loss_weight(data: TrainingTexts, rows: Rows) -> NDArray[np.float32] | None:
     weight = np.ones(len(rows)) if data.document_weight is None else data.document_weight[rows]
     total = (weight * n_known).sum()
     return (weight * (len(rows) * n_labels / total if total else 0.0)).astype(np.float32)
-
-
-def plain_history(history: Any) -> list[dict[str, Any]]:
-    """Return a skorch history without its batches, as plain dicts of JSON types."""
-    return [
-        {
-            key: value.item() if isinstance(value, np.generic) else value
-            for key, value in row.items()
-            if isinstance(value, (bool, int, float, str, np.generic))
-        }
-        for row in history
-    ]

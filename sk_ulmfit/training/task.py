@@ -39,6 +39,7 @@ class Classification:
     """
 
     nonlinearity = staticmethod(torch.sigmoid)  # of predictions of the skorch net
+    threshold = 0.5  # of its decisions
 
     pos_weight: Floats | None = None
 
@@ -149,7 +150,7 @@ class Regression:
         Half the squared error of scores, or cross-entropy with probabilities as targets, whose range is 0 to 1.
     """
 
-    nonlinearity = None  # of predictions of the skorch net, which are outputs
+    threshold = None  # the skorch net decides nothing
 
     mean: Floats
     scale: Floats
@@ -246,6 +247,10 @@ class Regression:
         """Turn outputs into scores."""
         link = self._link()
         return outputs if link is None else np.asarray(link.offset + link.gain * expit(outputs))
+
+    def nonlinearity(self, outputs: Tensor) -> Tensor:
+        """Turn outputs into what the skorch net predicts, which compares with its targets."""
+        return torch.sigmoid(outputs) if self.loss == CROSS_ENTROPY else self.scores_of_tensor(outputs)
 
     def scores_of_tensor(self, outputs: Tensor) -> Tensor:
         """Turn outputs into scores, as a part of an autograd graph."""
