@@ -36,7 +36,7 @@ class PlainState(Estimator):
 
     def __copy__(self) -> Self:
         twin = type(self).__new__(type(self))
-        vars(twin).update(vars(self))
+        twin.__dict__.update(self.__dict__)
         return twin
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -60,9 +60,9 @@ class PlainState(Estimator):
             fitted = values.pop(_FITTED, None)
             parameters = self._get_param_names()
             values |= {name: _parameter(values[name]) for name in parameters if name in values}
-            vars(self).update(values)
+            self.__dict__.update(values)
             for name, default in _parameters_with_code(type(self)).items():
-                vars(self).setdefault(name, default)
+                self.__dict__.setdefault(name, default)
             if missing := [name for name in parameters if name not in vars(self)]:
                 raise SchemaError(f"no parameter {missing[0]}")
             if fitted is not None:
@@ -72,7 +72,7 @@ class PlainState(Estimator):
 def _new(cls: type[PlainState], own: dict[str, Any]) -> PlainState:
     """Make an estimator that has no more than these attributes yet."""
     estimator = cls.__new__(cls)
-    vars(estimator).update(own)
+    estimator.__dict__.update(own)
     return estimator
 
 
