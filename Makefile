@@ -2,7 +2,7 @@
 bin := .venv/bin
 lowest := .venv-lowest/bin
 
-.PHONY: setup test style lint types imports docstrings spelling docs dist demo lowest
+.PHONY: setup test style lint types imports docstrings spelling docs dist demo runtime lowest
 
 setup:
 	python3 -m venv .venv
@@ -46,6 +46,14 @@ demo: dist
 	rm -rf .venv-wheel && python3 -m venv .venv-wheel
 	.venv-wheel/bin/pip install -q -c constraints.txt dist/*.whl
 	cd "$$(mktemp -d)" && $(CURDIR)/.venv-wheel/bin/sk-ulmfit demo
+
+# A model that was exported, in an environment with nothing but the wheel and what its folder asks for.
+runtime: dist
+	rm -rf .venv-runtime && python3 -m venv .venv-runtime
+	$(bin)/python .ci/exported.py .venv-runtime/model
+	.venv-runtime/bin/pip install -q --no-deps dist/*.whl
+	.venv-runtime/bin/pip install -q -c constraints.txt -r .venv-runtime/model/requirements.txt
+	cd .venv-runtime && bin/python -c "from sk_ulmfit import runtime; print(runtime.load('model').predict(['Where is it?']))"
 
 # Tests of what each dependency does here, with the lowest version of each that pyproject.toml allows. torch alone has the
 # version of constraints.txt: older ones are on PyPI only with GPU libraries of several gigabytes.

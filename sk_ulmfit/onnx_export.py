@@ -123,12 +123,13 @@ def _write_networks(folder: Path, fitted: FittedModel, int8: bool) -> None:
 
 def _write_rest(folder: Path, fitted: FittedModel) -> None:
     """Write vocabulary, linear model and requirements."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     (folder / VOCABULARY).write_text(fitted.vocabulary.to_json())
     if fitted.linear_model is not None:
         arrays = {LINEAR_MODEL + name: array for name, array in fitted.linear_model.to_arrays().items()}
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / LINEAR)
+        content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        (folder / LINEAR).write_bytes(content)
     required = _REQUIRED if fitted.config["language"] in rule_languages() else (*_REQUIRED, "spacy>=3.8.15")
     (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in required))
 
