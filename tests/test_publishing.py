@@ -91,7 +91,6 @@ def test_python_versions_are_those_that_the_readme_names():
 # --- The Dockerfile ---
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-needs_server = pytest.mark.skipif("serve" not in PROJECT["optional-dependencies"], reason="there is no server yet")
 
 
 def instructions():
@@ -108,14 +107,12 @@ def test_the_image_copies_what_exists_and_the_context_holds_it():
     assert [source for source in sources if not (ROOT / source).exists()] == []
 
 
-@needs_server
 def test_the_image_installs_extras_that_exist():
     extras = set(re.findall(r"\.\[([\w,]+)\]", DOCKERFILE))
     assert extras
     assert {name for one in extras for name in one.split(",")} <= set(PROJECT["optional-dependencies"])
 
 
-@needs_server
 def test_the_image_runs_as_a_user_with_a_health_check_and_a_command_that_exists():
     last = {}
     for name, arguments in instructions():
