@@ -63,7 +63,7 @@ def test_a_backward_classifier_reads_from_the_end():
 
 
 def test_thresholds_and_calibration_see_the_mean(monkeypatch):
-    seen = {"fit_calibration": [], "tune_thresholds": []}
+    seen = {"fit_calibration": [], "_tune": []}
 
     def watched(name):
         work = getattr(held_out, name)
@@ -80,7 +80,7 @@ def test_thresholds_and_calibration_see_the_mean(monkeypatch):
         settings = {"threshold": "tune", "calibration": calibration, "validation_fraction": 0.4}
         for direction in ("forward", "backward", "both"):
             tiny_classifier(direction=direction, **settings).fit(TEXTS, LABELS)
-    for one, other, mean in (seen["fit_calibration"], seen["tune_thresholds"][3:]):
+    for one, other, mean in (seen["fit_calibration"], seen["_tune"][3:]):
         assert np.abs(one - other).max() > 1e-3
         np.testing.assert_allclose(mean, (one + other) / 2)
 
