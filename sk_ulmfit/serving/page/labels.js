@@ -145,6 +145,7 @@ export class LabelList {
       return;
     }
     say(row.number, value == null ? "" : twoDigits(value));
+    row.fill.hidden = value == null;
     row.fill.style.setProperty("--p", value ?? 0);
     const count = this.counts ? ` · ${plural(this.counts[k], "row")}` : "";
     say(row.beside, (this.draggable ? `≥ ${this.thresholds[k].toFixed(2)}` : "") + count);
@@ -158,6 +159,7 @@ export class LabelList {
     say(row.number, value == null ? "" : short(value));
     const ends = this.model.outputs[k].range;
     if (!ends || ends.some((end) => end == null)) return;
+    row.fill.hidden = value == null;
     row.fill.style.setProperty("--p", value == null ? 0 : (value - ends[0]) / (ends[1] - ends[0]));
     say(row.beside, `${short(ends[0])} to ${short(ends[1])}`);
   }
