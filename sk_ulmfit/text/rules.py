@@ -1,4 +1,4 @@
-"""spaCy's rule tokenizer in plain Python, with the rules that spaCy has for each language.
+"""Rule tokenizer of spaCy in plain Python, with the rules that spaCy has for each language.
 
 Importing spaCy takes longer than all other imports of a prediction, so its rules are in `rules.zip`, which
 `tests/tokenizer_rules.py` writes. Languages whose tokenizer is more than rules need spaCy itself.
