@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import re
 import socket
 import subprocess
@@ -42,6 +43,7 @@ class Figures:
     n_compared: int = 0
     furthest: float = 0.0
     memory: list[float] = field(default_factory=list)  # MB, one a second
+    processor_seconds: float = 0.0  # of the server
 
     def compare(self, texts: list[str], answer: dict[str, Any], expected: dict[str, Any]) -> None:
         """Compare an answer with the predictions of each text alone."""
@@ -152,6 +154,11 @@ class Client:
         return response
 
 
+def processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def watch_memory(pid: int, figures: Figures) -> None:
     while True:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -165,13 +172,14 @@ async def load(url: str, pid: int, options: argparse.Namespace, texts: Any, expe
     await asyncio.gather(
         *(Client(url, 1000 + k, texts, expected, warm_up).run(options.kind, end) for k in range(options.clients))
     )
-    figures = Figures()
+    figures = Figures(processor_seconds=-processor_seconds(pid))
     watching = asyncio.create_task(watch_memory(pid, figures))
     end = time.perf_counter() + options.seconds
     await asyncio.gather(
         *(Client(url, k, texts, expected, figures).run(options.kind, end) for k in range(options.clients))
     )
     watching.cancel()
+    figures.processor_seconds += processor_seconds(pid)
     return figures
 
 
@@ -192,6 +200,9 @@ def summary(figures: Figures, seconds: float) -> dict[str, Any]:
     )
     return {
         "requests_per_second": round(sum(map(len, figures.seconds.values())) / seconds, 1),
+        "processor_ms_per_request": round(
+            1e3 * figures.processor_seconds / max(sum(map(len, figures.seconds.values())), 1), 2
+        ),
         "times": times,
         "statuses": {f"{what} {status}": count for (what, status), count in sorted(figures.statuses.items())},
         "compared": figures.n_compared,

@@ -278,7 +278,13 @@ def test_a_full_queue_gets_503_with_retry_after():
 
 def test_a_token_is_needed_where_one_is_set():
     with TestClient(make_app(FakeModel(), token=TOKEN)) as client:
-        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}, {"Authorization": "Bearer ü"}):
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": TOKEN},
+            {"Authorization": f"Basic {TOKEN}"},
+            {"Authorization": "Bearer ü"},
+        ):
             for path in ("/labels", "/metrics", "/openapi.json", "/nothing"):
                 assert client.get(path, headers={k: v.encode() for k, v in headers.items()}).status_code == 401
             response = client.post(
