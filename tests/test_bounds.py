@@ -11,7 +11,7 @@ from scipy.special import logit
 
 from sk_ulmfit import ULMFiTMultiLabelClassifier
 from sk_ulmfit.text.vocabulary import SPECIAL_TOKENS, TokenIds, Vocabulary
-from sk_ulmfit.training.bounds import bound_log_odds, has_known_words
+from sk_ulmfit.training.bounds import bound_log_odds, has_known_words, sample_for_range
 
 TEXTS, LABELS = make_corpus(60)
 NEW = make_corpus(20, seed=5)[0]
@@ -103,3 +103,41 @@ def test_markers_and_their_numbers_are_no_words(documents):
         for document in documents
     ]
     assert has_known_words(corpus, vocabulary).tolist() == wanted
+
+
+@pytest.mark.parametrize("n_labels", [3, 200])
+def test_the_range_is_taken_from_texts_with_each_label(n_labels):
+    """A label that none of them had could never be predicted, whatever its text says."""
+    rng = np.random.default_rng(0)
+    y = np.zeros((5_000, n_labels))
+    for label in range(n_labels):
+        y[rng.choice(len(y), 5, replace=False), label] = 1
+    y[rng.choice(len(y), 50), 0] = np.nan
+    rows = np.arange(100, len(y))
+    sample = sample_for_range(np.full(len(y), 100), rows, y, seed=0)
+    assert len(np.unique(sample)) == len(sample) < 3_000
+    assert np.isin(sample, rows).all()
+    assert (y[sample] == 1).any(axis=0).all()
+    assert (y[sample] == 0).any(axis=0).all()
+
+
+def test_the_range_is_taken_from_texts_with_extreme_values():
+    y = np.random.default_rng(0).normal(size=(4_000, 2))
+    sample = sample_for_range(np.full(len(y), 100), np.arange(len(y)), y, seed=0)
+    assert (y[sample].min(axis=0) == y.min(axis=0)).all()
+    assert (y[sample].max(axis=0) == y.max(axis=0)).all()
+
+
+def test_a_rare_label_of_many_texts_can_be_predicted(monkeypatch):
+    monkeypatch.setattr("sk_ulmfit.training.bounds.MAX_TOKENS", 100)
+    monkeypatch.setattr("sk_ulmfit.training.bounds.MIN_DOCUMENTS", 8)
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(["lamp", "hub", "cable", "box"], 8)) for _ in range(300)]
+    labels = [["common"] if "hub" in text else [] for text in texts]
+    for i in range(0, 300, 100):
+        texts[i], labels[i] = texts[i] + " volcano volcano", ["rare"]
+    clf = tiny_classifier(language_model=tiny_lm(random_state=0), tfidf=True, random_state=2).fit(texts, labels)
+    rare = clf.label_names_.tolist().index("rare")
+    proba = clf.predict_proba(["a volcano volcano", "a lamp and a hub"])[:, rare]
+    assert proba[0] > 10 * proba[1]
+    assert clf.predict(["a volcano volcano"])[0, rare]

@@ -16,20 +16,41 @@ from sk_ulmfit.text.vocabulary import BOS, FLD, MAJ, PAD, REP, UNK, UP, WREP, To
 
 Floats = NDArray[np.float64]
 
-MAX_TOKENS, MIN_DOCUMENTS = 100_000, 64  # of training texts from which the range is taken
+MAX_TOKENS, MIN_DOCUMENTS = 100_000, 64  # of training texts at random from which the range is taken
+N_EXTREMES = (32, 16, 8, 4, 2)  # texts at either end of each column, the first number whose tokens are few enough
 EXCESS = 1e-3  # log-odds beyond the range that are left, so that no two texts become equal
 NOT_WORDS = (UNK, PAD, BOS, FLD, REP, WREP, UP, MAJ)
 BEFORE_NUMBERS = (FLD, REP, WREP)  # the token after these is a number that the tokenizer has written
 
 
-def sample_for_range(lengths: NDArray[np.int64], rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Choose training documents at random from which the range is taken; return their numbers.
+def sample_for_range(
+    lengths: NDArray[np.int64], rows: NDArray[np.int64], y: NDArray[np.floating[Any]], seed: int
+) -> NDArray[np.int64]:
+    """Choose the training documents from which the range is taken; return their numbers.
 
-    `lengths` holds the tokens of all documents, shape (n,), and `rows` the numbers of those to choose from.
+    These are documents at random and, for each column of `y`, some with its largest and some with its smallest values.
+    Without them, a rare label that no document at random has could never be predicted. `lengths` holds the tokens of
+    all documents, shape (n,), `y` their labels or values, (n, L), NaN where unknown, and `rows` the numbers of those to
+    choose from.
     """
     order = rows[np.random.default_rng(seed).permutation(len(rows))]
     n_fitting = int(np.searchsorted(np.cumsum(lengths[order]), MAX_TOKENS, side="right"))
-    return order[: max(n_fitting, MIN_DOCUMENTS)]
+    at_random, others = np.split(order, [max(n_fitting, MIN_DOCUMENTS)])
+    if not len(others):
+        return at_random
+    ends = [_by_value(column) for column in y[order].T]
+    for n in N_EXTREMES:
+        extremes = np.unique(np.concatenate([np.concatenate([rows[:n], rows[-n:]]) for rows in ends]))
+        extremes = np.setdiff1d(order[extremes], at_random)
+        if lengths[extremes].sum() <= MAX_TOKENS:
+            break
+    return np.concatenate([at_random, extremes])
+
+
+def _by_value(column: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """Return the rows whose values are known, from the smallest to the largest."""
+    known = np.flatnonzero(~np.isnan(column))
+    return known[np.argsort(column[known], kind="stable")]
 
 
 def bound_log_odds(log_odds: Floats, config: Mapping[str, Any]) -> Floats:

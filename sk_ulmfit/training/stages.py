@@ -272,7 +272,7 @@ def train_classifier(
     weights = shared_weights(module) if has_vector and is_frozen else plain_weights(module)
     state = ModelState(data.kind, config, language_model.vocabulary, weights, history)
     linear_model = None if linear_fit is None else linear_fit.model
-    sampled = sample_for_range(corpus.lengths, train, settings.seed)
+    sampled = sample_for_range(corpus.lengths, train, data.y, settings.seed)
     sample, probe = corpus.take(sampled), sample_for_shifts(corpus, train, settings.seed)
     known = None if features is None else _head_outputs(module.head, features[sampled])
     asked = corpus.take(held_out if settings.decisions_from == "held_out" else held_out[:0])
