@@ -360,6 +360,7 @@ HOSTILE = {
     "a list": lambda at: (at / "model.json").write_text("[]"),
     "deep JSON": lambda at: (at / "model.json").write_text("[" * 10_000),
     "another format": lambda at: changed_json(at / "model.json", format="else"),
+    "a version that never was": lambda at: changed_json(at / "model.json", format_version=0),
     "a later version": lambda at: changed_json(at / "model.json", format_version=99),
     "an unknown key": lambda at: changed_json(at / "model.json", run="rm -rf"),
     "a missing key": lambda at: changed_json(at / "model.json", int8=None),

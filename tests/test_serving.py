@@ -2,8 +2,9 @@ import json
 import re
 import socket
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ pytest.importorskip("fastapi")
 
 import httpx
 from conftest import make_corpus
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from serving_models import FakeModel, served
 
@@ -224,6 +226,31 @@ def test_a_wrong_request_for_an_explanation(client, body, status, words):
     assert re.search(words, answer["error"])
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/predict", '{"texts": [' + "1," * 100_000 + "1]}", r"texts\[0\] must be"),
+        ("/predict", '{"texts": [[' + "1," * 100_000 + "1]]}", r"texts\[0\] must be"),
+        ("/explain", '{"text": [' + "1," * 100_000 + "1]}", "text must be"),
+        ("/explain", '{"text": "a", "labels": [' + "1," * 100_000 + "1]}", r"labels\[0\]"),
+        ("/predict", '{"texts": ["a"], ' + ",".join(f'"{k}": 1' for k in range(50_000)) + "}", "0 is not a field"),
+    ],
+)
+def test_a_body_full_of_mistakes_is_refused_at_the_first_one(path, body, words):
+    with TestClient(make_app(FakeModel())) as client:
+        tracemalloc.start()
+        status, answer = post(client, path, body)
+        largest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert status == 422
+    assert re.search(words, answer["error"])
+    assert largest < 20_000_000  # with an error for each mistake, hundreds of megabytes, and seconds
+
+
+def test_a_length_of_thousands_of_digits_is_too_large(client):
+    assert post(client, "/predict", {}, **{"Content-Length": "9" * 5000})[0] == 413
+
+
 def test_statuses_of_wrong_paths_methods_and_types(client):
     assert post(client, "/nothing", {})[0] == 404
     assert client.get("/predict").status_code == 405
@@ -263,11 +290,12 @@ def test_short_requests_do_not_wait_for_long_ones():
 def test_a_full_queue_gets_503_with_retry_after():
     limits = Limits(waiting_explanations=1)
     with served(FakeModel(), limits) as url, httpx.Client(base_url=url) as client, ThreadPoolExecutor(3) as threads:
-        running = [
-            threads.submit(post, client, "/explain", {"text": f"sleep 0.5 {k}", "labels": ["billing"]})
-            for k in range(2)
-        ]
-        time.sleep(0.3)
+        running = []
+        for k in range(2):  # one that is computed, then one that waits
+            running += [threads.submit(post, client, "/explain", {"text": f"sleep 1 {k}", "labels": ["billing"]})]
+            time.sleep(0.3)
+        while "sk_ulmfit_waiting_texts 1.0" not in client.get("/metrics").text and not running[0].done():
+            time.sleep(0.01)
         response = client.post("/explain", json={"text": "third"})
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
         assert [job.result()[0] for job in running] == [200, 200]
@@ -314,8 +342,42 @@ def test_only_its_own_names_reach_a_server_on_the_loopback_address():
             response = client.get("/", headers={"Host": host})
             assert response.status_code == 400
             assert "--allow-host" in response.json()["error"]
+        for method in ("GET", "HEAD"):  # probes of containers and proxies name an address
+            assert client.request(method, "/health", headers={"Host": "10.0.0.7:8000"}).status_code != 400
+    with TestClient(make_app(FakeModel(), hosts="Mail.example.org."), base_url="http://mail.example.org") as client:
+        assert client.get("/labels").status_code == 200
+    for name in ("https://mail.example.org", "mail.example.org:8000", "mail.example.org/", "", None, "a b"):
+        with pytest.raises(ValueError, match="a name alone"):
+            allowed_names("0.0.0.0", [name])
+        with pytest.raises(ValueError, match="a name alone"):
+            make_app(FakeModel(), hosts=[name])
     assert allowed_names("0.0.0.0", []) is None
     assert allowed_names("0.0.0.0", ["a"]) == {"a"}
+
+
+def test_a_part_of_a_larger_application_has_the_same_rules():
+    app = make_app(FakeModel(), token=TOKEN)
+
+    @asynccontextmanager
+    async def lifespan(_):
+        async with app.router.lifespan_context(app):
+            yield
+
+    site = FastAPI(lifespan=lifespan)
+    site.mount("/static", app)  # a path that is open to all within it
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    with TestClient(site) as client:
+        assert client.get("/static/labels").status_code == 401
+        assert [client.get(f"/static{path}").status_code for path in ("/", "/health", "/static/app.js")] == [200] * 3
+        assert post(client, "/static/predict", {"texts": ["a"]}, **bearer)[0] == 200
+        assert post(client, "/static/predict", {"texts": ["a"]}, **bearer, **{"Content-Type": "text/plain"})[0] == 415
+        page = client.get("/static/").text + client.get("/static/static/app.js").text
+    assert not re.search("""["']/[a-z]""", page)  # all addresses are relative to the page
+    with TestClient(FastAPI()) as client:
+        client.app.mount("/mail", make_app(FakeModel()))
+        for path, body in (("/mail/predict", {"texts": ["a"]}), ("/mail/explain", {"text": "a"})):
+            status, answer = post(client, path, body)
+            assert (status, "lifespan" in answer["error"]) == (503, True)
 
 
 def test_pages_of_other_sites_cannot_ask():
@@ -363,7 +425,7 @@ def test_no_path_leads_to_another_file(client, path):
 def test_the_page_and_its_files(client):
     page = client.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    named = re.findall(r'(?:src|href)="(/static/[^"]+)"', page.text)
+    named = re.findall(r'(?:src|href)="(static/[^"]+)"', page.text)
     assert len(named) == 3
     for path in named:
         response = client.get(path)

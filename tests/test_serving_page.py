@@ -171,6 +171,39 @@ def test_words_have_the_colour_of_the_label_chosen(open_page):
     assert page.get_by_role("button", name="billing", pressed=True).count() == 1
 
 
+def test_the_page_works_below_a_path_of_a_larger_application(browser):
+    from contextlib import asynccontextmanager
+
+    from fastapi import FastAPI
+    from starlette.testclient import TestClient
+
+    from sk_ulmfit.serving import make_app
+
+    app = make_app(FakeModel())
+
+    @asynccontextmanager
+    async def lifespan(_):
+        async with app.router.lifespan_context(app):
+            yield
+
+    site = FastAPI(lifespan=lifespan)
+    site.mount("/mail", app)
+    page = browser.new_page(base_url="http://mail.example")
+    with TestClient(site, base_url="http://mail.example") as client:
+
+        def answer(route):
+            request = route.request
+            got = client.request(request.method, request.url, content=request.post_data, headers=request.headers)
+            route.fulfill(status=got.status_code, headers=dict(got.headers), body=got.content)
+
+        page.route("**/*", answer)
+        page.goto("/mail/")
+        write(page)
+        page.get_by_role("button", name="technical").click()
+        until(page, "document.querySelector('#words-status').textContent.includes('technical')")
+        page.close()
+
+
 def test_words_beyond_the_basic_plane_keep_their_places(open_page):
     page = open_page()
     write(page, "😀😀 lamp 😀 broken")

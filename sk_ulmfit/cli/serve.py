@@ -67,8 +67,8 @@ def run(options: argparse.Namespace) -> Answer:
         address, url = bound.getsockname()[0], url_of(bound)
         if token is None and not is_loopback(address):
             print_note(f"anyone who reaches {url} can use this server; set a token with --token-file.")
-        model = load_served(options.model, options.device, options.threshold, options.threads)
         hosts = allowed_names(address, options.allow_host)
+        model = load_served(options.model, options.device, options.threshold, options.threads)
         app = make_app(
             model, name=options.model.name, limits=limits, token=token, hosts=hosts, n_threads=options.threads
         )

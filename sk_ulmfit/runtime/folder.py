@@ -131,7 +131,9 @@ def _check_description(description: Any, size: int) -> None:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise SchemaError(f"its format is not {FORMAT}")
     version = description.get("format_version")
-    if type(version) is not int or version > FORMAT_VERSION or description.keys() - _KEYS:
+    if type(version) is not int or version < 1:
+        raise SchemaError("format_version is not a positive integer")
+    if version > FORMAT_VERSION or description.keys() - _KEYS:
         raise LaterVersionError("its format is unknown")
     if missing := _KEYS - description.keys():
         raise SchemaError(f"no {min(missing)}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from sk_ulmfit._messages import short
@@ -14,6 +16,7 @@ from sk_ulmfit.serving.errors import RequestError
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 SHORTEST_TOKEN = 16  # characters
 _UNREAD = {"GET", "HEAD"}  # methods whose answers a page of another origin cannot read
+_NAME = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 _OPEN = {"/", "/health", "/favicon.ico"}  # without a token; the files of the page too
 
 
@@ -28,10 +31,18 @@ def allowed_names(address: str, more: Iterable[str]) -> frozenset[str] | None:
     On a loopback address only its own names and `more` are, so that no page in a browser can reach the server under a
     name of its own (DNS rebinding). On others any is, unless `more` names some.
     """
-    named = frozenset(name.lower().rstrip(".") for name in more)
+    named = frozenset(map(host_name, more))
     if is_loopback(address):
         return LOOPBACK_NAMES | named | {f"[{address}]" if ":" in address else address}
     return named or None
+
+
+def host_name(name: Any) -> str:
+    """Return a name as it is compared; raise ValueError for a URL, a name with a port, and what is no name at all."""
+    plain = name.strip().lower().rstrip(".") if isinstance(name, str) else ""
+    if not plain or _name_of(plain) != plain or not _NAME.fullmatch(plain):
+        raise ValueError(f"The host must be a name alone, such as mail.example.org, got {short(name)}.")
+    return plain
 
 
 def check_token(token: str, source: str) -> str:
@@ -63,7 +74,8 @@ class Access:
     def refusal(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> RequestError | None:
         """Return why a request is refused, or None."""
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if self.hosts is not None and _name_of(host) not in self.hosts:
+        is_probe = path == "/health" and method in _UNREAD  # which names the address, not the host
+        if self.hosts is not None and _name_of(host) not in self.hosts and not is_probe:
             return RequestError(
                 400, f"This server does not answer to the host {short(host)}; start it with --allow-host NAME."
             )

@@ -13,7 +13,7 @@ from sk_ulmfit._messages import short
 from sk_ulmfit._validation import check_number
 from sk_ulmfit._version import __version__
 from sk_ulmfit.serving import schemas
-from sk_ulmfit.serving.access import Access, check_token
+from sk_ulmfit.serving.access import Access, check_token, host_name
 from sk_ulmfit.serving.errors import JsonAnswer, RequestError, add_error_handlers
 from sk_ulmfit.serving.files import PageFile, page_files
 from sk_ulmfit.serving.guard import Guard
@@ -43,7 +43,7 @@ def make_app(
     name: str = "model",
     limits: Limits | None = None,
     token: str | None = None,
-    hosts: Iterable[str] | None = None,
+    hosts: str | Iterable[str] | None = None,
     n_threads: int | None = None,
 ) -> FastAPI:
     """Return an ASGI application that serves a model: an API, and a page to try it on.
@@ -61,8 +61,8 @@ def make_app(
         How much it accepts; None for the defaults.
     token : str, default=None
         Token that requests must bear, all but those for the page and for ``/health``.
-    hosts : iterable of str, default=None
-        Host names that requests may be sent to; None for any.
+    hosts : str or iterable of str, default=None
+        Host names that requests may be sent to; None for any. ``/health`` answers to all.
     n_threads : int, default=None
         Cores that each of the two computing threads uses; None for half of all.
 
@@ -74,7 +74,7 @@ def make_app(
     Raises
     ------
     ValueError
-        If the model cannot be served, or the token is short.
+        If the model cannot be served, the token is short, or a host is no name.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def make_app(
     limits, metrics = limits or Limits(), Metrics()
     access = Access(
         token=None if token is None else check_token(token, "token"),
-        hosts=None if hosts is None else frozenset(host.lower() for host in hosts),
+        hosts=None if hosts is None else frozenset(map(host_name, [hosts] if isinstance(hosts, str) else hosts)),
     )
     service = Service(as_served(model), name, limits, metrics, n_threads)
 

@@ -61,11 +61,11 @@ class Guard:
             logger.exception("A request to %s failed.", scope["path"])
             await answer.refuse(RequestError(500, "The server failed; its log says why."))
         finally:
-            self._metrics.observe(scope["path"], answer.status, time.perf_counter() - began)
+            self._metrics.observe(_path(scope), answer.status, time.perf_counter() - began)
 
     async def _answer(self, scope: Any, receive: Receive, answer: _Answer) -> None:
         headers = dict(scope["headers"])
-        refusal = self._access.refusal(scope["method"], scope["path"], headers) or _wrong_type(scope, headers)
+        refusal = self._access.refusal(scope["method"], _path(scope), headers) or _wrong_type(scope, headers)
         if refusal is not None:
             if not await self._bodies.discard(receive, headers):
                 refusal.headers["Connection"] = "close"
@@ -131,9 +131,15 @@ class _Answer:
             await error_answer(error)(self._scope, self._receive, self.send)
 
 
+def _path(scope: Any) -> str:
+    """Return the path within this application, which may be a part of another one."""
+    path, root = scope["path"], scope.get("root_path", "")
+    return path[len(root) :] if root and f"{path}/".startswith(f"{root}/") else path
+
+
 def _wrong_type(scope: Any, headers: dict[bytes, bytes]) -> RequestError | None:
     """Return the error for a body that does not say it is JSON: other types are sent by pages of any site."""
-    if scope["method"] not in _WITH_BODY or scope["path"] not in ("/predict", "/explain"):
+    if scope["method"] not in _WITH_BODY or _path(scope) not in ("/predict", "/explain"):
         return None
     if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == b"application/json":
         return None

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
-Text = str | list[str]  # a list: the fields of one text, such as subject and body
+
+def _up_to_a_mistake(value: Any) -> Any:
+    """Cut a list after its first item that is no string: an error for each would take a thousand times its memory."""
+    if not isinstance(value, list):
+        return value
+    first = next((k for k, item in enumerate(value) if not isinstance(item, str)), len(value))
+    return value[: first + 1]
+
+
+_OneMistake = BeforeValidator(_up_to_a_mistake)
+Text = Annotated[str | list[str], _OneMistake]  # a list: the fields of one text, such as subject and body
 
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_one_unknown_field(cls, value: Any) -> Any:
+        """Leave out all unknown fields but the first, as one error is enough."""
+        if not isinstance(value, dict):
+            return value
+        unknown = next((name for name in value if name not in cls.model_fields), None)
+        return {name: item for name, item in value.items() if name in cls.model_fields or name == unknown}
+
 
 class PredictRequest(_Request):
     """Texts to predict."""
 
-    texts: list[Text] = Field(examples=[["Where is my parcel?", ["A subject", "and a body"]]])
+    texts: Annotated[list[Text], FailFast()] = Field(examples=[["Where is my parcel?", ["A subject", "and a body"]]])
 
 
 class ExplainRequest(_Request):
     """A text to explain."""
 
     text: Text = Field(examples=["Where is my parcel?"])
-    labels: list[str] | None = Field(None, description="labels or targets; by default those predicted")
+    labels: Annotated[list[str] | None, _OneMistake] = Field(
+        None, description="labels or targets; by default those predicted"
+    )
     method: Literal["gradient", "occlusion"] = "gradient"
 
 

@@ -38,6 +38,7 @@ class Service:
         self.model, self.name, self.limits, self.metrics = model, name, limits, metrics
         self._n_threads = n_threads
         self._columns = {label: k for k, label in enumerate(model.names)}
+        self._is_running = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -50,9 +51,11 @@ class Service:
             lanes: tuple[Lane[Any, Any], ...] = (self._quick, self._long, self._explaining)
             self.metrics.watch_waiting(lambda: sum(lane.n_waiting for lane in lanes))
             tasks = [asyncio.create_task(lane.run()) for lane in lanes]
+            self._is_running = True
             try:
                 yield
             finally:
+                self._is_running = False
                 for task in tasks:
                     task.cancel()
                 for task in tasks:
@@ -91,6 +94,7 @@ class Service:
 
     async def predict(self, texts: Sequence[str | list[str]]) -> dict[str, Any]:
         """Return the predictions of texts, of which each may be a list of fields."""
+        self._check_running()
         plain = self._checked(texts)
         lane = self._quick if sum(map(len, plain)) <= QUICK_CHARACTERS else self._long
         rows = np.array(await lane.submit(plain))
@@ -101,6 +105,7 @@ class Service:
         """Return the scores of the words of a text for some labels, or for those predicted."""
         if not self.model.explains:
             raise RequestError(422, "This model has no explanations; serve the saved model it was exported from.")
+        self._check_running()
         plain = _joined(text)
         _check_length("The text", plain, self.limits.explained_characters, "can be explained")
         if labels is None:
@@ -110,6 +115,10 @@ class Service:
         explained = await self._explaining.submit([_Explained(plain, columns, method)])
         self.metrics.texts.inc()
         return _explanation(explained[0])
+
+    def _check_running(self) -> None:
+        if not self._is_running:
+            raise RequestError(503, "The application has not been started: whatever runs it must run its lifespan.")
 
     def _checked(self, texts: Sequence[str | list[str]]) -> list[str]:
         if not texts:

@@ -14,7 +14,7 @@ let fields = null; // of a row that was opened; null for a text that was typed
 
 async function start() {
   onMissingToken(askForToken);
-  model = await callPatiently("/labels");
+  model = await callPatiently("labels");
   byId("model").textContent = model.model;
   document.title = `${model.model} – try it`;
   const what = model.kind === "classifier" ? "label" : "target";
@@ -55,7 +55,7 @@ async function predict() {
   if (!text.trim()) return;
   request = new AbortController();
   try {
-    const { predictions } = await call("/predict", { texts: [fields ?? text] }, request.signal);
+    const { predictions } = await call("predict", { texts: [fields ?? text] }, request.signal);
     const byName = predictions[0].probabilities ?? predictions[0].values;
     list.setValues(Float64Array.from(list.names, (name) => byName[name]));
     problem("");

@@ -117,7 +117,7 @@ export class Table {
         start++;
       }
       if (!texts.length) continue;
-      const { predictions } = await callPatiently("/predict", { texts }, signal);
+      const { predictions } = await callPatiently("predict", { texts }, signal);
       predictions.forEach((prediction, i) => {
         const byName = prediction.probabilities ?? prediction.values;
         table.values[places[i]] = Float64Array.from(this.list.names, (name) => byName[name]);

@@ -22,7 +22,7 @@ export class Words {
 
   /** Forget the answers of the last text, whose colours fade until those of this one are there. */
   setText(text) {
-    if (String(text) === String(this.text)) return;
+    if (JSON.stringify(text) === JSON.stringify(this.text)) return; // fields are no text with commas
     this.text = text;
     this.answers.clear();
     this.request?.abort();
@@ -46,7 +46,7 @@ export class Words {
       const request = (this.request = new AbortController());
       say(byId("words-status"), "Reading the words …");
       try {
-        const answer = await call("/explain", { text: this.text, labels: [name] }, request.signal);
+        const answer = await call("explain", { text: this.text, labels: [name] }, request.signal);
         if (request.signal.aborted) return;
         this.answers.set(k, answer);
       } catch (error) {
