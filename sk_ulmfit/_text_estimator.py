@@ -126,7 +126,7 @@ class TextEstimator(PlainState):
             texts = chained(data.texts, unlabelled)
             encoders = grown_encoders(self, earlier, texts, len(data.texts), tokens)
         if self.warm_start:
-            encoders = with_stores(encoders, earlier)
+            encoders = with_stores(encoders, earlier, is_cached=self.memory is not None)
         settings = settings_with(decisions_from=self._decisions_from(data, encoders))
         networks, linear_model, held_out = train_networks(
             data,

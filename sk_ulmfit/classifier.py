@@ -174,9 +174,10 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         rate, threshold and calibration stay. The linear model is trained anew on these texts alone, so pass earlier
         texts together with new ones; of a label that y lacks, the network alone decides. The fitted weights win over
         `language_model` and `lm_epochs`, which have no effect then; `direction` must stay, and `unlabelled_texts` only
-        add words. A linear head on frozen vectors has one best solution: the result is that of a fresh fit on the same
-        texts, up to the tolerance of the solver, as long as the encoder is the same. Vectors of the texts are kept in
-        memory until the next fit. Not saved by `save`.
+        add words. On a frozen encoder the result is near that of a fresh fit on the same texts: folds and strengths of
+        head and SVMs stay until there are four times or a quarter as many texts. Tokens, vectors and solutions for the
+        texts are kept in memory until the next fit, but not in files and pickles; with `memory` nothing but tokens and
+        vectors is. Not saved by `save`.
 
     Attributes
     ----------

@@ -187,13 +187,17 @@ def grown_encoders(
     return encoders
 
 
-def with_stores(encoders: Sequence[Encoder], earlier: FittedModel | None) -> list[Encoder]:
-    """Give each encoder what an earlier fit has kept, if any, and a place to keep what this one leaves."""
+def with_stores(encoders: Sequence[Encoder], earlier: FittedModel | None, is_cached: bool) -> list[Encoder]:
+    """Give each encoder what an earlier fit has kept, if any, and a place to keep what this one leaves.
+
+    No training goes on from another one if the results are cached: one that is read from the cache leaves nothing, and
+    the next one must not depend on that.
+    """
     nothing = (None,) * len(encoders)
     vectors = earlier.seen if earlier is not None and earlier.seen else nothing
     trainings = earlier.seen_trainings if earlier is not None and earlier.seen_trainings else nothing
     return [
-        encoder._replace(store=VectorStore(seen), rounds=TrainingStore(training))
+        encoder._replace(store=VectorStore(seen), rounds=None if is_cached else TrainingStore(training))
         for encoder, seen, training in zip(encoders, vectors, trainings, strict=True)
     ]
 

@@ -16,7 +16,7 @@ from sk_ulmfit.text import seen_tokens
 from sk_ulmfit.text.seen_tokens import TokenStore
 from sk_ulmfit.text.tokenizer import tokenize, tokenize_corpus
 from sk_ulmfit.text.vocabulary import Vocabulary
-from sk_ulmfit.training import linear_stage, linear_training, stages
+from sk_ulmfit.training import linear_stage, linear_training, rounds, stages
 from sk_ulmfit.training.dual_svms import evidence, train_svms
 from sk_ulmfit.training.folds import folds_going_on
 from sk_ulmfit.training.linear import tf_idf
@@ -271,6 +271,34 @@ def test_weights_and_other_labels_begin_anew(start):
     np.testing.assert_allclose(clf.predict_proba(ASK), wanted.predict_proba(ASK), atol=2e-3)
     clf.fit(texts, [[*row, "new"] if k % 3 else row for k, row in enumerate(labels)])
     assert clf.n_labels_ == 4
+
+
+def test_vectors_of_a_network_that_was_trained_meanwhile_are_computed_anew(start):
+    texts, labels = texts_and_labels(40)
+    clf = classifier(start, tfidf=False).fit(texts, labels)
+    with torch.no_grad():
+        for parameter in clf.net_.module_.encoder.rnns.parameters():
+            parameter.mul_(-1)
+    without_vectors = pickle.loads(pickle.dumps(clf))
+    clf.fit(texts, labels)
+    np.testing.assert_allclose(clf.predict_proba(ASK), without_vectors.fit(texts, labels).predict_proba(ASK), atol=1e-6)
+
+
+def test_rounds_with_memory_are_the_same_each_time(start, tmp_path):
+    texts, labels = texts_and_labels(90)
+    first, second = (
+        classifier(start, memory=tmp_path).fit(texts[:60], labels[:60]).fit(texts, labels) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.predict_proba(ASK), second.predict_proba(ASK))
+
+
+def test_many_entries_are_trained_anew(start, monkeypatch):
+    texts, labels = texts_and_labels(60)
+    clf = classifier(start).fit(texts, labels)
+    assert clf._fitted.seen_trainings[0] is not None
+    monkeypatch.setattr(rounds, "MOST_ENTRIES", 179)
+    clf.fit(texts, labels)
+    assert clf._fitted.seen_trainings[0] is None
 
 
 def test_a_fit_without_warm_start_keeps_nothing(start):

@@ -141,10 +141,9 @@ def train_networks(
         # The first network learns the share of both: a second one is not what it would be by itself.
         share = linear_fit.model.network_share if linear_fit is not None and learns_share else None
         start = encoder._asdict()
-        del start["store"], start["corpus"], start["room"]  # the result does not depend on them
-        rounds = start.pop("rounds")
-        goes_on = rounds is not None and rounds.earlier is not None  # from the training that `earlier` tells apart
-        key = {"stage": data.kind, **vars(data), **start, "goes_on": goes_on, "settings": settings.key(any_seed)}
+        # The result does not depend on these; there are no rounds where results are cached.
+        del start["store"], start["corpus"], start["room"], start["rounds"]
+        key = {"stage": data.kind, **vars(data), **start, "settings": settings.key(any_seed)}
         network, linear_fit, rows = remembered(memory, {**key, "share": share}, train)
         networks.append(network)
         held_out.append(rows)

@@ -14,6 +14,7 @@ from sk_ulmfit.training.linear_rounds import KeptSvms
 from sk_ulmfit.training.ngrams import VocabularyNgrams
 
 MOST_TEXTS = 5_000  # of more, a training begins anew
+MOST_ENTRIES = 500_000  # so does one on more entries of labels: a document pushes the weights of all of them at once
 GROWTH = 4  # so does one on so many times as many texts as those that the last such training had, or as few
 FEWEST_TEXTS = 50  # and one on so few: what is chosen with them changes from fit to fit, and they take no time
 
@@ -109,4 +110,4 @@ def is_near(n: int, n_first: int) -> bool:
 def can_be_kept(data: TrainingTexts) -> bool:
     """Tell whether a later training can go on from one on these data."""
     is_simple = isinstance(data.texts, list) and data.document_weight is None and not data.untrained.any()
-    return is_simple and len(data.texts) <= MOST_TEXTS
+    return is_simple and len(data.texts) <= MOST_TEXTS and data.y.size <= MOST_ENTRIES

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
+from sk_ulmfit.models.assembly import shared_weights
+from sk_ulmfit.text.vocabulary import SPECIAL_TOKENS, TokenIds, Vocabulary
 
 MOST_BYTES = 2**26  # of vectors that are kept
+
+
+def checksum(module: nn.Module, vocabulary: Vocabulary) -> int:
+    """Return a number that changes if somebody trains the encoder or the vector of a network.
+
+    Of the weights of words it sees those of special tokens alone: these are in every text, and words are added.
+    """
+    special, total = vocabulary.lookup(SPECIAL_TOKENS), 0
+    for name, array in shared_weights(module).items():
+        if not name.startswith("head."):
+            part = array[special] if array.shape[:1] == (len(vocabulary),) else array
+            total = zlib.crc32(np.ascontiguousarray(part).data, total)
+    return total
 
 
 class SeenVectors(NamedTuple):
@@ -27,7 +42,7 @@ class SeenVectors(NamedTuple):
     vocabulary : Vocabulary
         Words of the encoder.
     conditions : tuple
-        What else the vectors depend on: length, precision, device.
+        What else the vectors depend on: length, precision, device, and the `checksum` of the weights.
     """
 
     corpus: TokenIds

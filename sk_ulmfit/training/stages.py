@@ -74,7 +74,7 @@ from sk_ulmfit.training.progress import (
 )
 from sk_ulmfit.training.recipe import EPOCHS_WITH_TEACHER, language_model_epochs
 from sk_ulmfit.training.rounds import TrainingStore, can_be_kept
-from sk_ulmfit.training.seen_vectors import VectorStore
+from sk_ulmfit.training.seen_vectors import VectorStore, checksum
 from sk_ulmfit.training.settings import ClassifierSettings, LanguageModelSettings, TrainingSettings
 from sk_ulmfit.training.share import learn_share
 from sk_ulmfit.training.task import Task
@@ -448,7 +448,8 @@ def _frozen_features(
                 advance=advance,
             )
 
-    return store.vectors_of(corpus, vocabulary, (module.max_length, precision, settings.device), compute)
+    conditions = (module.max_length, precision, settings.device, checksum(module, vocabulary))
+    return store.vectors_of(corpus, vocabulary, conditions, compute)
 
 
 def _training_precision(encoder: AWDLSTM, settings: TrainingSettings) -> str:
