@@ -337,6 +337,17 @@ def test_the_command_line_goes_on_from_a_saved_classifier(start, tmp_path, capsy
     assert clf.label_names_.tolist() == ["billing", "delivery", "technical", "new"]
     assert clf.tfidf is False
     capsys.readouterr()
-    for wrong in (["--from", str(start)], ["--from", one, "--emb-dim", "8"], ["--from", one, "--direction", "both"]):
+    clf.set_params(threshold=0.3).save(two)
+    three = str(tmp_path / "three.model")  # an option counts with its default value too
+    assert main(["train", str(tmp_path / "two.csv"), *read, "--out", three, "--from", two, "--threshold", "auto"]) == 0
+    assert ULMFiTMultiLabelClassifier.load(three).threshold == "auto"
+    clf.set_params(direction="backward", warm_start=False).fit(texts, labels).save(two)
+    wrong_direction = ["--from", two, "--direction", "forward"]
+    for wrong in (
+        ["--from", str(start)],
+        ["--from", one, "--emb-dim", "8"],
+        ["--from", one, "--direction", "both"],
+        wrong_direction,
+    ):
         assert main(["train", str(tmp_path / "two.csv"), *read, "--out", str(tmp_path / "no"), *wrong]) != 0
         assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -53,8 +53,8 @@ def _earlier(estimator: type[Model], options: argparse.Namespace, verbose: int) 
         raise ValueError(
             "--from goes on from the weights of a saved model; omit --language-model, --language and the sizes."
         )
-    model, defaults = estimator.load(options.earlier, device=options.device), estimator().get_params(deep=False)
-    given = {name: value for name, value in _parameters(model, options).items() if value != defaults[name]}
+    model = estimator.load(options.earlier, device=options.device)
+    given = {name: value for name, value in _parameters(model, options).items() if name in options.given}
     model.set_params(**given, verbose=verbose, warm_start=True)
     return model
 

@@ -139,7 +139,22 @@ class _Command(_Parser):
             self.command = None
             module.add_options(self)
             self.set_defaults(run=module.run)
-        return super().parse_known_args(args, namespace)
+        options, others = super().parse_known_args(args, namespace)
+        options.given = self._given(args)
+        return options, others
+
+    def _given(self, args: Any) -> frozenset[str]:
+        """Return the names of the options that stand on the command line, also of those with their default value."""
+        defaults, own = [action.default for action in self._actions], self._defaults
+        try:
+            self._defaults = {}
+            for action in self._actions:
+                action.default = argparse.SUPPRESS
+            return frozenset(vars(super().parse_known_args(args)[0]))
+        finally:
+            self._defaults = own
+            for action, default in zip(self._actions, defaults, strict=True):
+                action.default = default
 
 
 def _parser() -> argparse.ArgumentParser:
