@@ -1,6 +1,8 @@
 import subprocess
 import sys
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import spacy
@@ -137,3 +139,25 @@ def test_without_spacy_a_language_that_needs_it_is_refused_in_one_line(monkeypat
     monkeypatch.setitem(sys.modules, "spacy", None)
     with pytest.raises(ValueError, match=r"^language='zh' needs spaCy, which is not installed; install it with .*\.$"):
         Tokenizer("zh")
+
+
+def test_a_long_text_holds_up_no_other_thread(monkeypatch):
+    is_slow, may_end = threading.Event(), threading.Event()
+    tokens = RuleTokenizer.tokens
+
+    def slow_tokens(self, piece):
+        if piece == "slow":
+            is_slow.set()
+            assert may_end.wait(20)
+        return tokens(self, piece)
+
+    monkeypatch.setattr(RuleTokenizer, "tokens", slow_tokens)
+    tokenizer = Tokenizer("en")
+    with ThreadPoolExecutor(3) as threads:
+        slow = [threads.submit(tokenizer.units, ["slow"]), threads.submit(tokenizer.words, ["slow"])]
+        try:
+            assert is_slow.wait(20)
+            assert threads.submit(tokenizer.units, ["quick"]).result(10) == [("quick",)]
+        finally:
+            may_end.set()
+        assert slow[0].result(10) == [("slow",)]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sk_ulmfit import ULMFiTRegressor, runtime
 from sk_ulmfit.cli.main import main
 from sk_ulmfit.models import ModelFileError
+from sk_ulmfit.runtime import folder as folder_module
 from sk_ulmfit.runtime import network as network_module
 from sk_ulmfit.runtime.graph import Sizes, network_graph
 from sk_ulmfit.runtime.onnx_file import OnnxFileError, decode, encode
@@ -415,6 +416,16 @@ def test_hostile_folders_are_refused_in_one_line(what, copied):
     assert "\n" not in message
     assert len(message) < 600
     assert message.endswith(".")
+
+
+@pytest.mark.parametrize("vector_dim", [0, 1])
+@pytest.mark.parametrize("n_layers", [1, 2, 3, 12, 120])
+def test_no_network_has_more_layers_than_its_file_has_room_for(n_layers, vector_dim):
+    graph = network_graph(Sizes(1, 1, 1, n_layers, vector_dim, 1), int8=False)
+    weights = {name: np.zeros(value.shape, value.dtype) for name, value in graph.weights.items()}
+    n_bytes = len(encode(graph, weights))
+    assert n_layers <= n_bytes // folder_module._SMALLEST_LAYER
+    assert n_layers < 120 or n_bytes < 2 * n_layers * folder_module._SMALLEST_LAYER  # no higher than it must be
 
 
 def test_weights_that_are_no_numbers_are_refused(copied):

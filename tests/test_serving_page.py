@@ -204,6 +204,16 @@ def test_the_page_works_below_a_path_of_a_larger_application(browser):
         page.close()
 
 
+def test_fields_are_not_taken_for_a_text_with_commas(open_page):
+    page = open_page(FakeModel(metadata={"text": ["subject", "body"]}))
+    write(page, "lamp,late")
+    until(page, "document.querySelector('#strongest').textContent.includes('lamp')")
+    predicted_table(page, b"subject,body\nlamp,late\n")
+    with page.expect_request("**/explain") as asked:
+        page.locator("button.open").click()
+    assert asked.value.post_data_json["text"] == ["lamp", "late"]
+
+
 def test_words_beyond_the_basic_plane_keep_their_places(open_page):
     page = open_page()
     write(page, "😀😀 lamp 😀 broken")

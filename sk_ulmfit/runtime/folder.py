@@ -48,7 +48,7 @@ _KEYS = {
     *("format", "format_version", "kind", "tokenizer", "opset", "ir_version", "int8", "largest_shift"),
     *("has_linear_model", "decisions", "config"),
 }
-_SMALLEST_LAYER = 100  # bytes of an LSTM layer in an ONNX file, at least
+_SMALLEST_LAYER = 400  # bytes of an LSTM layer in an ONNX file, at least
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import re
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -102,15 +102,24 @@ class Tokenizer:
         unknown = [chunk for chunk, units in zip(chunks, cached, strict=True) if units is None]
         new: dict[str, tuple[str, ...]] = {}
         for start in range(0, len(unknown), _CHUNKS_AT_ONCE):
-            with self._lock, self._zone():
+            with self._spacy_alone():
                 part = self._tokenize(unknown[start : start + _CHUNKS_AT_ONCE])
+            with self._lock:
                 self._remember(part)
             new |= part
         return [new[chunk] if units is None else units for chunk, units in zip(chunks, cached, strict=True)]
 
-    def _zone(self) -> Any:
-        """Return a block in which spaCy works: outside, it never forgets a word; blocks of threads must not overlap."""
-        return nullcontext() if self._rules is not None else self._nlp.memory_zone()
+    @contextmanager
+    def _spacy_alone(self) -> Iterator[None]:
+        """Let spaCy work in a zone: outside, it never forgets a word, and zones of threads must not overlap.
+
+        Rules need no zone, so a thread with a long text holds up no other one.
+        """
+        if self._rules is not None:
+            yield
+            return
+        with self._lock, self._nlp.memory_zone():
+            yield
 
     def _remember(self, new: dict[str, tuple[str, ...]]) -> None:
         short = {chunk: units for chunk, units in new.items() if len(chunk) <= _LONGEST_CACHED_CHUNK}
@@ -136,7 +145,7 @@ class Tokenizer:
 
     def words(self, chunks: list[str]) -> list[list[tuple[str, str]]]:
         """Return the words of each chunk with their units; the start of a document or field is an empty word."""
-        with self._lock, self._zone():
+        with self._spacy_alone():
             words = {chunk: self._chunk_words(chunk) for chunk in set(chunks)}
         return [words[chunk] for chunk in chunks]
 
