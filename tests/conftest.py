@@ -80,7 +80,8 @@ def with_vector(lm, path, dim=6, seed=0):
         "vector.weight": rng.normal(size=(dim, n_features)),
         "vector.bias": rng.normal(size=dim),
     }
-    weights = {**state.weights, **{name: array.astype(np.float32) for name, array in arrays.items()}}
+    kept = {name: array for name, array in state.weights.items() if not name.startswith("teacher.")}
+    weights = {**kept, **{name: array.astype(np.float32) for name, array in arrays.items()}}
     save_state(replace(state, config={**state.config, "vector_dim": dim}, weights=weights), path)
     return ULMFiTLanguageModel.load(path)
 

@@ -111,7 +111,7 @@ def test_no_texts(lm, nothing):
     [
         ("one text", r"X must be a sequence of raw texts, got a single str. Wrap it in a list: \[X\]."),
         (["a", None], r"X\[1\] is None"),
-        (pd.DataFrame({"text": ["a"]}), "Pass one text column, for example X\\['text'\\]"),
+        (pd.DataFrame({"text": ["a"], "more": ["b"]}), "Pass one text column, for example X\\['text'\\]"),
         (3, "X must be a 1-D sequence of raw texts, got a int"),
     ],
 )
