@@ -43,6 +43,7 @@ from sk_ulmfit.training.fitted import FittedClassifier
 from sk_ulmfit.training.held_out import HeldOut, learn_decisions
 from sk_ulmfit.training.net import MultiLabelNet
 from sk_ulmfit.training.progress import Start
+from sk_ulmfit.training.recipe import holds_out_for_decisions
 from sk_ulmfit.training.settings import unfreezing_after_head
 
 
@@ -121,9 +122,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         name (other labels keep 0.5). "f1_macro", "f1_micro", "f1_samples" or ``{"precision": 0.9}``: ``fit`` chooses a
         threshold per label that maximises this F1, or reaches this precision, on predictions for texts that were not
         learned from; "tune" has nearly the best of macro and micro F1 (see `tune_thresholds`). If the language model
-        has a vector of a text, all texts are predicted by turns, by a linear head and a linear model that were trained
-        without them; otherwise a part is held out. "auto": "tune" where nothing is held out for it, else 0.5 for all
-        labels. On held-out texts of three sets, of 100 to 2,000 texts, "tune" had more micro and macro F1 than 0.5.
+        has a vector of a text, and the network stays frozen or there are fewer than 5,000 texts, all texts are
+        predicted by turns, by a linear head and a linear model that were trained without them; otherwise a part is held
+        out. "auto": "tune" if the language model has a vector, else 0.5 for all labels. On held-out texts of three sets, of 100 to 2,000 texts, "tune" had more micro and macro F1 than 0.5.
         Numbers are read by ``predict`` only, so they can be changed after ``fit``.
     top_k : int or None, default=None
         Predict the `top_k` most probable labels of every text instead, whatever `threshold`. Read by ``predict``.
@@ -556,9 +557,10 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
     def _decisions_from(self, data: LabelledTexts, encoders: Sequence[Encoder | Start]) -> str:
         metric = self._metric(data.names, tuning_is_free=False)
         source = decisions_from(encoders, metric is not None or self.calibration is not None)
-        stays_frozen = unfreezing_after_head(self.unfreezing, len(data.texts)) == "head"
-        if source == "folds" and self.calibration is not None and not stays_frozen:
-            return "held_out"  # folds are predicted by the frozen network, whose log-odds may be much smaller
+        n_texts = len(data.texts)
+        if source == "folds" and unfreezing_after_head(self.unfreezing, n_texts) != "head":
+            # folds are predicted by the frozen network, whose log-odds may be much smaller
+            return "held_out" if self.calibration is not None or holds_out_for_decisions(n_texts) else "folds"
         return source
 
     def _learn_decisions(self, data: LabelledTexts, held_out: HeldOut, has_vectors: bool) -> dict[str, Any]:
@@ -593,7 +595,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
             check_thresholds(resolve_threshold(self.threshold, False), names)
 
     def _metric(self, names: Sequence[Any], tuning_is_free: bool) -> ThresholdMetric | float | None:
-        """Return the metric to tune thresholds for, or None; "auto" asks for tuning only where that costs no text."""
+        """Return the metric to tune thresholds for, or None; "auto" asks for tuning only if `tuning_is_free`."""
         return threshold_metric(resolve_threshold(self.threshold, tuning_is_free), names)
 
     def __sklearn_tags__(self) -> Any:

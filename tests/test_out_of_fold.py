@@ -13,6 +13,7 @@ from sk_ulmfit.models.configs import network_configs
 from sk_ulmfit.thresholds import tune_thresholds
 from sk_ulmfit.training import directions, held_out, linear_stage, stages
 from sk_ulmfit.training.averaging import average_with_linear_model
+from sk_ulmfit.training.batching import DocumentDataset
 from sk_ulmfit.training.bounds import bound_log_odds
 
 N_TEXTS = 60
@@ -188,3 +189,21 @@ def test_few_texts_and_constant_labels_have_thresholds(start):
     constant = classifier(start, threshold="tune", calibration="platt").fit(TEXTS, y)
     assert ((constant.thresholds_ > 0) & (constant.thresholds_ < 1)).all()
     assert constant.predict_proba(TEXTS)[:, 0].min() > 0.9 > 0.1 > constant.predict_proba(TEXTS)[:, 1].max()
+
+
+def test_a_large_unfrozen_network_decides_by_texts_that_are_held_out(start, monkeypatch):
+    """Out-of-fold predictions are those of the frozen network: their thresholds and share do not suit the trained one."""
+    monkeypatch.setattr("sk_ulmfit.training.recipe.FEWEST_TEXTS_HELD_OUT", N_TEXTS)
+    held_out, shares = [], []
+    hold_out, learn_share = stages.hold_out, stages.learn_share
+    monkeypatch.setattr(stages, "hold_out", lambda *args: held_out.append(hold_out(*args)[1]) or hold_out(*args))
+    monkeypatch.setattr(
+        stages, "learn_share", lambda *args: shares.append((args[0], learn_share(*args))) or shares[-1][1]
+    )
+    clf = classifier(start, unfreezing="at_once", validation_fraction=0.3, random_state=0).fit(TEXTS, LABELS)
+    assert len(held_out[0]) == 18
+    assert clf._fitted.config["threshold_metric"] == "tune"
+    texts = [TEXTS[row] for row in held_out[0]]
+    network = clf.net_.predict_proba(DocumentDataset(clf.language_model_.state_.encode(texts)))
+    np.testing.assert_allclose(expit(shares[-1][0]), network, atol=1e-5)
+    np.testing.assert_allclose(clf._fitted.linear_model.network_share, shares[-1][1], rtol=1e-6)

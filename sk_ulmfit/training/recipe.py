@@ -13,8 +13,9 @@ CLASSIFIER = ((500, 20, 16), (1_000, 12, 32), (10_000, 8, 32), (50_000, 4, 64), 
 MOST_TEXTS_GRADUALLY = 5_000  # with more texts all layers learn from the first epoch on
 FEWEST_EPOCHS_OF_A_HEAD = 10  # trained alone, on features: an epoch takes seconds
 FEWEST_TEXTS_UNFROZEN = 5_000  # of a start that has a vector; with fewer texts its linear head alone is trained
-EPOCHS_AFTER_HEAD = 2  # of the unfrozen layers, once the linear head is trained
-RATES, RATES_AFTER_HEAD = (1e-2, 4e-2), (1e-3, 1e-3)  # of the head and of the embedding
+FEWEST_TEXTS_HELD_OUT = 5_000  # for share and thresholds of an unfrozen network; fewer are worth more in the training
+EPOCHS_AFTER_HEAD = 4  # of the unfrozen layers, once the linear head is trained
+RATES, RATES_AFTER_HEAD = (1e-2, 4e-2), (3e-3, 1e-3)  # of the head and of the embedding
 LANGUAGE_MODEL_TOKENS = 4_000_000  # tokens read in all epochs together
 MOST_LANGUAGE_MODEL_EPOCHS = 10
 EPOCHS_WITH_TEACHER = 1  # in which a language model learns most of what its teacher has to say of the texts
@@ -60,6 +61,14 @@ def classifier_rates(has_trained_head: bool) -> tuple[float, float]:
 def unfreezes_trained_head(n_texts: int) -> bool:
     """Tell whether layers below a linear head that was trained first are unfrozen for `n_texts`."""
     return n_texts >= FEWEST_TEXTS_UNFROZEN
+
+
+def holds_out_for_decisions(n_texts: int) -> bool:
+    """Tell whether the share and the thresholds of an unfrozen network are learned from texts that are held out.
+
+    With fewer texts they are learned from out-of-fold predictions of the frozen network, which are less sure.
+    """
+    return n_texts >= FEWEST_TEXTS_HELD_OUT
 
 
 def language_model_epochs(n_tokens: int) -> int:

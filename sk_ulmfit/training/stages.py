@@ -285,6 +285,12 @@ def train_classifier(
             config["shifts"] = dict(before.shifts)
         else:
             config["shifts"] = measure_shifts(state, probe, data.task, settings, advance)
+        asked_outputs = None
+        if settings.decisions_from == "held_out":
+            asked_outputs = _outputs(state, asked, settings, advance)
+            if has_vector and linear_fit is not None and shared_fit is None:  # of the network as it is now
+                linear_fit = _with_share_of(linear_fit, data.task.scores(asked_outputs), asked, data, held_out)
+                linear_model = linear_fit.model
         if known is None:
             known = network_logits(restore_net(state, settings), sample, "float32", advance)
         config["log_odds_range"] = _range_of_scores(data.task.scores(known), linear_model, sample)
@@ -292,9 +298,10 @@ def train_classifier(
             keep_untrained_entries(config, earlier.config, data.untrained)
         if settings.decisions_from == "folds":
             predicted = held_out_by_turns(out_of_fold, linear_fit, train, config, settings.seed)
-        elif settings.decisions_from == "held_out":
-            proba = _predict(state, linear_model, asked, data.task, settings, advance)
-            predicted = HeldOut(held_out, proba, settings.seed)
+        elif asked_outputs is not None:
+            predicted = HeldOut(
+                held_out, _predicted(asked_outputs, linear_model, asked, data.task, config), settings.seed
+            )
         else:
             predicted = HeldOut(held_out[:0], out_of_fold[:0], settings.seed)
     if rounds is not None:
@@ -403,10 +410,23 @@ def _train_head_first(
 def _with_learned_share(
     fit: LinearFit, out_of_fold: NDArray[np.float64], data: TrainingTexts, train: Rows
 ) -> LinearFit:
-    """Set the network's share by the out-of-fold scores of both models; 1 stays where words say nothing."""
-    rows, task = train[fit.rows], data.task
-    scores, weight = task.scores(out_of_fold[fit.rows]), mean_one(data.weight_of(rows))
-    share = learn_share(scores, fit.out_of_fold, data.y[rows], task, weight)
+    """Set the network's share by the out-of-fold scores of both models."""
+    scores = data.task.scores(out_of_fold[fit.rows])
+    return _with_share(fit, scores, fit.out_of_fold, data, train[fit.rows])
+
+
+def _with_share_of(
+    fit: LinearFit, scores: NDArray[np.float64], corpus: TokenIds, data: TrainingTexts, held_out: Rows
+) -> LinearFit:
+    """Set the network's share by its scores, and those of the linear model, for documents that are held out."""
+    return _with_share(fit, scores, fit.model.logits(corpus), data, held_out)
+
+
+def _with_share(
+    fit: LinearFit, network: NDArray[np.float64], linear: NDArray[np.float64], data: TrainingTexts, rows: Rows
+) -> LinearFit:
+    """Set the network's share by the scores of both models for some rows; 1 stays where words say nothing."""
+    share = learn_share(network, linear, data.y[rows], data.task, mean_one(data.weight_of(rows)))
     share = np.where(fit.model.network_share == 1, 1, share)
     return fit._replace(model=replace(fit.model, network_share=share.astype(np.float32)))
 
@@ -497,20 +517,24 @@ def _range_of_scores(
     return [averaged.min(axis=0).tolist(), averaged.max(axis=0).tolist()]
 
 
-def _predict(
-    network: ModelState,
+def _outputs(
+    network: ModelState, corpus: TokenIds, settings: ClassifierSettings, advance: Advance | None
+) -> NDArray[np.float64]:
+    """Compute the outputs for documents that stand in the reading order of the network, shape (n, K)."""
+    width = widest_layer(network.config)
+    precision = prediction_precision(settings.precision, settings.device, width, network.config["shifts"])
+    return network_logits(restore_net(network, settings), corpus, precision, advance)
+
+
+def _predicted(
+    outputs: NDArray[np.float64],
     linear_model: LinearModel | None,
     corpus: TokenIds,
     task: Task,
-    settings: ClassifierSettings,
-    advance: Advance | None,
+    config: Mapping[str, Any],
 ) -> NDArray[np.float64]:
-    """Predict documents that stand in the reading order of the network, shape (n, K)."""
-    width = widest_layer(network.config)
-    precision = prediction_precision(settings.precision, settings.device, width, network.config["shifts"])
-    outputs = network_logits(restore_net(network, settings), corpus, precision, advance)
-    scores = _with_linear_model(task.scores(outputs), linear_model, corpus)
-    return task.predictions(bound_log_odds(scores, network.config))
+    """Turn outputs of the network into predictions, together with the linear model, shape (n, K)."""
+    return task.predictions(bound_log_odds(_with_linear_model(task.scores(outputs), linear_model, corpus), config))
 
 
 def _head_outputs(head: nn.Module, features: Tensor) -> NDArray[np.float64]:
