@@ -124,7 +124,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         learned from; "tune" has nearly the best of macro and micro F1 (see `tune_thresholds`). If the language model
         has a vector of a text, and the network stays frozen or there are fewer than 5,000 texts, all texts are
         predicted by turns, by a linear head and a linear model that were trained without them; otherwise a part is held
-        out. "auto": "tune" if the language model has a vector, else 0.5 for all labels. On held-out texts of three sets, of 100 to 2,000 texts, "tune" had more micro and macro F1 than 0.5.
+        out. "auto": "tune" if the language model has a vector, else 0.5 for all labels. On held-out texts of three
+        sets, of 100 to 2,000 texts, "tune" had more micro and macro F1 than 0.5.
         Numbers are read by ``predict`` only, so they can be changed after ``fit``.
     top_k : int or None, default=None
         Predict the `top_k` most probable labels of every text instead, whatever `threshold`. Read by ``predict``.
