@@ -27,23 +27,25 @@ def minutes(row: dict[str, Any]) -> float:
 
 
 def draw(name: str, rows: list[dict[str, Any]], path: Path) -> None:
-    figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    figure, ax = plt.subplots(figsize=(6.4, 5), layout="constrained")
     for model, label in MODEL_NAMES.items():
         for documents in DOCUMENTS:
             of_model = [row for row in rows if (row["unit"]["model"], row["unit"]["documents"]) == (model, documents)]
             if not of_model:
                 continue
             x, y = np.mean([(minutes(row), row["map"]) for row in of_model], axis=0)
-            ax.scatter(x, y, 70, COLOURS[model], marker=MARKERS[documents], edgecolors="white", zorder=3)
-            text = f"{label.strip('*')}, {documents}"
-            ax.annotate(text, (x, y), (6, 5), textcoords="offset points", fontsize=7.5, color=COLOURS[model])
+            name_of_model = label.strip("*") if documents == DOCUMENTS[-1] else None
+            ax.scatter(
+                x, y, 70, COLOURS[model], marker=MARKERS[documents], edgecolors="white", label=name_of_model, zorder=3
+            )
     ax.set(xscale="log", xlabel="minutes of training, choice of settings included (log scale)")
     ax.set(
         ylabel="mean average precision, test part",
         title=f"{SET_NAMES[name]}: 500 documents (circles) and all (squares)",
     )
-    ax.margins(x=0.3, y=0.12)
+    ax.margins(0.12)
     ax.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
