@@ -66,3 +66,11 @@ def test_the_positive_weight_counts():
     linear = np.where(y == 1, 4.0, linear)  # knows the positives alone
     heavy, light = (learn_share(network, linear, y, Classification(np.array([factor])))[0] for factor in (50.0, 0.02))
     assert heavy < light
+
+
+def test_rare_labels_are_those_of_the_texts_that_the_models_learned_from():
+    rng = np.random.default_rng(0)
+    y = (rng.random((200, 2)) < 0.5).astype(np.float64)
+    network = linear = (2 * y - 1) * 3.0
+    share = learn_share(network, linear, y, LABELS, n_telling=np.array([3, 300]))
+    assert share[1] / share[0] == pytest.approx(2 * 300 / 303)

@@ -23,6 +23,7 @@ def learn_share(
     y: NDArray[np.floating[Any]],
     task: Task,
     document_weight: NDArray[np.float32] | None = None,
+    n_telling: NDArray[Any] | None = None,
 ) -> Floats:
     """Return the share of the network for each label or target, shape (L,), from 0 to 1.
 
@@ -41,6 +42,8 @@ def learn_share(
         What both models have learned.
     document_weight : ndarray of float32, shape (n,), default=None
         Weight of each text.
+    n_telling : ndarray, shape (L,), default=None
+        The counts c of the texts that the models were trained on; None counts these texts.
     """
     of_scores = task.without_link()
     targets, cost = of_scores.entries(y, document_weight)
@@ -50,5 +53,5 @@ def learn_share(
 
     best, n = float(minimize_scalar(loss, bounds=(0, 1), method="bounded").x), len(y)
     share = (n * best + PRIOR_TEXTS * 0.5) / (n + PRIOR_TEXTS)
-    n_telling = task.n_telling(y)
+    n_telling = task.n_telling(y) if n_telling is None else n_telling
     return np.asarray(share * n_telling / (n_telling + HALF_SHARE))

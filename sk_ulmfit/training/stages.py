@@ -289,7 +289,7 @@ def train_classifier(
         if settings.decisions_from == "held_out":
             asked_outputs = _outputs(state, asked, settings, advance)
             if has_vector and linear_fit is not None and shared_fit is None:  # of the network as it is now
-                linear_fit = _with_share_of(linear_fit, data.task.scores(asked_outputs), asked, data, held_out)
+                linear_fit = _with_share_of(linear_fit, data.task.scores(asked_outputs), asked, data, held_out, train)
                 linear_model = linear_fit.model
         if known is None:
             known = network_logits(restore_net(state, settings), sample, "float32", advance)
@@ -412,21 +412,27 @@ def _with_learned_share(
 ) -> LinearFit:
     """Set the network's share by the out-of-fold scores of both models."""
     scores = data.task.scores(out_of_fold[fit.rows])
-    return _with_share(fit, scores, fit.out_of_fold, data, train[fit.rows])
+    return _with_share(fit, scores, fit.out_of_fold, data, train[fit.rows], None)
 
 
 def _with_share_of(
-    fit: LinearFit, scores: NDArray[np.float64], corpus: TokenIds, data: TrainingTexts, held_out: Rows
+    fit: LinearFit, scores: NDArray[np.float64], corpus: TokenIds, data: TrainingTexts, held_out: Rows, train: Rows
 ) -> LinearFit:
     """Set the network's share by its scores, and those of the linear model, for documents that are held out."""
-    return _with_share(fit, scores, fit.model.logits(corpus), data, held_out)
+    n_telling = data.task.n_telling(data.y[train])
+    return _with_share(fit, scores, fit.model.logits(corpus), data, held_out, n_telling)
 
 
 def _with_share(
-    fit: LinearFit, network: NDArray[np.float64], linear: NDArray[np.float64], data: TrainingTexts, rows: Rows
+    fit: LinearFit,
+    network: NDArray[np.float64],
+    linear: NDArray[np.float64],
+    data: TrainingTexts,
+    rows: Rows,
+    n_telling: NDArray[Any] | None,
 ) -> LinearFit:
     """Set the network's share by the scores of both models for some rows; 1 stays where words say nothing."""
-    share = learn_share(network, linear, data.y[rows], data.task, mean_one(data.weight_of(rows)))
+    share = learn_share(network, linear, data.y[rows], data.task, mean_one(data.weight_of(rows)), n_telling)
     share = np.where(fit.model.network_share == 1, 1, share)
     return fit._replace(model=replace(fit.model, network_share=share.astype(np.float32)))
 
