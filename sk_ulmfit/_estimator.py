@@ -1,4 +1,4 @@
-"""scikit-learn's base class of estimators with types, of which scikit-learn itself states none."""
+"""The base class of scikit-learn's estimators with types, of which scikit-learn itself states none."""
 
 from __future__ import annotations
 

@@ -67,14 +67,22 @@ def go_on_with_svms(
 
     Parameters
     ----------
-    corpus, vocabulary, indicator, seed, pos_weight
-        As of `fit_linear_model`.
+    corpus : TokenIds
+        Documents, as of `fit_linear_model`.
+    vocabulary : Vocabulary
+        Their words.
     ngrams : VocabularyNgrams
         N-grams of the vocabulary.
+    indicator : ndarray of shape (n, L)
+        Labels, as of `fit_linear_model`.
     earlier : KeptSvms
         What the earlier training has left, for the same labels.
     rows : ndarray of int64, shape (n,)
         Row of each document in the earlier training; -1 for a new one, or one with other labels.
+    seed : int, default=0
+        Seed of the random order of documents.
+    pos_weight : ndarray of float64, shape (L,), default=None
+        As of `fit_linear_model`.
     advance : callable, default=None
         Called with the number of labels after each solution for all of them; there are `N_FOLDS` + 1.
 
