@@ -26,7 +26,7 @@ def corpus():
 def start(corpus, tmp_path_factory):
     """A file of a language model that has a vector."""
     path = tmp_path_factory.mktemp("start") / "vector"
-    with_vector(tiny_lm(max_epochs=1).fit(corpus[0]), path, dim=8)
+    with_vector(tiny_lm(max_epochs=1, random_state=0).fit(corpus[0]), path, dim=8)
     return path
 
 

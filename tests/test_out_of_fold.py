@@ -24,7 +24,7 @@ TEXTS, LABELS = make_corpus(N_TEXTS, seed=3)
 def start(tmp_path_factory):
     """A file of a language model that has a vector."""
     path = tmp_path_factory.mktemp("start") / "vector"
-    with_vector(tiny_lm(max_epochs=1).fit(TEXTS), path, dim=8)
+    with_vector(tiny_lm(max_epochs=1, random_state=0).fit(TEXTS), path, dim=8)
     return path
 
 
@@ -32,7 +32,9 @@ def start(tmp_path_factory):
 def pair(start, tmp_path_factory):
     """The same, and a file of one that reads backward."""
     path = tmp_path_factory.mktemp("start") / "backward"
-    with_vector(tiny_lm(max_epochs=1, direction="backward", vocab_size=30_000).fit(TEXTS), path, dim=5, seed=1)
+    with_vector(
+        tiny_lm(max_epochs=1, random_state=0, direction="backward", vocab_size=30_000).fit(TEXTS), path, dim=5, seed=1
+    )
     return start, path
 
 

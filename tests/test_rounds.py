@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import make_corpus, tiny_classifier, tiny_lm, with_vector
 from scipy import sparse
+from sklearn.metrics import average_precision_score
 from sklearn.svm import LinearSVC
 
 from sk_ulmfit import ULMFiTRegressor
@@ -31,7 +32,7 @@ ASK = ["My parcel is late again", "the invoice is wrong and broken"]
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     path = tmp_path_factory.mktemp("start") / "vector"
-    with_vector(tiny_lm(max_epochs=1).fit(make_corpus(30)[0]), path, dim=8)
+    with_vector(tiny_lm(max_epochs=1, random_state=0).fit(make_corpus(30)[0]), path, dim=8)
     return path
 
 
@@ -241,7 +242,10 @@ def test_many_rounds_end_as_well_as_one_fit(start, tfidf):
         clf.fit(texts[:n], labels[:n])
     fresh = classifier(start, tfidf=tfidf).fit(texts, labels)
     asked, truth = texts_and_labels(60, seed=9)
-    assert np.abs(clf.predict_proba(asked) - fresh.predict_proba(asked)).mean() < 0.02
+    proba, wanted = clf.predict_proba(asked), fresh.predict_proba(asked)
+    assert np.abs(proba - wanted).mean() < 0.05  # strengths were chosen with fewer texts
+    y = np.array([[name in row for name in fresh.label_names_] for row in truth])
+    assert average_precision_score(y, proba) > average_precision_score(y, wanted) - 0.02
     assert abs(clf.score(asked, truth) - fresh.score(asked, truth)) < 0.1
     assert np.abs(clf.thresholds_ - fresh.thresholds_).max() < 0.15
 

@@ -22,7 +22,7 @@ ASK = ["My parcel is late again", "the invoice is wrong and broken"]
 def start(tmp_path_factory):
     """A file of a language model that has a vector."""
     path = tmp_path_factory.mktemp("start") / "vector"
-    with_vector(tiny_lm(max_epochs=1).fit(make_corpus(30)[0]), path, dim=8)
+    with_vector(tiny_lm(max_epochs=1, random_state=0).fit(make_corpus(30)[0]), path, dim=8)
     return path
 
 
