@@ -2,7 +2,7 @@
 
     python benchmarks/values.py DATA --out benchmarks/values --peer benchmarks/peers/.venv/bin/python
     python benchmarks/values.py --out benchmarks/values --table
-    python benchmarks/values.py DATA --out /tmp/values --dev --tasks valence --variants ulmfit tfidf --seeds 0
+    python benchmarks/values.py DATA --out results/values --dev --tasks valence --variants ulmfit tfidf --seeds 0
 
 DATA holds goemotions/{train,dev,test} and arxiv_cs/{train,dev,test}, as for transfer.py. Neither set comes with values, so
 they are counted from the labels; nothing is made up, but no person has given them as grades either:
