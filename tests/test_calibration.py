@@ -12,6 +12,7 @@ from sk_ulmfit import ULMFiTMultiLabelClassifier
 from sk_ulmfit.calibration import METHODS, calibrate, fit_calibration
 from sk_ulmfit.labels import check_labels
 from sk_ulmfit.metrics import expected_calibration_error
+from sk_ulmfit.training import fitted
 
 SLOPE, OFFSET = np.array([0.5, 1.0, 2.0]), np.array([-1.0, 0.0, 1.5])
 
@@ -122,6 +123,15 @@ def test_thresholds_are_tuned_on_what_is_corrected():
     clf = tiny_classifier(**settings, calibration="platt").fit(texts, labels)
     assert (clf.predict(texts) == plain.predict(texts)).mean() > 0.95  # the same texts are above them
     assert np.abs(clf.thresholds_ - plain.thresholds_).max() > 0.01
+
+
+def test_calibration_keeps_apart_texts_whose_probability_is_almost_1(monkeypatch):
+    clf = tiny_classifier().fit(*make_corpus(10))
+    n_labels = len(clf.label_names_)
+    clf._fitted.config["calibration"] = [[0.2] * n_labels, [-1.0] * n_labels]
+    log_odds = np.array([40.0, 60.0, 80.0])[:, None].repeat(n_labels, 1)
+    monkeypatch.setattr(fitted, "predict_log_odds", lambda *_: log_odds)
+    np.testing.assert_allclose(clf.predict_proba(["lamp", "lamp", "lamp"]), expit(0.2 * log_odds - 1), rtol=1e-12)
 
 
 def test_wrong_input():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from page_code import agree, blocks_of, run_block
 
 from sk_ulmfit import ULMFiTLanguageModel, datasets, language_model
 
@@ -19,7 +20,7 @@ PAGES = sorted(
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     if not BUILT & set(page.relative_to(ROOT).parts)
 )
-WITH_CODE = [page for page in PAGES if "```python" in page.read_text()]
+WITH_CODE = [page for page in PAGES if re.search("^```(python|output)$", page.read_text(), re.M)]
 NEEDED = {"tracking.md": ("mlflow", "tensorboard", "skops")}  # packages that are not in the extra "test"
 MIGRATION = ROOT / "docs" / "migration.md"
 
@@ -48,13 +49,13 @@ def tiny_model(tmp_path_factory):
     return path
 
 
-def run_page(page):
-    """Run the code of a page top to bottom; return its names."""
-    text = page.read_text()
+def run_page(page, *, compare=False):
+    """Run the code of a page top to bottom; return its names. Compare what it prints with what the page shows."""
     names = {"__name__": "docs"}
-    for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        line = text[: match.start()].count("\n") + 1
-        exec(compile("\n" * line + match.group(1), page, "exec"), names)
+    for block in blocks_of(page.read_text()):
+        printed = run_block(block, page, names)
+        if compare and (printed.strip() or block.shown):
+            assert agree(block.shown or "", printed), f"line {block.line} of {page.name} prints:\n{printed}"
     return names
 
 
@@ -64,6 +65,9 @@ def test_code_runs_top_to_bottom(page, tiny_model, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     for package in NEEDED.get(page.name, ()):
         pytest.importorskip(package)
+    if "```output\n" in page.read_text():
+        run_page(page, compare=True)
+        return
     if page.name == "README.md":  # one page with the language model that users get is enough
         give_few_messages(monkeypatch, 20)
     else:
@@ -75,6 +79,15 @@ def test_code_runs_top_to_bottom(page, tiny_model, tmp_path, monkeypatch, capsys
         assert names["model"].predict(["The lamp is dead."]).shape == (1, 3)
     else:
         assert names["clf"].predict(["The lamp is dead."]).shape == (1, 8)
+
+
+def test_outputs_agree_up_to_rounding():
+    assert agree("f1   0.91 of 40 texts\n", "f1 0.93 of 41 texts")
+    assert agree("saved ... in ... s", "saved m.model in 3.2 s")
+    assert not agree("f1 0.91 of 40 texts", "f1 0.81 of 40 texts")
+    assert not agree("f1 0.91 of 40 texts", "f1 0.91 of 43 texts")
+    assert not agree("['late', 'refund']", "['late', 'return']")
+    assert not agree("one line", "one line\nand another")
 
 
 def rows_of_tables(text):

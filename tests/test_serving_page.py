@@ -69,6 +69,14 @@ def until(page, expression, seconds=10):
         page.wait_for_timeout(20)
 
 
+def eventually(check, seconds=10):
+    """Wait until something holds: the page draws what has changed a moment later."""
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, "it did not become true"
+        time.sleep(0.02)
+
+
 def write(page, text=TEXT):
     page.get_by_role("textbox", name="Text").fill(text)
     until(page, "document.querySelector('#list b').textContent !== ''")
@@ -99,14 +107,14 @@ def download(page):
 
 def test_the_labels_follow_the_text(open_page):
     model, page = FakeModel(), open_page()
-    assert decision(page) == "No text yet."
+    eventually(lambda: decision(page) == "No text yet.")
     write(page)
     proba = model.predict([TEXT])[0]
     order = np.argsort(-proba)
-    assert names_in(page) == [model.names[k] for k in order]
-    assert page.locator("#list b").all_inner_texts() == [f"{proba[k]:.2f}" for k in order]
+    eventually(lambda: names_in(page) == [model.names[k] for k in order])
+    eventually(lambda: page.locator("#list b").all_inner_texts() == [f"{proba[k]:.2f}" for k in order])
     labels = [name for name, flag in zip(model.names, model.decide(proba[None])[0], strict=True) if flag]
-    assert decision(page) == "Predicted: " + ", ".join(labels)
+    eventually(lambda: decision(page) == "Predicted: " + ", ".join(labels))
     page.get_by_role("textbox", name="Text").fill("")
     until(page, "document.querySelector('#decision').textContent === 'No text yet.'")
 
@@ -120,8 +128,8 @@ def test_decisions_follow_a_threshold_at_once(open_page):
     p = model.predict([TEXT])[0][0]
     slider.focus()
     page.keyboard.press("Home")
-    assert slider.get_attribute("aria-valuetext") == f"0.00; probability {p:.2f}, predicted"
-    assert "billing" in decision(page)
+    eventually(lambda: slider.get_attribute("aria-valuetext") == f"0.00; probability {p:.2f}, predicted")
+    eventually(lambda: "billing" in decision(page))
     page.keyboard.press("End")
     until(page, "!document.querySelector('#decision').textContent.includes('billing')")
     page.keyboard.press("ArrowLeft")
@@ -129,8 +137,8 @@ def test_decisions_follow_a_threshold_at_once(open_page):
     page.keyboard.press("PageDown")
     until(page, "document.activeElement.getAttribute('aria-valuetext').startsWith('0.89')")
     page.get_by_role("button", name="Reset thresholds").click()
-    assert slider.get_attribute("aria-valuetext").startswith("0.40")
-    assert not page.get_by_role("button", name="Reset thresholds").is_visible()
+    eventually(lambda: slider.get_attribute("aria-valuetext").startswith("0.40"))
+    eventually(lambda: not page.get_by_role("button", name="Reset thresholds").is_visible())
 
 
 def test_a_threshold_can_be_dragged(open_page):
@@ -144,7 +152,7 @@ def test_a_threshold_can_be_dragged(open_page):
     page.mouse.down()
     page.mouse.move(box["x"] + 8 + 0.8 * inner, y, steps=5)
     page.mouse.up()
-    assert float(slider.input_value()) == pytest.approx(0.8, abs=0.02)
+    eventually(lambda: float(slider.input_value()) == pytest.approx(0.8, abs=0.02))
     bar = page.locator("#list .row", has=slider).locator(".bar").bounding_box()
     assert box["x"] + 8 == pytest.approx(bar["x"], abs=1)  # the mark of 0 is at the left end of the bar
     assert inner == pytest.approx(bar["width"], abs=1)
@@ -155,20 +163,20 @@ def test_words_have_the_colour_of_the_label_chosen(open_page):
     write(page)
     page.get_by_role("button", name="technical").click()
     until(page, "document.querySelector('#words-status').textContent.includes('technical')")
-    assert page.get_by_role("combobox", name="Label to explain").input_value() == "2"
+    eventually(lambda: page.get_by_role("combobox", name="Label to explain").input_value() == "2")
     scores = {word: 4 * number(f"2 {word}") - 2 for word in TEXT.split()}
     strong = {word: score for word, score in scores.items() if abs(score) > 0.08 * max(map(abs, scores.values()))}
     marked = page.locator("#marked span")
-    assert marked.all_inner_texts() == [word for word in TEXT.split() if word in strong]
+    eventually(lambda: marked.all_inner_texts() == [word for word in TEXT.split() if word in strong])
     assert marked.evaluate_all("spans => spans.map(span => span.className)") == [
         "for" if strong[word] > 0 else "against" for word in marked.all_inner_texts()
     ]
-    assert page.locator("#marked").inner_text() == TEXT
+    eventually(lambda: page.locator("#marked").inner_text() == TEXT)
     best = max(scores, key=scores.get)
-    assert page.locator("#strongest dd").first.inner_text().startswith(f"{best} +")
+    eventually(lambda: page.locator("#strongest dd").first.inner_text().startswith(f"{best} +"))
     page.get_by_role("combobox", name="Label to explain").select_option("billing")
     until(page, "document.querySelector('#words-status').textContent.includes('billing')")
-    assert page.get_by_role("button", name="billing", pressed=True).count() == 1
+    eventually(lambda: page.get_by_role("button", name="billing", pressed=True).count() == 1)
 
 
 def test_the_page_works_below_a_path_of_a_larger_application(browser):
@@ -218,7 +226,7 @@ def test_words_beyond_the_basic_plane_keep_their_places(open_page):
     page = open_page()
     write(page, "😀😀 lamp 😀 broken")
     until(page, "document.querySelectorAll('#marked span').length > 0")
-    assert set(page.locator("#marked span").all_inner_texts()) <= {"lamp", "broken"}
+    eventually(lambda: set(page.locator("#marked span").all_inner_texts()) <= {"lamp", "broken"})
 
 
 def test_a_keyboard_is_enough(open_page):
@@ -271,7 +279,7 @@ def test_what_a_screen_reader_hears(open_page):
         "button",
     ):
         assert line in heard, line
-    assert page.locator("[role=status], [role=alert]").count() == 4
+    eventually(lambda: page.locator("[role=status], [role=alert]").count() == 4)
     assert (
         page.locator("input:visible, select:visible, textarea:visible, button:visible").evaluate_all(
             "all => all.filter(e => !(e.getAttribute('aria-label') || e.labels?.length || e.textContent.trim())).length"
@@ -287,12 +295,11 @@ def test_a_table_is_labelled_and_downloaded(open_page):
     content = io.StringIO()
     csv.writer(content).writerows([["id", "subject", "body"], *rows])
     predicted_table(page, content.getvalue().encode())
-    assert page.get_by_role("checkbox", name="subject").is_checked()
-    assert page.get_by_role("checkbox", name="body").is_checked()
-    assert not page.get_by_role("checkbox", name="id").is_checked()
-    assert page.locator("#rows tr").count() == 25
-    assert page.locator("#page-number").inner_text() == "1 to 25 of 60"
-
+    eventually(lambda: page.get_by_role("checkbox", name="subject").is_checked())
+    eventually(lambda: page.get_by_role("checkbox", name="body").is_checked())
+    eventually(lambda: not page.get_by_role("checkbox", name="id").is_checked())
+    eventually(lambda: page.locator("#rows tr").count() == 25)
+    eventually(lambda: page.locator("#page-number").inner_text() == "1 to 25 of 60")
     from sk_ulmfit.text import join_fields
 
     proba = model.predict([join_fields(row[1:]) for row in rows])
@@ -305,13 +312,13 @@ def test_a_table_is_labelled_and_downloaded(open_page):
 
     page.get_by_role("combobox", name="Rows").select_option("with delivery")
     n_delivery = sum("delivery" in some for some in labels)
-    assert page.locator("#page-number").inner_text().endswith(f"of {n_delivery}")
-    assert f"{n_delivery} rows" in page.locator("#list .row", has_text="delivery").inner_text()
+    eventually(lambda: page.locator("#page-number").inner_text().endswith(f"of {n_delivery}"))
+    eventually(lambda: f"{n_delivery} rows" in page.locator("#list .row", has_text="delivery").inner_text())
     page.get_by_role("slider", name="Threshold of delivery").focus()
     page.keyboard.press("Home")
     until(page, "document.querySelector('#page-number').textContent.endsWith('of 60')")
     page.get_by_role("button", name="Next").click()
-    assert page.locator("#page-number").inner_text() == "26 to 50 of 60"
+    eventually(lambda: page.locator("#page-number").inner_text() == "26 to 50 of 60")
     page.locator("#rows .open").first.click()
     until(page, "document.querySelector('#text').value.startsWith('case 25')")
     expected = proba[25]
@@ -324,11 +331,11 @@ def test_a_table_can_be_dropped(open_page):
         "() => { const t = new DataTransfer(); t.items.add(new File(['text;n\\nlamp late;1\\n'], 'x.csv')); return t; }"
     )
     page.dispatch_event("body", "dragover", {"dataTransfer": transfer})
-    assert page.get_by_text("Drop the table to open it").is_visible()
+    eventually(lambda: page.get_by_text("Drop the table to open it").is_visible())
     page.dispatch_event("body", "drop", {"dataTransfer": transfer})
     until(page, "document.querySelector('#table-status').textContent === '1 row predicted.'")
-    assert not page.get_by_text("Drop the table to open it").is_visible()
-    assert page.get_by_role("checkbox", name="text").is_checked()
+    eventually(lambda: not page.get_by_text("Drop the table to open it").is_visible())
+    eventually(lambda: page.get_by_role("checkbox", name="text").is_checked())
 
 
 FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "@SUM(1)", "-2+3", " =1", "\t=1"]
@@ -361,7 +368,7 @@ def test_what_is_wrong_with_a_table_is_said(open_page, content, words):
     page = open_page()
     drop(page, content)
     page.get_by_role("alert").wait_for()
-    assert words in page.get_by_role("alert").inner_text()
+    eventually(lambda: words in page.get_by_role("alert").inner_text())
 
 
 def test_tables_are_read_as_python_reads_them(open_page):
@@ -404,11 +411,11 @@ def test_markup_in_texts_labels_and_tables_stays_text(open_page):
     content = io.StringIO()
     csv.writer(content).writerows([[MARKUP, "b"], [MARKUP, "x"], [MARKUP, "y"]])
     predicted_table(page, content.getvalue().encode(), f"{MARKUP[:30]}.csv")
-    assert page.locator("#marked").inner_text() == MARKUP
-    assert MARKUP in names_in(page)
-    assert page.locator("#rows .open").first.inner_text() == MARKUP
+    eventually(lambda: page.locator("#marked").inner_text() == MARKUP)
+    eventually(lambda: MARKUP in names_in(page))
+    eventually(lambda: page.locator("#rows .open").first.inner_text() == MARKUP)
     assert page.evaluate("window.hacked") is None
-    assert page.locator("img, main script, iframe, object").count() == 0
+    eventually(lambda: page.locator("img, main script, iframe, object").count() == 0)
 
 
 def test_many_labels_stay_usable(open_page):
@@ -417,17 +424,17 @@ def test_many_labels_stay_usable(open_page):
     write(page)
     proba = model.predict([TEXT])[0]
     top = [model.names[k] for k in np.argsort(-proba, kind="stable")[:20]]
-    assert names_in(page) == top
-    assert page.locator("#rest-count").inner_text() == "20 of 120 are shown."
+    eventually(lambda: names_in(page) == top)
+    eventually(lambda: page.locator("#rest-count").inner_text() == "20 of 120 are shown.")
     page.get_by_role("searchbox", name="Find").fill("LABEL 11")
-    assert sorted(names_in(page)) == sorted(name for name in model.names if "label 11" in name)
+    eventually(lambda: sorted(names_in(page)) == sorted(name for name in model.names if "label 11" in name))
     page.get_by_role("searchbox", name="Find").fill("nothing")
-    assert page.locator("#rest-count").inner_text() == "No name has this in it."
+    eventually(lambda: page.locator("#rest-count").inner_text() == "No name has this in it.")
     page.get_by_role("searchbox", name="Find").fill("")
     page.get_by_role("combobox", name="Sort by").select_option("name")
-    assert names_in(page)[:3] == ["label 0", "label 1", "label 2"]
+    eventually(lambda: names_in(page)[:3] == ["label 0", "label 1", "label 2"])
     page.get_by_role("button", name="Show more").click()
-    assert len(names_in(page)) == 60
+    eventually(lambda: len(names_in(page)) == 60)
     assert page.evaluate("document.activeElement.textContent") == "label 20"
 
 
@@ -435,9 +442,9 @@ def test_a_fixed_number_of_labels_has_no_thresholds(open_page):
     model = FakeModel(top_k=2)
     page = open_page(model)
     write(page)
-    assert page.get_by_role("slider").count() == 0
+    eventually(lambda: page.get_by_role("slider").count() == 0)
     names = [model.names[k] for k in np.sort(np.argsort(-model.predict([TEXT])[0])[:2])]
-    assert decision(page) == "Predicted: " + ", ".join(names)
+    eventually(lambda: decision(page) == "Predicted: " + ", ".join(names))
 
 
 def test_values_have_their_range(open_page):
@@ -448,11 +455,15 @@ def test_values_have_their_range(open_page):
     model.thresholds, model.ranges = None, [(0.0, 1.0), (0.0, np.inf)]
     page = open_page(model)
     write(page)
-    assert page.get_by_role("heading", name="Values").is_visible()
-    assert page.get_by_role("slider").count() == 0
-    assert sorted(map(float, page.locator("#list b").all_inner_texts())) == sorted(model.predict([TEXT])[0].tolist())
-    assert page.locator(".bar").count() == 1
-    assert not page.locator("#words").is_visible()
+    eventually(lambda: page.get_by_role("heading", name="Values").is_visible())
+    eventually(lambda: page.get_by_role("slider").count() == 0)
+    eventually(
+        lambda: (
+            sorted(map(float, page.locator("#list b").all_inner_texts())) == sorted(model.predict([TEXT])[0].tolist())
+        )
+    )
+    eventually(lambda: page.locator(".bar").count() == 1)
+    eventually(lambda: not page.locator("#words").is_visible())
     predicted_table(page, b"text\nlamp\n")
     header, row = download(page)
     assert header == ["text", "value_stars", "value_length"]
@@ -472,7 +483,7 @@ def test_a_token_is_asked_for_and_kept(open_page):
     write(page)
     page.reload()
     write(page)
-    assert not page.get_by_role("dialog").is_visible()
+    eventually(lambda: not page.get_by_role("dialog").is_visible())
     assert all("401" in text for text in open_page.said)  # which the browser itself notes
     open_page.said.clear()
 
@@ -483,13 +494,15 @@ def test_errors_of_the_server_are_said(open_page):
     page = open_page(limits=Limits(characters=50))
     page.get_by_role("textbox", name="Text").fill("long " * 20)
     page.get_by_role("alert").wait_for()
-    assert page.get_by_role("alert").inner_text() == "texts[0] has 100 characters; at most 50 are accepted."
+    eventually(
+        lambda: page.get_by_role("alert").inner_text() == "texts[0] has 100 characters; at most 50 are accepted."
+    )
     write(page, "short")
-    assert not page.get_by_role("alert").is_visible()
+    eventually(lambda: not page.get_by_role("alert").is_visible())
     page.route("**/predict", lambda route: route.abort())
     page.get_by_role("textbox", name="Text").fill("other")
     page.get_by_role("alert").wait_for()
-    assert "does not answer" in page.get_by_role("alert").inner_text()
+    eventually(lambda: "does not answer" in page.get_by_role("alert").inner_text())
     open_page.said.clear()  # which the browser itself notes
 
 

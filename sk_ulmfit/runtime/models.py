@@ -153,10 +153,11 @@ class OnnxClassifier(_OnnxModel):
             the other texts, but for rounding.
         """
         corpus = self._encode(X)
-        proba = _probabilities(mean_log_odds(self._scores(corpus)))
+        log_odds = mean_log_odds(self._scores(corpus))
         if "calibration" in self._config:
             slope, offset = np.array(self._config["calibration"])
-            proba = _probabilities(slope * (np.log(proba) - np.log1p(-proba)) + offset)
+            log_odds = slope * log_odds + offset
+        proba = _probabilities(log_odds)
         if "base_rates" in self._config:
             proba[~has_known_words(corpus, self._vocabulary)] = self._config["base_rates"]
         return proba

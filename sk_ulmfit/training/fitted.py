@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit._messages import short
-from sk_ulmfit.calibration import calibrate
 from sk_ulmfit.models.assembly import plain_weights, shared_weights
 from sk_ulmfit.models.configs import network_configs
 from sk_ulmfit.models.plain import check_keys, from_plain, to_plain
@@ -184,9 +183,11 @@ class FittedClassifier(FittedModel):
     def predict_proba(self, texts: Sequence[str], precision: str, n_jobs: int | None) -> Floats:
         """Predict calibrated probabilities, shape (n, L); `precision` is the parameter of the classifier."""
         corpus = self.encode(texts, n_jobs)
-        proba = probabilities(predict_log_odds(self.networks, self.linear_model, corpus, precision))
-        if "calibration" in self.config:
-            proba = calibrate(proba, np.array(self.config["calibration"]))
+        log_odds = predict_log_odds(self.networks, self.linear_model, corpus, precision)
+        if "calibration" in self.config:  # of log-odds, since a probability close to 1 does not hold them
+            slope, offset = np.array(self.config["calibration"])
+            log_odds = slope * log_odds + offset
+        proba = probabilities(log_odds)
         if "base_rates" in self.config:  # files of version 0.1.0 have none
             proba[~has_known_words(corpus, self.vocabulary)] = self.config["base_rates"]
         return proba
