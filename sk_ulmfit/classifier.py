@@ -124,8 +124,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         learned from; "tune" has nearly the best of macro and micro F1 (see `tune_thresholds`). If the language model
         has a vector of a text, and the network stays frozen or there are fewer than 5,000 texts, all texts are
         predicted by turns, by a linear head and a linear model that were trained without them; otherwise a part is held
-        out. "auto": "tune" if the language model has a vector, else 0.5 for all labels. On held-out texts of three
-        sets, of 100 to 2,000 texts, "tune" had more micro and macro F1 than 0.5.
+        out (`validation_fraction`). "auto": "tune" if the language model has a vector, else 0.5 for all labels. On
+        held-out texts of three sets, of 100 to 2,000 texts, "tune" had more micro and macro F1 than 0.5.
         Numbers are read by ``predict`` only, so they can be changed after ``fit``.
     top_k : int or None, default=None
         Predict the `top_k` most probable labels of every text instead, whatever `threshold`. Read by ``predict``.
@@ -143,9 +143,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         the best epoch. It applies to what is trained in epochs: where a linear head is trained alone, on vectors of
         the language model (see `unfreezing`), nothing is held out for it.
     validation_fraction : float, default=0.1
-        Share of the texts that `early_stopping` holds out; if the language model has no vector of a text, `calibration`
-        and `threshold` hold them out too, and `calibration` does so wherever layers are unfrozen. Nothing else is
-        learned from them.
+        Share of the texts that are held out, if any are: for `early_stopping`, and for `calibration` and `threshold`
+        where texts are not predicted by turns (see `threshold`). Without `early_stopping` at most 2,000 are held out,
+        and the linear model learns from them afterwards.
     n_iter_no_change : int, default=3
         Epochs without improvement after which `early_stopping` stops.
     callbacks : list or None, default=None

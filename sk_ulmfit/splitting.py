@@ -195,21 +195,21 @@ def _warn_of_groups(splitter: Any, groups: Any) -> None:
         )
 
 
-def hold_out(y: NDArray[np.floating[Any]], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hold out a random share of the rows with each label in proportion; return the kept and the held-out row numbers.
+def hold_out(y: NDArray[np.floating[Any]], n_held_out: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hold out rows at random with each label in proportion; return the kept and the held-out row numbers.
 
-    Rows with known entries (not NaN) are held out in proportion too. A fraction of 0 holds out nothing; otherwise each
-    side gets at least one row.
+    Rows with known entries (not NaN) are held out in proportion too. `n_held_out` may be 0; otherwise each side gets at
+    least one row.
     """
     n = len(y)
-    if not fraction:
+    if not n_held_out:
         return np.arange(n), np.arange(0)
     if n < 2:
         raise ValueError(
             "early_stopping=True, calibration and tuned thresholds hold out a part of the training texts, but there "
             f"are only {n}. Pass more texts, or turn these options off."
         )
-    n_held_out = min(max(int(np.ceil(n * fraction)), 1), n - 1)
+    n_held_out = min(n_held_out, n - 1)
     unknown = np.isnan(y)
     if unknown.any():
         y = np.column_stack([y, ~unknown.all(axis=1)])

@@ -11,7 +11,7 @@ from sk_ulmfit.calibration import calibrate, fit_calibration
 from sk_ulmfit.labels import check_labels
 from sk_ulmfit.models.configs import network_configs
 from sk_ulmfit.thresholds import tune_thresholds
-from sk_ulmfit.training import directions, held_out, linear_stage, stages
+from sk_ulmfit.training import combining, directions, held_out, linear_stage, stages
 from sk_ulmfit.training.averaging import average_with_linear_model
 from sk_ulmfit.training.batching import DocumentDataset
 from sk_ulmfit.training.bounds import bound_log_odds
@@ -169,7 +169,7 @@ def test_a_memory_keeps_one_training_whatever_decides(start, seen, tmp_path):
 @pytest.mark.parametrize("seed", [0, None])
 def test_a_memory_keeps_two_networks_apart_from_one(pair, tmp_path, monkeypatch, seed):
     """A second network has the share that the first one learned, also if it was trained by itself before."""
-    monkeypatch.setattr(stages, "learn_share", lambda network, *args: expit(network.std(axis=0)))  # one for each
+    monkeypatch.setattr(combining, "learn_share", lambda network, *args: expit(network.std(axis=0)))  # one for each
     settings = {"memory": tmp_path / "memory", "threshold": "tune", "random_state": seed}
     backward = classifier(pair[1], direction="backward", **settings).fit(TEXTS, LABELS)
     forward = classifier(pair[0], **settings).fit(TEXTS, LABELS)
@@ -197,10 +197,10 @@ def test_a_large_unfrozen_network_decides_by_texts_that_are_held_out(start, monk
     """Out-of-fold predictions are those of the frozen network: their thresholds and share do not suit the trained one."""
     monkeypatch.setattr("sk_ulmfit.training.recipe.FEWEST_TEXTS_HELD_OUT", N_TEXTS)
     held_out, shares = [], []
-    hold_out, learn_share = stages.hold_out, stages.learn_share
+    hold_out, learn_share = stages.hold_out, combining.learn_share
     monkeypatch.setattr(stages, "hold_out", lambda *args: held_out.append(hold_out(*args)[1]) or hold_out(*args))
     monkeypatch.setattr(
-        stages, "learn_share", lambda *args: shares.append((args[0], learn_share(*args))) or shares[-1][1]
+        combining, "learn_share", lambda *args: shares.append((args[0], learn_share(*args))) or shares[-1][1]
     )
     clf = classifier(start, unfreezing="at_once", validation_fraction=0.3, random_state=0).fit(TEXTS, LABELS)
     assert len(held_out[0]) == 18

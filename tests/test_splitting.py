@@ -139,9 +139,9 @@ def test_in_scikit_learns_tools():
 
 
 def test_hold_out_leaves_something_on_both_sides():
-    for n, fraction, n_held_out in ((2, 0.1, 1), (2, 0.9, 1), (500, 0.1, 50), (501, 0.1, 51)):
+    for n, wanted, n_held_out in ((2, 1, 1), (2, 2, 1), (500, 50, 50), (501, 51, 51)):
         y = random_labels(n, 30).astype(np.float32)
-        train, held_out = hold_out(y, fraction, seed=1)
+        train, held_out = hold_out(y, wanted, seed=1)
         assert len(held_out) == n_held_out
         assert sorted([*train, *held_out]) == list(range(n))
     assert np.abs(y[held_out].sum(0) - y.sum(0) * n_held_out / n).mean() < 1

@@ -150,7 +150,7 @@ def train_networks(
         # A second network holds out the same rows, wherever the first one came from.
         settings, any_seed = replace(settings, seed=rows.seed), False
     proba = np.mean([rows.proba for rows in held_out], axis=0)
-    linear_model = None if linear_fit is None else linear_fit.model
+    linear_model = None if linear_fit is None else linear_fit.for_new_documents
     return TrainedNetworks(networks, linear_model, held_out[0]._replace(proba=proba))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -41,8 +40,7 @@ def keep_untrained_rows(head: nn.Module, earlier: ModelState, untrained: Mask) -
 
 def leave_to_network(fit: LinearFit, untrained: Mask) -> LinearFit:
     """Give the network the whole share of outputs that the linear model could not learn, since none was known."""
-    share = np.where(untrained, np.float32(1), fit.model.network_share)
-    return fit._replace(model=replace(fit.model, network_share=share))
+    return fit.with_share(np.where(untrained, 1, fit.model.network_share))
 
 
 def keep_untrained_entries(config: dict[str, Any], earlier: Mapping[str, Any], untrained: Mask) -> None:

@@ -13,7 +13,7 @@ from sk_ulmfit.training.dual_svms import train_svms
 from sk_ulmfit.training.folds import folds_going_on
 from sk_ulmfit.training.linear_training import TOLERANCE, LinearFit, linear_fit_of
 from sk_ulmfit.training.ngrams import VocabularyNgrams
-from sk_ulmfit.training.term_counts import N_FOLDS, CountedDocuments, choose_terms, find_words, held_out_folds
+from sk_ulmfit.training.term_counts import N_FOLDS, CountedDocuments, count_documents, held_out_folds
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -93,12 +93,10 @@ def go_on_with_svms(
     KeptSvms or None
         What this training leaves; None without words.
     """
-    words = find_words(corpus, vocabulary)
-    if not len(words):
+    counted = count_documents(corpus, vocabulary, indicator, None, ngrams)
+    if counted is None:
         return None, None
-    n_labels = indicator.shape[1]
-    terms, counts = choose_terms(corpus, ngrams, words, n_labels)
-    documents = CountedDocuments(counts, len(words), indicator, None)
+    terms, documents = counted
     fold = folds_going_on(earlier.fold, rows, indicator, N_FOLDS, seed)
     duals = [_of_rows(dual, rows) for dual in earlier.duals]
     strength = earlier.strength
@@ -107,7 +105,7 @@ def go_on_with_svms(
         held_out = fold == number
         margins[held_out], duals[number] = _without(documents, held_out, strength, duals[number], seed)
         if advance is not None:
-            advance(n_labels)
+            advance(indicator.shape[1])
     svms, duals[-1] = train_svms(documents, strength, duals[-1], TOLERANCE, seed)
     fit = linear_fit_of(terms, documents, svms, np.arange(len(rows)), margins, pos_weight, strength)
     return fit, KeptSvms(strength, fold, duals)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.data import TrainingTexts, mean_one
 from sk_ulmfit.training.linear_rounds import KeptSvms, go_on_with_svms
-from sk_ulmfit.training.linear_training import LinearFit, count_svms, fit_linear_model, sample_documents
+from sk_ulmfit.training.linear_training import LinearFit, count_svms, fit_linear_model, sample_documents, train_again
 from sk_ulmfit.training.ngrams import VocabularyNgrams
 from sk_ulmfit.training.progress import LINEAR_MODEL, show_stage
 from sk_ulmfit.training.ridge import fit_ridge, most_ridges
@@ -26,7 +28,11 @@ def train_linear_model(
     settings: ClassifierSettings,
     store: TrainingStore | None = None,
 ) -> LinearFit | None:
-    """Train the linear model on the documents `train`; the rows of the result are numbers of `train`."""
+    """Train the linear model on the documents `train`; the rows of the result are numbers of `train`.
+
+    Where rows are only held out to learn decisions from, a second model, `final`, is trained on all documents, unless
+    there are so many that even those of `train` are not all used.
+    """
     if store is not None:
         store.ngrams = VocabularyNgrams.of(vocabulary.words, None if store.earlier is None else store.earlier.ngrams)
         if store.rows is not None and store.earlier is not None and store.earlier.svms is not None:
@@ -34,7 +40,8 @@ def train_linear_model(
     chosen = sample_documents(corpus.lengths_of(train), settings.seed)
     rows = train[chosen]
     ngrams = None if store is None else store.ngrams
-    fit = _fit(data, corpus.take(rows), rows, vocabulary, settings, ngrams)
+    learns_all = settings.gives_rows_back and len(rows) == len(train)
+    fit = _fit(data, corpus, rows, vocabulary, settings, ngrams, learns_all)
     if store is not None and fit is not None and fit.strength and len(rows) == len(corpus):
         store.svms = KeptSvms.after_first(fit.strength, data.y.shape, settings.seed)
     return None if fit is None else fit._replace(rows=chosen[fit.rows])
@@ -47,25 +54,24 @@ def _fit(
     vocabulary: Vocabulary,
     settings: ClassifierSettings,
     ngrams: VocabularyNgrams | None,
+    learns_all: bool,
 ) -> LinearFit | None:
-    """Train SVMs of labels, or ridge regressions of values, on documents that are the rows `rows` of the data."""
+    """Train SVMs of labels, or ridge regressions of values, on the rows `rows`; SVMs then on all rows too."""
     y, task, weight, seed = data.y[rows], data.task, mean_one(data.weight_of(rows)), settings.seed
     if isinstance(task, Regression):
         with show_stage(LINEAR_MODEL, most_ridges(len(y)), "trainings", settings) as advance:
             z = task.standardise(y)
-            return fit_ridge(corpus, vocabulary, z, seed, document_weight=weight, ngrams=ngrams, advance=advance)
-    with show_stage(LINEAR_MODEL, count_svms(*y.shape), "SVMs", settings) as advance:
-        return fit_linear_model(
-            corpus,
-            vocabulary,
-            y,
-            seed,
-            settings.n_jobs,
-            document_weight=weight,
-            pos_weight=task.pos_weight,
-            ngrams=ngrams,
-            advance=advance,
-        )
+            of_rows = corpus.take(rows)
+            return fit_ridge(of_rows, vocabulary, z, seed, document_weight=weight, ngrams=ngrams, advance=advance)
+    options: dict[str, Any] = {"seed": seed, "n_jobs": settings.n_jobs, "pos_weight": task.pos_weight}
+    n_svms = count_svms(*y.shape) + (y.shape[1] if learns_all else 0)
+    with show_stage(LINEAR_MODEL, n_svms, "SVMs", settings) as advance:
+        options |= {"ngrams": VocabularyNgrams.of(vocabulary.words, ngrams), "advance": advance}
+        fit = fit_linear_model(corpus.take(rows), vocabulary, y, document_weight=weight, **options)
+        if fit is None or not learns_all:
+            return fit
+        weight = mean_one(data.document_weight)
+        return train_again(fit, corpus, vocabulary, data.y, document_weight=weight, **options)
 
 
 def _go_on(

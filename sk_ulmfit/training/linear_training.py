@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.special import expit, logit
+from scipy.special import logit
 from sklearn.metrics import average_precision_score
 
 from sk_ulmfit.text.streams import Advance, counted
@@ -17,13 +17,13 @@ from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.liblinear import train_svm
 from sk_ulmfit.training.linear import LinearModel, Terms, tf_idf
 from sk_ulmfit.training.ngrams import VocabularyNgrams
+from sk_ulmfit.training.platt import scales_of
 from sk_ulmfit.training.svms import Svms
 from sk_ulmfit.training.term_counts import (
     CountedDocuments,
-    choose_terms,
+    count_documents,
     count_folds,
     count_with_terms,
-    find_words,
     held_out_folds,
 )
 
@@ -33,13 +33,8 @@ TOLERANCE = 0.1  # of the solver: finer ones take longer and rank no better
 STRENGTHS = (1.0, 0.3, 0.1, 0.03)  # C of the SVMs
 N_TRIED = 3  # of them: the two in the middle, and the one beyond the better of these
 SMOOTHING = 0.5  # documents added to each count behind the log-ratio of a term
-MIN_FOR_OWN_SCALE = 20  # held-out documents with a label, and without it
-DEFAULT_SCALE = (4.0, 0.0)  # slope and offset if no held-out document has a label that could be learned
-MIN_SPREAD = 0.01  # of margins; they differ by about 1 where words say anything about the label
 HALF_SHARE = 30  # with so many documents of a label, the network has half of its largest share
 MAX_TOKENS = 5_000_000  # of a larger corpus a random part is used; the counts of so many take 1 to 3 GB
-MAX_CELLS = 1_000_000  # margins from which a scale is learned
-STEPS, SMALLEST_STEP, SMALLEST_CURVATURE = 50, 1e-6, 1e-9  # of Newton's method
 MIN_WORK_FOR_WORKERS = 50_000_000  # counts times labels from which more than one process pays
 
 
@@ -56,12 +51,31 @@ class LinearFit(NamedTuple):
         Their log-odds; those of the base rates where the other documents could teach nothing.
     strength : float, default=0.0
         The strength of the SVMs that was chosen.
+    scales : tuple of ndarray, or None
+        Slope and offset from the margins of the SVMs to log-odds, shape (L,) each.
+    final : LinearModel or None
+        Trained on documents that were held out from `model` too; None if there were none.
     """
 
     model: LinearModel
     rows: NDArray[np.int64]
     out_of_fold: Floats
     strength: float = 0.0
+    scales: tuple[Floats, Floats] | None = None
+    final: LinearModel | None = None
+
+    @property
+    def for_new_documents(self) -> LinearModel:
+        """The model that predicts what is neither trained on nor held out."""
+        return self.model if self.final is None else self.final
+
+    def with_share(self, share: Any) -> LinearFit:
+        """Return both models with this share of the network, but the whole one where words say nothing."""
+
+        def of(model: LinearModel) -> LinearModel:
+            return replace(model, network_share=np.where(model.network_share == 1, 1, share).astype(np.float32))
+
+        return self._replace(model=of(self.model), final=None if self.final is None else of(self.final))
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,12 @@ class _Solver:
     seed: int
     n_jobs: int | None
     advance: Advance | None
+
+    @classmethod
+    def of(cls, documents: CountedDocuments, seed: int, n_jobs: int | None, advance: Advance | None) -> _Solver:
+        """Return a solver with worker processes if there is enough work for them."""
+        enough = documents.counts.nnz * documents.y.shape[1] >= MIN_WORK_FOR_WORKERS
+        return cls(seed, n_jobs if enough else 1, advance)
 
 
 def fit_linear_model(
@@ -126,13 +146,11 @@ def fit_linear_model(
     Wang, S., Manning, C. (2012), "Baselines and Bigrams: Simple, Good Sentiment and Topic Classification", section 2.
     Cavnar, W., Trenkle, J. (1994), "N-Gram-Based Text Categorization", section 3.
     """
-    words = find_words(corpus, vocabulary)
-    if not len(words):
+    counted = count_documents(corpus, vocabulary, indicator, document_weight, ngrams)
+    if counted is None:
         return None
-    ngrams = VocabularyNgrams.of(vocabulary.words) if ngrams is None else ngrams
-    terms, counts = choose_terms(corpus, ngrams, words, indicator.shape[1])
-    documents = CountedDocuments(counts, len(words), indicator, document_weight)
-    solver = _Solver(seed, n_jobs if counts.nnz * indicator.shape[1] >= MIN_WORK_FOR_WORKERS else 1, advance)
+    terms, documents = counted
+    solver = _Solver.of(documents, seed, n_jobs, advance)
     if advance is not None:
         advance(0)  # the first SVM begins
     strength, rows, margins = _choose_strength(documents, solver)
@@ -150,18 +168,61 @@ def linear_fit_of(
     strength: float,
 ) -> LinearFit | None:
     """Scale SVMs to log-odds by the margins, shape (m, L), of held-out documents; None if words say nothing."""
-    indicator, weight = documents.y, documents.weight
-    slope, offset = _scales(margins, indicator[rows], documents.weight_of(rows))
+    slope, offset = scales = scales_of(margins, documents.y[rows], documents.weight_of(rows))
     informative = svms.learnable & (slope > 0)
     if not informative.any():
         return None
-    boost = np.zeros(len(slope)) if pos_weight is None else np.log(pos_weight)
-    prior = logit(base_rates(indicator, weight))
-    bias = np.where(informative, svms.bias * slope + offset, prior) + boost
-    share = np.where(svms.learnable & ~informative, 1, default_share(_count_rarer(indicator)))
-    model = LinearModel.of_terms(terms, svms.idf, svms.weight * slope, bias, share)
+    share = default_share(_count_rarer(documents.y))
+    model = _in_log_odds(terms, documents, svms, scales, pos_weight, share)
+    boost, prior = _boost(pos_weight, len(slope)), logit(base_rates(documents.y, documents.weight))
     out_of_fold = np.where(informative & np.isfinite(margins), margins * slope + offset, prior) + boost
-    return LinearFit(model, rows, out_of_fold, strength)
+    return LinearFit(model, rows, out_of_fold, strength, scales)
+
+
+def train_again(
+    fit: LinearFit,
+    corpus: TokenIds,
+    vocabulary: Vocabulary,
+    indicator: NDArray[np.floating[Any]],
+    seed: int = 0,
+    n_jobs: int | None = None,
+    *,
+    document_weight: NDArray[np.float32] | None = None,
+    pos_weight: Floats | None = None,
+    ngrams: VocabularyNgrams | None = None,
+    advance: Advance | None = None,
+) -> LinearFit:
+    """Train the SVMs of `fit_linear_model` on more documents too, those of `fit` included; they become `final`.
+
+    Strength, scales and the share of the network stay, so no fold is trained.
+    """
+    assert fit.scales is not None
+    counted = count_documents(corpus, vocabulary, indicator, document_weight, ngrams)
+    assert counted is not None
+    terms, documents = counted
+    svms = _fit_svms(documents, fit.strength, _Solver.of(documents, seed, n_jobs, advance))
+    return fit._replace(final=_in_log_odds(terms, documents, svms, fit.scales, pos_weight, fit.model.share))
+
+
+def _in_log_odds(
+    terms: Terms,
+    documents: CountedDocuments,
+    svms: Svms,
+    scales: tuple[Floats, Floats],
+    pos_weight: Floats | None,
+    share: Floats,
+) -> LinearModel:
+    """Scale SVMs to log-odds; the network has the whole share of labels about which words say nothing."""
+    slope, offset = scales
+    informative = svms.learnable & (slope > 0)
+    prior = logit(base_rates(documents.y, documents.weight))
+    bias = np.where(informative, svms.bias * slope + offset, prior) + _boost(pos_weight, len(slope))
+    share = np.where(svms.learnable & ~informative, 1, share)
+    return LinearModel.of_terms(terms, svms.idf, svms.weight * slope, bias, share)
+
+
+def _boost(pos_weight: Floats | None, n_labels: int) -> Floats:
+    return np.zeros(n_labels) if pos_weight is None else np.log(pos_weight)
 
 
 def count_svms(n_documents: int, n_labels: int) -> int:
@@ -301,60 +362,3 @@ def mean_average_precision(
             average_precision_score(truth[known, label], margins[known, label], sample_weight=weight_of_known)
         )
     return float(np.mean(precisions)) if precisions else 0.0
-
-
-def _scales(margins: Floats, y: NDArray[np.floating[Any]], weight: NDArray[np.float32] | None) -> tuple[Floats, Floats]:
-    """Learn slope and offset from margins to log-odds for each label; the slope is 0 where margins say nothing.
-
-    Labels with few held-out documents share one scale. Labels with none take it too, but do not contribute to it: they
-    could only show documents without the label.
-    """
-    learned, truth = np.isfinite(margins) & ~np.isnan(y), y == 1
-    weights = None if weight is None else np.broadcast_to(weight[:, None], y.shape)
-
-    def platt(chosen: Any) -> tuple[float, float]:
-        return _platt(margins[chosen], truth[chosen], None if weights is None else weights[chosen])
-
-    n_seen = np.minimum((truth & learned).sum(axis=0), (~truth & learned).sum(axis=0))
-    slope, offset = np.empty(len(n_seen)), np.empty(len(n_seen))
-    few = (n_seen > 0) & (n_seen < MIN_FOR_OWN_SCALE)
-    slope[:], offset[:] = platt(learned & few) if few.any() else DEFAULT_SCALE
-    for label in np.flatnonzero(n_seen >= MIN_FOR_OWN_SCALE):
-        slope[label], offset[label] = platt((learned[:, label], label))
-    return slope, offset
-
-
-def _platt(margins: Floats, truth: NDArray[np.bool_], weight: NDArray[np.float32] | None) -> tuple[float, float]:
-    """Learn slope and offset from margin to log-odds; a larger margin never means lower odds."""
-    every, unit = -(-len(margins) // MAX_CELLS), float(margins.std())
-    if unit < MIN_SPREAD:
-        return 0.0, 0.0
-    weight = np.ones(len(margins), np.float32) if weight is None else weight
-    slope, offset = _fit_logistic(margins[::every] / unit, truth[::every], weight[::every])
-    return max(slope / unit, 0.0), offset
-
-
-def _fit_logistic(x: Floats, truth: NDArray[np.bool_], weight: NDArray[np.float32]) -> tuple[float, float]:
-    """Return slope and offset of a logistic regression with one feature, as ``LogisticRegression`` does, by Newton.
-
-    The loss is the cross-entropy plus half of the squared slope.
-    """
-    values = np.array([0.0, logit((weight @ truth + 0.5) / (weight.sum() + 1))])
-    design = np.stack([x, np.ones_like(x)])
-
-    def loss(values: Floats) -> float:
-        scores = values @ design
-        return float(weight @ np.logaddexp(0, np.where(truth, -scores, scores)) + values[0] ** 2 / 2)
-
-    best = loss(values)
-    for _ in range(STEPS):
-        rate = expit(values @ design)
-        gradient = design @ (weight * (rate - truth)) + [values[0], 0]
-        curvature = (design * (weight * rate * (1 - rate))) @ design.T + [[1, 0], [0, SMALLEST_CURVATURE]]
-        step = np.linalg.solve(curvature, gradient)
-        while (now := loss(values - step)) > best + 1e-9 * (1 + best) and np.abs(step).max() > SMALLEST_STEP:
-            step /= 2
-        values, best = values - step, now
-        if np.abs(step).max() < SMALLEST_STEP:
-            break
-    return float(values[0]), float(values[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,7 +53,7 @@ class Start(NamedTuple):
 
 def plan(n_texts: int, outputs: str, starts: Sequence[Start], settings: ClassifierSettings) -> str:
     """Say which stages a fit will have, and why; `outputs` are those of the network, such as "8 labels"."""
-    n_train = n_texts - math.ceil(n_texts * settings.held_out_fraction)
+    n_train = n_texts - settings.n_held_out(n_texts)
     stages = [named(stage, start.backward) for start in starts for stage in start.stages]
     reasons = []
     for start in starts:

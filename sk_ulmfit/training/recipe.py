@@ -14,6 +14,7 @@ MOST_TEXTS_GRADUALLY = 5_000  # with more texts all layers learn from the first 
 FEWEST_EPOCHS_OF_A_HEAD = 10  # trained alone, on features: an epoch takes seconds
 FEWEST_TEXTS_UNFROZEN = 5_000  # of a start that has a vector; with fewer texts its linear head alone is trained
 FEWEST_TEXTS_HELD_OUT = 5_000  # for share and thresholds of an unfrozen network; fewer are worth more in the training
+MOST_TEXTS_HELD_OUT = 2_000  # for these: with more they hardly get better
 EPOCHS_AFTER_HEAD = 4  # of the unfrozen layers, once the linear head is trained
 RATES, RATES_AFTER_HEAD = (1e-2, 4e-2), (3e-3, 1e-3)  # of the head and of the embedding
 LANGUAGE_MODEL_TOKENS = 4_000_000  # tokens read in all epochs together
@@ -69,6 +70,18 @@ def holds_out_for_decisions(n_texts: int) -> bool:
     With fewer texts they are learned from out-of-fold predictions of the frozen network, which are less sure.
     """
     return n_texts >= FEWEST_TEXTS_HELD_OUT
+
+
+def n_held_out_for_decisions(n_texts: int, fraction: float) -> int:
+    """Count the texts that are held out to learn decisions from: a fraction of all, but no more than suffice.
+
+    Examples
+    --------
+    >>> from sk_ulmfit.training.recipe import n_held_out_for_decisions
+    >>> [n_held_out_for_decisions(n, 0.1) for n in (5_000, 20_000, 100_000)]
+    [500, 2000, 2000]
+    """
+    return min(math.ceil(n_texts * fraction), MOST_TEXTS_HELD_OUT)
 
 
 def language_model_epochs(n_tokens: int) -> int:

@@ -14,7 +14,7 @@ from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.linear import LinearModel, tf_idf
 from sk_ulmfit.training.linear_training import LinearFit, default_share
 from sk_ulmfit.training.ngrams import VocabularyNgrams
-from sk_ulmfit.training.term_counts import CountedDocuments, choose_terms, count_folds, find_words, held_out_folds
+from sk_ulmfit.training.term_counts import CountedDocuments, count_documents, count_folds, held_out_folds
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -61,12 +61,10 @@ def fit_ridge(
     LinearFit or None
         Its predictions are standardised values. None if words predict no target of held-out documents.
     """
-    words = find_words(corpus, vocabulary)
-    if not len(words):
+    counted = count_documents(corpus, vocabulary, z, document_weight, ngrams)
+    if counted is None:
         return None
-    ngrams = VocabularyNgrams.of(vocabulary.words) if ngrams is None else ngrams
-    terms, counts = choose_terms(corpus, ngrams, words, z.shape[1])
-    documents = CountedDocuments(counts, len(words), z, document_weight)
+    terms, documents = counted
     if advance is not None:
         advance(0)  # the first training begins
     folds = [_fold(documents, *fold) for fold in held_out_folds(len(z), seed)]
@@ -79,7 +77,7 @@ def fit_ridge(
     if not informative.any():
         return None
     idf = documents.idf()
-    weight, bias = _fit(tf_idf(counts, len(words), idf), z, document_weight, strength, advance)
+    weight, bias = _fit(tf_idf(documents.counts, documents.n_words, idf), z, document_weight, strength, advance)
     share = np.where(informative, default_share((~np.isnan(z)).sum(axis=0)), 1)
     model = LinearModel.of_terms(terms, idf, weight * informative, bias * informative, share)
     return LinearFit(model, rows, out_of_fold * informative)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self, get_args
 
@@ -11,6 +12,7 @@ from sk_ulmfit.training.recipe import (
     classifier_batch_size,
     classifier_epochs,
     classifier_rates,
+    n_held_out_for_decisions,
     unfreezes_gradually,
     unfreezes_trained_head,
 )
@@ -87,14 +89,21 @@ class ClassifierSettings(TrainingSettings):
     decisions_from: str
 
     @property
-    def held_out_fraction(self) -> float:
-        """Share of the rows that are held out; 0 if nothing asks for them."""
-        return self.validation_fraction if self.early_stopping or self.decisions_from == "held_out" else 0.0
+    def gives_rows_back(self) -> bool:
+        """Whether the linear model learns from the held-out rows too, once decisions were learned from them."""
+        return self.decisions_from == "held_out" and not self.early_stopping
+
+    def n_held_out(self, n_texts: int) -> int:
+        """Count the rows that are held out; 0 if nothing asks for them."""
+        if self.early_stopping:
+            return math.ceil(n_texts * self.validation_fraction)
+        return n_held_out_for_decisions(n_texts, self.validation_fraction) if self.gives_rows_back else 0
 
     def key(self, any_seed: bool) -> dict[str, Any]:
         """Return what the result depends on: not `validation_fraction` unless rows are held out."""
-        key = super().key(any_seed) | {"held_out_fraction": self.held_out_fraction}
-        del key["validation_fraction"]
+        key = super().key(any_seed)
+        if not self.early_stopping and not self.gives_rows_back:
+            del key["validation_fraction"]
         return key
 
     def after_head(self, n_texts: int) -> ClassifierSettings:

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from skorch.helper import predefined_split
 from torch import Tensor, nn
@@ -29,16 +28,23 @@ from sk_ulmfit.nn.features import pooled_features
 from sk_ulmfit.nn.modules import AWDLSTM, LanguageModel
 from sk_ulmfit.nn.pooled_layers import pooled_layers
 from sk_ulmfit.nn.pooling import TextClassifier
-from sk_ulmfit.nn.precision import prediction_precision, training_precision, widest_layer
+from sk_ulmfit.nn.precision import training_precision
 from sk_ulmfit.splitting import hold_out
 from sk_ulmfit.text.encoding import tokenize_texts
-from sk_ulmfit.text.streams import Advance, StreamedTexts
+from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.text.unknown_words import WordCount, warn_of_training_texts
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
-from sk_ulmfit.training.averaging import average_with_linear_model
 from sk_ulmfit.training.batching import DocumentDataset, FeatureDataset, StreamDataset
-from sk_ulmfit.training.bounds import bound_log_odds, sample_for_range
+from sk_ulmfit.training.bounds import sample_for_range
 from sk_ulmfit.training.callbacks import early_stopping, history_of, training_callbacks
+from sk_ulmfit.training.combining import (
+    outputs_of,
+    outputs_of_head,
+    predictions_of,
+    range_of_scores,
+    with_share_by_held_out,
+    with_share_by_turns,
+)
 from sk_ulmfit.training.components import Components
 from sk_ulmfit.training.data import TrainingTexts, mean_one
 from sk_ulmfit.training.going_on import (
@@ -48,7 +54,6 @@ from sk_ulmfit.training.going_on import (
     load_head,
 )
 from sk_ulmfit.training.held_out import HeldOut, held_out_by_turns
-from sk_ulmfit.training.linear import LinearModel
 from sk_ulmfit.training.linear_head import fit_linear_head, go_on_with_head, most_trainings
 from sk_ulmfit.training.linear_stage import train_linear_model
 from sk_ulmfit.training.linear_training import LinearFit
@@ -76,8 +81,6 @@ from sk_ulmfit.training.recipe import EPOCHS_WITH_TEACHER, language_model_epochs
 from sk_ulmfit.training.rounds import TrainingStore, can_be_kept
 from sk_ulmfit.training.seen_vectors import VectorStore, checksum
 from sk_ulmfit.training.settings import ClassifierSettings, LanguageModelSettings, TrainingSettings
-from sk_ulmfit.training.share import learn_share
-from sk_ulmfit.training.task import Task
 from sk_ulmfit.training.teacher import Teacher
 from sk_ulmfit.training.teaching import TaughtPassages
 from sk_ulmfit.training.user_callbacks import callbacks_of_language_model, callbacks_of_network
@@ -222,7 +225,7 @@ def train_classifier(
     has_vector = "vector_dim" in language_model.config
     if has_vector:
         settings = settings.after_head(len(corpus))
-    train, held_out = hold_out(data.strata, settings.held_out_fraction, settings.seed)
+    train, held_out = hold_out(data.strata, settings.n_held_out(len(corpus)), settings.seed)
     settings = settings.resolved(len(train), _n_trained_layers(language_model.config), pretrained, has_vector)
     is_frozen = settings.unfreezing == "head"
     if not (has_vector and is_frozen and len(train) == len(corpus) and can_be_kept(data)):
@@ -256,8 +259,8 @@ def train_classifier(
             out_of_fold = _train_head_first(module, data, features, train, settings, backward, rounds)
             if earlier is not None:
                 keep_untrained_rows(module.head, earlier, data.untrained)
-            if linear_fit is not None and shared_fit is None:
-                linear_fit = _with_learned_share(linear_fit, out_of_fold, data, train)
+            if linear_fit is not None and shared_fit is None and settings.decisions_from != "held_out":
+                linear_fit = with_share_by_turns(linear_fit, out_of_fold, data, train)
         features = features if is_frozen else None
         if not (has_vector and is_frozen):
             datasets = _datasets(data, corpus, features, train, held_out)
@@ -271,10 +274,9 @@ def train_classifier(
             keep_untrained_rows(module.head, earlier, data.untrained)
     weights = shared_weights(module) if has_vector and is_frozen else plain_weights(module)
     state = ModelState(data.kind, config, language_model.vocabulary, weights, history)
-    linear_model = None if linear_fit is None else linear_fit.model
     sampled = sample_for_range(corpus.lengths, train, data.y, settings.seed)
     sample, probe = corpus.take(sampled), sample_for_shifts(corpus, train, settings.seed)
-    known = None if features is None else _head_outputs(module.head, features[sampled])
+    known = None if features is None else outputs_of_head(module.head, features[sampled])
     asked = corpus.take(held_out if settings.decisions_from == "held_out" else held_out[:0])
     n_tokens = 3 * len(probe.ids) + len(asked.ids) + (len(sample.ids) if known is None else 0)
     with show_stage(SAMPLE, n_tokens, "tokens", settings, backward) as advance:
@@ -287,23 +289,29 @@ def train_classifier(
             config["shifts"] = measure_shifts(state, probe, data.task, settings, advance)
         asked_outputs = None
         if settings.decisions_from == "held_out":
-            asked_outputs = _outputs(state, asked, settings, advance)
+            asked_outputs = outputs_of(state, asked, settings, advance)
             if has_vector and linear_fit is not None and shared_fit is None:  # of the network as it is now
-                linear_fit = _with_share_of(linear_fit, data.task.scores(asked_outputs), asked, data, held_out, train)
-                linear_model = linear_fit.model
+                scores = data.task.scores(asked_outputs)
+                linear_fit = with_share_by_held_out(linear_fit, scores, asked, data, held_out, train)
         if known is None:
             known = network_logits(restore_net(state, settings), sample, "float32", advance)
-        config["log_odds_range"] = _range_of_scores(data.task.scores(known), linear_model, sample)
+        known = data.task.scores(known)
+        linear_model = None if linear_fit is None else linear_fit.model
+        config["log_odds_range"] = range_of_scores(known, linear_model, sample)
         if earlier is not None:
             keep_untrained_entries(config, earlier.config, data.untrained)
         if settings.decisions_from == "folds":
             predicted = held_out_by_turns(out_of_fold, linear_fit, train, config, settings.seed)
         elif asked_outputs is not None:
             predicted = HeldOut(
-                held_out, _predicted(asked_outputs, linear_model, asked, data.task, config), settings.seed
+                held_out, predictions_of(asked_outputs, linear_model, asked, data.task, config), settings.seed
             )
         else:
             predicted = HeldOut(held_out[:0], out_of_fold[:0], settings.seed)
+        if linear_fit is not None and linear_fit.final is not None:
+            config["log_odds_range"] = range_of_scores(known, linear_fit.final, sample)
+            if earlier is not None:
+                keep_untrained_entries(config, earlier.config, data.untrained)
     if rounds is not None:
         rounds.keep(data, config["shifts"])
     return TrainedClassifier(state, linear_fit, predicted)
@@ -407,36 +415,6 @@ def _train_head_first(
     return head.out_of_fold
 
 
-def _with_learned_share(
-    fit: LinearFit, out_of_fold: NDArray[np.float64], data: TrainingTexts, train: Rows
-) -> LinearFit:
-    """Set the network's share by the out-of-fold scores of both models."""
-    scores = data.task.scores(out_of_fold[fit.rows])
-    return _with_share(fit, scores, fit.out_of_fold, data, train[fit.rows], None)
-
-
-def _with_share_of(
-    fit: LinearFit, scores: NDArray[np.float64], corpus: TokenIds, data: TrainingTexts, held_out: Rows, train: Rows
-) -> LinearFit:
-    """Set the network's share by its scores, and those of the linear model, for documents that are held out."""
-    n_telling = data.task.n_telling(data.y[train])
-    return _with_share(fit, scores, fit.model.logits(corpus), data, held_out, n_telling)
-
-
-def _with_share(
-    fit: LinearFit,
-    network: NDArray[np.float64],
-    linear: NDArray[np.float64],
-    data: TrainingTexts,
-    rows: Rows,
-    n_telling: NDArray[Any] | None,
-) -> LinearFit:
-    """Set the network's share by the scores of both models for some rows; 1 stays where words say nothing."""
-    share = learn_share(network, linear, data.y[rows], data.task, mean_one(data.weight_of(rows)), n_telling)
-    share = np.where(fit.model.network_share == 1, 1, share)
-    return fit._replace(model=replace(fit.model, network_share=share.astype(np.float32)))
-
-
 def _datasets(data: TrainingTexts, corpus: TokenIds, features: Tensor | None, train: Rows, held_out: Rows) -> list[Any]:
     """Return the training set and the held-out set, if any: documents, or features if only the head learns."""
     parts = [(rows, _loss_weight(data, rows)) for rows in (train, held_out) if len(rows)]
@@ -513,51 +491,6 @@ def _classifier_net(
         return HeadNet(module.head, batch_size=settings.batch_size, pad_id=vocabulary.pad, **arguments)
     precision = _training_precision(module.encoder, settings)
     return new_net(module, config, vocabulary, embedding_lr=settings.embedding_lr, precision=precision, **arguments)
-
-
-def _range_of_scores(
-    scores: NDArray[np.float64], linear_model: LinearModel | None, sample: TokenIds
-) -> list[list[float]]:
-    """Compute the smallest and the largest score of each output, of those of the network alone, shape (n, K)."""
-    averaged = _with_linear_model(scores, linear_model, sample)
-    return [averaged.min(axis=0).tolist(), averaged.max(axis=0).tolist()]
-
-
-def _outputs(
-    network: ModelState, corpus: TokenIds, settings: ClassifierSettings, advance: Advance | None
-) -> NDArray[np.float64]:
-    """Compute the outputs for documents that stand in the reading order of the network, shape (n, K)."""
-    width = widest_layer(network.config)
-    precision = prediction_precision(settings.precision, settings.device, width, network.config["shifts"])
-    return network_logits(restore_net(network, settings), corpus, precision, advance)
-
-
-def _predicted(
-    outputs: NDArray[np.float64],
-    linear_model: LinearModel | None,
-    corpus: TokenIds,
-    task: Task,
-    config: Mapping[str, Any],
-) -> NDArray[np.float64]:
-    """Turn outputs of the network into predictions, together with the linear model, shape (n, K)."""
-    return task.predictions(bound_log_odds(_with_linear_model(task.scores(outputs), linear_model, corpus), config))
-
-
-def _head_outputs(head: nn.Module, features: Tensor) -> NDArray[np.float64]:
-    """Compute the outputs of a trained head for features, shape (n, K), without dropout."""
-    head.eval()
-    device = next(head.parameters()).device
-    with torch.inference_mode(False), torch.no_grad():
-        return np.asarray(head(features.to(device)).cpu().numpy(), np.float64)
-
-
-def _with_linear_model(
-    scores: NDArray[np.float64], linear_model: LinearModel | None, corpus: TokenIds
-) -> NDArray[np.float64]:
-    """Average the scores of a network, shape (n, K), with those of the linear model, if there is one."""
-    if linear_model is None:
-        return scores
-    return average_with_linear_model(scores, linear_model.logits(corpus), linear_model.share)
 
 
 def _loss_weight(data: TrainingTexts, rows: Rows) -> NDArray[np.float32] | None:

@@ -79,6 +79,25 @@ def choose_terms(
     return Terms(words, ngrams), counts[:, np.append(np.arange(len(words)), len(words) + chosen)]
 
 
+def count_documents(
+    corpus: TokenIds,
+    vocabulary: Vocabulary,
+    y: NDArray[np.floating[Any]],
+    document_weight: NDArray[np.float32] | None = None,
+    ngrams: VocabularyNgrams | None = None,
+) -> tuple[Terms, CountedDocuments] | None:
+    """Choose the terms of documents and count them; None without any word.
+
+    `ngrams` are those of the vocabulary, if they are counted.
+    """
+    words = find_words(corpus, vocabulary)
+    if not len(words):
+        return None
+    ngrams = VocabularyNgrams.of(vocabulary.words) if ngrams is None else ngrams
+    terms, counts = choose_terms(corpus, ngrams, words, y.shape[1])
+    return terms, CountedDocuments(counts, len(words), y, document_weight)
+
+
 def count_with_terms(counts: sparse.csr_matrix, document_weight: NDArray[np.float32] | None) -> NDArray[Any]:
     """Count the documents that have each term, shape (n_terms,), each document as often as its weight says."""
     weight = None if document_weight is None else np.repeat(document_weight, np.diff(counts.indptr))
