@@ -17,6 +17,8 @@ RUN useradd --system --no-create-home --uid 10001 server
 COPY --from=build /venv /venv
 USER 10001
 ENV PYTHONUNBUFFERED=1
+# Threads share two pools of memory, so that less of it lies unused.
+ENV MALLOC_ARENA_MAX=2
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
     CMD ["/venv/bin/python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/health', timeout=4)"]

@@ -22,6 +22,8 @@ _LIMITS = {
     "max_body": ("body_bytes", "bytes of a request", 4_000_000),
     "max_waiting": ("waiting_texts", "texts that may wait", 1_000),
 }
+# torch keeps compiled products for 1,024 numbers of words, more than 100 MB. Keeping 64 costs 2 % of the time.
+_COMPILED_PRODUCTS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -62,6 +64,7 @@ def run(options: argparse.Namespace) -> Answer:
     from sk_ulmfit.serving.models import load_served
     from sk_ulmfit.serving.server import Server, bind, url_of
 
+    os.environ.setdefault(*_COMPILED_PRODUCTS)  # read at the first product
     limits, token = _limits(options), _token(options)
     with bind(options.host, options.port) as bound:
         address, url = bound.getsockname()[0], url_of(bound)
