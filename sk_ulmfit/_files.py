@@ -178,6 +178,25 @@ def _lock(file: IO[bytes]) -> bool | None:
     return True
 
 
+@contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Hold the lock of this name while the block runs; other processes and threads that want it wait.
+
+    The system releases the lock of a killed process. Where locks are not available, nobody waits.
+    """
+    try:
+        path.parent.mkdir(exist_ok=True)
+        file = path.open("ab")
+    except OSError:
+        yield
+        return
+    with file:
+        with suppress(OSError):  # a file system without locks
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _is_at(file: IO[bytes], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())

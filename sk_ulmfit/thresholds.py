@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 import numpy as np
-from joblib import effective_n_jobs
+from joblib import cpu_count, effective_n_jobs
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from sk_ulmfit._choices import Numbers, ThresholdGoal, ThresholdMetric
+from sk_ulmfit._dask_tasks import runs_in_task
 from sk_ulmfit._messages import short, short_names
 from sk_ulmfit._validation import check_number, check_weights
 from sk_ulmfit.decisions import SMALLEST
@@ -247,7 +248,8 @@ class Curves:
                 evidence[label] = min(len(rows), int(np.count_nonzero(truth == 0)))
                 steps[label] = step
 
-        with ThreadPoolExecutor(max_workers=effective_n_jobs(-1)) as pool:
+        n_threads = 1 if runs_in_task() else min(effective_n_jobs(-1), cpu_count())  # Dask counts its whole cluster
+        with ThreadPoolExecutor(max_workers=n_threads) as pool:
             list(pool.map(count, range(0, n_labels, LABELS_AT_ONCE)))
 
         def at_least(counts: Floats) -> Floats:

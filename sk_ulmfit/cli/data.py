@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -129,7 +129,12 @@ def check_text_option(options: argparse.Namespace, columns: Sequence[str]) -> No
 
 def text_columns(clf: Any, options: argparse.Namespace) -> list[str]:
     """Return the text columns: those of the options, or those the model was trained on."""
-    columns = options.text or clf.metadata_.get("text")
+    return named_text_columns(clf.metadata_, options)
+
+
+def named_text_columns(metadata: Mapping[str, Any], options: argparse.Namespace) -> list[str]:
+    """Return the text columns of the options, or those that the notes of a model name."""
+    columns = options.text or metadata.get("text")
     if not columns:
         raise ValueError(f"{options.model} was not trained with sk-ulmfit train; name the text column with --text.")
     return [columns] if isinstance(columns, str) else list(columns)

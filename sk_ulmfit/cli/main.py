@@ -108,6 +108,11 @@ def _fail(options: argparse.Namespace, message: str, exit_code: int = 2) -> int:
 
 
 def _what_remains(options: argparse.Namespace) -> str:
+    if options.command == "predict":
+        from sk_ulmfit.cli.predict_parts import holds_parts
+
+        if holds_parts(options):
+            return f"the parts in {options.out} are kept, and the same command goes on"
     from sk_ulmfit.pretraining import has_checkpoint
 
     if options.command == "pretrain" and has_checkpoint(options.out):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from sk_ulmfit.datasets.loaders import BLANKS
 from sk_ulmfit.language_model import SIZES
 from sk_ulmfit.nn.precision import PRECISIONS
 
 
-def add_table(command: argparse.ArgumentParser, content: str) -> None:
+def add_table(command: argparse.ArgumentParser, content: str, kind: Any = Path) -> None:
     command.add_argument(
         "file",
-        type=Path,
+        type=kind,
         metavar="FILE",
         help=f"table {content}: .csv with a header line, .tsv, .jsonl (one object per line), .json (also one array) or "
         ".parquet, all but the last also .gz or .xz; or a folder of .txt files",
@@ -38,9 +39,11 @@ def add_text(command: argparse.ArgumentParser, default: str = "") -> None:
     command.add_argument("--text", action="append", metavar="COL", help=f"text column; may be repeated{note}")
 
 
-def add_out(command: argparse.ArgumentParser, metavar: str, help_text: str, required: bool = True) -> None:
+def add_out(
+    command: argparse.ArgumentParser, metavar: str, help_text: str, required: bool = True, kind: Any = Path
+) -> None:
     """Add the file to write, and --force to replace it."""
-    command.add_argument("--out", type=Path, required=required, metavar=metavar, help=help_text)
+    command.add_argument("--out", type=kind, required=required, metavar=metavar, help=help_text)
     command.add_argument("--force", action="store_true", help=f"replace {metavar} if it exists")
 
 

@@ -12,8 +12,12 @@ from sk_ulmfit.cli.answers import Answer, shows_progress
 from sk_ulmfit.cli.data import text_columns
 from sk_ulmfit.cli.estimators import load_model
 from sk_ulmfit.cli.files import check_input, check_output
+from sk_ulmfit.cli.predict_parts import add_options as add_parts_options
+from sk_ulmfit.cli.predict_parts import path_or_address, run_parts, writes_parts
 from sk_ulmfit.cli.values import Valuer
 from sk_ulmfit.datasets.cells import text_of_row
+from sk_ulmfit.datasets.predicted_columns import LABELS as PREDICTED
+from sk_ulmfit.datasets.predicted_columns import PROBABILITY
 from sk_ulmfit.datasets.table_writing import check_writable, write_table
 from sk_ulmfit.datasets.tables import (
     JSON_LINES,
@@ -24,20 +28,26 @@ from sk_ulmfit.datasets.tables import (
 )
 from sk_ulmfit.regressor import ULMFiTRegressor
 
-PREDICTED, PROBABILITY = "predicted_labels", "proba_"  # column with the labels; prefix of columns with probabilities
 MAX_ROWS, MAX_CHARACTERS = 20_000, 2_000_000  # held in memory at once
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     shared.add_model(command)
-    shared.add_table(command, "with the text columns of the training")
-    shared.add_out(command, "OUT", "table to write, with labels or values added: .csv, .tsv or .jsonl, also .gz or .xz")
+    shared.add_table(command, "with the text columns of the training", path_or_address)
+    out = (
+        "table to write, with labels or values added: .csv, .tsv or .jsonl, also .gz or .xz; for a folder or a pattern "
+        "of Parquet files, such as 'mail/*.parquet' or 's3://mail/*.parquet': a folder to write"
+    )
+    shared.add_out(command, "OUT", out, kind=path_or_address)
     shared.add_text(command, default="as in training")
     command.add_argument("--delimiter", metavar="D", help="separates predicted labels (default: as in training)")
     shared.add_running(command)
+    add_parts_options(command)
 
 
 def run(options: argparse.Namespace) -> Answer:
+    if writes_parts(options):
+        return run_parts(options)
     check_input(options.model)
     check_input(options.file)
     check_writable(options.out)

@@ -13,6 +13,7 @@ from sk_ulmfit.cli.answers import Answer
 from sk_ulmfit.cli.data import text_columns
 from sk_ulmfit.datasets.cells import number_from_cell
 from sk_ulmfit.datasets.loaders import load_table
+from sk_ulmfit.datasets.predicted_columns import VALUE as PREDICTED
 from sk_ulmfit.datasets.tables import Row, open_table
 from sk_ulmfit.labels import NamedIndicator
 from sk_ulmfit.metrics.regression import regression_scores
@@ -20,7 +21,6 @@ from sk_ulmfit.models.schema import LOSSES
 from sk_ulmfit.regressor import ULMFiTRegressor
 from sk_ulmfit.text.streams import StreamedTexts
 
-PREDICTED = "predicted_"  # prefix of columns with predicted values
 MEAN = "mean"
 IN_UNITS = ("mean_absolute_error",)  # of a target, so that a mean of several says nothing
 

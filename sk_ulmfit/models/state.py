@@ -238,6 +238,15 @@ def kind_of(path: Path) -> str | None:
         return None
 
 
+def digest_of(path: Path) -> str | None:
+    """Return what the header of a model file says of its contents, which `load_state` checks; None if unreadable."""
+    try:
+        with path.open("rb") as file:
+            return _open_container(file, path).metadata.get("digest")
+    except (OSError, ModelFileError):
+        return None
+
+
 @contextmanager
 def describing(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
     """Turn a ValueError about what a file holds into a ModelFileError."""

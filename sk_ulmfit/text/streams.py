@@ -126,14 +126,19 @@ def check_texts(X: Any, name: str = "X", *, allow_none: bool = False) -> Any:
     texts: list[str] = []
     for index, item in enumerate(plain_list(cast(Any, X))):
         if not isinstance(item, str):
-            raise ValueError(
-                f"{name}[{index}] is {describe_value(item)}; every text must be a str. "
-                "Replace missing texts by '', turn numbers into text with str, or drop such rows with their labels."
-            )
+            raise ValueError(f"{name}[{index}] is {no_text(item)} with their labels.")
         texts.append(str(item))
     if not texts and not allow_none:
         raise ValueError(f"{name} has 0 texts (0 sample(s)), while a minimum of 1 is required.")
     return texts
+
+
+def no_text(item: Any) -> str:
+    """Return the rest of a message about an item that should be a text, after its place."""
+    return (
+        f"{describe_value(item)}; every text must be a str. "
+        "Replace missing texts by '', turn numbers into text with str, or drop such rows"
+    )
 
 
 def column_names(table: Any) -> list[Any] | None:

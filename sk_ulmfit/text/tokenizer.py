@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from sk_ulmfit._dask_tasks import runs_in_task
 from sk_ulmfit._locks import ForkSafeLock
 from sk_ulmfit._messages import short
 from sk_ulmfit.text.normalization import normalize
@@ -296,7 +297,7 @@ def tokenize_corpus(
 
 
 def _n_workers(n_jobs: int | None, texts: Sequence[str]) -> int:
-    if n_jobs is None or n_jobs == 1 or sum(map(len, texts)) < _PARALLEL_FROM:
+    if n_jobs is None or n_jobs == 1 or sum(map(len, texts)) < _PARALLEL_FROM or runs_in_task():
         return 1
     from joblib import effective_n_jobs
 

@@ -7,12 +7,14 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import joblib
 from sklearn.utils.validation import check_memory as _check_memory
 
+from sk_ulmfit._files import alone_with
 from sk_ulmfit._locks import WARNING_FILTERS
 from sk_ulmfit._messages import short
 from sk_ulmfit._version import __version__
@@ -82,18 +84,35 @@ def remembered(memory: Any, key: Mapping[str, Any], work: Callable[[], T]) -> T:
     if not is_joblib:
         return cast(T, memory.cache(_run, ignore=["work"])(digest, work))
     cached = memory.cache(_run, ignore=["work"])
-    is_stored = False
-    with suppress(OSError):  # the folder may be gone by now
-        is_stored = cached.check_call_in_cache(digest, work)
-    if is_stored:
+    if _is_stored(cached, digest):
         return cast(T, cached(digest, work))
+    with _lock(memory, digest):
+        if _is_stored(cached, digest):  # another process has trained it meanwhile
+            return cast(T, cached(digest, work))
+        return _work_and_store(cached, digest, work, memory)
+
+
+def _lock(memory: joblib.Memory, digest: str) -> AbstractContextManager[None]:
+    """Return a block in which equal trainings elsewhere wait, also on other machines that share the folder."""
+    if memory.backend != "local":
+        return nullcontext()
+    return alone_with(Path(memory.store_backend.location) / "locks" / digest)
+
+
+def _is_stored(cached: Any, digest: str) -> bool:
+    with suppress(OSError):  # the folder may be gone by now
+        return bool(cached.check_call_in_cache(digest, None))
+    return False
+
+
+def _work_and_store(cached: Any, digest: str, work: Callable[[], T], memory: joblib.Memory) -> T:
     result = work()
     if reason := _store(cached, digest, result):
         warnings.warn(
             f"The trained model could not be stored in {short(memory.location)}: {reason} This estimator keeps "
             "it, but an equal fit will train again.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return result
 

@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.special import logit
 from sklearn.metrics import average_precision_score
 
+from sk_ulmfit._dask_tasks import backend_within
 from sk_ulmfit.text.streams import Advance, counted
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.liblinear import train_svm
@@ -273,7 +274,7 @@ def _fit_svms(documents: CountedDocuments, strength: float, solver: _Solver) -> 
     learnable = np.asarray((y == 1).any(axis=0) & (y == 0).any(axis=0))
     weight, bias = np.zeros((counts.shape[1], y.shape[1]), np.float32), np.zeros(y.shape[1])
     labels = np.flatnonzero(learnable)
-    workers = Parallel(solver.n_jobs, return_as="generator")
+    workers = Parallel(solver.n_jobs, backend_within(solver.n_jobs), return_as="generator")
     svms = workers(
         delayed(_fit_svm)(features, y[:, label], documents.weight, strength, solver.seed) for label in labels
     )
