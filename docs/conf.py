@@ -28,6 +28,7 @@ extensions = [
     "myst_parser",
     "notebook_pages",
     "numpydoc",
+    "parameter_groups",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx_gallery.gen_gallery",

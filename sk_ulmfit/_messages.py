@@ -58,6 +58,11 @@ def first_few(parts: Sequence[str], n: int | None = None) -> str:
     return ", ".join(parts[:_MOST_NAMES]) + (f", ... ({n} in all)" if n > _MOST_NAMES else "")
 
 
+def count(n: int, noun: str) -> str:
+    """Return a number with its noun: "1 text", "4,321 texts"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def describe_value(item: Any) -> str:
     """Describe an invalid value: at most 40 characters, and its type."""
     if item is None:

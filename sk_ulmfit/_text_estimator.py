@@ -191,21 +191,26 @@ class TextEstimator(PlainState):
         name = "backward_language_model_"
         return self._of_network(self._attribute(name).language_models, 1, name)
 
-    def save(self, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> None:
+    def save(
+        self, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None, overwrite: bool = True
+    ) -> None:
         """Write the fitted model to one file (safetensors with a JSON header).
 
         Parameters
         ----------
         path : path-like
-            File to write. A model in it is replaced; any other file is left alone.
+            File to write.
         metadata : mapping, default=None
             Notes of your own to store with the model, of JSON types; `load` returns them as `metadata_`. None keeps
             those that a loaded model came with.
+        overwrite : bool, default=True
+            Replace a model that is in the file already. A file that is not a model is never replaced.
 
         Raises
         ------
         ModelFileError
-            If the file cannot be written, or a parameter that was set after ``fit`` is not valid.
+            If the file cannot be written or must not be replaced, or a parameter that was set after ``fit`` is not
+            valid.
         """
         fitted = self._taken()
         if metadata is None:
@@ -221,10 +226,10 @@ class TextEstimator(PlainState):
         except ValueError as error:
             raise ModelFileError(f"The {fitted.kind} was not saved, since a parameter is not valid: {error}") from None
         params = _saved_parameters.to_json(self.get_params(deep=False), fitted.names.tolist())
-        save_state(fitted.state(params, metadata), path)
+        save_state(fitted.state(params, metadata), path, overwrite=overwrite)
 
     def export_onnx(
-        self, path: str | os.PathLike[str], *, int8: bool = False, force: bool = False, texts: Any = None
+        self, path: str | os.PathLike[str], *, int8: bool = False, overwrite: bool = True, texts: Any = None
     ) -> float:
         """Write the fitted model to a folder that `sk_ulmfit.runtime.load` predicts from, without torch.
 
@@ -239,8 +244,8 @@ class TextEstimator(PlainState):
         int8 : bool, default=False
             Store the matrices of the network in 8 bits, with a scale for each row: a quarter of the size on disk. They
             are computed with in 32 bits.
-        force : bool, default=False
-            Replace an exported model that is there. Any other folder is left alone.
+        overwrite : bool, default=True
+            Replace an exported model that is in the folder already. Any other folder is never replaced.
         texts : sequence of str, default=None
             Texts on which both are compared; None makes up 64 of random words.
 
@@ -260,7 +265,7 @@ class TextEstimator(PlainState):
         fitted = self._taken()
         texts = None if texts is None else check_texts(texts, "texts")
         decisions, metadata = self._decisions(fitted), getattr(self, "metadata_", {})
-        return export_folder(fitted, decisions, metadata, path, int8=int8, force=force, texts=texts)
+        return export_folder(fitted, decisions, metadata, path, int8=int8, overwrite=overwrite, texts=texts)
 
     def _decisions(self, fitted: Any) -> dict[str, Any]:
         """Return how to decide on predictions, as an exported model keeps it."""

@@ -54,47 +54,91 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
     (stage 3): an AWD-LSTM, concat pooling, one output per label and binary cross-entropy. A linear model of words is
     trained as well (`tfidf`), and the log-odds of both are averaged. The network is a skorch net in `net_`.
 
+    Parameters by group:
+
+    * Everyday: `language_model`, `threshold`, `at_least_one`, `direction`, `unfreezing`, `max_epochs`,
+      `warm_start`, `device`, `random_state`, `verbose`
+    * Language model: `lm_epochs`
+    * Training: `batch_size`, `lr`, `embedding_lr`, `lr_decay`, `schedule`, `bptt`, `max_length`,
+      `dropout_multiplier`, `alpha`, `beta`, `gradient_clip`, `pos_weight`, `early_stopping`, `validation_fraction`,
+      `n_iter_no_change`, `callbacks`
+    * Linear model: `tfidf`
+    * Decisions: `top_k`, `calibration`
+    * Machine: `precision`, `n_jobs`, `memory`
+
     Parameters
     ----------
     language_model : "auto", "en", "en-small", path-like, ULMFiTLanguageModel or None, default="auto"
-        Where the encoder comes from. The name of a bundled model or the path of a saved one: it is fine-tuned on the
-        texts. "auto" is English: "en" on a GPU if it is installed, else "en-small". An unfitted
-        `ULMFiTLanguageModel`: a clone is fitted on the texts. A fitted one, or one in a ``FrozenEstimator``: used as it
-        is (``clone``, hence cross-validation, keeps only the frozen one fitted). None: random weights (400/1152/3).
-        With ``direction="both"`` also a pair of these, the forward one first, with the same words.
-    lm_epochs : int or None, default=None
-        Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the language model;
-        if that is None too, a model that has a vector of a text trains none without a `teacher`, since it would forget
-        what texts mean.
+        Language model whose encoder the classifier starts from. The name of a bundled model or the path of a saved one:
+        it is fine-tuned on the texts. "auto" is English: "en" on a GPU if it is installed, else "en-small". An unfitted
+        `ULMFiTLanguageModel`: a clone of it is fitted on the texts. A fitted one, or one in a ``FrozenEstimator``: it
+        is used as it is (``clone``, and so cross-validation, keeps only the frozen one fitted). None: random weights
+        (400/1152/3). With ``direction="both"`` also a pair of these, the forward one first, with the same words.
+    threshold : float, array-like of shape (n_labels,), dict or str, default="auto"
+        A label is predicted if its probability reaches its threshold. Numbers: one for all labels, one per label, or by
+        label name (other labels keep 0.5). A goal: ``fit`` chooses a threshold per label, on predictions for texts that
+        were not learned from (see `tune_thresholds`). "f1_macro", "f1_micro" and "f1_samples" maximise this F1, "tune"
+        comes close to the best macro F1 and the best micro F1, and ``{"precision": 0.9}`` reaches this precision. These
+        predictions are made by cross-validation of a linear head and the linear model if the language model has a
+        vector of a text, and the network stays frozen or there are fewer than 5,000 texts; otherwise a part of the
+        texts is held out (`validation_fraction`). "auto" is "tune" if the language model has a vector, else 0.5 for all labels. On held-out
+        texts of three sets, of 100 to 2,000 texts, "tune" had more micro and macro F1 than 0.5. ``predict`` reads the
+        numbers, so you can change them after ``fit``.
+    at_least_one : bool or "auto", default="auto"
+        Whether each text gets at least one label: if no label reaches its threshold, the one that comes nearest to it,
+        in log-odds. "auto" is True if ``fit`` chose the thresholds for an F1 or by "tune", and every training text
+        whose labels are all known had a label. It changed micro F1 on the same sets by -0.02 to 0.01. ``predict`` reads
+        it.
     direction : {"forward", "backward", "both"}, default="forward"
         Reading order of the texts. "both" trains a language model and a network for each direction and averages their
-        probabilities, for twice the time, memory and size. A `language_model` that was trained backward goes on reading
-        backward with "forward".
-    max_epochs : int or None, default=None
-        Epochs of classifier training. None: 20 for up to 500 texts, 12 for up to 1,000, 8 for up to 10,000, 4 for up to
-        50,000 and 3 for more, at least one for each layer that is unfrozen, and at least 10 for ``unfreezing="head"``.
-        After a linear head was trained: 2, at least one for each layer.
-    lr : float or None, default=None
-        Maximum learning rate, that of the head. None: 0.01, or 0.001 after a linear head was trained.
-    lr_decay : float, default=2.6
-        Each lower layer group of a pre-trained encoder learns at the rate of the group above divided by this.
-    embedding_lr : float, "auto" or None, default="auto"
-        Maximum learning rate of a pre-trained embedding, which then learns from the first epoch. "auto": 0.04, or 0.001
-        after a linear head was trained. None treats the embedding as one more layer group, the last to be unfrozen, as
-        in the paper.
-    schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
-        Learning-rate schedule over all steps.
+        probabilities; it takes twice the time, memory and disk. A `language_model` that was trained backward reads
+        backward even with "forward".
     unfreezing : {"auto", "gradual", "at_once", "head"}, default="auto"
         Which layers of a pre-trained encoder are trained. "gradual": the head in the first epoch and one more layer,
         from the top, in each that follows, as in the paper. "at_once": all layers from the first epoch. "auto": gradual
         for up to 5,000 texts, else at once. "head": the head alone, on features that are computed once, so an epoch
         takes seconds; `lr_decay`, `embedding_lr`, `alpha` and `beta` have no effect then. An encoder from random
         weights is trained at once unless "head" is set. If the language model has a vector of a text, a linear head is
-        first trained on the vectors, to convergence and in seconds. "head" stops there, and so does "auto" for fewer
-        than 5,000 texts; for more, "auto" is "at_once".
+        trained on the vectors first, which takes seconds. "head" stops there, and so does "auto" for fewer than 5,000
+        texts; for more, "auto" is "at_once".
+    max_epochs : int or None, default=None
+        Epochs of classifier training. None: 20 for up to 500 texts, 12 for up to 1,000, 8 for up to 10,000, 4 for up to
+        50,000 and 3 for more, at least one for each layer that is unfrozen, and at least 10 for ``unfreezing="head"``.
+        After a linear head was trained: 2, at least one for each layer.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from what an earlier ``fit`` or the file of ``load`` has learned: encoder, vector, head
+        and vocabulary, to which new words are added. Labels are matched by name, columns without names by position. A
+        new label gets a new row of the head. A label that y lacks counts as unknown in all texts: its row, base rate,
+        threshold and calibration stay as they are. The linear model is trained anew on these texts alone, so pass
+        earlier texts together with new ones; for a label that y lacks, the network alone decides. `language_model` and
+        `lm_epochs` have no effect on a fitted estimator; `direction` must stay the same, and `unlabelled_texts` only
+        add words. With a frozen encoder the result is close to that of a new fit on the same texts: folds and
+        regularisation of head and SVMs stay until there are four times or a quarter as many texts. Tokens, vectors and
+        solutions for the texts stay in memory until the next fit, but not in files and pickles; with `memory`, only
+        tokens and vectors do. `save` does not store this parameter.
+    device : str, default="auto"
+        Torch device; "auto" uses a GPU if there is one.
+    random_state : int, RandomState or None, default=None
+        Source of all randomness. With `memory`, None takes the first model that was trained with any seed.
+    verbose : int, default=0
+        1 shows on stderr which stages there are and why, a progress bar for each, and the total time.
+    lm_epochs : int or None, default=None
+        Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the language model;
+        if that is None too, a model that has a vector of a text trains none without a `teacher`, since it would forget
+        what texts mean.
     batch_size : int or None, default=None
         Maximum number of documents in a batch. None: 16 for up to 500 texts, 32 for up to 10,000 and 64 for more.
         Batches of very long documents hold fewer: at most ``batch_size * 20 * bptt`` tokens, padding included.
+    lr : float or None, default=None
+        Maximum learning rate, that of the head. None: 0.01, or 0.001 after a linear head was trained.
+    embedding_lr : float, "auto" or None, default="auto"
+        Maximum learning rate of a pre-trained embedding, which then learns from the first epoch. "auto": 0.04, or 0.001
+        after a linear head was trained. None treats the embedding as one more layer group, the last to be unfrozen, as
+        in the paper.
+    lr_decay : float, default=2.6
+        Each lower layer group of a pre-trained encoder learns at the rate of the group above divided by this.
+    schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
+        Learning-rate schedule over all steps.
     bptt : int, default=70
         Tokens per window of backpropagation through time.
     max_length : int or None, default=1400
@@ -108,36 +152,10 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         Weight of temporal activation regularisation (TAR).
     gradient_clip : float or None, default=0.25
         Maximum norm of the gradient; None does not clip.
-    tfidf : bool, default=True
-        Average the network with a linear model: one linear SVM per label on TF-IDF of words and of character n-grams,
-        scaled to log-odds. The share of the network is c / (2 c + 60) for a label that c texts have, or lack if these
-        are fewer; it is 1 for a label about which words say nothing. If the language model has a vector of a text, the
-        share is learned from predictions for held-out texts; it is smaller for rare labels.
     pos_weight : None, "balanced", float, array-like of shape (n_labels,) or dict, default=None
         Factor on the loss of the entries that are 1, for more recall of rare labels; it multiplies the predicted odds.
         One for all labels, one per label, or by label name (other labels keep 1). "balanced" is the number of texts
         without the label divided by the number with it, clipped to the range from 1/20 to 20.
-    threshold : float, array-like of shape (n_labels,), dict or str, default="auto"
-        A label is predicted if its probability reaches its threshold: one for all labels, one per label, or by label
-        name (other labels keep 0.5). "f1_macro", "f1_micro", "f1_samples" or ``{"precision": 0.9}``: ``fit`` chooses a
-        threshold per label that maximises this F1, or reaches this precision, on predictions for texts that were not
-        learned from; "tune" has nearly the best of macro and micro F1 (see `tune_thresholds`). If the language model
-        has a vector of a text, and the network stays frozen or there are fewer than 5,000 texts, all texts are
-        predicted by turns, by a linear head and a linear model that were trained without them; otherwise a part is held
-        out (`validation_fraction`). "auto": "tune" if the language model has a vector, else 0.5 for all labels. On
-        held-out texts of three sets, of 100 to 2,000 texts, "tune" had more micro and macro F1 than 0.5.
-        Numbers are read by ``predict`` only, so they can be changed after ``fit``.
-    top_k : int or None, default=None
-        Predict the `top_k` most probable labels of every text instead, whatever `threshold`. Read by ``predict``.
-    at_least_one : bool or "auto", default="auto"
-        Give a text of which no label reaches its threshold the label that is nearest to it, in log-odds. "auto": if
-        ``fit`` tuned the thresholds for an F1 or by "tune", and every training text whose labels are all known had a
-        label. It changed micro F1 on the same sets by -0.02 to 0.01. Read by ``predict``.
-    calibration : None, "platt" or "temperature", default=None
-        Calibrate the probabilities, on predictions for texts that were not learned from: a slope and an offset of the
-        log-odds for each label ("platt"), or a slope alone. The ranking of texts within a label stays. These
-        predictions are those that `threshold` is chosen on; if layers below a linear head are unfrozen (see
-        `unfreezing`), a part of the texts is held out for both.
     early_stopping : bool, default=False
         Hold out a part of the texts, stop when the loss of the network on it no longer falls, and keep the weights of
         the best epoch. It applies to what is trained in epochs: where a linear head is trained alone, on vectors of
@@ -152,8 +170,18 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         skorch callbacks for the classifier training, as instances or (name, instance) pairs. With ``unfreezing="head"``
         they see a net of the head alone; with ``direction="both"`` they see two trainings. None is called for a linear
         head that is trained on vectors. A warning says which have no effect here, and what to use instead.
-    device : str, default="auto"
-        Torch device; "auto" uses a GPU if there is one.
+    tfidf : bool, default=True
+        Average the network with a linear model: one linear SVM per label on TF-IDF of words and of character n-grams,
+        scaled to log-odds. The share of the network is c / (2 c + 60) for a label that c texts have, or lack if these
+        are fewer; it is 1 for a label about which words say nothing. If the language model has a vector of a text, the
+        share is learned from predictions for held-out texts; it is smaller for rare labels.
+    top_k : int or None, default=None
+        Predict the `top_k` most probable labels of every text, and ignore `threshold`. ``predict`` reads it.
+    calibration : None, "platt" or "temperature", default=None
+        Calibrate the probabilities, on predictions for texts that were not learned from: a slope and an offset of the
+        log-odds for each label ("platt"), or a slope alone. The ranking of texts within a label stays. These
+        predictions are those that `threshold` is chosen on; if layers below a linear head are unfrozen (see
+        `unfreezing`), a part of the texts is held out for both.
     precision : {"auto", "float32", "bfloat16", "int8"}, default="auto"
         Arithmetic of the matrix products. "auto" uses 16 bits, and 8 for prediction, where the processor is faster at
         it and no probability of a sample of training texts moves by more than 0.005. "int8" predicts in 8 bits and
@@ -165,21 +193,6 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         Folder in which trained models are cached: a fit that was done before, with the same texts, labels, weights,
         parameters and version of this package, is read instead. So a search over thresholds trains once per fold. The
         cache consists of pickles: trust it like code.
-    random_state : int, RandomState or None, default=None
-        Source of all randomness. With `memory`, None takes the first model that was trained with any seed.
-    verbose : int, default=0
-        1 shows on stderr which stages there are and why, a progress bar for each, and the time of all.
-    warm_start : bool, default=False
-        Whether ``fit`` goes on from what an earlier ``fit``, or the file of ``load``, has learned: encoder, vector,
-        head and vocabulary, to which new words are added. Labels are matched by name, columns without names by
-        position. A new label gets a new row of the head. A label that y lacks is unknown in all texts: its row, base
-        rate, threshold and calibration stay. The linear model is trained anew on these texts alone, so pass earlier
-        texts together with new ones; of a label that y lacks, the network alone decides. The fitted weights win over
-        `language_model` and `lm_epochs`, which have no effect then; `direction` must stay, and `unlabelled_texts` only
-        add words. On a frozen encoder the result is near that of a fresh fit on the same texts: folds and strengths of
-        head and SVMs stay until there are four times or a quarter as many texts. Tokens, vectors and solutions for the
-        texts are kept in memory until the next fit, but not in files and pickles; with `memory` nothing but tokens and
-        vectors is. Not saved by `save`.
 
     Attributes
     ----------
@@ -229,72 +242,77 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         self,
         language_model: LanguageModels = "auto",
         *,
-        lm_epochs: int | None = None,
+        threshold: Threshold = "auto",
+        at_least_one: bool | Literal["auto"] = "auto",
         direction: Directions = "forward",
-        max_epochs: int | None = None,
-        lr: float | None = None,
-        lr_decay: float = 2.6,
-        embedding_lr: float | Literal["auto"] | None = "auto",
-        schedule: Schedule = "slanted_triangular",
         unfreezing: Unfreezing = "auto",
+        max_epochs: int | None = None,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+        # language model
+        lm_epochs: int | None = None,
+        # training
         batch_size: int | None = None,
+        lr: float | None = None,
+        embedding_lr: float | Literal["auto"] | None = "auto",
+        lr_decay: float = 2.6,
+        schedule: Schedule = "slanted_triangular",
         bptt: int = 70,
         max_length: int | None = 1400,
         dropout_multiplier: float = 0.5,
         alpha: float = 2.0,
         beta: float = 1.0,
         gradient_clip: float | None = 0.25,
-        tfidf: bool = True,
         pos_weight: PosWeight = None,
-        threshold: Threshold = "auto",
-        top_k: int | None = None,
-        at_least_one: bool | Literal["auto"] = "auto",
-        calibration: Calibration | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 3,
         callbacks: list[Any] | None = None,
-        device: str = "auto",
+        # linear model
+        tfidf: bool = True,
+        # decisions
+        top_k: int | None = None,
+        calibration: Calibration | None = None,
+        # machine
         precision: Precision = "auto",
         n_jobs: int | None = None,
         memory: Cache = None,
-        random_state: RandomState = None,
-        verbose: int = 0,
-        warm_start: bool = False,
     ):
         self.language_model = language_model
-        self.lm_epochs = lm_epochs
+        self.threshold = threshold
+        self.at_least_one = at_least_one
         self.direction = direction
-        self.max_epochs = max_epochs
-        self.lr = lr
-        self.lr_decay = lr_decay
-        self.embedding_lr = embedding_lr
-        self.schedule = schedule
         self.unfreezing = unfreezing
+        self.max_epochs = max_epochs
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.lm_epochs = lm_epochs
         self.batch_size = batch_size
+        self.lr = lr
+        self.embedding_lr = embedding_lr
+        self.lr_decay = lr_decay
+        self.schedule = schedule
         self.bptt = bptt
         self.max_length = max_length
         self.dropout_multiplier = dropout_multiplier
         self.alpha = alpha
         self.beta = beta
         self.gradient_clip = gradient_clip
-        self.tfidf = tfidf
         self.pos_weight = pos_weight
-        self.threshold = threshold
-        self.top_k = top_k
-        self.at_least_one = at_least_one
-        self.calibration = calibration
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.callbacks = callbacks
-        self.device = device
+        self.tfidf = tfidf
+        self.top_k = top_k
+        self.calibration = calibration
         self.precision = precision
         self.n_jobs = n_jobs
         self.memory = memory
-        self.random_state = random_state
-        self.verbose = verbose
-        self.warm_start = warm_start
 
     def fit(self, X: Any, y: Any, sample_weight: Numbers | None = None, *, unlabelled_texts: Any = None) -> Self:
         """Train on raw texts and their labels.

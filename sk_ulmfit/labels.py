@@ -65,6 +65,14 @@ class NamedIndicator(np.ndarray):
         named.columns = list(columns)
         return named
 
+    def __repr__(self) -> str:
+        values = repr(np.asarray(self))
+        if not hasattr(self, "columns"):
+            return values
+        return (
+            f"NamedIndicator of {len(self)} texts and {len(self.columns)} labels: {short_names(self.columns)}\n{values}"
+        )
+
     def to_numpy(self) -> NDArray[Any]:
         """Return the matrix without names."""
         return np.asarray(self)
@@ -261,15 +269,14 @@ def warn_similar(names: Sequence[Any]) -> None:
     if groups:
         shown = first_few([" and ".join(ascii(name)[:40] for name in group[:2]) for group in groups[:3]], len(groups))
         warnings.warn(
-            f"Some label names differ only by Unicode form, blanks or invisible characters: {shown}. They are learnt "
-            "as different labels; write each in one way.",
+            f"Some label names differ only by Unicode form, blanks or invisible characters: {shown}. They are learned "
+            "as different labels; write each name in one way only.",
             UserWarning,
             stacklevel=3,
         )
     if blank:
         warnings.warn(
-            f"The label name {blank[0][:20]!a} is blank, as str.split makes it of an empty text; drop it from the "
-            "lists.",
+            f"One label name is blank: {blank[0][:20]!a}. str.split makes it of an empty text; drop it from the lists.",
             UserWarning,
             stacklevel=3,
         )
@@ -597,7 +604,7 @@ def _raise_wrong_entry(value: Any, where: str) -> None:
         advice = f"{_USE_SETS} Class numbers of a single-label task become a matrix by numpy.eye(n_classes)[y]."
     else:
         advice = (
-            "For grades or shares, which ULMFiTRegressor learns as they are, take it (y_range=(0, 1) for shares); for "
-            "labels that a text has or lacks, binarise them first, for example y >= 0.5."
+            "To learn grades or shares as they are, use ULMFiTRegressor (with y_range=(0, 1) for shares). For labels "
+            "that a text has or lacks, make them 0 or 1 first, for example with y >= 0.5."
         )
     raise ValueError(f"Unknown label type: y must hold only 0 and 1, got {value:g} at {where}. {advice}")

@@ -81,6 +81,15 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Pla
 
     It learns from texts without labels. Its encoder is the start of a `ULMFiTMultiLabelClassifier`.
 
+    Parameters by group:
+
+    * Everyday: `pretrained`, `language`, `max_epochs`, `lr`, `teacher`, `direction`, `warm_start`, `device`,
+      `random_state`, `verbose`
+    * Language model: `emb_dim`, `hidden_dim`, `n_layers`, `vocab_size`, `min_frequency`
+    * Training: `batch_size`, `lr_decay`, `schedule`, `bptt`, `dropout_multiplier`, `alpha`, `beta`,
+      `gradient_clip`, `callbacks`
+    * Machine: `precision`, `n_jobs`, `memory`
+
     Parameters
     ----------
     pretrained : "auto", "en", "en-small", path-like, ModelState or None, default="auto"
@@ -88,17 +97,45 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Pla
         sizes are kept. Words that it knows keep their embedding; new words get the mean embedding. "auto" takes the
         bundled English model ("en" on a GPU if it is installed, else "en-small") if `language` is English and no size
         is given, otherwise random weights. None starts from random weights.
+    language : str or None, default=None
+        Language code of spaCy's tokenizer. None takes that of `pretrained`, or "en".
     max_epochs : int or None, default=None
         Passes over the texts. None chooses 1 to 10, so that about four million tokens are read. 0 only builds the
         vocabulary: weights stay as they are, and words that `pretrained` does not know get the mean embedding.
     lr : float, default=0.004
         Maximum learning rate, that of the top layer group.
+    teacher : path-like, callable or None, default=None
+        Sentence encoder from which the vectors of `pretrained` were learned, to go on learning from it: the folder of
+        a sentence-transformers model (extra ``teacher``), or a function from a list of n texts to their vectors,
+        array-like of shape (n, n_dims). A teacher from which it has not learned is refused. Each text, cut where it has
+        more than 200 words, learns the vector that the teacher gives it, beside the next word; `max_epochs` is then 1
+        by default. Results are not cached if it is a function.
+    direction : {"forward", "backward"} or None, default=None
+        Reading order of the texts. None takes that of `pretrained`, or forward. If `pretrained` reads in the other
+        direction, words keep their embedding, and the layers learn the new direction from their present weights.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from `state_`, of an earlier ``fit`` or of ``load``, in place of `pretrained`; new words
+        are added. Sizes, `language` and `direction` must stay. With ``max_epochs=0`` only the vocabulary grows.
+    device : str, default="auto"
+        Torch device; "auto" uses a GPU if there is one.
+    random_state : int, RandomState or None, default=None
+        Source of all randomness.
+    verbose : int, default=0
+        1 shows a progress bar for each stage on stderr: counting words, training.
+    emb_dim, hidden_dim, n_layers : int or None, default=None
+        Width of the embedding, width of the inner LSTM layers, number of LSTM layers. None keeps the sizes of
+        `pretrained`; from random weights they are 400, 1152 and 3.
+    vocab_size : int or None, default=None
+        Maximum number of words. Words of `pretrained` fill the places that the texts leave free. None means 30,000, or
+        10,000 more than `pretrained` has if that is more.
+    min_frequency : int, default=2
+        Rarer words become unknown, unless `pretrained` knows them.
+    batch_size : int, default=32
+        Maximum number of parallel text streams. A small corpus uses fewer, so that an epoch has enough steps.
     lr_decay : float, default=2.6
         Each lower layer group learns at the rate of the group above divided by this. Ignored from random weights.
     schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
         Learning-rate schedule over all steps.
-    batch_size : int, default=32
-        Maximum number of parallel text streams. A small corpus uses fewer, so that an epoch has enough steps.
     bptt : int, default=70
         Tokens per window of backpropagation through time.
     dropout_multiplier : float, default=1.0
@@ -109,21 +146,9 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Pla
         Weight of temporal activation regularisation (TAR).
     gradient_clip : float or None, default=0.3
         Maximum norm of the gradient; None does not clip.
-    emb_dim, hidden_dim, n_layers : int or None, default=None
-        Width of the embedding, width of the inner LSTM layers, number of LSTM layers. None keeps the sizes of
-        `pretrained`; from random weights they are 400, 1152 and 3.
-    vocab_size : int or None, default=None
-        Maximum number of words. Words of `pretrained` fill the places that the texts leave free. None means 30,000, or
-        10,000 more than `pretrained` has if that is more.
-    min_frequency : int, default=2
-        Rarer words become unknown, unless `pretrained` knows them.
-    language : str or None, default=None
-        Language code of spaCy's tokenizer. None takes that of `pretrained`, or "en".
-    direction : {"forward", "backward"} or None, default=None
-        Reading order of the texts. None takes that of `pretrained`, or forward. If `pretrained` reads in the other
-        direction, words keep their embedding, and the layers learn the new direction from their present weights.
-    device : str, default="auto"
-        Torch device; "auto" uses a GPU if there is one.
+    callbacks : list or None, default=None
+        skorch callbacks for the training, as instances or (name, instance) pairs: loggers, checkpoints. There are no
+        held-out texts, so they watch "train_loss". A training with callbacks is not cached.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Arithmetic of the matrix products. "auto" trains in bfloat16 where that is faster; `score` and `transform`
         then use float32. Weights are always stored in float32.
@@ -131,22 +156,6 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Pla
         Worker processes that tokenize large corpora.
     memory : path-like, joblib.Memory or None, default=None
         Folder in which trained models are cached, as in `ULMFiTMultiLabelClassifier`.
-    random_state : int, RandomState or None, default=None
-        Source of all randomness.
-    verbose : int, default=0
-        1 shows a progress bar for each stage on stderr: counting words, training.
-    teacher : path-like, callable or None, default=None
-        Sentence encoder from which the vectors of `pretrained` were learned, to go on learning from it: the folder of
-        a sentence-transformers model (extra ``teacher``), or a function from a list of n texts to their vectors,
-        array-like of shape (n, n_dims). A teacher from which it has not learned is refused. Each text, cut where it has
-        more than 200 words, learns the vector that the teacher gives it, beside the next word; `max_epochs` is then 1
-        by default. Results are not cached if it is a function.
-    callbacks : list or None, default=None
-        skorch callbacks for the training, as instances or (name, instance) pairs: loggers, checkpoints. There are no
-        held-out texts, so they watch "train_loss". A training with callbacks is not cached.
-    warm_start : bool, default=False
-        Whether ``fit`` goes on from `state_`, of an earlier ``fit`` or of ``load``, in place of `pretrained`; new words
-        are added. Sizes, `language` and `direction` must stay. With ``max_epochs=0`` only the vocabulary grows.
 
     Attributes
     ----------
@@ -181,60 +190,63 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Pla
         self,
         pretrained: str | os.PathLike[str] | ModelState | None = "auto",
         *,
+        language: str | None = None,
         max_epochs: int | None = None,
         lr: float = 4e-3,
-        lr_decay: float = 2.6,
-        schedule: Schedule = "slanted_triangular",
-        batch_size: int = 32,
-        bptt: int = 70,
-        dropout_multiplier: float = 1.0,
-        alpha: float = 2.0,
-        beta: float = 1.0,
-        gradient_clip: float | None = 0.3,
+        teacher: str | os.PathLike[str] | Encode | None = None,
+        direction: Direction | None = None,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+        # language model
         emb_dim: int | None = None,
         hidden_dim: int | None = None,
         n_layers: int | None = None,
         vocab_size: int | None = None,
         min_frequency: int = 2,
-        language: str | None = None,
-        direction: Direction | None = None,
-        device: str = "auto",
+        # training
+        batch_size: int = 32,
+        lr_decay: float = 2.6,
+        schedule: Schedule = "slanted_triangular",
+        bptt: int = 70,
+        dropout_multiplier: float = 1.0,
+        alpha: float = 2.0,
+        beta: float = 1.0,
+        gradient_clip: float | None = 0.3,
+        callbacks: list[Any] | None = None,
+        # machine
         precision: TrainingPrecision = "auto",
         n_jobs: int | None = None,
         memory: Cache = None,
-        random_state: RandomState = None,
-        verbose: int = 0,
-        teacher: str | os.PathLike[str] | Encode | None = None,
-        callbacks: list[Any] | None = None,
-        warm_start: bool = False,
     ):
         self.pretrained = pretrained
+        self.language = language
         self.max_epochs = max_epochs
         self.lr = lr
-        self.lr_decay = lr_decay
-        self.schedule = schedule
-        self.batch_size = batch_size
-        self.bptt = bptt
-        self.dropout_multiplier = dropout_multiplier
-        self.alpha = alpha
-        self.beta = beta
-        self.gradient_clip = gradient_clip
+        self.teacher = teacher
+        self.direction = direction
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
         self.emb_dim = emb_dim
         self.hidden_dim = hidden_dim
         self.n_layers = n_layers
         self.vocab_size = vocab_size
         self.min_frequency = min_frequency
-        self.language = language
-        self.direction = direction
-        self.device = device
+        self.batch_size = batch_size
+        self.lr_decay = lr_decay
+        self.schedule = schedule
+        self.bptt = bptt
+        self.dropout_multiplier = dropout_multiplier
+        self.alpha = alpha
+        self.beta = beta
+        self.gradient_clip = gradient_clip
+        self.callbacks = callbacks
         self.precision = precision
         self.n_jobs = n_jobs
         self.memory = memory
-        self.random_state = random_state
-        self.verbose = verbose
-        self.teacher = teacher
-        self.callbacks = callbacks
-        self.warm_start = warm_start
 
     if TYPE_CHECKING:  # made by scikit-learn
 
@@ -397,23 +409,25 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Pla
         warn_of_texts(word_count, state.config["language"])
         return text_vectors(state, corpus, device, precision)
 
-    def save(self, path: str | os.PathLike[str], *, compact: bool = False) -> None:
+    def save(self, path: str | os.PathLike[str], *, compact: bool = False, overwrite: bool = True) -> None:
         """Write the fitted language model to one file (safetensors with a JSON header).
 
         Parameters
         ----------
         path : path-like
-            File to write. A model in it is replaced; any other file is left alone.
+            File to write.
         compact : bool, default=False
             Round the weights to 8 bits with one scale per row: a quarter of the size. It costs the bundled models less
             than 1 % in perplexity.
+        overwrite : bool, default=True
+            Replace a model that is in the file already. A file that is not a model is never replaced.
 
         Raises
         ------
         ModelFileError
-            If the file cannot be written.
+            If the file cannot be written, or must not be replaced.
         """
-        save_state(self._taken(), path, compact=compact)
+        save_state(self._taken(), path, compact=compact, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> Self:

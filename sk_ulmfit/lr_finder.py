@@ -158,12 +158,13 @@ def lr_find(
         _test_text_estimator(estimator, X, y, sample_weight, test)
     elif isinstance(estimator, ULMFiTLanguageModel):
         if sample_weight is not None:
-            raise ValueError("sample_weight has no meaning for a language model; leave it out.")
+            raise ValueError("sample_weight has no meaning for a language model; omit it.")
         _test_language_model(estimator, X, test)
     else:
         raise ValueError(
             "estimator must be a ULMFiTMultiLabelClassifier, a ULMFiTRegressor or a ULMFiTLanguageModel, got a "
-            f"{type(estimator).__name__}; of a Pipeline pass the last step, on texts as the steps before give them."
+            f"{type(estimator).__name__}; for a Pipeline, pass its last step, and the texts that the steps before it "
+            "return."
         )
     return _curve(test)
 

@@ -48,7 +48,7 @@ def export_folder(
     path: str | os.PathLike[str],
     *,
     int8: bool = False,
-    force: bool = False,
+    overwrite: bool = True,
     texts: Sequence[str] | None = None,
 ) -> float:
     """Write a fitted model to a folder; arguments as of `TextEstimator.export_onnx`.
@@ -57,7 +57,7 @@ def export_folder(
     notes of the user. Return the largest difference between the predictions of the folder and of the model in 32 bits.
     """
     check_onnxruntime()
-    folder = check_folder(path, force)
+    folder = check_folder(path, overwrite)
     try:
         with atomic_folder(folder) as temporary:
             _write_networks(temporary, fitted, int8)
@@ -75,7 +75,7 @@ def export_folder(
     return shift
 
 
-def check_folder(path: str | os.PathLike[str], force: bool) -> Path:
+def check_folder(path: str | os.PathLike[str], overwrite: bool) -> Path:
     """Return the folder to write; raise ModelFileError if something is there that must stay."""
     folder = as_path(path, ModelFileError)
     if not folder.parent.is_dir():
@@ -85,9 +85,11 @@ def check_folder(path: str | os.PathLike[str], force: bool) -> Path:
     if not folder.is_dir():
         raise ModelFileError(f"{folder} is a file; give the name of a folder to write.")
     if os.listdir(folder) and not is_exported(folder):
-        raise ModelFileError(f"{folder} exists and is no exported model; it is left alone. Choose another name.")
-    if os.listdir(folder) and not force:
-        raise ModelFileError(f"{folder} exists; pass force=True, or --force, to replace it.")
+        raise ModelFileError(f"{folder} already exists and is not an exported model; choose another name.")
+    if os.listdir(folder) and not overwrite:
+        raise ModelFileError(
+            f"{folder} already exists; pass overwrite=True (--force on the command line) to replace it."
+        )
     return folder
 
 

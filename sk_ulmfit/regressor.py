@@ -45,14 +45,21 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
     (`tfidf`), and the predictions of both are averaged, in standard deviations of each target. Use it for grades, such
     as stars, strengths or shares of annotators; use the classifier for labels that a text has or lacks.
 
+    Parameters by group:
+
+    * Everyday: `language_model`, `y_range`, `loss`, `direction`, `unfreezing`, `max_epochs`, `warm_start`,
+      `device`, `random_state`, `verbose`
+    * Language model: `lm_epochs`
+    * Training: `batch_size`, `lr`, `embedding_lr`, `lr_decay`, `schedule`, `bptt`, `max_length`,
+      `dropout_multiplier`, `alpha`, `beta`, `gradient_clip`, `early_stopping`, `validation_fraction`,
+      `n_iter_no_change`, `callbacks`
+    * Linear model: `tfidf`
+    * Machine: `precision`, `n_jobs`, `memory`
+
     Parameters
     ----------
     language_model : "auto", "en", "en-small", path-like, ULMFiTLanguageModel or None, default="auto"
-        Where the encoder comes from, as of the classifier.
-    lm_epochs : int or None, default=None
-        Epochs of language-model training on the texts; 0 trains none. None leaves it to the language model.
-    direction : {"forward", "backward", "both"}, default="forward"
-        Reading order of the texts. "both" trains a network for each direction and averages their predictions.
+        Language model whose encoder the regressor starts from, as for the classifier.
     y_range : None, (low, high) or list of such pairs, default=None
         Least and greatest value of all targets, or of each target. The outputs of the network pass through a sigmoid
         that goes 5 % of the width beyond both ends, so that the ends can be reached, and predictions stay within the
@@ -60,21 +67,34 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
     loss : {"squared_error", "cross_entropy"}, default="squared_error"
         Squared error of targets in standard deviations, so that targets of all scales count alike. "cross_entropy"
         takes targets as probabilities, such as the share of annotators who chose a label; it needs ``y_range=(0, 1)``.
-    max_epochs : int or None, default=None
-        Epochs of the training of the network. None goes by the number of texts.
-    lr : float or None, default=None
-        Maximum learning rate, that of the head. None: 0.01, or 0.001 after a linear head was trained.
-    lr_decay : float, default=2.6
-        Each lower layer group of a pre-trained encoder learns at the rate of the group above divided by this.
-    embedding_lr : float, "auto" or None, default="auto"
-        Maximum learning rate of a pre-trained embedding. None treats it as one more layer group.
-    schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
-        Learning-rate schedule over all steps.
+    direction : {"forward", "backward", "both"}, default="forward"
+        Reading order of the texts. "both" trains a network for each direction and averages their predictions.
     unfreezing : {"auto", "gradual", "at_once", "head"}, default="auto"
-        Which layers of a pre-trained encoder are trained, as of the classifier. If the language model has a vector of a
-        text, a linear head is first trained on the vectors; for fewer than 5,000 texts, "auto" stops there.
+        Which layers of a pre-trained encoder are trained, as for the classifier. If the language model has a vector of
+        a text, a linear head is trained on the vectors first; for fewer than 5,000 texts, "auto" stops there.
+    max_epochs : int or None, default=None
+        Epochs of the training of the network. None depends on the number of texts, as for the classifier.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from what an earlier ``fit`` or the file of ``load`` has learned, as for the classifier;
+        `y_range` and `loss` must stay the same. `save` does not store this parameter.
+    device : str, default="auto"
+        Torch device; "auto" uses a GPU if there is one.
+    random_state : int, RandomState or None, default=None
+        Source of all randomness. With `memory`, None takes the first model that was trained with any seed.
+    verbose : int, default=0
+        1 shows on stderr which stages there are and why, a progress bar for each, and the total time.
+    lm_epochs : int or None, default=None
+        Epochs of language-model training on the texts; 0 trains none. None leaves it to the language model.
     batch_size : int or None, default=None
         Maximum number of documents in a batch. None: 16 for up to 500 texts, 32 for up to 10,000 and 64 for more.
+    lr : float or None, default=None
+        Maximum learning rate, that of the head. None: 0.01, or 0.001 after a linear head was trained.
+    embedding_lr : float, "auto" or None, default="auto"
+        Maximum learning rate of a pre-trained embedding. None treats it as one more layer group.
+    lr_decay : float, default=2.6
+        Each lower layer group of a pre-trained encoder learns at the rate of the group above divided by this.
+    schedule : {"slanted_triangular", "one_cycle"}, default="slanted_triangular"
+        Learning-rate schedule over all steps.
     bptt : int, default=70
         Tokens per window of backpropagation through time.
     max_length : int or None, default=1400
@@ -87,9 +107,6 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         Weight of temporal activation regularisation (TAR).
     gradient_clip : float or None, default=0.25
         Maximum norm of the gradient; None does not clip.
-    tfidf : bool, default=True
-        Average the network with a ridge regression on TF-IDF of words and of character n-grams. If the language model
-        has a vector of a text, the network's share is learned from predictions for held-out texts.
     early_stopping : bool, default=False
         Hold out a part of the texts, stop when the loss of the network on it no longer falls, and keep the weights of
         the best epoch. Where a linear head is trained alone, nothing is held out.
@@ -100,8 +117,9 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
     callbacks : list or None, default=None
         skorch callbacks for the training of the network, as instances or (name, instance) pairs. Scores that they
         compute compare values in standard deviations.
-    device : str, default="auto"
-        Torch device; "auto" uses a GPU if there is one.
+    tfidf : bool, default=True
+        Average the network with a ridge regression on TF-IDF of words and of character n-grams. If the language model
+        has a vector of a text, the network's share is learned from predictions for held-out texts.
     precision : {"auto", "float32", "bfloat16", "int8"}, default="auto"
         Arithmetic of the matrix products. "auto" uses 16 bits, and 8 for prediction, where the processor is faster at
         it and no prediction for a sample of training texts moves by more than 0.005 standard deviations.
@@ -109,13 +127,6 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         Worker processes that tokenize large corpora.
     memory : path-like, joblib.Memory or None, default=None
         Folder in which trained models are cached: a fit that was done before is read instead. Trust it like code.
-    random_state : int, RandomState or None, default=None
-        Source of all randomness. With `memory`, None takes the first model that was trained with any seed.
-    verbose : int, default=0
-        1 shows on stderr which stages there are and why, a progress bar for each, and the time of all.
-    warm_start : bool, default=False
-        Whether ``fit`` goes on from what an earlier ``fit`` or the file of ``load`` has learned, as of the classifier;
-        `y_range` and `loss` must stay. Not saved by `save`.
 
     Attributes
     ----------
@@ -159,66 +170,70 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         self,
         language_model: LanguageModels = "auto",
         *,
-        lm_epochs: int | None = None,
-        direction: Directions = "forward",
         y_range: Range | None = None,
         loss: Loss = "squared_error",
-        max_epochs: int | None = None,
-        lr: float | None = None,
-        lr_decay: float = 2.6,
-        embedding_lr: float | Literal["auto"] | None = "auto",
-        schedule: Schedule = "slanted_triangular",
+        direction: Directions = "forward",
         unfreezing: Unfreezing = "auto",
+        max_epochs: int | None = None,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
+        # language model
+        lm_epochs: int | None = None,
+        # training
         batch_size: int | None = None,
+        lr: float | None = None,
+        embedding_lr: float | Literal["auto"] | None = "auto",
+        lr_decay: float = 2.6,
+        schedule: Schedule = "slanted_triangular",
         bptt: int = 70,
         max_length: int | None = 1400,
         dropout_multiplier: float = 0.5,
         alpha: float = 2.0,
         beta: float = 1.0,
         gradient_clip: float | None = 0.25,
-        tfidf: bool = True,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 3,
         callbacks: list[Any] | None = None,
-        device: str = "auto",
+        # linear model
+        tfidf: bool = True,
+        # machine
         precision: Precision = "auto",
         n_jobs: int | None = None,
         memory: Cache = None,
-        random_state: RandomState = None,
-        verbose: int = 0,
-        warm_start: bool = False,
     ):
         self.language_model = language_model
-        self.lm_epochs = lm_epochs
-        self.direction = direction
         self.y_range = y_range
         self.loss = loss
-        self.max_epochs = max_epochs
-        self.lr = lr
-        self.lr_decay = lr_decay
-        self.embedding_lr = embedding_lr
-        self.schedule = schedule
+        self.direction = direction
         self.unfreezing = unfreezing
+        self.max_epochs = max_epochs
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.lm_epochs = lm_epochs
         self.batch_size = batch_size
+        self.lr = lr
+        self.embedding_lr = embedding_lr
+        self.lr_decay = lr_decay
+        self.schedule = schedule
         self.bptt = bptt
         self.max_length = max_length
         self.dropout_multiplier = dropout_multiplier
         self.alpha = alpha
         self.beta = beta
         self.gradient_clip = gradient_clip
-        self.tfidf = tfidf
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.callbacks = callbacks
-        self.device = device
+        self.tfidf = tfidf
         self.precision = precision
         self.n_jobs = n_jobs
         self.memory = memory
-        self.random_state = random_state
-        self.verbose = verbose
-        self.warm_start = warm_start
 
     def fit(self, X: Any, y: Any, sample_weight: Numbers | None = None, *, unlabelled_texts: Any = None) -> Self:
         """Train on raw texts and their values.

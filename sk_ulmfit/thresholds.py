@@ -381,7 +381,7 @@ def _best_for_precision(curves: Curves, wanted: float, names: Sequence[Any], wor
     reached = (right > 0) & (right >= wanted * predicted)
     never = ~reached.any(axis=1)
     if (unreached := never & worth_saying).any():
-        why = f"have too few held-out texts, or too many wrong ones, for a precision of {wanted:g}"
+        why = f"do not reach a precision of {wanted:g} on the held-out texts"
         _warn(names, unreached, f"{why} and get the threshold 1")
     return np.where(never, 1.0, curves.candidates[reached.argmax(axis=1)])
 

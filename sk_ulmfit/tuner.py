@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import numbers
-from collections.abc import Iterable
+import re
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -18,6 +22,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, get_ro
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sk_ulmfit._choices import Average, NumberByLabel, Numbers, RandomState, ThresholdGoal, ThresholdMetric
+from sk_ulmfit._locks import WARNING_FILTERS
 from sk_ulmfit._messages import short
 from sk_ulmfit._plain_state import PlainState
 from sk_ulmfit._validation import check_number, check_weights, fitted_value
@@ -31,6 +36,8 @@ from sk_ulmfit.text.streams import only_column, plain_list
 from sk_ulmfit.thresholds import Curves, check_candidates, check_metric, check_thresholds, tune_thresholds
 
 Floats = NDArray[np.float64]
+
+_NUMBERED = re.compile(r"Label (not )?(\d+) is present in all training examples\.")
 
 
 @dataclass(frozen=True)
@@ -195,7 +202,7 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, PlainState):
             proba = probabilities(fitted, X, len(names))
         else:
             targets = _targets(y, indicator, names)
-            fitted, rows, proba = self._cross_fit(X, targets, indicator, fit_params, split_params)
+            fitted, rows, proba = self._cross_fit(X, targets, indicator, names, fit_params, split_params)
         truth, weight = indicator[rows], None if weight is None else weight[rows]
         thresholds = tune_thresholds(
             truth, proba, metric=scoring, candidates=candidates, sample_weight=weight, label_names=names
@@ -325,6 +332,7 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, PlainState):
         X: Any,
         targets: Any,
         indicator: NDArray[np.float32],
+        names: Sequence[Any],
         fit_params: dict[str, Any],
         split_params: dict[str, Any],
     ) -> tuple[Any, NDArray[np.int64], Floats]:
@@ -337,9 +345,10 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, PlainState):
                 "share such as cv=0.2, or refit=True."
             )
         # All data first: bad data fails before the folds are trained.
-        fitted = clone(self.estimator).fit(X, targets, **fit_params) if self.refit else None
+        with _named_labels(names):
+            fitted = clone(self.estimator).fit(X, targets, **fit_params) if self.refit else None
         parts = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fit_and_predict)(clone(self.estimator), X, targets, fit_params, train, test, not self.refit)
+            delayed(_fit_and_predict)(clone(self.estimator), X, targets, fit_params, train, test, not self.refit, names)
             for train, test in splits
         )
         rows = np.concatenate([np.arange(len(matrix))[test] for _, test in splits])
@@ -436,15 +445,43 @@ def _plain_matrix(indicator: NDArray[np.float32]) -> NDArray[Any]:
 
 
 def _fit_and_predict(
-    estimator: Any, X: Any, y: Any, fit_params: dict[str, Any], train: Any, test: Any, keep: bool
+    estimator: Any, X: Any, y: Any, fit_params: dict[str, Any], train: Any, test: Any, keep: bool, names: Sequence[Any]
 ) -> tuple[Floats, Any]:
     n, n_labels = y.shape
     params = {
         name: _safe_indexing(value, train) if hasattr(value, "__len__") and _length(value) == n else value
         for name, value in fit_params.items()
     }
-    estimator.fit(_safe_indexing(X, train), _safe_indexing(y, train), **params)
+    with _named_labels(names):
+        estimator.fit(_safe_indexing(X, train), _safe_indexing(y, train), **params)
     return probabilities(estimator, _safe_indexing(X, test), n_labels), estimator if keep else None
+
+
+@contextmanager
+def _named_labels(names: Sequence[Any]) -> Iterator[None]:
+    """Name the label in the warning of ``OneVsRestClassifier`` that a label is the same for all rows.
+
+    It counts columns, from 0. Filters of warnings belong to the process, so other threads keep the warning as it is.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with WARNING_FILTERS, warnings.catch_warnings(record=True) as caught:
+            yield
+    finally:
+        for warning in caught:
+            found = _NUMBERED.fullmatch(str(warning.message))
+            message = warning.message if found is None else UserWarning(_constant(names[int(found[2])], not found[1]))
+            warnings.warn_explicit(message, warning.category, warning.filename, warning.lineno)
+
+
+def _constant(name: Any, has: bool) -> str:
+    return (
+        f"In one of the trainings, every row {'has' if has else 'lacks'} the label {short(name)}, so its probability "
+        f"there is {int(has)}. Pass fewer folds, or more rows that differ in it."
+    )
 
 
 def _length(value: Any) -> int:

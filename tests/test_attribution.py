@@ -234,9 +234,9 @@ def test_which_labels(network):
     assert network.explain(texts, ["red", "blue", "red"])[0].labels == ["red", "blue"]
     assert network.explain(texts, np.array(["grey"]))[1].labels == ["grey"]
     for wrong in ("purple", ["red", "purple"], [["red"]], 0):
-        with pytest.raises(ValueError, match="which is none of this classifier's 4 labels: 'blue', 'green'"):
+        with pytest.raises(ValueError, match="which is not one of this classifier's 4 labels: 'blue', 'green'"):
             network.explain(texts, wrong)
-    with pytest.raises(ValueError, match="labels is empty; name some of 'blue'"):
+    with pytest.raises(ValueError, match="labels is empty; choose from 'blue'"):
         network.explain(texts, [])
 
 

@@ -4,8 +4,10 @@ import re
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from contextlib import suppress
 from dataclasses import replace
+from io import BytesIO, TextIOWrapper
 
 import numpy as np
 import pandas as pd
@@ -13,9 +15,10 @@ import pytest
 from conftest import make_corpus, tiny_lm, with_vector
 
 from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier
-from sk_ulmfit.cli import predict, pretrain
-from sk_ulmfit.cli.main import main
+from sk_ulmfit.cli import lr_find, predict, pretrain
+from sk_ulmfit.cli.main import COMMANDS, as_typed, main
 from sk_ulmfit.datasets import load_support_messages, load_table, write_table
+from sk_ulmfit.lr_finder import LearningRateCurve
 from sk_ulmfit.pretraining.trainer import Trainer
 
 SMALL = ["--emb-dim", "8", "--hidden-dim", "8", "--n-layers", "2", "--lm-epochs", "1", "--max-epochs", "2"]
@@ -40,7 +43,7 @@ def table(tmp_path):
 @pytest.fixture
 def model(table, tmp_path):
     out = tmp_path / "mail.model"
-    args = ["--text", "subject", "--text", "body", "--label-column", "topics", "--delimiter", "|"]
+    args = ["--text", "subject", "body", "--label-column", "topics", "--delimiter", "|"]
     assert run("train", table, *args, "--out", out, "--random-state", 0, *SMALL) == 0
     return out
 
@@ -85,6 +88,16 @@ def test_both_directions(table, tmp_path, capsys):
     assert f"language_model=(forward=(lr=0.5), backward={lm})" in capsys.readouterr().out
 
 
+def test_several_columns_may_follow_an_option_or_repeat_it(table, model, tmp_path):
+    out = tmp_path / "again.model"
+    args = ["--text", "subject", "--text", "body", "--label-column", "topics", "--delimiter", "|"]
+    assert run("train", table, *args, "--out", out, "--random-state", 0, *SMALL) == 0
+    one, other = (ULMFiTMultiLabelClassifier.load(path) for path in (model, out))
+    assert one.metadata_ == other.metadata_
+    texts = ["the invoice is late"]
+    assert np.array_equal(one.predict_proba(texts), other.predict_proba(texts))
+
+
 def test_two_text_columns_are_joined_with_field_marks(model):
     clf = ULMFiTMultiLabelClassifier.load(model)
     assert clf.metadata_["text"] == ["subject", "body"]
@@ -94,7 +107,7 @@ def test_two_text_columns_are_joined_with_field_marks(model):
 def test_label_columns(table, tmp_path, capsys):
     out = tmp_path / "late.model"
     assert run("train", table, "--text", "body", "--labels", "late", "--out", out, *SMALL, "--unlabelled", table) == 0
-    assert "Trained on 24 texts; labels: 'late'." in capsys.readouterr().out
+    assert "Trained on 24 texts with 1 label: 'late'." in capsys.readouterr().out
     again = ["train", table, "--text", "body", "--labels", "late", "--out", out, *SMALL]
     before = out.read_bytes()
     assert run(*again) == 2
@@ -120,8 +133,8 @@ def test_evaluate_scores_the_labels_that_both_know(table, model, capsys):
     assert "billing" not in shown.out
     share = sum(r["delivery"] for r in rows) / len(rows)
     assert f"all labels right: {share:.3f}" in shown.out
-    assert "1 labels left out, unknown to the model: 'new'" in shown.err
-    assert "2 labels left out, not in the file: 'billing', 'technical'" in shown.err
+    assert "left out 1 label that the model does not know: 'new'." in shown.err
+    assert "left out 2 labels that the file does not have: 'billing', 'technical'." in shown.err
     assert run("evaluate", model, table, "--label-column", "id") == 2
     assert "none of the model's labels" in capsys.readouterr().err
 
@@ -201,6 +214,23 @@ def test_help(command, capsys):
     shown = capsys.readouterr().out
     assert "sk-ulmfit" in shown
     assert not command or f"sk-ulmfit {command[0]}" in shown.split("example")[1]
+
+
+GROUPED = ["train", "predict", "evaluate", "explain", "export", "finetune", "lr-find", "serve"]
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+@pytest.mark.parametrize("columns", [80, 200])
+def test_help_fits_80_columns_and_begins_with_what_is_used_every_day(command, columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        run(command, "--help")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    titles = [line for line in lines if re.fullmatch(r"\w.*:", line) and not line.startswith("usage")]
+    assert titles[0] == "example:"
+    assert "Everyday:" in titles[1:3] or command not in GROUPED
+    assert titles[-1] == "Other:"
 
 
 def test_help_comes_at_once():
@@ -560,6 +590,8 @@ def test_json_answers(table, tmp_path, capsys):
     hits = [set(row["predicted_labels"]) == set(found) for row, found in zip(rows, true, strict=True)]
     assert scored["all_labels_right"] == pytest.approx(np.mean(hits))
     assert scored["labels"]["billing"]["texts"] == sum("billing" in found for found in true)
+    for row in [*scored["labels"].values(), *scored["averages"].values()]:
+        assert {type(row[name]) for name in ("texts", "predicted")} == {int}
     assert run("info", out, "--json") == 0
     told = answer(capsys)
     assert told["labels"] == trained["labels"]
@@ -567,9 +599,21 @@ def test_json_answers(table, tmp_path, capsys):
     assert told["kind"] == "classifier"
     assert run("info", out) == 0
     shown = capsys.readouterr().out
-    assert "thresholds          billing=0.5\n                    delivery=0.5\n" in shown
+    assert "thresholds          0.5 for all 3\n" in shown
     assert "max_epochs=2" in shown
     assert "lr_decay" not in shown  # left as it was
+
+
+def test_info_says_equal_thresholds_once(model, capsys):
+    clf = ULMFiTMultiLabelClassifier.load(model).set_thresholds({"delivery": 0.3})
+    clf.save(model)
+    capsys.readouterr()
+    assert run("info", model) == 0
+    shown = capsys.readouterr().out
+    assert "thresholds          delivery=0.3\n                    0.5 for the other 2\n" in shown
+    clf.set_thresholds([0.1, 0.2, 0.3]).save(model)
+    assert run("info", model) == 0
+    assert "billing=0.1\n                    delivery=0.2\n" in capsys.readouterr().out
 
 
 def test_info_of_language_models_and_of_what_is_none(tmp_path, capsys):
@@ -709,11 +753,110 @@ def test_lr_find_of_a_classifier_and_of_a_language_model(table, tmp_path, capsys
     assert answer(capsys)["losses"] == losses["classifier", "forward"] != losses["classifier", "backward"]
     assert losses["language model", "forward"] != losses["language model", "backward"]
     assert run("lr-find", table, "--text", "body", *body, "--n-steps", 5) == 2
-    assert "n_steps must be" in capsys.readouterr().err
+    assert "--n-steps must be" in capsys.readouterr().err
     assert run("lr-find", table, "--text", "body", *body, "--out", picture) == 2
     assert "already exists" in capsys.readouterr().err
     assert run("lr-find", table, "--text", "body", *body, "--out", tmp_path / "curve.doc") == 2
     assert "is not a picture; pass a name ending in .png" in capsys.readouterr().err
+
+
+def test_a_range_test_that_finds_nothing_names_options_to_change(table, monkeypatch, capsys):
+    rates = np.geomspace(1e-6, 1, 20)
+
+    def nothing_found(estimator, X, y=None, *, start_lr=1e-6, end_lr=10.0, n_steps=100):
+        return LearningRateCurve(rates, rates, rates, None, {})
+
+    monkeypatch.setattr(lr_find, "lr_find", nothing_found)
+    assert run("lr-find", table, "--text", "body", *SMALL[:6]) == 0
+    shown = capsys.readouterr().out
+    for option in ("--out", "--start-lr", "--n-steps", "--batch-size"):
+        assert option in shown
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--top-k", "0"], "--top-k must be an integer at least 1, got 0."),
+        (["--lr", "-1"], "--lr must be a number at least 0, got -1.0."),
+        (["--early-stopping", "--batch-size", "0"], "--batch-size must be an integer at least 1, got 0."),
+    ],
+)
+def test_errors_call_options_what_they_are_called(table, tmp_path, option, message, capsys):
+    args = ["train", table, "--text", "body", "--label-column", "topics", "--delimiter", "|", "--out", tmp_path / "m"]
+    assert run(*args, *option) == 2
+    assert capsys.readouterr().err == f"sk-ulmfit train: {message}\n"
+
+
+def test_names_in_quotes_stay_as_they_are():
+    options = Namespace(flags={"label_column": "--label-column", "lr": "--lr"})
+    assert as_typed("pass it as label_column instead", options) == "pass it as --label-column instead"
+    assert as_typed("no column 'label_column'; the lr label_column=3", options) == (
+        "no column 'label_column'; the lr label_column=3"
+    )
+
+
+def type_in(monkeypatch, text):
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(text.encode())))
+
+
+def test_typed_texts_are_predicted_and_explained(model, monkeypatch, capsys):
+    clf = ULMFiTMultiLabelClassifier.load(model).set_thresholds(0.0)
+    texts = ["the invoice is late", "the lämp is broken"]
+    capsys.readouterr()
+    type_in(monkeypatch, "\n".join(texts) + "\n\n")
+    assert run("predict", model, "-", "--threshold", 0, "--json") == 0
+    told = answer(capsys)
+    assert [row["text"] for row in told["texts"]] == texts
+    assert [row["labels"] for row in told["texts"]] == [[*labels] for labels in clf.predict_labels(texts)]
+    proba = [list(row["probabilities"].values()) for row in told["texts"]]
+    assert np.allclose(proba, clf.predict_proba(texts))
+    for threshold, line in (
+        (0, r"(\w+ \d\.\d\d, ){2}\w+ \d\.\d\d\n"),
+        (1, r"\(no label; most probable: \w+ 0\.\d\d\)\n"),
+    ):
+        type_in(monkeypatch, texts[0])
+        assert run("predict", model, "-", "--threshold", threshold) == 0
+        assert re.fullmatch(line, capsys.readouterr().out)
+    type_in(monkeypatch, texts[0])
+    assert run("explain", model, "-") == 0
+    assert capsys.readouterr().out.startswith(texts[0])
+
+
+@pytest.mark.parametrize(
+    ("typed", "args", "message"),
+    [
+        ("", ["predict", "MODEL", "-"], "Standard input has no text; pass one per line"),
+        ("a text", ["predict", "MODEL", "-", "--text", "body"], "--text names columns of a table"),
+        ("a text", ["predict", "MODEL", "-", "--out", "o.csv"], "the predictions are printed; omit --out"),
+        (
+            "",
+            ["predict", "MODEL", "the lamp is late"],
+            "There is no file 'the lamp is late'; to pass a text, write - for",
+        ),
+        (
+            "",
+            ["explain", "MODEL", "the lamp is late"],
+            "There is no file 'the lamp is late'; to pass a text, write - for",
+        ),
+        ("", ["predict", "MODEL", "TABLE"], "Name the table to write with --out"),
+    ],
+)
+def test_wrong_use_of_typed_texts_is_one_line(table, model, typed, args, message, monkeypatch, capsys):
+    capsys.readouterr()
+    type_in(monkeypatch, typed)
+    assert run(*[{"TABLE": table, "MODEL": model}.get(arg, arg) for arg in args]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_explain_says_how_many_texts_it_leaves_out(table, model, capsys):
+    capsys.readouterr()
+    assert run("explain", model, table, "--limit", 2) == 0
+    assert "the first 2 of 24 texts are explained; --limit N explains more." in capsys.readouterr().err
+    assert run("explain", model, table, "--limit", 2, "--json") == 0
+    told = answer(capsys)
+    assert (told["n_texts"], told["n_left_out"]) == (2, 22)
 
 
 def test_explain_writes_a_page_or_plain_text(table, model, tmp_path, capsys):
@@ -734,15 +877,21 @@ def test_explain_writes_a_page_or_plain_text(table, model, tmp_path, capsys):
     assert run("explain", model, table, "--limit", 2, "--method", "occlusion") == 0
     assert "threshold 0.50" in capsys.readouterr().out
     assert run("explain", model, table, "--labels", "nope") == 2
-    assert "labels has 'nope', which is none of this classifier's 3 labels" in capsys.readouterr().err
+    assert "labels has 'nope', which is not one of this classifier's 3 labels" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["train", "--text", "body", "--labels", "late", "TABLE", "--out", "m"], "put it first; --labels takes all"),
+        (
+            ["train", "--text", "body", "--labels", "late", "TABLE", "--out", "m"],
+            "put it first; --text and --labels take all names",
+        ),
         (["train", "TABLE", "--wrong"], "unrecognized arguments|required"),
-        (["train", "TABLE", "--text", "body", "--label-column", "a", "b", "--out", "m"], "unrecognized arguments: b"),
+        (
+            ["train", "--text", "body", "TABLE", "--labels", "late", "--out", "m"],
+            "put it first; --text and --labels take all names",
+        ),
         (["predict"], "the following arguments are required"),
     ],
 )
@@ -760,13 +909,13 @@ def test_what_may_be_a_slip_is_pointed_out(table, tmp_path, capsys):
     assert run(*train, "--label-column", "topics") == 2
     assert "Name the text column with --text; the columns are 'id', 'subject'" in capsys.readouterr().err
     assert run(*train, "--text", "body", "--label-column", "body") == 2
-    assert "Column 'body' cannot be both text and label" in capsys.readouterr().err
+    assert "Column 'body' cannot be both a text and a label" in capsys.readouterr().err
     assert run(*train, "--text", "body", "--label-column", "id") == 0
     assert "24 of 24 labels occur once, such as '0'; is that the column of labels?" in capsys.readouterr().err
     blank = tmp_path / "blank.csv"
     blank.write_text("body,late\n" + "The parcel is late,1\nAll is well,\n" * 4)
     assert run("train", blank, "--text", "body", "--labels", "late", "--out", tmp_path / "n", *SMALL) == 0
-    assert "4 empty label cells are read as 'absent'; pass --blank unknown" in capsys.readouterr().err
+    assert "4 empty label cells counted as 'absent'; pass --blank unknown" in capsys.readouterr().err
 
 
 HOSTILE = "red\x1b[31m\x1b]0;owned\x07\x9b2J\u202e"

@@ -94,7 +94,7 @@ def test_info_describes_a_regressor(model, capsys):
     assert answer["targets"] == ["stars", "anger"]
     assert answer["y_range"] == {"stars": [0, 3], "anger": [0, 3]}
     assert run("info", model) == 0
-    assert "stars=0, 3" in capsys.readouterr().out
+    assert "y range             0, 3 for all 2\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_info_describes_a_regressor(model, capsys):
     [
         (["--values", "note"], "column 'note' holds 'x'; expected a finite number"),
         (["--values", "price"], "has no column 'price'"),
-        (["--values", "body"], "Column 'body' cannot be both text and value"),
+        (["--values", "body"], "Column 'body' cannot be both a text and a value"),
         (["--values", "stars", "--labels", "anger"], "Pass labels or --values, not both."),
         (["--values", "stars", "--threshold", "0.3"], "--threshold is for labels"),
         (["--values", "stars", "--calibration", "platt"], "--calibration is for labels"),
-        (["--values", "stars", "--y-range", "3", "0"], "low end of y_range must be below its high end"),
-        (["--values", "stars", "--loss", "cross_entropy"], "needs y_range=(0, 1)"),
+        (["--values", "stars", "--y-range", "3", "0"], "low end of --y-range must be below its high end"),
+        (["--values", "stars", "--loss", "cross_entropy"], "needs --y-range 0 1"),
         (["--labels", "stars", "--y-range", "0", "1"], "name their columns with --values"),
     ],
 )
@@ -123,7 +123,7 @@ def test_what_does_not_fit_gets_one_line(table, command, message, capsys):
     [
         (["evaluate", "--values", "price"], "The model has no target 'price'. Its targets are 'stars', 'anger'."),
         (["evaluate", "--threshold", "0.5"], "--threshold is for labels"),
-        (["explain", "--labels", "price"], "none of this regressor's 2 targets"),
+        (["explain", "--labels", "price"], "not one of this regressor's 2 targets"),
     ],
 )
 def test_what_a_regressor_does_not_do_gets_one_line(table, model, command, message, capsys):

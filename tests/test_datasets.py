@@ -139,11 +139,15 @@ def test_a_folder_with_a_list_of_labels(tmp_path):
         ("t.jsonl", '{"text": 3}\n', r"line 1: column 'text' holds 3 of type int, not text"),
         ("t.jsonl", "", "has no rows"),
         ("t.csv.gz", "\x1f\x8b\x08 cut off", "is damaged or cut off"),
-        ("t.csv", 'text,l\na,"[1, x"\n', r"line 2: column 'l' holds '\[1, x', which begins like a list"),
+        (
+            "t.csv",
+            'text,l\na,"[1, x"\n',
+            r"line 2: column 'l' holds '\[1, x', which begins like a list but cannot be read",
+        ),
         ("t.jsonl", '{"text": "a", "l": ' + "[" * 100_000 + "\n", "line 1: not JSON"),
         ("t.csv", 'text,l\na,"b\nc,d\n', "the row that begins in line 2: .*is a double quote never closed"),
-        ("t.xlsx", "x", "is no table that can be read; save it as .csv"),
-        ("t.csv", "PK\x03\x04", "is no table that can be read; save it as .csv"),
+        ("t.xlsx", "x", "is not a table of a known type; save it as .csv"),
+        ("t.csv", "PK\x03\x04", "is not a table of a known type; save it as .csv"),
         ("t.csv", 'text,l\na,"[1.5]"\n', r"holds '\[1.5\]', but a row of 1 entries, each 0 or 1"),
         ("t.parquet", "nothing", "Parquet"),
     ],
@@ -229,9 +233,9 @@ def test_what_is_written_can_be_read_again(tmp_path):
     write_table(tmp_path / "t.jsonl", ["x"], [{"x": float("nan")}, {"x": np.float32(2)}])
     assert (tmp_path / "t.jsonl").read_text() == '{"x": null}\n{"x": 2.0}\n'
     for name in ("t.xlsx", "t.parquet", "t.csv.bz2"):
-        with pytest.raises(ValueError, match="such files are not written"):
+        with pytest.raises(ValueError, match="since its type is not supported"):
             write_table(tmp_path / name, ["x"], [])
-    with pytest.raises(ValueError, match="which is no column of the first one"):
+    with pytest.raises(ValueError, match="which is not one of the columns"):
         write_table(tmp_path / "t.csv", ["x"], [{"x": 1, "y": 2}])
 
 

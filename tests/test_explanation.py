@@ -169,7 +169,7 @@ def test_top_words_add_up_occurrences():
     assert e.top_words("red") == [("Late", 3.0), ("x", 2.5)]
     assert e.top_words("red", 1) == [("Late", 3.0)]
     assert e.top_words("red", against=True) == [("y", -1.0)]
-    with pytest.raises(ValueError, match="'blue' is not explained here, only 'red'"):
+    with pytest.raises(ValueError, match="This explanation has 'red' only; to explain 'blue', pass it"):
         e.top_words("blue")
 
 
@@ -180,7 +180,7 @@ def test_a_sequence_of_explanations():
     assert several[3] is items[3]
     assert list(several[1:3]) == items[1:3]
     assert isinstance(several[1:3], Explanations)
-    assert repr(several) == "Explanations of 25 texts"
+    assert repr(several) == str(several)
     assert str(several).endswith("... and 5 more texts")
     assert several._repr_html_().count('class="sk-ulmfit"') == 20
     assert several.to_html().count('class="sk-ulmfit"') == 25

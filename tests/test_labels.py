@@ -284,5 +284,5 @@ def test_names_that_differ_do_not_warn():
 
 
 def test_the_blank_name_that_str_split_leaves_warns():
-    with pytest.warns(UserWarning, match="The label name '' is blank, as str.split makes it of an empty text"):
+    with pytest.warns(UserWarning, match="One label name is blank: ''. str.split makes it of an empty text"):
         check_labelled_texts(["a", "b"], [row.split(",") for row in ("x,y", "")])

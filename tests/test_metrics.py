@@ -238,7 +238,7 @@ def test_a_column_of_one_class_is_read_by_the_classes():
         ),
         (
             lambda y, s: metrics.multilabel_report([["a"]] * 30, s > 0.5),
-            "label_names must be given if y_true is label lists",
+            "label_names is needed if y_true holds label lists",
         ),
         (lambda y, s: metrics.multilabel_report([["z"]] * 30, s > 0.5, label_names="abcde"), "unknown label 'z'"),
         (lambda y, s: metrics.multilabel_report(y, s), "decisions, 0 and 1 only, got 0.*; pass the output of predict"),

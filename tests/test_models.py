@@ -84,7 +84,7 @@ def test_foreign_files_are_refused_and_never_overwritten(state, tmp_path, conten
         with pytest.raises(ModelFileError, match="is not a model of sk_ulmfit"):
             load(path)
     if content:
-        with pytest.raises(ModelFileError, match="exists and is not a model of sk_ulmfit; it is left alone"):
+        with pytest.raises(ModelFileError, match="exists and is not a model of sk_ulmfit; choose another name"):
             save_state(state, path)
         assert path.read_bytes() == content
 

@@ -238,7 +238,7 @@ def test_a_classifier_that_gives_a_list_is_read_too(held_out):
     assert display.curves[0].prob_true == pytest.approx(share)
     named = ReliabilityDisplay.from_estimator(forest, texts, labels, label_names=LABELS, labels="technical")
     assert named.curves[1].name == "technical"
-    with pytest.raises(ValueError, match="label_names must be given if y_true is label lists"):
+    with pytest.raises(ValueError, match="label_names is needed if y_true holds label lists"):
         ReliabilityDisplay.from_estimator(forest, texts, labels)
 
 

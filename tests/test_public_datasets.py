@@ -116,7 +116,7 @@ def test_wrong_files_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"holds neither reuters21578.tar.gz nor .sgm files"):
         fetch_reuters21578(path=tmp_path / "empty")
-    with pytest.raises(FileNotFoundError, match=r"is no folder that holds train.tsv"):
+    with pytest.raises(FileNotFoundError, match=r"is not a folder with train.tsv"):
         fetch_goemotions(path=tmp_path / "empty")
     (tmp_path / "train.tsv").write_text("a comment\t99\tid\n")
     with pytest.raises(ValueError, match="line 1, is not a comment of GoEmotions"):

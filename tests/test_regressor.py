@@ -295,7 +295,7 @@ def test_both_directions_are_explained_together():
 
 
 def test_targets_that_are_not_there_are_refused(fitted):
-    with pytest.raises(ValueError, match="targets has 'late', which is none of this regressor's 2 targets: 'stars'"):
+    with pytest.raises(ValueError, match="targets has 'late', which is not one of this regressor's 2 targets: 'stars'"):
         fitted.explain(TEXTS[:1], "late")
 
 

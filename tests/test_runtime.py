@@ -260,22 +260,22 @@ def test_8_bits_are_a_quarter_of_the_size_and_tell_how_far_they_move_probabiliti
     assert small < 0.6 * large  # of a tiny network; biases and names count
     moved = np.abs(runtime.load(tmp_path / "int8").predict_proba(TEXTS) - clf.predict_proba(TEXTS)).max()
     assert 1e-6 < moved < 0.05
-    on_texts = clf.export_onnx(tmp_path / "int8", int8=True, force=True, texts=TEXTS)
+    on_texts = clf.export_onnx(tmp_path / "int8", int8=True, texts=TEXTS)
     assert on_texts == pytest.approx(moved)
 
 
-def test_an_exported_model_is_replaced_only_when_forced(folder, tmp_path):
+def test_an_exported_model_is_replaced_unless_that_is_ruled_out(folder, tmp_path):
     clf, path = classifier("network alone", folder), tmp_path / "model"
     path.mkdir()
     clf.export_onnx(path)  # an empty folder
-    with pytest.raises(ModelFileError, match="exists; pass force=True, or --force, to replace it"):
-        clf.export_onnx(path)
+    with pytest.raises(ModelFileError, match="already exists; pass overwrite=True \\(--force"):
+        clf.export_onnx(path, overwrite=False)
     before = (path / "network.onnx").read_bytes()
-    clf.export_onnx(path, int8=True, force=True)
+    clf.export_onnx(path, int8=True)
     assert (path / "network.onnx").read_bytes() != before
     (path / "my notes.txt").write_text("mine")
-    with pytest.raises(ModelFileError, match="is no exported model; it is left alone"):
-        clf.export_onnx(path, force=True)
+    with pytest.raises(ModelFileError, match="is not an exported model; choose another name"):
+        clf.export_onnx(path)
     assert (path / "my notes.txt").read_text() == "mine"
 
 
@@ -285,7 +285,7 @@ def test_an_export_that_fails_leaves_what_was_there(folder, tmp_path, monkeypatc
     before = {file.name: file.read_bytes() for file in path.iterdir()}
     monkeypatch.setattr("sk_ulmfit.onnx_export.LARGEST_DIFFERENCE", -1.0)
     with pytest.raises(ModelFileError, match="was not exported, since onnxruntime would move its predictions by"):
-        clf.export_onnx(path, force=True)
+        clf.export_onnx(path)
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before
     assert os.listdir(tmp_path) == ["model"]
 
@@ -294,13 +294,13 @@ def test_an_export_that_fails_leaves_what_was_there(folder, tmp_path, monkeypatc
     ("make", "message"),
     [
         (lambda path: path.write_text("mine"), "is a file; give the name of a folder"),
-        (lambda path: (path.mkdir(), (path / "a").write_text("")), "is no exported model; it is left alone"),
+        (lambda path: (path.mkdir(), (path / "a").write_text("")), "is not an exported model; choose another name"),
     ],
 )
 def test_other_files_are_left_alone(make, message, folder, tmp_path):
     make(tmp_path / "out")
     with pytest.raises(ModelFileError, match=message):
-        classifier("network alone", folder).export_onnx(tmp_path / "out", force=True)
+        classifier("network alone", folder).export_onnx(tmp_path / "out")
     with pytest.raises(ModelFileError, match="does not exist; create it first"):
         classifier("network alone", folder).export_onnx(tmp_path / "no" / "out")
 
@@ -493,7 +493,7 @@ def test_export_on_the_command_line(folder, tmp_path, capsys):
     proba = runtime.load(tmp_path / "out").predict_proba(TEXTS)
     np.testing.assert_allclose(proba, clf.predict_proba(TEXTS), rtol=0, atol=5e-5)
     assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
-    assert "pass force=True, or --force" in capsys.readouterr().err
+    assert "pass overwrite=True, or --force" in capsys.readouterr().err
     arguments = ["--threshold", "0.9", "--int8", "--force"]
     assert main(["export", str(path), "--out", str(tmp_path / "out"), *arguments]) == 0
     assert "made-up texts move by at most" in capsys.readouterr().out

@@ -118,7 +118,7 @@ def test_the_missing_extra_is_named(model, monkeypatch, capsys):
         (["--time-limit", "0"], "--time-limit must be a number above 0"),
         (["--threads", "0"], "--threads must be an integer at least 1"),
         (["--host", "no.such.host.invalid"], "--host 'no.such.host.invalid' is not an address"),
-        (["--allow-host", "https://mail.example.org", "--port", "0"], "a name alone"),
+        (["--allow-host", "https://mail.example.org", "--port", "0"], "a name without scheme"),
         (["--token-file", "nowhere"], "There is no file nowhere"),
         (["--token-file", "weak"], "must have at least 16"),
         (["--threshold", "2", "--port", "0"], "threshold"),

@@ -70,11 +70,21 @@ def test_a_literal_marker_is_an_ordinary_word(marker):
 
 def test_fields_are_marked_and_cannot_be_forged():
     assert words(join_fields(["Title", "a\x1fb"])) == "xxfld 1 xxmaj title xxfld 2 a b"
+    assert words(join_fields(["Title", "a␟b"])) == "xxfld 1 xxmaj title xxfld 2 a b"
     assert words(join_fields(["", "body"])) == "xxfld 1 xxfld 2 body"
     assert words("a &#31; b") == "a b"
     for wrong in ("ab", ["a", None]):
         with pytest.raises(ValueError, match="fields must be a sequence of str"):
             join_fields(wrong)
+
+
+def test_joined_fields_can_be_read_and_are_tokenized_as_by_earlier_versions():
+    fields = ["Late parcel", "", " Where is it? "]
+    joined = join_fields(fields)
+    assert joined == "␟ Late parcel ␟  ␟  Where is it? "
+    for language in ("en", "zh"):
+        assert tokenize(joined, language) == tokenize("".join("\x1f" + field for field in fields), language)
+    assert align(joined).text == "\nLate parcel\n\n Where is it? "
 
 
 def test_languages():

@@ -258,6 +258,17 @@ def test_warnings_of_folds_name_labels():
     assert tuner.estimator_.label_names_.tolist() == ["billing", "delivery", "rare", "technical"]
 
 
+def test_warnings_of_other_classifiers_name_labels_too():
+    y = [["late"] if i % 2 else ["lost"] for i in range(12)]
+    y[3] = ["late", "rare"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        MultiLabelThresholdTuner(LINEAR, cv=KFold(2)).fit(X[:12], y)
+    shown = {str(warning.message) for warning in caught}
+    assert any("every row lacks the label 'rare', so its probability there is 0" in message for message in shown)
+    assert not any("Label" in message for message in shown)
+
+
 @pytest.mark.parametrize("wrap", [lambda fitted: fitted, lambda fitted: make_pipeline(fitted)])
 def test_prefit_names_are_found(wrap, fitted):
     texts, labels = make_corpus(20, seed=3)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sk_ulmfit._messages import printable
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -25,3 +28,12 @@ def print_note(message: object) -> None:
 def shows_progress(options: argparse.Namespace) -> bool:
     """Return whether to show progress: on a terminal, unless --quiet is given."""
     return sys.stderr.isatty() and not options.quiet
+
+
+def with_progress(items: Sequence[T], options: argparse.Namespace, what: str) -> Iterable[T]:
+    """Return the items, with a bar on a terminal if there are several."""
+    if len(items) < 2 or not shows_progress(options):
+        return items
+    from tqdm import tqdm
+
+    return tqdm(items, desc=what, unit=" texts")

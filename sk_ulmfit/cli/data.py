@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sk_ulmfit._choices import Blank
-from sk_ulmfit._messages import short_names
+from sk_ulmfit._messages import count, short_names
 from sk_ulmfit.cli.answers import print_note
 from sk_ulmfit.datasets.delimiters import DelimiterWarning
 from sk_ulmfit.datasets.folders import load_folders
@@ -26,8 +26,8 @@ def load_labelled(options: argparse.Namespace) -> tuple[TextTable, dict[str, Any
     if options.file.is_dir():
         if options.text or (not options.labels_file and (options.labels or options.label_column)):
             raise ValueError(
-                f"{options.file} is a folder whose subfolders are the labels; omit --text, --labels and "
-                "--label-column, or list the files in a table and pass it with --labels-file."
+                f"{options.file} is a folder, whose subfolders are the labels; omit --text, --labels and "
+                "--label-column, or list the files and their labels in a table and pass it with --labels-file."
             )
         described = {"text": ["text"], "delimiter": options.delimiter, "blank": options.blank}
         return load_labelled_folder(options, options.delimiter, options.blank), described
@@ -36,11 +36,14 @@ def load_labelled(options: argparse.Namespace) -> tuple[TextTable, dict[str, Any
 
 def _load_labelled_table(options: argparse.Namespace) -> tuple[TextTable, dict[str, Any]]:
     if options.labels_file:
-        raise ValueError(f"--labels-file describes a folder of texts, but {options.file} is a file.")
+        raise ValueError(f"--labels-file is for a folder of texts, but {options.file} is a file; omit it.")
     columns = open_table(options.file, options.encoding).columns
     check_text_option(options, columns)
     if not options.labels and not options.label_column:
-        raise ValueError("Name the labels with --labels (columns of 0 and 1) or --label-column (columns of names).")
+        raise ValueError(
+            "Name the labels with --label-column (a column of names) or --labels (columns of 0 and 1); the columns are "
+            f"{short_names(columns)}."
+        )
     labels, label_column = _expand(options.labels, columns), _expand(options.label_column, columns)
     with no_other_delimiter(options.labels_as_written):
         table = load_table(
@@ -55,10 +58,13 @@ def _load_labelled_table(options: argparse.Namespace) -> tuple[TextTable, dict[s
         )
     if table.n_blank and options.blank is None:
         print_note(
-            f"{table.n_blank} empty label cells are read as 'absent'; pass --blank unknown if nobody has checked them."
+            f"{count(table.n_blank, 'empty label cell')} counted as 'absent'; pass --blank unknown if nobody has "
+            "checked them."
         )
     if not table.label_names:
-        raise ValueError(f"{options.file}: no row has a label in column {short_names(label_column or [])}.")
+        raise ValueError(
+            f"{options.file}: no row has a label in column {short_names(label_column or [])}; check --label-column."
+        )
     return table, {
         "text": options.text,
         "labels": labels,

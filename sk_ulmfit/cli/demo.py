@@ -26,18 +26,20 @@ EXAMPLES = (
 
 NEXT_STEPS = """
 What to do next
-  With your own data, a CSV file with a text column and a label column:
-    sk-ulmfit train FILE.csv --text TEXT --label-column LABELS --delimiter ";" --out MODEL
+  With your own data, a CSV file with a column of texts and a column of labels (separated by ";"):
+    sk-ulmfit train FILE.csv --text TEXT --label-column LABELS --out MODEL
     sk-ulmfit predict MODEL NEW.csv --out OUT.csv
+    echo "Where is my parcel?" | sk-ulmfit predict MODEL -
   In Python, three lines:
     from sk_ulmfit import ULMFiTMultiLabelClassifier
     clf = ULMFiTMultiLabelClassifier().fit(texts, y)      # y: 0/1 matrix, or a list of labels per text
     clf.predict_labels(new_texts)
-  More texts help most, even without labels: pass these as fit(..., unlabelled_texts=...)."""
+  More texts help most. Texts without labels help too: fit(texts, y, unlabelled_texts=more_texts)."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--random-state", type=int, default=0, metavar="N", help="seed (default: 0)")
+    everyday = command.add_argument_group("Everyday")
+    everyday.add_argument("--random-state", type=int, default=0, metavar="N", help="seed (default: 0)")
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -51,7 +53,10 @@ def _say_nothing(line: str) -> None:
 
 def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0) -> dict[str, dict[str, float]]:
     """Compare ULMFiT with and without pre-training, and a linear model; return the test scores of each."""
-    say("Comparing ULMFiT with and without pre-training on customer messages; this trains three classifiers.")
+    say(
+        "Comparing ULMFiT with and without pre-training on customer messages. This trains three classifiers and "
+        "takes a few minutes."
+    )
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -103,7 +108,7 @@ class _Comparison:
         report = multilabel_report(self.y_test, predicted, label_names=self.train.label_names)
         self.say(f"{time.perf_counter() - start:.0f} s\n{report}")
         average_precision = float(average_precision_score(self.y_test, proba))
-        self.say(f"average precision, whatever the thresholds: {average_precision:.3f}")
+        self.say(f"average precision, which no threshold changes: {average_precision:.3f}")
         self.scores[key] = {
             "micro F1": float(f1_score(self.y_test, predicted, average="micro", zero_division=0)),
             "macro F1": float(f1_score(self.y_test, predicted, average="macro", zero_division=0)),

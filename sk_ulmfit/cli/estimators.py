@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
+from sk_ulmfit.cli.answers import shows_progress
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
 from sk_ulmfit.models.state import kind_of
 from sk_ulmfit.regressor import ULMFiTRegressor
+from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.text.unknown_words import one_warning
+
+BLOCK = 500  # texts that are predicted between two movements of a bar
 
 Model = TypeVar("Model", ULMFiTMultiLabelClassifier, ULMFiTRegressor)
 
@@ -23,7 +31,7 @@ def make_regressor(options: argparse.Namespace, verbose: int) -> ULMFiTRegressor
     for name, default in ULMFiTMultiLabelClassifier().get_params(deep=False).items():
         if name not in ULMFiTRegressor().get_params(deep=False) and getattr(options, name, default) != default:
             flag = "--" + name.replace("_", "-")
-            raise ValueError(f"{flag} is for labels, and --values names numbers on a scale; omit one of them.")
+            raise ValueError(f"{flag} is for labels, but --values are numbers on a scale; omit one of them.")
     return _make(ULMFiTRegressor, options, verbose)
 
 
@@ -43,7 +51,10 @@ def _make(estimator: type[Model], options: argparse.Namespace, verbose: int) -> 
         )
     elif sizes:
         flag = "--" + next(iter(sizes)).replace("_", "-")
-        raise ValueError(f"{flag} needs a model from scratch; the saved language model has its own. Omit one of them.")
+        raise ValueError(
+            f"{flag} is for a language model from random weights, but {options.language_model} has its own; omit one "
+            "of them."
+        )
     return estimator(**parameters)
 
 
@@ -51,7 +62,8 @@ def _earlier(estimator: type[Model], options: argparse.Namespace, verbose: int) 
     """Return the saved model of --from, with the parameters that the options set, for a fit that goes on."""
     if options.language_model != "auto" or _sizes(options):
         raise ValueError(
-            "--from goes on from the weights of a saved model; omit --language-model, --language and the sizes."
+            "--from goes on from the weights of a saved model; omit --language-model, --language, --emb-dim, "
+            "--hidden-dim and --n-layers."
         )
     model = estimator.load(options.earlier, device=options.device)
     given = {name: value for name, value in _parameters(model, options).items() if name in options.given}
@@ -78,11 +90,25 @@ def _sizes(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def predict_in_blocks(predict: Callable[[Any], Any], texts: Any, options: argparse.Namespace) -> Any:
+    """Return the predictions for texts; on a terminal, predict some hundred at a time and show a bar."""
+    if len(texts) <= BLOCK or not shows_progress(options):
+        return predict(texts)
+    from tqdm import tqdm
+
+    with one_warning(), tqdm(total=len(texts), desc="predict", unit=" texts") as bar:
+        parts = []
+        for block in StreamedTexts(lambda: texts, len(texts)).batches(BLOCK):
+            parts.append(predict(block))
+            bar.update(len(block))
+    return np.concatenate(parts)
+
+
 def load_model(options: argparse.Namespace) -> ULMFiTMultiLabelClassifier | ULMFiTRegressor:
     """Return the saved model; a threshold on the command line replaces the thresholds and top_k of a classifier."""
     if kind_of(options.model) == "regressor":
         if options.threshold is not None:
-            raise ValueError(f"--threshold is for labels, and {options.model} is a regressor; omit it.")
+            raise ValueError(f"--threshold is for labels, but {options.model} is a regressor; omit it.")
         return ULMFiTRegressor.load(options.model, device=options.device)
     clf = ULMFiTMultiLabelClassifier.load(options.model, device=options.device)
     if options.threshold is not None:

@@ -6,12 +6,12 @@ import argparse
 
 import numpy as np
 
-from sk_ulmfit._messages import short_names
+from sk_ulmfit._messages import count, short_names
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli import options as shared
 from sk_ulmfit.cli.answers import Answer, print_note
 from sk_ulmfit.cli.data import load_labelled_folder, no_other_delimiter, text_columns
-from sk_ulmfit.cli.estimators import load_model
+from sk_ulmfit.cli.estimators import load_model, predict_in_blocks
 from sk_ulmfit.cli.values import evaluate_values
 from sk_ulmfit.datasets.loaders import BLANKS, load_table
 from sk_ulmfit.datasets.text_table import TextTable
@@ -20,14 +20,22 @@ from sk_ulmfit.regressor import ULMFiTRegressor
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
+    groups = shared.Groups.of(command)
     shared.add_model(command)
-    shared.add_table(command, "with texts and true labels")
-    shared.add_text(command, default="as in training")
-    shared.add_labels(command, delimiter="as in training", blank="as in training")
-    command.add_argument(
-        "--values", nargs="+", metavar="COL", help="columns with true values (default: as in training)"
+    shared.add_table(command, "with texts and true labels or values")
+    shared.add_text(groups.everyday, default="as in training")
+    shared.add_labels(groups, delimiter="as in training", blank="as in training")
+    groups.everyday.add_argument(
+        "--values",
+        nargs="+",
+        action="extend",
+        metavar="COL",
+        help="columns with the true values, for a regressor (default: as in training)",
     )
-    shared.add_running(command)
+    shared.add_threshold(groups.everyday)
+    shared.add_device(groups.everyday)
+    shared.add_encoding(groups.data)
+    shared.add_quiet(groups.machine)
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -35,12 +43,15 @@ def run(options: argparse.Namespace) -> Answer:
     if isinstance(clf, ULMFiTRegressor):
         return evaluate_values(clf, options)
     if options.values:
-        raise ValueError(f"--values names numbers on a scale, and {options.model} is a classifier; pass --labels.")
+        raise ValueError(
+            f"--values is for numbers on a scale, but {options.model} is a classifier; name true labels with "
+            "--label-column or --labels."
+        )
     table = _load_true_labels(clf, options)
     known = [str(name) for name in clf.label_names_]
     scored = _scored_labels(clf, options, table, known)
     columns = [known.index(name) for name in scored]
-    y, proba = table.indicator(scored), clf.predict_proba(table.texts)
+    y, proba = table.indicator(scored), predict_in_blocks(clf.predict_proba, table.texts, options)
     decided = clf._decision_rule()(proba)[:, columns]
     report = multilabel_report(y, decided, proba[:, columns], label_names=scored, output_dict=options.json)
     known_rows = ~np.isnan(y).all(axis=1)
@@ -48,7 +59,7 @@ def run(options: argparse.Namespace) -> Answer:
     right = float(((y == decided) | np.isnan(y))[known_rows].all(axis=1).mean()) if n_texts else 0.0
     if options.json:
         return Answer("", {"n_texts": n_texts, "all_labels_right": right, **report})
-    return Answer(f"{report}\nall labels right: {right:.3f} of {n_texts} texts", {})
+    return Answer(f"{report}\nall labels right: {right:.3f} of {count(n_texts, 'text')}", {})
 
 
 def _load_true_labels(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespace) -> TextTable:
@@ -62,7 +73,9 @@ def _load_true_labels(clf: ULMFiTMultiLabelClassifier, options: argparse.Namespa
     if not labels and not label_column:
         labels, label_column = saved.get("labels"), saved.get("label_column")
     if not labels and not label_column:
-        raise ValueError("Name the true labels with --labels or --label-column.")
+        raise ValueError(
+            "Name the true labels with --label-column (a column of names) or --labels (columns of 0 and 1)."
+        )
     with no_other_delimiter(options.labels_as_written or bool(saved.get("labels_as_written"))):
         return load_table(
             options.file,
@@ -89,7 +102,10 @@ def _scored_labels(
     one_column_per_label = bool(options.labels or (not options.label_column and clf.metadata_.get("labels")))
     # a label without a column is unknown; a label that a column of names never has is absent from every text
     scored = [name for name in known if name in table.label_names] if one_column_per_label else known
-    for names, why in ((unknown, "unknown to the model"), (sorted(set(known) - set(scored)), "not in the file")):
+    for names, why in (
+        (unknown, "that the model does not know"),
+        (sorted(set(known) - set(scored)), "that the file does not have"),
+    ):
         if names:
-            print_note(f"{len(names)} labels left out, {why}: {short_names(names)}")
+            print_note(f"left out {count(len(names), 'label')} {why}: {short_names(names)}.")
     return scored

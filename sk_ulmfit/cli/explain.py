@@ -6,52 +6,89 @@ import argparse
 from itertools import islice
 from typing import Any
 
+from sk_ulmfit._messages import count
 from sk_ulmfit._validation import check_number
 from sk_ulmfit.cli import options as shared
-from sk_ulmfit.cli.answers import Answer
+from sk_ulmfit.cli import typed
+from sk_ulmfit.cli.answers import Answer, print_note, with_progress
 from sk_ulmfit.cli.data import text_columns
 from sk_ulmfit.cli.estimators import load_model
-from sk_ulmfit.cli.files import check_output
+from sk_ulmfit.cli.files import check_input, check_output
 from sk_ulmfit.datasets.cells import text_of_row
 from sk_ulmfit.datasets.tables import open_table
 from sk_ulmfit.explain.attribution import METHODS
-from sk_ulmfit.explain.explanation import Explanation, ValueExplanation
+from sk_ulmfit.explain.explanation import Explanation, Explanations, ValueExplanation
 from sk_ulmfit.regressor import ULMFiTRegressor
+
+LIMIT = 5  # texts; each takes seconds, and a long one much longer
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
+    groups = shared.Groups.of(command)
     shared.add_model(command)
-    shared.add_table(command, "with the text columns of the training")
-    shared.add_out(command, "PAGE.html", "page to write (default: print plain text)", required=False)
-    shared.add_text(command, default="as in training")
-    command.add_argument(
+    shared.add_table(command, "with the text columns of the training", typed=True)
+    shared.add_out(groups.everyday, "PAGE.html", "page to write (default: print plain text)", required=False)
+    shared.add_text(groups.everyday, default="as in training")
+    groups.everyday.add_argument(
         "--labels",
         nargs="+",
+        action="extend",
         metavar="LABEL",
-        help="labels to explain (default: those predicted), or targets (default: all)",
+        help="labels to explain (default: those predicted), or targets of a regressor (default: all)",
     )
-    command.add_argument("--method", choices=METHODS, default="gradient", help="how to score words (default: gradient)")
-    command.add_argument("--limit", type=int, default=100, metavar="N", help="explain the first N texts (default: 100)")
-    shared.add_running(command)
+    groups.everyday.add_argument(
+        "--limit",
+        type=int,
+        default=LIMIT,
+        metavar="N",
+        help=f"explain the first N texts, which takes seconds for each (default: {LIMIT})",
+    )
+    groups.everyday.add_argument(
+        "--method",
+        choices=METHODS,
+        default="gradient",
+        help="how to score words: by integrated gradients, or by leaving out each word (default: gradient)",
+    )
+    shared.add_threshold(groups.everyday)
+    shared.add_device(groups.everyday)
+    shared.add_encoding(groups.data)
+    shared.add_quiet(groups.machine)
 
 
 def run(options: argparse.Namespace) -> Answer:
     if options.out:
         out = check_output(options, options.file, options.model)
     check_number("--limit", options.limit, low=1, integer=True)
+    check_input(options.model)
     clf = load_model(options)
-    texts = _first_texts(clf, options)
-    explanations = clf.explain(texts, _labels(clf, options), method=options.method)
+    texts, n_texts = _first_texts(clf, options)
+    explanations = _explain(clf, texts, options)
     what = "targets" if isinstance(clf, ULMFiTRegressor) else "labels"
     data = [{"text": explanation.text, what: _scores(explanation)} for explanation in explanations]
     text = "\n\n".join(map(str, explanations))
     if options.out:
         explanations.save_html(out)
-        text = f"Explained {len(texts)} texts; open {options.out} in a browser."
-    return Answer(text, {"n_texts": len(texts), "method": options.method, "texts": data})
+        text = f"Explained {count(len(texts), 'text')}; open {options.out} in a browser."
+    if len(texts) < n_texts:
+        print_note(f"the first {len(texts)} of {n_texts:,} texts are explained; --limit N explains more.")
+    return Answer(
+        text, {"n_texts": len(texts), "n_left_out": n_texts - len(texts), "method": options.method, "texts": data}
+    )
 
 
-def _first_texts(clf: Any, options: argparse.Namespace) -> list[str]:
+def _explain(clf: Any, texts: list[str], options: argparse.Namespace) -> Explanations[Any]:
+    """Explain text by text, so that a bar can show how many are done."""
+    labels = _labels(clf, options)
+    shown = with_progress(texts, options, "explain")
+    return Explanations([clf.explain([text], labels, method=options.method)[0] for text in shown])
+
+
+def _first_texts(clf: Any, options: argparse.Namespace) -> tuple[list[str], int]:
+    """Return the first texts, and how many there are in all."""
+    if typed.is_typed(options.file):
+        texts = typed.read_texts(options)
+        return texts[: options.limit], len(texts)
+    typed.check_file(options.file)
     columns = text_columns(clf, options)
     reader = open_table(options.file, options.encoding)
     reader.check_columns(columns)
@@ -59,7 +96,7 @@ def _first_texts(clf: Any, options: argparse.Namespace) -> list[str]:
     texts = [text_of_row(row, columns, f"{reader.name}, {place}") for place, row in rows]
     if not texts:
         raise ValueError(f"{reader.name} has no rows; a header line and at least one row were expected.")
-    return texts
+    return texts, len(texts) + sum(1 for _ in reader.rows)
 
 
 def _labels(clf: Any, options: argparse.Namespace) -> list[Any] | None:

@@ -13,9 +13,13 @@ from sk_ulmfit.runtime.models import check_onnxruntime
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
+    groups = shared.Groups.of(command)
     shared.add_model(command)
-    shared.add_out(command, "FOLDER", "folder to write, which sk_ulmfit.runtime.load predicts from")
-    command.add_argument("--int8", action="store_true", help="store matrices in 8 bits: a quarter of the size")
+    shared.add_out(groups.everyday, "FOLDER", "folder to write; sk_ulmfit.runtime.load and serve read it")
+    groups.everyday.add_argument(
+        "--int8", action="store_true", help="store the matrices of the network in 8 bits, in a quarter of the space"
+    )
+    shared.add_threshold(groups.everyday)
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -26,7 +30,7 @@ def run(options: argparse.Namespace) -> Answer:
     except ImportError as error:
         raise ValueError(str(error)) from None
     options.device, options.n_jobs = "cpu", None
-    shift = load_model(options).export_onnx(folder, int8=options.int8, force=options.force)
+    shift = load_model(options).export_onnx(folder, int8=options.int8, overwrite=options.force)
     n_bytes = sum(file.stat().st_size for file in folder.iterdir())
     text = (
         f"Exported to {folder}, {n_bytes / 1e6:.1f} MB. Predictions of {PROBE_TEXTS} made-up texts move by at most "

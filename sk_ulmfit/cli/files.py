@@ -21,9 +21,9 @@ def check_output(options: argparse.Namespace, *sources: Path | None) -> Path:
         raise ValueError(f"{out} is an input file; give another name to --out.")
     out = writable_target(out)
     if not out.parent.is_dir():
-        raise ValueError(f"{options.out} cannot be written: its folder does not exist.")
+        raise ValueError(f"{options.out} cannot be written: its folder does not exist; create it, or change --out.")
     if not os.access(out.parent, os.W_OK):
-        raise ValueError(f"{options.out} cannot be written: its folder is read-only.")
+        raise ValueError(f"{options.out} cannot be written: its folder is read-only; change --out.")
     if out.exists() and not options.force:
         raise ValueError(f"{options.out} already exists; pass --force to replace it.")
     return out

@@ -5,54 +5,49 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sk_ulmfit._messages import count
 from sk_ulmfit.cli import options as shared
 from sk_ulmfit.cli.answers import Answer, shows_progress
 from sk_ulmfit.cli.data import load_texts
 from sk_ulmfit.cli.estimators import make_language_model
 from sk_ulmfit.cli.files import check_input, check_output, language_model_file
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
-from sk_ulmfit.models.schema import DIRECTIONS
 from sk_ulmfit.models.state import check_target
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
+    groups = shared.Groups.of(command)
     command.add_argument(
         "file", type=Path, metavar="FILE", help="table with texts (needs --text), or a corpus as for pretrain"
     )
-    shared.add_encoding(command)
-    shared.add_text(command)
-    shared.add_out(command, "MODEL", "file to write the language model to")
-    shared.add_language_model(command)
-    command.add_argument(
+    shared.add_text(groups.everyday)
+    shared.add_out(groups.everyday, "MODEL", "file to write the language model to")
+    shared.add_language_model(groups.everyday)
+    shared.add_language(groups.everyday)
+    groups.everyday.add_argument(
         "--max-epochs", type=int, metavar="N", help="passes over the texts (default: depends on the amount of text)"
     )
-    defaults = ULMFiTLanguageModel().get_params(deep=False)
-    command.add_argument(
-        "--lr",
-        type=float,
-        default=defaults["lr"],
-        metavar="X",
-        help=f"maximum learning rate (default: {defaults['lr']:g})",
-    )
-    command.add_argument(
-        "--batch-size",
-        type=int,
-        default=defaults["batch_size"],
-        metavar="N",
-        help=f"text streams per batch (default: {defaults['batch_size']})",
-    )
-    command.add_argument(
-        "--direction", choices=DIRECTIONS, help="reading direction (default: that of the model to start from)"
-    )
-    command.add_argument(
+    shared.add_direction(groups.everyday, default=None, shown="that of the model to start from")
+    groups.everyday.add_argument(
         "--teacher",
         type=Path,
         metavar="DIR",
-        help="folder of the sentence-transformers model that the model to start from has learned from",
+        help="folder of the sentence-transformers model from which the model to start from has learned, to go on "
+        "learning from it (default: none)",
     )
-    shared.add_n_jobs(command)
-    shared.add_seed(command, "model")
-    shared.add_running(command)
+    defaults = ULMFiTLanguageModel().get_params(deep=False)
+    for group, name, kind, metavar, text in (
+        (groups.everyday, "lr", float, "X", "maximum learning rate"),
+        (groups.training, "batch_size", int, "N", "text streams in a batch"),
+    ):
+        flag, shown = "--" + name.replace("_", "-"), f"{text} (default: {defaults[name]:g})"
+        group.add_argument(flag, type=kind, default=defaults[name], metavar=metavar, help=shown)
+    shared.add_device(groups.everyday)
+    shared.add_seed(groups.everyday, "model")
+    shared.add_encoding(groups.data)
+    shared.add_sizes(groups.language_model)
+    shared.add_n_jobs(groups.machine)
+    shared.add_quiet(groups.machine)
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -65,8 +60,8 @@ def run(options: argparse.Namespace) -> Answer:
     config, n_words = model.state_.config, len(model.vocabulary_)
     loss = f"; training loss {model.history_[-1]['train_loss']:.3f} per token" if model.history_ else ""
     return Answer(
-        f"Read {len(texts)} texts, {n_words} words{loss}. The language model is in "
-        f"{options.out}; pass it to train --language-model.",
+        f"Read {count(len(texts), 'text')}; {count(n_words, 'word')} in the vocabulary{loss}. The language model is "
+        f"in {options.out}; pass it to train with --language-model.",
         {
             "model": str(options.out),
             "n_texts": len(texts),

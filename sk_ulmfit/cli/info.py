@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,15 @@ from sk_ulmfit.models.state import ModelState, load_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.regressor import ULMFiTRegressor
 
+BY_OUTPUT = ("thresholds", "means", "y_range")  # one value for each label or target
+
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", help="file written by train, finetune or pretrain, or en-small")
+    command.add_argument(
+        "model",
+        metavar="MODEL",
+        help="file written by train, finetune or pretrain; or en-small, the included language model",
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -54,7 +61,7 @@ def _describe_classifier(path: Path, state: ModelState) -> dict[str, Any]:
     return {
         "labels": names,
         "thresholds": dict(zip(names, clf.thresholds_.tolist(), strict=True)),
-        "decides_with_words": clf._fitted.linear_model is not None,
+        "has_linear_model": clf._fitted.linear_model is not None,
         "calibrated": "calibration" in config,
         "trained_with": _changed_parameters(ULMFiTMultiLabelClassifier(), from_json(config["params"])),
         "metadata": config["metadata"],
@@ -71,7 +78,7 @@ def _describe_regressor(path: Path, state: ModelState) -> dict[str, Any]:
         "means": dict(zip(names, config["target_mean"], strict=True)),
         "y_range": dict(zip(names, ends, strict=True)),
         "loss": config["loss"],
-        "decides_with_words": model._fitted.linear_model is not None,
+        "has_linear_model": model._fitted.linear_model is not None,
         "trained_with": _changed_parameters(ULMFiTRegressor(), from_json(config["params"])),
         "metadata": config["metadata"],
     }
@@ -99,9 +106,19 @@ def _lines(key: str, value: Any) -> list[str]:
     """Return a property in one line or, for a dict, in one line per item."""
     items = [_format(value)]
     if isinstance(value, dict):
-        items = [f"{printable(name)}={_format(item)}" for name, item in value.items() if item is not None] or items
-    first, *others = items
+        named = {printable(name): _format(item) for name, item in value.items() if item is not None}
+        items = _condensed(named) if key in BY_OUTPUT else [f"{name}={item}" for name, item in named.items()]
+    first, *others = items or ["none"]
     return [f"{key.replace('_', ' '):<20}{first}", *(f"{'':<20}{item}" for item in others)]
+
+
+def _condensed(items: dict[str, str]) -> list[str]:
+    """Return the items as lines; a value that at least half of them have is one line for all of these."""
+    usual, n = Counter(items.values()).most_common(1)[0] if items else ("", 0)
+    if n < 2 or 2 * n < len(items):
+        return [f"{name}={item}" for name, item in items.items()]
+    others = [f"{name}={item}" for name, item in items.items() if item != usual]
+    return [*others, f"{usual} for {'the other' if others else 'all'} {n}"]
 
 
 def _format(value: Any) -> str:
@@ -109,4 +126,4 @@ def _format(value: Any) -> str:
         return "(" + ", ".join(f"{printable(str(key))}={_format(item)}" for key, item in value.items()) + ")"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_format, value))
-    return f"{value:g}" if isinstance(value, float) else printable(str(value))
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -21,19 +25,19 @@ from sk_ulmfit.cli.answers import Answer, print_note
 # by name: summary and example
 COMMANDS = {
     "train": (
-        "Train a classifier, or a regressor, on a table or a folder of texts and save it.",
-        "sk-ulmfit train mail.csv --text subject --text body --label-column topics --delimiter ';' --out mail.model",
+        "Train a classifier, or a regressor, on a table or a folder of texts, and save it.",
+        "sk-ulmfit train mail.csv --text body --label-column topics --out mail.model",
     ),
     "predict": (
-        "Predict the labels or values of the texts of a table or a folder, which may be larger than memory.",
+        "Predict the labels or values of the texts in a table or a folder, or typed in.",
         "sk-ulmfit predict mail.model new.csv --out labelled.csv",
     ),
     "evaluate": (
-        "Score a model on a table or a folder with true labels or values.",
+        "Score a model on texts with true labels or values.",
         "sk-ulmfit evaluate mail.model held_out.csv",
     ),
     "explain": (
-        "Show which words drove the labels or values of texts.",
+        "Show which words drove the predictions.",
         "sk-ulmfit explain mail.model new.csv --out why.html",
     ),
     "export": (
@@ -41,7 +45,7 @@ COMMANDS = {
         "sk-ulmfit export mail.model --out mail.onnx",
     ),
     "pretrain": (
-        "Train a language model on a large corpus; the same command resumes a run that was stopped.",
+        "Train a language model on a large corpus. To resume a run that was stopped, give the same command again.",
         "sk-ulmfit pretrain articles.jsonl.xz --out run --hours 8",
     ),
     "finetune": (
@@ -49,19 +53,19 @@ COMMANDS = {
         "sk-ulmfit finetune mail.csv --text body --out mail.lm",
     ),
     "lr-find": (
-        "Find a learning rate for a classifier, for a regressor or, without labels, for a language model.",
+        "Find a learning rate for a classifier, a regressor or (without labels) a language model.",
         "sk-ulmfit lr-find mail.csv --text body --label-column topics --out curve.png",
     ),
     "serve": (
-        "Serve a model: an API, and a page in the browser to try it on.",
+        "Serve a model over HTTP: an API, and a page to try it in the browser.",
         "sk-ulmfit serve mail.model",
     ),
     "info": (
-        "Describe a model file.",
+        "Describe a saved model.",
         "sk-ulmfit info mail.model",
     ),
     "demo": (
-        "Train and score on a small included data set, in minutes.",
+        "Train and score on a small data set that comes with the package; takes a few minutes.",
         "sk-ulmfit demo",
     ),
 }
@@ -75,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = partial(_show_warning, options)
             answer = options.run(options)
         _print_answer(answer, as_json=options.json)
     except RuntimeError as error:
@@ -85,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(options, f"the GPU ran out of memory; pass {remedy}.")
     except (ValueError, OSError) as error:
         is_long = isinstance(error, OSError) and len(str(error)) > 600  # a file name that the system refuses
-        return _fail(options, short_text(error, 250) if is_long else " ".join(str(error).split()))
+        return _fail(options, short_text(error, 250) if is_long else " ".join(as_typed(str(error), options).split()))
     except KeyboardInterrupt:
         return _fail(options, f"interrupted; {_what_remains(options)}.", exit_code=130)
     return 0
@@ -120,16 +124,33 @@ def _what_remains(options: argparse.Namespace) -> str:
     return "nothing was written"
 
 
-def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
-    print_note(message)
+def _show_warning(options: argparse.Namespace, message: Warning | str, *args: Any, **kwargs: Any) -> None:
+    print_note(as_typed(str(message), options))
+
+
+def as_typed(message: str, options: argparse.Namespace) -> str:
+    """Call the parameters in a message what they are called on the command line: ``--n-steps`` for n_steps."""
+    flags: dict[str, str] = options.flags
+    name = message.partition(" must ")[0]
+    if name in flags:
+        message = flags[name] + message.removeprefix(name).replace(" or None, got", ", got", 1)
+    several_words = "|".join(name for name in flags if "_" in name)
+    pattern = rf"(?<![\w'\"`.-])({several_words})(?![\w'\"`.=-])"
+    return re.sub(pattern, lambda match: flags[match[1]], message) if several_words else message
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser that reports an error in one line."""
 
+    typed: Sequence[str] = ()
+
     def error(self, message: str) -> Any:
-        if message.endswith("required: FILE"):
-            message += " (put it first; --labels takes all names that follow)"
+        greedy = [flag for action in self._actions if action.nargs == "+" for flag in action.option_strings]
+        found = list(dict.fromkeys(flag for flag in self.typed if flag in greedy))
+        if found and re.search("required: .*(FILE|MODEL)", message):
+            message += (
+                f" (put it first; {' and '.join(found)} {'take' if found[1:] else 'takes'} all names that follow)"
+            )
         self.exit(2, f"{self.prog}: {printable(message)}; see {self.prog} --help.\n")
 
 
@@ -143,9 +164,12 @@ class _Command(_Parser):
             module = import_module(f"sk_ulmfit.cli.{self.command.replace('-', '_')}")
             self.command = None
             module.add_options(self)
+            _add_others(self)
             self.set_defaults(run=module.run)
+        self.typed = args or ()
         options, others = super().parse_known_args(args, namespace)
         options.given = self._given(args)
+        options.flags = {action.dest: action.option_strings[0] for action in self._actions if action.option_strings}
         return options, others
 
     def _given(self, args: Any) -> frozenset[str]:
@@ -162,6 +186,21 @@ class _Command(_Parser):
                 action.default = default
 
 
+def _add_others(command: argparse.ArgumentParser) -> None:
+    """Add the options of all commands, last in the help, and the first line of the help."""
+    group = command.add_argument_group("Other")
+    group.add_argument("--json", action="store_true", help="print the answer as JSON")
+    group.add_argument("-h", "--help", action="help", help="show this message")
+    needed = [action for action in command._actions if action.required and action.option_strings]
+    files = [action for action in command._actions if not action.option_strings]
+    words = [*(_metavar(action) for action in files), *(f"{a.option_strings[0]} {_metavar(a)}" for a in needed)]
+    command.usage = " ".join([command.prog, *words, "[options]"])
+
+
+def _metavar(action: argparse.Action) -> str:
+    return f"{action.metavar} [...]" if action.nargs == "+" else str(action.metavar)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="sk-ulmfit", description="Multi-label text classification with ULMFiT.")
     parser.add_argument("--version", action="version", version=f"sk-ulmfit {__version__}")
@@ -170,10 +209,16 @@ def _parser() -> argparse.ArgumentParser:
         command = subparsers.add_parser(
             name,
             help=summary,
-            description=summary,
-            epilog=f"example:\n  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            description=f"{textwrap.fill(summary, 78)}\n\nexample:\n  {example}",
+            formatter_class=_Formatter,
+            add_help=False,
         )
         command.command = name
-        command.add_argument("--json", action="store_true", help="print the answer as JSON")
     return parser
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help of at most 80 columns, however wide the terminal is."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=26, width=min(shutil.get_terminal_size().columns, 82) - 2)

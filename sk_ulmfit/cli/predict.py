@@ -6,8 +6,10 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sk_ulmfit._messages import count
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli import options as shared
+from sk_ulmfit.cli import typed
 from sk_ulmfit.cli.answers import Answer, shows_progress
 from sk_ulmfit.cli.data import text_columns
 from sk_ulmfit.cli.estimators import load_model
@@ -32,24 +34,36 @@ MAX_ROWS, MAX_CHARACTERS = 20_000, 2_000_000  # held in memory at once
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
+    groups = shared.Groups.of(command)
     shared.add_model(command)
-    shared.add_table(command, "with the text columns of the training", path_or_address)
+    shared.add_table(command, "with the text columns of the training", path_or_address, typed=True)
     out = (
-        "table to write, with labels or values added: .csv, .tsv or .jsonl, also .gz or .xz; for a folder or a pattern "
-        "of Parquet files, such as 'mail/*.parquet' or 's3://mail/*.parquet': a folder to write"
+        "table to write, with labels or values added: .csv, .tsv or .jsonl, also as .gz or .xz; if FILE is a folder or a "
+        "pattern of Parquet files, such as 'mail/*.parquet' or 's3://mail/*.parquet': a folder to write"
     )
-    shared.add_out(command, "OUT", out, kind=path_or_address)
-    shared.add_text(command, default="as in training")
-    command.add_argument("--delimiter", metavar="D", help="separates predicted labels (default: as in training)")
-    shared.add_running(command)
-    add_parts_options(command)
+    shared.add_out(groups.everyday, "OUT", out, required=False, kind=path_or_address)
+    shared.add_text(groups.everyday, default="as in training")
+    shared.add_threshold(groups.everyday)
+    groups.everyday.add_argument(
+        "--delimiter", metavar="D", help="separates the predicted labels of a text (default: as in training)"
+    )
+    shared.add_device(groups.everyday)
+    shared.add_encoding(groups.data)
+    add_parts_options(groups.machine)
+    shared.add_quiet(groups.machine)
 
 
 def run(options: argparse.Namespace) -> Answer:
+    if typed.is_typed(options.file):
+        return typed.predict(options)
+    if options.out is None and not writes_parts(options):
+        typed.check_file(options.file)
+    if options.out is None:
+        raise ValueError("Name the table to write with --out, such as --out predicted.csv.")
     if writes_parts(options):
         return run_parts(options)
     check_input(options.model)
-    check_input(options.file)
+    typed.check_file(options.file)
     check_writable(options.out)
     out = check_output(options, options.file, options.model)
     clf = load_model(options)
@@ -100,7 +114,7 @@ class _Labeller:
         """Return what the command says in the end."""
         n_texts, mean = self.n_texts, self.n_labels / self.n_texts
         return Answer(
-            f"Predicted {n_texts} texts, {mean:.2f} labels each; written to {out}.",
+            f"Predicted {count(n_texts, 'text')} with {mean:.2f} labels on average; written to {out}.",
             {"out": str(out), "n_texts": n_texts, "labels_per_text": round(mean, 4)},
         )
 

@@ -17,14 +17,14 @@ from sk_ulmfit.datasets.tables import DELIMITED, JSON_LINES, PARQUET, file_type
 ADDRESS = "://"
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
+def add_options(group: Any) -> None:
+    group.add_argument(
         "--scheduler",
         metavar="ADDRESS",
         help="Dask scheduler whose workers predict Parquet files, such as tcp://HOST:8786; or local: worker processes "
         "on this machine. OUT is a folder then",
     )
-    command.add_argument(
+    group.add_argument(
         "--workers", type=int, metavar="N", help="worker processes of --scheduler local (default: one for each core)"
     )
 

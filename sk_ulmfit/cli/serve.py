@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from sk_ulmfit._files import check_exists
-from sk_ulmfit._messages import printable
+from sk_ulmfit._messages import count, printable
 from sk_ulmfit._validation import check_number
 from sk_ulmfit.cli.answers import Answer, print_note
 
 TOKEN_VARIABLE = "SK_ULMFIT_TOKEN"
 _LIMITS = {
-    "max_texts": ("texts", "texts of a request", 256),
-    "max_characters": ("characters", "characters of a text", 100_000),
-    "max_body": ("body_bytes", "bytes of a request", 4_000_000),
-    "max_waiting": ("waiting_texts", "texts that may wait", 1_000),
+    "max_texts": ("texts", "most texts in a request", 256),
+    "max_characters": ("characters", "most characters in a text", 100_000),
+    "max_body": ("body_bytes", "most bytes in a request", 4_000_000),
+    "max_waiting": ("waiting_texts", "most texts that wait for an answer", 1_000),
 }
 # torch keeps compiled products for 1,024 numbers of words, more than 100 MB. Keeping 64 costs 2 % of the time.
 _COMPILED_PRODUCTS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
@@ -28,31 +28,51 @@ _COMPILED_PRODUCTS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", type=Path, metavar="MODEL", help="file written by train, or folder written by export")
-    command.add_argument("--threshold", type=float, metavar="X", help="predict labels with at least this probability")
-    command.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, for this machine alone)"
+    everyday, access, limits = (command.add_argument_group(title) for title in ("Everyday", "Access", "Limits"))
+    everyday.add_argument(  # not shared with other commands: an exported model is served without torch
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="predict labels with at least this probability (default: as in training)",
     )
-    command.add_argument("--port", type=int, default=8000, metavar="N", help="0: any free one (default: 8000)")
-    command.add_argument(
+    everyday.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)"
+    )
+    everyday.add_argument(
+        "--port", type=int, default=8000, metavar="N", help="port to listen on; 0 is any free one (default: 8000)"
+    )
+    everyday.add_argument(
+        "--device", default="auto", metavar="D", help="torch device; auto uses a GPU if there is one (default: auto)"
+    )
+    _add_access(access)
+    for option, (_, text, default) in _LIMITS.items():
+        flag = "--" + option.replace("_", "-")
+        limits.add_argument(flag, type=int, default=default, metavar="N", help=f"{text} (default: {default:,})")
+    limits.add_argument(
+        "--time-limit", type=float, default=30.0, metavar="S", help="most seconds for an answer (default: 30)"
+    )
+    machine = command.add_argument_group("Machine")
+    machine.add_argument(
+        "--threads", type=int, metavar="N", help="cores that one computation uses (default: half of all)"
+    )
+    machine.add_argument("--access-log", action="store_true", help="log the path and the status of each request")
+
+
+def _add_access(group: Any) -> None:
+    group.add_argument(
         "--token-file",
         type=Path,
         metavar="FILE",
-        help=f"file with a token that clients must send (or set it in the environment variable {TOKEN_VARIABLE})",
+        help=f"file with a token that clients must send; or set the environment variable {TOKEN_VARIABLE} to the token",
     )
-    command.add_argument(
+    group.add_argument(
         "--allow-host",
-        action="append",
+        nargs="+",
+        action="extend",
         default=[],
         metavar="NAME",
-        help="host name that clients use, such as that of a proxy; may be repeated",
+        help="host names that clients use, such as that of a proxy",
     )
-    for option, (_, text, default) in _LIMITS.items():
-        flag = "--" + option.replace("_", "-")
-        command.add_argument(flag, type=int, default=default, metavar="N", help=f"{text} (default: {default:,})")
-    command.add_argument("--time-limit", type=float, default=30.0, metavar="S", help="seconds (default: 30)")
-    command.add_argument("--threads", type=int, metavar="N", help="cores for one computation (default: half of all)")
-    command.add_argument("--access-log", action="store_true", help="log the path and status of each request")
-    command.add_argument("--device", default="auto", metavar="D", help="torch device (default: auto)")
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -75,13 +95,13 @@ def run(options: argparse.Namespace) -> Answer:
         app = make_app(
             model, name=options.model.name, limits=limits, token=token, hosts=hosts, n_threads=options.threads
         )
-        # that a text has unknown words is no news for those who run a server
+        # warnings about the words of single texts would fill the log
         warnings.simplefilter("ignore", UserWarning)
         server = Server(app, limits, access_log=options.access_log)
         server.on_start = lambda: _say_ready(options, url, model)
         server.run([bound])
     n = app.state.metrics.n_requests
-    return Answer(f"Stopped after {n:,} request{'s' * (n != 1)}.", {"url": url, "n_requests": n})
+    return Answer(f"Stopped after {count(n, 'request')}.", {"url": url, "n_requests": n})
 
 
 def _check_options(options: argparse.Namespace) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
-from sk_ulmfit._messages import short, short_names
+from sk_ulmfit._messages import count, short, short_names
 from sk_ulmfit.calibration import METHODS
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli import options as shared
@@ -17,98 +19,140 @@ from sk_ulmfit.cli.files import check_input, check_output, language_model_file
 from sk_ulmfit.cli.values import add_values, check_values_options, load_valued
 from sk_ulmfit.datasets.loaders import load_table
 from sk_ulmfit.datasets.tables import open_table
-from sk_ulmfit.models.schema import DIRECTIONS
 from sk_ulmfit.models.state import check_target
-from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.text.streams import StreamedTexts, chained
 from sk_ulmfit.thresholds import METRICS
 from sk_ulmfit.training.settings import UNFREEZING
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
+    groups = shared.Groups.of(command)
     shared.add_table(command, "with texts and labels")
-    shared.add_text(command)
-    shared.add_labels(command)
-    add_values(command)
+    shared.add_text(groups.everyday)
+    shared.add_encoding(groups.data)
+    _add_unlabelled(groups.data)
+    shared.add_labels(groups)
+    add_values(groups.everyday)
     command.set_defaults(delimiter=";")
-    shared.add_out(command, "MODEL", "file to write the model to")
-    command.add_argument("--unlabelled", type=Path, metavar="FILE", help="table with more texts for the language model")
-    command.add_argument(
+    shared.add_out(groups.everyday, "MODEL", "file to write the model to")
+    shared.add_language_model(groups.everyday)
+    _add_threshold(groups.everyday)
+    shared.add_direction(groups.everyday, both="average the predictions of two networks, in twice the time")
+    _add_epochs(groups.everyday)
+    _add_start(groups.everyday)
+    shared.add_device(groups.everyday)
+    shared.add_seed(groups.everyday, "model")
+    shared.add_language(groups.language_model)
+    shared.add_sizes(groups.language_model)
+    _add_training(groups)
+    _add_decisions(groups.decisions)
+    shared.add_precision(groups.machine, "training and prediction")
+    shared.add_n_jobs(groups.machine, "tokenization of large files, and for SVMs")
+    shared.add_quiet(groups.machine)
+
+
+def _add_unlabelled(group: Any) -> None:
+    group.add_argument(
+        "--unlabelled",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help="tables with more texts, for the language model alone",
+    )
+
+
+def _add_start(group: Any) -> None:
+    group.add_argument(
         "--from",
         dest="earlier",
         type=Path,
         metavar="MODEL",
-        help="saved model to go on from, with its parameters where no option sets another; new labels or values are "
-        "added, and those that are missing here stay as they are",
+        help="saved model to go on from: its parameters stay unless an option sets them, labels or values that are new "
+        "here are added, and those that are missing here stay as they are",
     )
-    shared.add_language_model(command)
-    _add_training(command)
-    _add_decisions(command)
-    shared.add_precision(command, "training and prediction")
-    shared.add_n_jobs(command, "tokenization, and for SVMs on large files")
-    shared.add_seed(command, "model")
-    shared.add_running(command)
 
 
-def _add_training(command: argparse.ArgumentParser) -> None:
+def _add_threshold(group: Any) -> None:
     defaults = ULMFiTMultiLabelClassifier().get_params(deep=False)
-    for name, text in (
-        ("--lm-epochs", "epochs of the language model"),
-        ("--max-epochs", "epochs of the classifier"),
-        ("--batch-size", "maximum number of texts per batch"),
-    ):
-        command.add_argument(name, type=int, metavar="N", help=f"{text} (default: depends on the amount of data)")
-    for name, default, text in (
-        ("--lr", defaults["lr"], "maximum learning rate of the classifier"),
-        ("--embedding-lr", defaults["embedding_lr"], "maximum learning rate of a pre-trained embedding"),
-    ):
-        command.add_argument(
-            name, type=_rate, default=default, metavar="X", help=f"{text} (default: depends on the language model)"
-        )
-    command.add_argument(
-        "--unfreezing",
-        choices=UNFREEZING,
-        default=defaults["unfreezing"],
-        help="layers of a pre-trained encoder to train: one more in each epoch (gradual), all from the first epoch "
-        "(at_once), or none but the head (head), on features that are computed once and take 5 kB of memory per text "
-        "(default: auto, which chooses gradual or at_once by the number of texts)",
-    )
-    command.add_argument(
-        "--direction",
-        choices=(*DIRECTIONS, "both"),
-        default=defaults["direction"],
-        help="reading direction; both: average the probabilities of two networks (default: forward)",
-    )
-    command.add_argument("--no-tfidf", dest="tfidf", action="store_false", help="use the network without linear model")
-    command.add_argument(
-        "--pos-weight",
-        type=_pos_weight,
-        metavar="X",
-        help="weight of the labels that a text has in the loss, or balanced: more recall of rare labels",
-    )
-    command.add_argument("--early-stopping", action="store_true", help="stop early, judged on held-out texts")
-
-
-def _add_decisions(command: argparse.ArgumentParser) -> None:
-    defaults = ULMFiTMultiLabelClassifier().get_params(deep=False)
-    command.add_argument(
+    group.add_argument(
         "--threshold",
         type=_threshold,
         default=defaults["threshold"],
         metavar="X",
-        help="predict labels with at least this probability. Or tune one threshold per label, on predictions for texts "
-        f"that were not learned from, for {', '.join(METRICS)} (of macro and micro F1 nearly the best) or a precision, "
-        "such as precision=0.9. auto: tune if the language model has a vector of a text, so that no text is held out, "
-        "else 0.5 (default: auto)",
+        help="a number: predict labels with at least this probability. Or choose a threshold for each label, on texts "
+        f"that were not learned from: for the best F1 ({', '.join(METRICS[:-1])}), for nearly the best macro and micro "
+        "F1 (tune), or for a precision (precision=0.9). auto: tune if no text has to be held out for it, else 0.5 "
+        "(default: auto)",
     )
-    command.add_argument("--top-k", type=int, metavar="N", help="predict the N most probable labels of each text")
-    command.add_argument(
+    group.add_argument(
         "--at-least-one",
         action=argparse.BooleanOptionalAction,
         default=defaults["at_least_one"],
-        help="predict at least one label per text (default: if thresholds are tuned for F1 and every text of the "
-        "training has a label)",
+        help="predict at least one label for each text (default: only if thresholds are chosen for F1 and every "
+        "training text has a label)",
     )
-    command.add_argument("--calibration", choices=METHODS, help="calibrate the probabilities on held-out texts")
+
+
+def _add_epochs(group: Any) -> None:
+    group.add_argument(
+        "--unfreezing",
+        choices=UNFREEZING,
+        default=ULMFiTMultiLabelClassifier().unfreezing,
+        help="layers of a pre-trained encoder to train: one more in each epoch (gradual), all from the first epoch "
+        "(at_once), or none below the head, which takes seconds (head); auto chooses by the language model and the "
+        "number of texts (default: auto)",
+    )
+    group.add_argument(
+        "--max-epochs",
+        type=int,
+        metavar="N",
+        help="epochs of the classifier or regressor (default: depends on the number of texts)",
+    )
+
+
+def _add_training(groups: shared.Groups) -> None:
+    defaults = ULMFiTMultiLabelClassifier().get_params(deep=False)
+    groups.language_model.add_argument(
+        "--lm-epochs",
+        type=int,
+        metavar="N",
+        help="epochs of the language model (default: depends on the amount of text)",
+    )
+    groups.training.add_argument(
+        "--batch-size", type=int, metavar="N", help="most texts in a batch (default: depends on the number of texts)"
+    )
+    for name, text in (("lr", "maximum learning rate"), ("embedding_lr", "that of a pre-trained embedding")):
+        groups.training.add_argument(
+            "--" + name.replace("_", "-"),
+            type=_rate,
+            default=defaults[name],
+            metavar="X",
+            help=f"{text} (default: depends on the language model)",
+        )
+    groups.training.add_argument(
+        "--pos-weight",
+        type=_pos_weight,
+        metavar="X",
+        help="weight of the labels that a text has in the loss, or balanced; more than 1 finds more of a rare label",
+    )
+    groups.training.add_argument(
+        "--early-stopping", action="store_true", help="stop when the loss on held-out texts no longer falls"
+    )
+    groups.linear_model.add_argument(
+        "--no-tfidf", dest="tfidf", action="store_false", help="use the network alone, without the linear model"
+    )
+
+
+def _add_decisions(group: Any) -> None:
+    group.add_argument(
+        "--top-k", type=int, metavar="N", help="predict the N most probable labels of each text (default: by threshold)"
+    )
+    group.add_argument(
+        "--calibration",
+        choices=METHODS,
+        help="calibrate the probabilities on predictions for texts that were not learned from (default: none)",
+    )
 
 
 def _rate(text: str) -> float | str:
@@ -139,7 +183,8 @@ def run(options: argparse.Namespace) -> Answer:
     check_input(options.file)
     if options.earlier is not None:
         check_input(options.earlier)
-    out = check_output(options, options.file, options.unlabelled, options.labels_file, language_model_file(options))
+    others = [*(options.unlabelled or []), options.labels_file, language_model_file(options)]
+    out = check_output(options, options.file, *others)
     check_target(out)
     check_values_options(options)
     if options.values:
@@ -161,7 +206,8 @@ def run(options: argparse.Namespace) -> Answer:
     if clf.direction == "both":
         data["backward_history"] = clf.backward_history_
     data["seconds"] = round(time.perf_counter() - start, 1)
-    return Answer(f"Trained on {n_texts} texts; labels: {short_names(names)}. The model is in {options.out}.", data)
+    text = f"Trained on {count(n_texts, 'text')} with {count(len(names), 'label')}: {short_names(names)}."
+    return Answer(f"{text} The model is in {options.out}.", data)
 
 
 def _train_regressor(options: argparse.Namespace, out: Path) -> Answer:
@@ -177,11 +223,13 @@ def _train_regressor(options: argparse.Namespace, out: Path) -> Answer:
         data["backward_history"] = model.backward_history_
     data["seconds"] = round(time.perf_counter() - start, 1)
     names = short_names(options.values)
-    return Answer(f"Trained on {len(texts)} texts; values: {names}. The model is in {options.out}.", data)
+    text = f"Trained on {count(len(texts), 'text')} with the values {names}."
+    return Answer(f"{text} The model is in {options.out}.", data)
 
 
 def _unlabelled(options: argparse.Namespace, text: list[str]) -> list[str] | StreamedTexts | None:
     """Return the further texts for the language model, if any."""
     if not options.unlabelled:
         return None
-    return load_table(options.unlabelled, text=text, stream=True, encoding=options.encoding).texts
+    tables = (load_table(file, text=text, stream=True, encoding=options.encoding) for file in options.unlabelled)
+    return reduce(chained, (table.texts for table in tables))

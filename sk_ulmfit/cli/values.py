@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from sk_ulmfit._messages import short, short_names
+from sk_ulmfit._messages import count, short, short_names
 from sk_ulmfit.cli.answers import Answer
 from sk_ulmfit.cli.data import text_columns
+from sk_ulmfit.cli.estimators import predict_in_blocks
 from sk_ulmfit.datasets.cells import number_from_cell
 from sk_ulmfit.datasets.loaders import load_table
 from sk_ulmfit.datasets.predicted_columns import VALUE as PREDICTED
@@ -25,36 +26,47 @@ MEAN = "mean"
 IN_UNITS = ("mean_absolute_error",)  # of a target, so that a mean of several says nothing
 
 
-def add_values(command: argparse.ArgumentParser) -> None:
+def add_values(group: Any) -> None:
     """Add the columns of values, their range and their loss."""
-    command.add_argument(
+    group.add_argument(
         "--values",
         nargs="+",
+        action="extend",
         metavar="COL",
         help="in place of labels, for a regressor: columns of numbers on a scale, such as stars (blank: unknown)",
     )
-    command.add_argument(
-        "--y-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="least and greatest value of --values"
+    group.add_argument(
+        "--y-range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="least and greatest value of --values (default: no limits)",
     )
-    command.add_argument(
-        "--loss", choices=LOSSES, help="loss of --values; cross_entropy takes shares from 0 to 1 (--y-range 0 1)"
+    group.add_argument(
+        "--loss",
+        choices=LOSSES,
+        help="loss of --values; cross_entropy is for shares and needs --y-range 0 1 (default: squared_error)",
     )
 
 
 def check_values_options(options: argparse.Namespace) -> None:
-    """Raise ValueError for labels beside values, and for what describes values if there are none."""
+    """Raise ValueError if there are both labels and values, or options for values without values."""
     if options.values and (options.labels or options.label_column or options.labels_file):
         raise ValueError("Pass labels or --values, not both.")
     if not options.values and (options.y_range or options.loss):
-        raise ValueError("--y-range and --loss describe numbers on a scale; name their columns with --values.")
+        raise ValueError("--y-range and --loss are for numbers on a scale; name their columns with --values.")
+    if options.loss == "cross_entropy" and options.y_range != [0.0, 1.0]:
+        raise ValueError("--loss cross_entropy is for shares from 0 to 1 and needs --y-range 0 1.")
 
 
 def load_valued(options: argparse.Namespace, text: Sequence[str], columns: Sequence[str]) -> tuple[Any, NamedIndicator]:
     """Return the texts of a table, read when they are needed, and the named values of some columns, NaN if blank."""
     if options.file.is_dir():
-        raise ValueError(f"{options.file} is a folder; values on a scale are columns of a table.")
+        raise ValueError(f"{options.file} is a folder, but --values are columns of a table; pass a table.")
     if both := sorted({*text} & {*columns}):
-        raise ValueError(f"Column {short(both[0])} cannot be both text and value; name two columns.")
+        raise ValueError(
+            f"Column {short(both[0])} cannot be both a text and a value; name another one with --text or --values."
+        )
     table = open_table(options.file, options.encoding)
     for names in (text, columns):
         table.check_columns(names)
@@ -73,7 +85,8 @@ def evaluate_values(model: ULMFiTRegressor, options: argparse.Namespace) -> Answ
     if unknown := [name for name in columns if name not in names]:
         raise ValueError(f"The model has no target {short(unknown[0])}. Its targets are {short_names(names)}.")
     texts, y = load_valued(options, text_columns(model, options), columns)
-    predicted = model.predict(texts).reshape(len(y), -1)[:, [names.index(name) for name in columns]]
+    predicted = predict_in_blocks(model.predict, texts, options).reshape(len(y), -1)
+    predicted = predicted[:, [names.index(name) for name in columns]]
     scores = regression_scores(np.asarray(y), predicted)
     rows = {
         name: {**{metric: by_target[i] for metric, by_target in scores.items()}, "n": int((~np.isnan(y[:, i])).sum())}
@@ -133,4 +146,6 @@ class Valuer:
 
     def answer(self, out: Any) -> Answer:
         """Return what the command says in the end."""
-        return Answer(f"Predicted {self.n_texts} texts; written to {out}.", {"out": str(out), "n_texts": self.n_texts})
+        return Answer(
+            f"Predicted {count(self.n_texts, 'text')}; written to {out}.", {"out": str(out), "n_texts": self.n_texts}
+        )

@@ -46,7 +46,7 @@ def label_from_cell(cell: Any, where: str) -> bool | None:
     if value not in _YES and value not in _NO:
         raise ValueError(
             f"{where} holds {short(cell)}; expected 0 or 1 in a column of one label (blank: not annotated). "
-            "If it holds label names, pass it as label_column instead."
+            "If the column holds label names, pass it as label_column instead."
         )
     return value in _YES
 
@@ -119,6 +119,6 @@ def _parsed(cell: str, where: str) -> list[Any] | set[Any] | None:
         return parse_collection(cell)
     except UnreadableListError:
         raise ValueError(
-            f"{where} holds {short(cell)}, which begins like a list but is none; write it as JSON, such "
-            'as ["joy", "love"].'
+            f"{where} holds {short(cell)}, which begins like a list but cannot be read as one; write it as "
+            'JSON, such as ["joy", "love"].'
         ) from None

@@ -20,7 +20,7 @@ class DelimiterWarning(UserWarning):
     """Labels of a table consist of other labels, so another delimiter separates them: `mark`."""
 
     def __init__(self, what: str, mark: str):
-        super().__init__(f"{what}; pass delimiter={short(mark)} if each is the labels of one text.")
+        super().__init__(f"{what}; pass delimiter={short(mark)} if each of them stands for several labels.")
         self.what, self.mark = what, mark
 
 

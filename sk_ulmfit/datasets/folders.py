@@ -66,7 +66,7 @@ def load_folders(
         raise ValueError(f"There is no folder {root}.")
     if labels_file is None:
         if labels or label_column:
-            raise ValueError("labels and label_column are columns of a labels_file; name that too.")
+            raise ValueError("labels and label_column are columns of a table; pass it as labels_file.")
         return _by_label(root, encoding)
     files, no_texts = text_files(root)
     table_file = Path(labels_file).resolve()

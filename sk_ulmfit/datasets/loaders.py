@@ -211,11 +211,13 @@ class _Columns:
         if self.labels and self.label_names:
             raise ValueError("Pass labels or label_column, not both.")
         if both := sorted({*self.text} & {*self.labels, *self.label_names}):
-            raise ValueError(f"Column {short(both[0])} cannot be both text and label; name two columns.")
+            raise ValueError(
+                f"Column {short(both[0])} cannot be both a text and a label; name another column for one of them."
+            )
         if self.label_names and not self.delimiter:
             raise ValueError("delimiter must not be empty; pass what separates the labels, such as ';'.")
         if not self.text:
-            raise ValueError("text names no column; pass the name of at least one column with text.")
+            raise ValueError("text must name at least one column.")
 
     def label_cells(self) -> LabelColumn | _LabelColumns:
         """Return what reads the label cells of each row."""
@@ -263,7 +265,9 @@ def _read_rows(
 def _texts_again(source: Any, version: Any, name: str, columns: Sequence[str], encoding: str | None) -> Iterator[str]:
     """Return the texts of a table that has been read before; raise ValueError if its file has changed."""
     if _file_version(source) != version:
-        raise ValueError(f"{name} has changed since it was opened, so its labels may differ; load it again.")
+        raise ValueError(
+            f"{name} has changed since it was opened, so its labels may no longer fit its texts; load it again."
+        )
     table = open_table(source, encoding)
     return (text_of_row(row, columns, f"{table.name}, {place}") for place, row in table.rows)
 

@@ -242,7 +242,7 @@ def fetch_goemotions(
         remote = _GOEMOTIONS[part]
         file = _source(remote, data_home, path, download_if_missing)
         if file.name != remote.name or not file.is_file():
-            raise FileNotFoundError(f"{path} is no folder that holds {remote.name}; give the one that does.")
+            raise FileNotFoundError(f"{path} is not a folder with {remote.name}; pass the folder that has it.")
         for number, line in enumerate(file.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
             cells = line.split("\t")
             emotions = cells[1].split(",") if len(cells) == 3 else [""]
@@ -283,7 +283,7 @@ def _downloaded(remote: _Remote, data_home: str | os.PathLike[str] | None, downl
     if file.is_file() and _sha256(file) == remote.sha256:
         return file
     if not download:
-        raise FileNotFoundError(f"{file} is missing, and download_if_missing is False; get it from {remote.url}.")
+        raise FileNotFoundError(f"{file} is missing, and download_if_missing is False; download it from {remote.url}.")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with urllib.request.urlopen(remote.url, timeout=_TIMEOUT) as answer, atomic_write(file) as out:
@@ -291,13 +291,13 @@ def _downloaded(remote: _Remote, data_home: str | os.PathLike[str] | None, downl
             out.seek(0)
             if hashlib.file_digest(out, "sha256").hexdigest() != remote.sha256:
                 raise ValueError(
-                    f"What {remote.url} gave is not the file expected (its checksum differs); get it elsewhere, and "
-                    "pass path."
+                    f"The file at {remote.url} is not the expected one (its checksum differs); download it elsewhere "
+                    "and pass it as path."
                 )
     except urllib.error.URLError as error:
         raise OSError(
-            f"{remote.url} could not be downloaded ({error.reason}); download it where there is a network, and pass "
-            "path."
+            f"{remote.url} could not be downloaded ({error.reason}); download it on a machine with network access and "
+            "pass it as path."
         ) from None
     return file
 

@@ -28,7 +28,8 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     suffixes = {file_type(Path(path)), Path(path).suffix.lower()}
     if suffixes & {*PARQUET, *FOREIGN}:
         raise ValueError(
-            f"{path}: such files are not written; choose .csv, .tsv or .jsonl, also followed by .gz or .xz."
+            f"{path} cannot be written, since its type is not supported; choose .csv, .tsv or .jsonl, or one "
+            "of these with .gz or .xz."
         )
 
 
@@ -89,8 +90,8 @@ def _write_delimited(out: TextOut, columns: Sequence[str], rows: Iterable[Row], 
     for row in rows:
         if more := row.keys() - set(columns):
             raise ValueError(
-                f"{path}: a row has {short(min(more))}, which is no column of the first one; write to a .jsonl "
-                "file, or give all rows the same columns."
+                f"{path}: a row has {short(min(more))}, which is not one of the columns; write to a .jsonl file, "
+                "or give all rows the same columns."
             )
         cells = {column: _text_cell(cell) for column, cell in row.items()}
         holds_return = any(isinstance(cell, str) and "\r" in cell for cell in cells.values())

@@ -91,7 +91,8 @@ def open_table(source: Any, encoding: str | None = None) -> RowReader:
         suffix = file_type(path)
         if suffix in FOREIGN or path.suffix.lower() in FOREIGN or (path.is_file() and _is_workbook(path)):
             raise ValueError(
-                f"{path} is no table that can be read; save it as .csv (in Excel: CSV UTF-8), .tsv, .jsonl or .parquet."
+                f"{path} is not a table of a known type; save it as .csv (in Excel: CSV UTF-8), .tsv, .jsonl or "
+                ".parquet."
             )
         if path.is_dir():
             reader = RowReader(str(path), ["file", "text"], _text_files(path, encoding))
@@ -208,7 +209,7 @@ def _delimited_rows(lines: _RowLines, cells: Any, columns: list[str]) -> Iterato
                 if len(row) != len(columns):
                     raise ValueError(
                         f"{path}, line {cells.line_num}: {len(row)} cells where the header has {len(columns)}; "
-                        "put texts that hold commas into double quotes."
+                        "put double quotes around texts that contain commas."
                     )
                 yield f"line {cells.line_num}", dict(zip(columns, row, strict=True))
         except csv.Error as error:
@@ -264,7 +265,7 @@ def _data_frame(frame: Any) -> RowReader:
     if not is_polars and not hasattr(frame, "itertuples"):
         raise ValueError(
             f"A {type(frame).__name__} is neither a path nor a DataFrame of pandas or polars, nor a table of "
-            "pyarrow; convert it to one (a LazyFrame by collect())."
+            "pyarrow; convert it to one of these (a LazyFrame with collect())."
         )
     columns = [str(column) for column in frame.columns]
 

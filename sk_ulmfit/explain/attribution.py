@@ -117,11 +117,11 @@ def label_indices(labels: Any, names: Sequence[Any], what: str = "labels", model
     shown = short_names(names)
     if not wanted:
         default = "the predicted ones" if what == "labels" else "all"
-        raise ValueError(f"{what} is empty; name some of {shown}, or pass None for {default}.")
+        raise ValueError(f"{what} is empty; choose from {shown}, or pass None for {default}.")
     unknown = [label for label in wanted if label not in names]
     if unknown:
         raise ValueError(
-            f"{what} has {short(unknown[0])}, which is none of this {model}'s {len(names)} {what}: {shown}."
+            f"{what} has {short(unknown[0])}, which is not one of this {model}'s {len(names)} {what}: {shown}."
         )
     return np.array(list(dict.fromkeys(names.index(label) for label in wanted)), np.int64)
 

@@ -56,8 +56,8 @@ class WordScores:
         """
         if label not in self.labels:
             raise ValueError(
-                f"{short(label)} is not explained here, only {short_names(self.labels)}; "
-                "pass it to explain: labels=[...]."
+                f"This explanation has {short_names(self.labels)} only; to explain {short(label)}, pass it to explain: "
+                "labels=[...]."
             )
         total: dict[str, float] = {}
         first_form: dict[str, str] = {}
@@ -68,6 +68,9 @@ class WordScores:
         sign = -1 if against else 1
         ranked = sorted((key for key in total if sign * total[key] > 0), key=lambda key: -sign * total[key])
         return [(first_form[key], total[key]) for key in ranked[:k]]
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         lines: list[str] = []
@@ -132,7 +135,7 @@ class WordScores:
         return markup.HighlightedText(self.text, self.spans, self.scores, legends, self._style)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation(WordScores):
     """Scores of the words of one text for some labels, in log-odds.
 
@@ -201,7 +204,7 @@ class Explanation(WordScores):
         return f"base rate {expit(self.baseline[k]):.2f}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ValueExplanation(WordScores):
     """Scores of the words of one text for some targets of a regressor, in units of each target.
 
@@ -273,7 +276,7 @@ else:
 
 
 class Explanations(Sequence[E], Generic[E]):
-    """Sequence of explanations, shown as plain text by ``print`` and with highlighted words in a notebook.
+    """Sequence of explanations, shown as plain text at the prompt and with highlighted words in a notebook.
 
     Parameters
     ----------
@@ -300,7 +303,7 @@ class Explanations(Sequence[E], Generic[E]):
         return iter(self._items)
 
     def __repr__(self) -> str:
-        return f"Explanations of {len(self)} texts"
+        return str(self)
 
     def __str__(self) -> str:
         shown = "\n\n".join(map(str, self._items[:MOST_SHOWN]))

@@ -23,7 +23,7 @@ def align_truth(y_true: Any, label_names: Sequence[Any] | None) -> tuple[NDArray
     """
     if label_names is None and label_lists(y_true) is not None:
         raise ValueError(
-            "label_names must be given if y_true is label lists; pass the names of the columns of predictions."
+            "label_names is needed if y_true holds label lists; pass the names of the columns of the predictions."
         )
     return indicator_of(y_true, label_names)
 
@@ -63,7 +63,7 @@ def check_predictions(
             "not of predict_proba."
         )
     if np.isnan(scores).any():
-        raise ValueError("The predictions contain NaN; only y_true may, where entries are unknown.")
+        raise ValueError("The predictions contain NaN; only y_true may contain it, where entries are unknown.")
     weight = check_weights(sample_weight, len(truth))
     return truth, scores, np.ones(len(truth)) if weight is None else weight
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 AVERAGES = ("micro", "macro", "weighted", "samples")
+COUNTS = ["texts", "predicted"]  # whole numbers, unless the texts have weights
 
 
 class Report(NamedTuple):
@@ -123,7 +124,7 @@ def _compute(
         columns.append("average precision")
         numbers = np.column_stack([numbers, _average_precision_column(truth, scores, weight, n_true)])
     counts = [np.append(count, [count.sum()] * len(AVERAGES)) for count in (n_true, n_predicted)]
-    return Report(names, [*columns, "texts", "predicted"], np.column_stack([numbers, *counts]))
+    return Report(names, [*columns, *COUNTS], np.column_stack([numbers, *counts]))
 
 
 def _average_precision_column(
@@ -140,13 +141,18 @@ def _average_precision_column(
 
 
 def _as_dict(report: Report) -> dict[str, dict[Any, dict[str, float | None]]]:
-    rows = ([None if np.isnan(number) else float(number) for number in row] for row in report.numbers)
-    dicts = [dict(zip(report.columns, row, strict=True)) for row in rows]
+    dicts = [dict(zip(report.columns, map(_plain, row), strict=True)) for row in report.numbers]
+    for row in dicts:
+        row |= {name: int(row[name]) for name in COUNTS if float(row[name] or 0).is_integer()}
     n_labels = len(report.label_names)
     return {
         "labels": dict(zip(report.label_names, dicts[:n_labels], strict=True)),
         "averages": dict(zip(AVERAGES, dicts[n_labels:], strict=True)),
     }
+
+
+def _plain(number: float) -> float | None:
+    return None if np.isnan(number) else float(number)
 
 
 def _as_frame(report: Report) -> pd.DataFrame:
@@ -155,9 +161,8 @@ def _as_frame(report: Report) -> pd.DataFrame:
     except ImportError:
         raise ValueError("as_frame=True needs pandas; install it, or use as_frame=False for text.") from None
     frame = pd.DataFrame(report.numbers, index=report.row_names, columns=report.columns)
-    counts = report.columns[-2:]
     whole = all(float(number).is_integer() for number in report.numbers[:, -2:].ravel())
-    return frame.astype(dict.fromkeys(counts, int)) if whole else frame
+    return frame.astype(dict.fromkeys(COUNTS, int)) if whole else frame
 
 
 def _as_text(report: Report, digits: int) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit._files import NotAFileError, as_path, atomic_write, check_writable_folder, writable_target
+from sk_ulmfit._validation import check_bool
 from sk_ulmfit.models.container import Container, ContainerError, Place, check_header_size, count_values, parse_json
 from sk_ulmfit.models.schema import (
     KINDS,
@@ -97,7 +98,9 @@ class ModelFileError(ValueError):
     """A file is not a model of the expected kind, or is damaged."""
 
 
-def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool = False) -> None:
+def save_state(
+    state: ModelState, path: str | os.PathLike[str], *, compact: bool = False, overwrite: bool = True
+) -> None:
     """Write a model to one file, completely or not at all.
 
     Parameters
@@ -105,9 +108,11 @@ def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool
     state : ModelState
         The model.
     path : path-like
-        File to write. A model that is there is replaced; any other file is left alone.
+        File to write.
     compact : bool, default=False
         Whether to round matrices to 8 bits with one scale per row, for a quarter of the size.
+    overwrite : bool, default=True
+        Whether to replace a model that is in the file already. A file that is not a model is never replaced.
 
     Raises
     ------
@@ -116,7 +121,7 @@ def save_state(state: ModelState, path: str | os.PathLike[str], *, compact: bool
     """
     from safetensors.numpy import save
 
-    check_target(path)
+    check_target(path, overwrite)
     weights = _compact(state.weights) if compact else state.weights
     header = {
         "format": FORMAT,
@@ -147,8 +152,9 @@ def _format_version(state: ModelState, compact: bool) -> int:
     return 2 if compact else 1
 
 
-def check_target(path: str | os.PathLike[str]) -> None:
+def check_target(path: str | os.PathLike[str], overwrite: bool = True) -> None:
     """Check, before training, that a model can be written to a path; raise ModelFileError if not."""
+    check_bool("overwrite", overwrite)
     path = as_path(path, ModelFileError)
     if path.is_dir():
         raise ModelFileError(f"{path} is a folder; give the name of a file to write, for example {path / 'model'}.")
@@ -163,7 +169,9 @@ def check_target(path: str | os.PathLike[str]) -> None:
             f"The folder {path.parent} is not writable; choose another place for {path.name}."
         ) from None
     if path.exists() and path.stat().st_size and not _is_model(path):
-        raise ModelFileError(f"{path} exists and is not a model of sk_ulmfit; it is left alone. Choose another name.")
+        raise ModelFileError(f"{path} already exists and is not a model of sk_ulmfit; choose another name.")
+    if path.exists() and not overwrite:
+        raise ModelFileError(f"{path} already exists; pass overwrite=True to replace it.")
 
 
 def _is_model(path: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_ulmfit._messages import short_names
 from sk_ulmfit._validation import check_number
 from sk_ulmfit.decisions import decide
 from sk_ulmfit.models.schema import output_names
@@ -94,6 +95,10 @@ class _OnnxModel:
         self._description = exported.description
         self._networks = [OnnxNetwork(*network, n_threads) for network in exported.networks]
         self._linear_model = None if exported.linear_model is None else OnnxLinearModel(exported.linear_model)
+
+    def __repr__(self) -> str:
+        what = "labels" if self._description["kind"] == "classifier" else "targets"
+        return f"{type(self).__name__} of {len(self._names)} {what}: {short_names(self._names.tolist())}"
 
     @property
     def metadata_(self) -> dict[str, Any]:

@@ -41,7 +41,9 @@ def host_name(name: Any) -> str:
     """Return a name as it is compared; raise ValueError for a URL, a name with a port, and what is no name at all."""
     plain = name.strip().lower().rstrip(".") if isinstance(name, str) else ""
     if not plain or _name_of(plain) != plain or not _NAME.fullmatch(plain):
-        raise ValueError(f"The host must be a name alone, such as mail.example.org, got {short(name)}.")
+        raise ValueError(
+            f"A host must be a name without scheme, port or path, such as mail.example.org; got {short(name)}."
+        )
     return plain
 
 
@@ -80,7 +82,7 @@ class Access:
                 400, f"This server does not answer to the host {short(host)}; start it with --allow-host NAME."
             )
         if method not in _UNREAD and not self._knows_origin(headers.get(b"origin"), host):
-            return RequestError(403, "Pages of other sites may not use this server.")
+            return RequestError(403, "Pages of other sites cannot use this server.")
         if not self._is_authorized(path, headers.get(b"authorization", b"")):
             return RequestError(
                 401, "A token is needed: send the header Authorization: Bearer TOKEN.", {"WWW-Authenticate": "Bearer"}

@@ -41,7 +41,7 @@ def error_answer(error: RequestError) -> JsonAnswer:
 
 def busy(what: str) -> RequestError:
     """Return the error for a server that has too much to do."""
-    return RequestError(503, f"The server is busy: {what}; try again in a second.", {"Retry-After": "1"})
+    return RequestError(503, f"The server is busy ({what}); try again in a second.", {"Retry-After": "1"})
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -84,7 +84,7 @@ def load_estimator(path: str | os.PathLike[str], device: str, threshold: float |
     """Read a saved classifier or regressor."""
     if kind_of(Path(path)) == "regressor":
         if threshold is not None:
-            raise ValueError(f"--threshold is for labels, and {path} is a regressor; omit it.")
+            raise ValueError(f"--threshold is for labels, but {path} is a regressor; omit it.")
         return ServedRegressor(ULMFiTRegressor.load(path, device=device))
     clf = ULMFiTMultiLabelClassifier.load(path, device=device)
     if threshold is not None:
@@ -99,6 +99,6 @@ def serve_estimator(estimator: Any) -> ServedModel:
     if isinstance(estimator, ULMFiTRegressor):
         return ServedRegressor(estimator)
     raise ValueError(
-        f"A fitted ULMFiTMultiLabelClassifier or ULMFiTRegressor can be served, got {short(estimator)} of type "
-        f"{type(estimator).__name__}."
+        "model must be a fitted ULMFiTMultiLabelClassifier or ULMFiTRegressor, or an exported one; got "
+        f"{short(estimator)} of type {type(estimator).__name__}."
     )

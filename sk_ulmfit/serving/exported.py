@@ -90,5 +90,5 @@ def serve_exported(model: OnnxClassifier | OnnxRegressor, threshold: float | Non
     if isinstance(model, OnnxClassifier):
         return ServedExportedClassifier(model, threshold)
     if threshold is not None:
-        raise ValueError("--threshold is for labels, and this model is a regressor; omit it.")
+        raise ValueError("--threshold is for labels, but this model is a regressor; omit it.")
     return ServedExportedRegressor(model)

@@ -104,7 +104,9 @@ class Service:
     async def explain(self, text: str | list[str], labels: list[str] | None, method: str) -> dict[str, Any]:
         """Return the scores of the words of a text for some labels, or for those predicted."""
         if not self.model.explains:
-            raise RequestError(422, "This model has no explanations; serve the saved model it was exported from.")
+            raise RequestError(
+                422, "An exported model has no explanations; serve the saved model that it was exported from."
+            )
         self._check_running()
         plain = _joined(text)
         _check_length("The text", plain, self.limits.explained_characters, "can be explained")
@@ -118,7 +120,9 @@ class Service:
 
     def _check_running(self) -> None:
         if not self._is_running:
-            raise RequestError(503, "The application has not been started: whatever runs it must run its lifespan.")
+            raise RequestError(
+                503, "The application has not started; run it with an ASGI server that supports lifespan events."
+            )
 
     def _checked(self, texts: Sequence[str | list[str]]) -> list[str]:
         if not texts:
@@ -137,7 +141,7 @@ class Service:
         unknown = [label for label in labels if label not in self._columns]
         if unknown:
             names = short_names(self.model.names)
-            raise RequestError(422, f"labels has {short(unknown[0], 40)}, which this model does not know: {names}.")
+            raise RequestError(422, f"labels has {short(unknown[0], 40)}, which is not a label of this model: {names}.")
         return [self._columns[label] for label in dict.fromkeys(labels)]
 
     async def _predicted_columns(self, text: str) -> list[int]:

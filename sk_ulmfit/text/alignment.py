@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_ulmfit.text.tokenizer import FIELD_SEPARATOR, clean, get_tokenizer, mark_repeated_words, numbering
+from sk_ulmfit.text.tokenizer import FIELD, clean, get_tokenizer, mark_repeated_words, numbering
 from sk_ulmfit.text.vocabulary import BOS, FLD, WREP, TokenIds
 
 
@@ -48,7 +48,7 @@ def align(text: str, language: str = "en") -> Alignment:
     words, spans, units = _words_and_units(text, language)
     tokens = [unit.split(" ") for unit in units]
     return Alignment(
-        text.replace(FIELD_SEPARATOR, "\n"),
+        text.replace(FIELD, "\n"),
         words,
         np.array(spans, np.int64).reshape(-1, 2),
         [token for unit in tokens for token in unit],
@@ -67,7 +67,7 @@ def _words_and_units(text: str, language: str) -> tuple[list[str], list[tuple[in
     ids = array("i")
     at = chunk_end = 0
     for chunk, chunk_words in zip(chunks, tokenizer.words(chunks), strict=True):
-        if not chunk.startswith(FIELD_SEPARATOR):
+        if not chunk.startswith(FIELD):
             at = text.index(chunk, chunk_end)
             chunk_end = at + len(chunk)
         for word, unit in chunk_words:

@@ -26,8 +26,10 @@ from sk_ulmfit.text.streams import Advance
 from sk_ulmfit.text.vocabulary import BOS, FLD, MAJ, REP, RESERVED, UP, WREP, TokenIds, concatenate
 
 TOKENIZER_VERSION = 2  # rises when a text gets other tokens than before; 1 did not normalize quotes and dashes
-FIELD_SEPARATOR = "\x1f"  # ASCII "unit separator", before each field of a joined text
-_START = FIELD_SEPARATOR + "0"  # the chunk at the start of a document; FIELD_SEPARATOR + "k" precedes field k
+FIELD_SEPARATOR = "␟"  # before each field of a joined text, as people see it
+FIELD = "\x1f"  # the same as the tokenizer reads it, the ASCII "unit separator"; texts of earlier versions have it
+_START = FIELD + "0"  # the chunk at the start of a document; FIELD + "k" precedes field k
+_SHOWN_SEPARATOR = re.compile(f" ?{FIELD_SEPARATOR} ?")
 
 _REPEATED_OR_SPLIT = re.compile(r"([^\s\d])\1{2,}|[/#\\]")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
@@ -44,7 +46,8 @@ _PARALLEL_FROM = 4_000_000  # characters; below, starting worker processes costs
 def join_fields(fields: Sequence[str]) -> str:
     """Join several text fields into one text.
 
-    The tokenizer marks the start of field k by the tokens ``xxfld k``, as in the scripts of Howard & Ruder (2018).
+    Each field follows the sign ``␟``, which no text should have otherwise. The tokenizer makes it the tokens
+    ``xxfld k`` at the start of field k, as in the scripts of Howard & Ruder (2018).
 
     Parameters
     ----------
@@ -54,14 +57,18 @@ def join_fields(fields: Sequence[str]) -> str:
     Examples
     --------
     >>> from sk_ulmfit.text import join_fields, tokenize
-    >>> tokenize(join_fields(["Lamp", "It flickers"]))
+    >>> joined = join_fields(["Lamp", "It flickers"])
+    >>> joined
+    '␟ Lamp ␟ It flickers'
+    >>> tokenize(joined)
     ['xxbos', 'xxfld', '1', 'xxmaj', 'lamp', 'xxfld', '2', 'xxmaj', 'it', 'flickers']
     """
     if isinstance(fields, str) or not all(isinstance(field, str) for field in fields):
         raise ValueError(
             f"fields must be a sequence of str, one per field; got {short(fields)}. Pass '' if one is missing."
         )
-    return "".join(FIELD_SEPARATOR + field.replace(FIELD_SEPARATOR, " ") for field in fields)
+    plain = (field.replace(FIELD, " ").replace(FIELD_SEPARATOR, " ") for field in fields)
+    return " ".join(f"{FIELD_SEPARATOR} {field}" for field in plain)
 
 
 class Tokenizer:
@@ -92,8 +99,8 @@ class Tokenizer:
     def chunks(self, text: str) -> list[str]:
         """Cut a cleaned text into chunks; the start of a document or of a field is a chunk of its own."""
         chunks = []
-        for number, field in enumerate(text.split(FIELD_SEPARATOR)):
-            chunks.append(f"{FIELD_SEPARATOR}{number}")
+        for number, field in enumerate(text.split(FIELD)):
+            chunks.append(f"{FIELD}{number}")
             chunks += field.split() if self._by_chunk else [field]
         return chunks
 
@@ -151,7 +158,7 @@ class Tokenizer:
         return [words[chunk] for chunk in chunks]
 
     def _chunk_words(self, chunk: str) -> list[tuple[str, str]]:
-        if chunk.startswith(FIELD_SEPARATOR):
+        if chunk.startswith(FIELD):
             return [("", BOS if chunk == _START else f"{FLD} {chunk[1:]}")]
         words: list[tuple[str, str]] = []
         start = 0
@@ -178,7 +185,7 @@ class Tokenizer:
 
 
 def _is_plain(chunk: str) -> bool:
-    return len(chunk) <= _LONGEST_CHUNK and chunk[0] != FIELD_SEPARATOR and not _REPEATED_OR_SPLIT.search(chunk)
+    return len(chunk) <= _LONGEST_CHUNK and chunk[0] != FIELD and not _REPEATED_OR_SPLIT.search(chunk)
 
 
 def _has_spacy_rules(model: Any) -> bool:
@@ -217,9 +224,11 @@ def clean(text: str) -> str:
     """Normalize characters, resolve HTML entities, and replace control characters and ``<br>`` by blanks."""
     if not text.isascii() and _SURROGATE.search(text):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if FIELD_SEPARATOR in text:
+        text = _SHOWN_SEPARATOR.sub(FIELD, text)
     text = normalize(text)
     if "&" in text:
-        text = _ENTITY.sub(lambda match: html.unescape(match.group()).replace(FIELD_SEPARATOR, " "), text)
+        text = _ENTITY.sub(lambda match: html.unescape(match.group()).replace(FIELD, " "), text)
     if "<" in text:
         text = _LINE_BREAK_TAG.sub(" ", text)
     return _CONTROL.sub(" ", normalize(text))  # again, since entities may stand for any character

@@ -20,7 +20,7 @@ RESERVED = re.compile(rf"(?:{'|'.join(SPECIAL_TOKENS)}|xxfake\d+)")
 _DOCUMENTS_AT_ONCE = 50_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenIds:
     """Token ids of documents in one flat array: document i is ``ids[offsets[i]:offsets[i + 1]]``.
 
@@ -29,6 +29,9 @@ class TokenIds:
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        return f"TokenIds of {len(self):,} documents with {len(self.ids):,} tokens"
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

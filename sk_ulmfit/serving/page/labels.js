@@ -115,7 +115,7 @@ export class LabelList {
     if (focused && focused !== document.activeElement && focused.isConnected) focused.focus();
     byId("rest").hidden = shown.length === keys.length && keys.length > 0;
     byId("more").hidden = shown.length === keys.length;
-    say(byId("rest-count"), keys.length ? `${shown.length} of ${keys.length} are shown.` : "No name has this in it.");
+    say(byId("rest-count"), keys.length ? `${shown.length} of ${keys.length} are shown.` : "No name contains this.");
     this.update();
   }
 

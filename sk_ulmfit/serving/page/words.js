@@ -44,7 +44,7 @@ export class Words {
     if (!this.answers.has(k)) {
       this.request?.abort();
       const request = (this.request = new AbortController());
-      say(byId("words-status"), "Reading the words …");
+      say(byId("words-status"), "Scoring the words …");
       try {
         const answer = await call("explain", { text: this.text, labels: [name] }, request.signal);
         if (request.signal.aborted) return;
