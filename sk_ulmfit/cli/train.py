@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -231,5 +230,7 @@ def _unlabelled(options: argparse.Namespace, text: list[str]) -> list[str] | Str
     """Return the further texts for the language model, if any."""
     if not options.unlabelled:
         return None
-    tables = (load_table(file, text=text, stream=True, encoding=options.encoding) for file in options.unlabelled)
-    return reduce(chained, (table.texts for table in tables))
+    texts: list[str] | StreamedTexts = []
+    for file in options.unlabelled:
+        texts = chained(texts, load_table(file, text=text, stream=True, encoding=options.encoding).texts)
+    return texts

@@ -141,9 +141,10 @@ def _average_precision_column(
 
 
 def _as_dict(report: Report) -> dict[str, dict[Any, dict[str, float | None]]]:
-    dicts = [dict(zip(report.columns, map(_plain, row), strict=True)) for row in report.numbers]
-    for row in dicts:
-        row |= {name: int(row[name]) for name in COUNTS if float(row[name] or 0).is_integer()}
+    dicts = [
+        dict(zip(report.columns, [*map(_or_none, row[:-2]), *map(_count, row[-2:])], strict=True))
+        for row in report.numbers
+    ]
     n_labels = len(report.label_names)
     return {
         "labels": dict(zip(report.label_names, dicts[:n_labels], strict=True)),
@@ -151,8 +152,12 @@ def _as_dict(report: Report) -> dict[str, dict[Any, dict[str, float | None]]]:
     }
 
 
-def _plain(number: float) -> float | None:
-    return None if np.isnan(number) else float(number)
+def _or_none(score: float) -> float | None:
+    return None if np.isnan(score) else float(score)
+
+
+def _count(number: float) -> float:
+    return int(number) if float(number).is_integer() else float(number)
 
 
 def _as_frame(report: Report) -> pd.DataFrame:
