@@ -81,9 +81,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         comes close to the best macro F1 and the best micro F1, and ``{"precision": 0.9}`` reaches this precision. These
         predictions are made by cross-validation of a linear head and the linear model if the language model has a
         vector of a text, and the network stays frozen or there are fewer than 5,000 texts; otherwise a part of the
-        texts is held out (`validation_fraction`). "auto" is "tune" if the language model has a vector, else 0.5 for all labels. On held-out
-        texts of three sets, of 100 to 2,000 texts, "tune" had more micro and macro F1 than 0.5. ``predict`` reads the
-        numbers, so you can change them after ``fit``.
+        texts is held out (`validation_fraction`). "auto" is "tune" if the language model has a vector, else 0.5 for all
+        labels. On held-out texts of three sets, of 100 to 2,000 texts, "tune" had more micro and macro F1 than 0.5.
+        ``predict`` reads the numbers, so you can change them after ``fit``.
     at_least_one : bool or "auto", default="auto"
         Whether each text gets at least one label: if no label reaches its threshold, the one that comes nearest to it,
         in log-odds. "auto" is True if ``fit`` chose the thresholds for an F1 or by "tune", and every training text
@@ -162,7 +162,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         the language model (see `unfreezing`), nothing is held out for it.
     validation_fraction : float, default=0.1
         Share of the texts that are held out, if any are: for `early_stopping`, and for `calibration` and `threshold`
-        where texts are not predicted by turns (see `threshold`). Without `early_stopping` at most 2,000 are held out,
+        where they do not use cross-validation (see `threshold`). Without `early_stopping` at most 2,000 are held out,
         and the linear model learns from them afterwards.
     n_iter_no_change : int, default=3
         Epochs without improvement after which `early_stopping` stops.
