@@ -605,6 +605,6 @@ def _raise_wrong_entry(value: Any, where: str) -> None:
     else:
         advice = (
             "To learn grades or shares as they are, use ULMFiTRegressor (with y_range=(0, 1) for shares). For labels "
-            "that a text has or lacks, make them 0 or 1 first, for example with y >= 0.5."
+            "that a text has or lacks, binarise them first, for example with y >= 0.5."
         )
     raise ValueError(f"Unknown label type: y must hold only 0 and 1, got {value:g} at {where}. {advice}")

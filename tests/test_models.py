@@ -3,6 +3,7 @@ import json
 import os
 import pickle
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -87,6 +88,19 @@ def test_foreign_files_are_refused_and_never_overwritten(state, tmp_path, conten
         with pytest.raises(ModelFileError, match="exists and is not a model of sk_ulmfit; choose another name"):
             save_state(state, path)
         assert path.read_bytes() == content
+
+
+def test_a_model_is_not_overwritten_if_that_is_ruled_out(state, fitted, tmp_path):
+    for save in (partial(save_state, state), fitted.save, fitted.language_model_.save):
+        path = tmp_path / "model"
+        save(path, overwrite=False)
+        before = path.read_bytes()
+        with pytest.raises(ModelFileError, match="already exists; pass overwrite=True to replace it"):
+            save(path, overwrite=False)
+        with pytest.raises(ValueError, match="overwrite must be True or False"):
+            save(path, overwrite=1)
+        assert path.read_bytes() == before
+        path.unlink()
 
 
 def test_another_safetensors_file_is_foreign(state, tmp_path):

@@ -98,7 +98,7 @@ def test_downloaded_once_and_kept(served, tmp_path, monkeypatch):
 
 def test_a_damaged_download_is_not_kept(served, tmp_path):
     served.write_bytes(served.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="is not the file expected"):
+    with pytest.raises(ValueError, match="is not the expected one"):
         fetch_reuters21578(data_home=tmp_path / "home")
     assert list((tmp_path / "home" / "sk_ulmfit").iterdir()) == []
 

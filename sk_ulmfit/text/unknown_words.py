@@ -80,7 +80,7 @@ def warn_of_training_texts(count: WordCount, language: str) -> None:
 def warn_of_texts(count: WordCount, language: str) -> None:
     """Warn if texts to predict are mostly unknown words."""
     count.warn_if_mostly_unknown(
-        f"these texts are unknown to the model, whose language is {language!r}, so its answers say little",
+        f"these texts are unknown to the model, whose language is {language!r}, so its predictions mean little",
         "For texts in another language, train a model with language= and a language model of that language.",
     )
 
