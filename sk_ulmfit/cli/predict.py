@@ -38,8 +38,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     shared.add_model(command)
     shared.add_table(command, "with the text columns of the training", path_or_address, typed=True)
     out = (
-        "table to write, with labels or values added: .csv, .tsv or .jsonl, also as .gz or .xz; if FILE is a folder or a "
-        "pattern of Parquet files, such as 'mail/*.parquet' or 's3://mail/*.parquet': a folder to write"
+        "table to write, with labels or values added: .csv, .tsv or .jsonl, also as .gz or .xz; or, if FILE is a "
+        "folder or a pattern of Parquet files, such as 'mail/*.parquet' or 's3://mail/*.parquet', a folder to write"
     )
     shared.add_out(groups.everyday, "OUT", out, required=False, kind=path_or_address)
     shared.add_text(groups.everyday, default="as in training")
