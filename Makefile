@@ -2,7 +2,7 @@
 bin := .venv/bin
 lowest := .venv-lowest/bin
 
-.PHONY: setup test style lint types imports docstrings spelling docs dist demo runtime lowest
+.PHONY: setup test style lint types imports docstrings spelling docs site dist demo runtime lowest
 
 setup:
 	python3 -m venv .venv
@@ -34,6 +34,10 @@ spelling:
 
 docs:
 	$(bin)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+# The built site: the search, and pages at the width of a phone and of a laptop.
+site: docs
+	$(bin)/python .ci/pages.py docs/_build/html
 
 # What is uploaded to the package index, checked as the index does.
 dist:

@@ -38,15 +38,25 @@ def test_links_of_the_readme_are_absolute_on_an_index(hatch_build):
     assert "* docs/quickstart.md: your own data" in without
 
 
+def test_pictures_of_the_readme_come_from_the_repository_or_are_left_out(hatch_build):
+    text = "Before ![Gain by texts](docs/_static/gain.svg) after, [![CI](https://ci.example/badge)](docs/ci.md)"
+    with_address = hatch_build.for_index(text, EXAMPLE, "1.2.3")
+    assert f"![Gain by texts]({EXAMPLE}/raw/v1.2.3/docs/_static/gain.svg)" in with_address
+    assert "![CI](https://ci.example/badge)" in with_address
+    assert "gain" not in hatch_build.for_index(text, "", "1.2.3")
+
+
 def test_addresses_of_the_project_are_real_or_absent(hatch_build):
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["metadata"]["hooks"]["custom"]
-    assert "example" not in config["repository"]
+    assert not [name for name in ("repository", "site") if "example" in config[name]]
     assert set(hatch_build.addresses("", "1.2.3")) == {"Paper"}
     whole = hatch_build.addresses(EXAMPLE, "1.2.3")
     assert all(address.startswith("https://") for address in whole.values())
     for address in whole.values():
         if "/blob/" in address:
             assert (ROOT / address.split("/blob/v1.2.3/")[1]).exists()
+    published = hatch_build.addresses(EXAMPLE, "1.2.3", "https://docs.example.org")
+    assert published["Documentation"] == "https://docs.example.org/1.2.3/"
 
 
 def test_the_hook_writes_what_pyproject_calls_dynamic(hatch_build):

@@ -1,14 +1,14 @@
 """
-Which labels go together
-========================
+Which labels occur together
+===========================
 
-A multi-label data set is more than its labels one by one: some come together, some never do. Here are the messages that
-come with the package.
+In multi-label data, some labels often occur together and some never do. This example shows both for the messages that the
+package includes, and whether a classifier predicts the same pairs.
 """
 
 # %%
-# Each row says which share of the messages with that label has the other one too: on the left the true labels, on the right
-# those that a first classifier predicts. It finds most pairs, but not as often as they occur.
+# Each row shows the share of the messages with that label that also have the other label. The true labels are on the left,
+# the predicted ones on the right.
 
 import numpy as np
 
@@ -17,16 +17,15 @@ from sk_ulmfit.datasets import load_support_messages
 from sk_ulmfit.plotting import LabelCooccurrenceDisplay
 
 train, test = load_support_messages("train"), load_support_messages("test")
-y = train.indicator()
-clf = ULMFiTMultiLabelClassifier(lm_epochs=0, unfreezing="head", random_state=0).fit(train.texts, train.labels)
+clf = ULMFiTMultiLabelClassifier(random_state=0).fit(train.texts, train.labels)
 display = LabelCooccurrenceDisplay.from_estimator(clf, test.texts, test.labels)
 
 # %%
-# How many labels a message has:
+# The number of labels per message:
 
-for n, messages in enumerate(np.bincount(y.sum(axis=1))):
+for n, messages in enumerate(np.bincount(train.indicator().sum(axis=1))):
     print(f"{n} labels: {messages} messages")
 
 # %%
-# The network decides on each label by itself, but from features that all labels share. Splits should keep the share of every
-# label, which :class:`~sk_ulmfit.MultiLabelStratifiedKFold` does.
+# The classifier decides on each label separately, but all labels share the same features of a text. Use
+# :class:`~sk_ulmfit.MultiLabelStratifiedKFold` to split such data: it keeps the share of every label.

@@ -2,13 +2,13 @@
 Which texts to label next
 =========================
 
-Labels cost time, texts often do not. Here a classifier chooses which texts a person should label next: those that it is
-least sure of, and that differ from each other. It is compared with texts drawn at random.
+Labels cost time; texts often do not. Here a classifier chooses the texts that a person should label next: those it is
+least sure of, and that differ from each other. The example compares this with texts drawn at random.
 """
 
 # %%
-# The pool of texts without labels are the training messages that come with the package; their labels stay hidden until a
-# message is chosen. The vectors of all messages are computed once.
+# The training messages serve as texts without labels: a label stays hidden until its message is chosen. The vectors of all
+# messages are computed once.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,9 +25,9 @@ lm = ULMFiTLanguageModel("en-small", max_epochs=0).fit(pool.texts)
 vectors = lm.transform(pool.texts)
 
 # %%
-# A text is uncertain if many of its labels are about as likely as not: the entropy of each label, summed. The most
-# uncertain texts are often much alike. So the vectors of all texts are clustered, each with its uncertainty as a weight, and
-# of each cluster the text nearest to its centre is taken (Zhdanov 2019, "Diverse mini-batch Active Learning").
+# A text is uncertain if many of its labels have a probability near 0.5. We measure this by the entropy of each label, summed
+# over the labels. The most uncertain texts are often alike, so we cluster the vectors of all texts, weighted by uncertainty,
+# and take the text nearest to the centre of each cluster (Zhdanov 2019, "Diverse mini-batch Active Learning").
 
 N_EACH_TIME = 20
 
@@ -39,9 +39,11 @@ def uncertainty(proba):
 
 def choose_uncertain(clf, unlabelled, rng):
     """Return the rows of uncertain texts that differ from each other."""
+    candidates = vectors[unlabelled]
     weights = uncertainty(clf.predict_proba(texts[unlabelled]))
-    clusters = KMeans(N_EACH_TIME, n_init=2, random_state=0).fit(vectors[unlabelled], sample_weight=weights)
-    by_distance = np.argsort(clusters.transform(vectors[unlabelled]).min(axis=1))
+    clusters = KMeans(N_EACH_TIME, n_init=2, random_state=0)
+    distances = clusters.fit_transform(candidates, sample_weight=weights).min(axis=1)
+    by_distance = np.argsort(distances)
     _, nearest = np.unique(clusters.labels_[by_distance], return_index=True)
     return unlabelled[by_distance[nearest]]
 
@@ -52,19 +54,21 @@ def choose_at_random(clf, unlabelled, rng):
 
 
 # %%
-# The loop: train, choose, ask for the labels, and again. Each ``fit`` goes on from the one before. A person would look at
-# ``texts[chosen]`` here.
+# The loop: train, choose, ask for the labels, and repeat. With ``warm_start``, each ``fit`` continues from the one before. In
+# real life, a person would now read ``texts[chosen]``.
 
 
 def label_by_turns(choose, seed, n_rounds=6):
     """Return the mean average precision on the test messages after each round."""
     rng = np.random.default_rng(seed)
     labelled = rng.choice(len(texts), N_EACH_TIME, replace=False)
-    clf = ULMFiTMultiLabelClassifier(FrozenEstimator(lm), warm_start=True, random_state=0)
+    encoder = FrozenEstimator(lm)
+    clf = ULMFiTMultiLabelClassifier(encoder, warm_start=True, random_state=0)
     precisions = []
     for _ in range(n_rounds):
         clf.fit(texts[labelled], y[labelled])
-        precisions.append(average_precision_score(y_test, clf.predict_proba(test.texts)))
+        proba = clf.predict_proba(test.texts)
+        precisions.append(average_precision_score(y_test, proba))
         unlabelled = np.setdiff1d(np.arange(len(texts)), labelled)
         chosen = choose(clf, unlabelled, rng)
         labelled = np.append(labelled, chosen)
@@ -72,14 +76,18 @@ def label_by_turns(choose, seed, n_rounds=6):
 
 
 # %%
-# Both begin with the same 20 messages, from three different draws. The lines are means.
+# Both strategies start from the same 20 messages. The lines are means of three draws.
 
+strategies = {
+    "uncertain and different": choose_uncertain,
+    "at random": choose_at_random,
+}
 fig, ax = plt.subplots()
-for name, choose in (("uncertain and different", choose_uncertain), ("at random", choose_at_random)):
+for name, choose in strategies.items():
     means = np.mean([label_by_turns(choose, seed) for seed in range(3)], axis=0)
     sizes = N_EACH_TIME * np.arange(1, len(means) + 1)
-    print(f"{name}: {', '.join(f'{size} {mean:.3f}' for size, mean in zip(sizes, means, strict=True))}")
+    print(f"{name}: {means.round(3)}")
     ax.plot(sizes, means, marker="o", label=name)
-ax.set(xlabel="labelled messages", ylabel="mean average precision", title="480 messages, 8 labels")
+ax.set(xlabel="labelled messages", ylabel="mean average precision")
 ax.legend(title="next messages")
 plt.show()

@@ -1,13 +1,13 @@
 """
-What a linear model of words adds
-=================================
+What the linear model of words adds
+===================================
 
-A linear model of the texts' words and their letters decides beside the network (`tfidf`). It helps most where texts are
-few. Here both are trained on more and more messages, with and without it.
+``fit`` also trains a linear model on the words and letters of the texts, and averages its scores with those of the network
+(``tfidf=True``). It helps most if texts are few. This example trains with and without it, on more and more messages.
 """
 
 # %%
-# The head alone is trained, on the language model as it comes; training the encoder too would lift the network's curve.
+# With so few texts, the network stays as it is, and a linear head is trained on its vectors.
 
 import matplotlib.pyplot as plt
 
@@ -21,13 +21,13 @@ sizes = (30, 60, 120, 240, 480)
 
 scores = {}
 for tfidf in (False, True):
-    clf = ULMFiTMultiLabelClassifier(lm_epochs=0, unfreezing="head", tfidf=tfidf, random_state=0)
+    clf = ULMFiTMultiLabelClassifier(tfidf=tfidf, random_state=0)
     for n in sizes:
         proba = clf.fit(train.texts[:n], y[:n]).predict_proba(test.texts)
         scores[tfidf, n] = mean_average_precision(y_test, proba)
 
 # %%
-# Mean average precision asks only how texts are ranked, whatever the thresholds:
+# Mean average precision measures how well the texts are ranked for each label, whatever the thresholds.
 
 figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
 for tfidf, title in ((True, "network and words"), (False, "network alone")):
@@ -38,5 +38,4 @@ axes.minorticks_off()
 axes.legend()
 
 # %%
-# What both gain with a fully trained encoder, on public data sets, is on the page of
-# `benchmarks <../benchmarks.html#words-beside-the-network>`_.
+# For public data sets, see the page `Benchmarks <../benchmarks.html>`_.
