@@ -19,7 +19,7 @@ CUT_OFF = """(printed) => {
   const scrolls = (element) => ["auto", "scroll"].includes(getComputedStyle(element).overflowX)
     && !element.matches(".bd-article-container");  // the whole page: that counts as cut off
   const inside = (element) => element && (scrolls(element) || inside(element.parentElement));
-  const outputs = ".highlight-text pre, .highlight-none pre, .sphx-glr-script-out pre";
+  const outputs = ".highlight-output pre, .highlight-text pre, .highlight-none pre, .sphx-glr-script-out pre";
   const code = [...document.querySelectorAll(printed ? "article pre" : `article pre:not(${outputs})`)]
     .filter((pre) => pre.scrollWidth > pre.clientWidth + 1)
     .map((pre) => pre.textContent.split("\\n").reduce((a, b) => (a.length > b.length ? a : b)));
