@@ -42,13 +42,18 @@ def executed(name, folder, *more_code, reuters=None):
     return notebook
 
 
+RARE = {"cocoa": 200, "tin": 70, "zinc": 25}  # one of how many stories has the topic
+
+
 def write_stories(path, n_copies=4):
-    """Write support messages as if they were the stories of Reuters-21578, each several times."""
+    """Write support messages as if they were stories of Reuters-21578, each several times, some with rare topics."""
     texts = []
     for part in ("train", "test"):
         messages = load_support_messages(part)
         for i, (text, labels) in enumerate(zip(messages.texts * n_copies, messages.labels * n_copies, strict=True)):
-            topics = "".join(f"<D>{'wheat' if label == 'delivery' else label}</D>" for label in labels)
+            names = ["wheat" if label == "delivery" else label for label in labels]
+            names += [name for name, every in RARE.items() if i % every == 0]
+            topics = "".join(f"<D>{name}</D>" for name in names)
             texts.append(
                 f'<REUTERS TOPICS="YES" LEWISSPLIT="{part.upper()}" NEWID="{i}"><TOPICS>{topics}</TOPICS><TEXT>'
                 f"<TITLE>Message {i}</TITLE><BODY>{html.escape(text)}</BODY></TEXT></REUTERS>"
