@@ -236,6 +236,13 @@ def open_bytes(path: str | os.PathLike[str]) -> IO[bytes]:
     return open(path, "rb")
 
 
+def is_plain_utf8(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a text file can be read from any line on: neither compressed nor marked as UTF-16 or UTF-32."""
+    with open(path, "rb") as file:
+        start = file.read(len(_XZ))
+    return not start.startswith((_XZ, _GZIP)) and _encoding_of_mark(path) in (None, "utf-8-sig")
+
+
 def check_exists(path: str | os.PathLike[str]) -> None:
     """Raise UnreadableFileError unless `path` is a regular file or a folder; anything else can be read only once."""
     try:

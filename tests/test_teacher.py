@@ -30,6 +30,7 @@ from sk_ulmfit.pretraining.teacher_data import prepare_teacher_data
 from sk_ulmfit.pretraining.teacher_folder import prepare_passages
 from sk_ulmfit.pretraining.teacher_vectors import TeacherVectors, write_vectors
 from sk_ulmfit.pretraining.word_vectors import start_of_embedding
+from sk_ulmfit.pretraining.worker_settings import WorkerSettings
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.packing import pack_corpus
 from sk_ulmfit.text.passages import LONGEST_PASSAGE, SHORTEST_SENTENCE, cut, split_long
@@ -77,7 +78,9 @@ def teacher_data_in(
     folder, corpora, *, n=60, teacher=encode, say=silent, backward=False, vocabulary=VOCABULARY, **options
 ):
     settings = PassageSettings(corpora, n, **options)
-    return prepare_teacher_data(folder, settings, load_teacher(teacher, "cpu"), vocabulary, "en", backward, None, say)
+    return prepare_teacher_data(
+        folder, settings, load_teacher(teacher, "cpu"), vocabulary, "en", backward, WorkerSettings(), say
+    )
 
 
 def contents(folder):

@@ -6,7 +6,11 @@ import string
 
 import numpy as np
 import pytest
+import torch
 
+from sk_ulmfit.pretraining import PretrainingError, passage_files
+from sk_ulmfit.pretraining.teacher_vectors import BlockTask, read_block, write_vectors
+from sk_ulmfit.pretraining.worker_settings import WorkerSettings
 from sk_ulmfit.training.teacher import load_teacher
 
 pytest.importorskip("sentence_transformers")
@@ -16,7 +20,6 @@ LONGEST = 16  # word pieces that the model reads, its two marks included
 
 def save_model(folder, *, dense=False, seed=0):
     """Write a small BERT with random weights, whose words are letters, as sentence-transformers does."""
-    import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -112,3 +115,31 @@ def test_weights_that_are_damaged_are_refused_in_one_line(tmp_path):
     with pytest.raises(ValueError, match="cannot be loaded as a sentence-transformers model") as raised:
         load_teacher(folder, "cpu")
     assert "\n" not in str(raised.value)
+
+
+def test_one_process_and_two_write_the_same_vectors_and_finished_blocks_are_kept(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(passage_files, "BLOCK", 25)
+    torch.set_num_threads(1)
+    texts = [TEXTS[start : start + 25] for start in range(0, len(TEXTS), 25)]
+
+    def write(folder, teacher=None, **options):
+        folder.mkdir(exist_ok=True)
+        teacher = teacher or load_teacher(tiny[0], "cpu")
+        write_vectors(folder, "vectors", len(TEXTS), texts.__getitem__, teacher, said.append, WorkerSettings(**options))
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    said = []
+    one = write(tmp_path / "one")
+    assert len(one) == 5
+    assert write(tmp_path / "two", n_jobs=2) == one
+    (tmp_path / "two" / "vectors-00003.npy").unlink()
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "two").iterdir()}
+    assert write(tmp_path / "two", n_jobs=2) == one
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+
+
+def test_a_worker_with_another_teacher_is_noticed(tiny, tmp_path):
+    teacher = load_teacher(tiny[0], "cpu")
+    task = BlockTask(0, ["lamp"], teacher.folder, "of another model", "cpu", 1)
+    with pytest.raises(PretrainingError, match="holds another model for a worker than here"):
+        read_block(task)

@@ -37,3 +37,8 @@ def with_progress(items: Sequence[T], options: argparse.Namespace, what: str) ->
     from tqdm import tqdm
 
     return tqdm(items, desc=what, unit=" texts")
+
+
+def print_over(line: str) -> None:
+    """Print a line of progress over the previous one."""
+    print(f"\r{printable(line)}\x1b[K", end="", file=sys.stderr, flush=True)

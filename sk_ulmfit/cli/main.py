@@ -48,6 +48,10 @@ COMMANDS = {
         "Train a language model on a large corpus. To resume a run that was stopped, give the same command again.",
         "sk-ulmfit pretrain articles.jsonl.xz --out run --hours 8",
     ),
+    "tokenize": (
+        "Tokenize a large corpus for pretrain, on several processes or machines; the same command goes on.",
+        "sk-ulmfit tokenize articles/ --out tokens --n-jobs 16",
+    ),
     "finetune": (
         "Fine-tune a language model on texts, labelled or not, and save it.",
         "sk-ulmfit finetune mail.csv --text body --out mail.lm",
@@ -121,6 +125,8 @@ def _what_remains(options: argparse.Namespace) -> str:
 
     if options.command == "pretrain" and has_checkpoint(options.out):
         return f"the same command resumes from the checkpoint in {options.out}"
+    if options.command == "tokenize":
+        return "the same command goes on with the shards that are missing"
     return "nothing was written"
 
 

@@ -10,29 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from sk_ulmfit import pretraining
-from sk_ulmfit._messages import printable
 from sk_ulmfit.cli import options as shared
-from sk_ulmfit.cli.answers import Answer, shows_progress
+from sk_ulmfit.cli.answers import Answer, print_over, shows_progress
 from sk_ulmfit.language_model import SIZES
 from sk_ulmfit.nn.precision import PRECISIONS
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "corpus",
-        type=Path,
-        nargs="+",
-        metavar="CORPUS",
-        help="text (documents separated by blank lines) or JSON lines, also .xz or .gz; a folder of such files; or, "
-        "alone, the folder 'tokens' of an earlier run",
-    )
-    command.add_argument(
-        "--weights",
-        type=float,
-        nargs="+",
-        metavar="W",
-        help="relative share of each corpus in what is read (default: its size)",
-    )
+    shared.add_corpora(command, "; or, alone, what tokenize wrote, or an earlier run")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     command.add_argument("--epochs", type=float, metavar="X", help="passes over the corpus (default: 1)")
     command.add_argument("--hours", type=float, metavar="X", help="hours of training, instead of --epochs")
@@ -40,10 +25,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
         ("emb_dim", int, "width of the embedding"),
         ("hidden_dim", int, "width of the LSTM layers"),
         ("n_layers", int, "number of LSTM layers"),
-        ("vocab_size", int, "maximum number of words (default: 30000)"),
-        ("min_frequency", int, "minimum count of a word (default: 3)"),
-        ("language", str, "language code of the tokenizer (default: en)"),
-        ("field", str, "field of the JSON objects that holds the text"),
         ("lr", float, "maximum learning rate"),
         ("batch_size", int, "text streams per batch"),
         ("bptt", int, "tokens per window"),
@@ -60,9 +41,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--teacher", type=Path, metavar="DIR", help="folder of a sentence-transformers model to learn from"
     )
     _add_parameter(command, "--random-state", "seed", int, "seed of all randomness")
+    shared.add_vocabulary(command)
     command.add_argument("--backward", action="store_true", help="read every document from end to start")
     shared.add_precision(command, "training", PRECISIONS[:3])
-    shared.add_n_jobs(command)
+    shared.add_n_jobs(command, "tokenization and the teacher")
+    shared.add_scheduler(command)
     shared.add_running(command)
 
 
@@ -76,7 +59,7 @@ def _add_parameter(command: argparse.ArgumentParser, flag: str, name: str, of_ty
 def run(options: argparse.Namespace) -> Answer:
     names = signature(pretraining.pretrain).parameters.keys() & vars(options).keys() - {"corpus", "out"}
     parameters = {name: getattr(options, name) for name in names}
-    say = _print_progress if shows_progress(options) else None
+    say = print_over if shows_progress(options) else None
     try:
         state = pretraining.pretrain(options.corpus, options.out, say=say, **parameters)
     finally:
@@ -90,8 +73,3 @@ def run(options: argparse.Namespace) -> Answer:
         data["perplexity"] = math.exp(state.history[-1]["valid_loss"])
         text = f"Perplexity on held-out documents: {data['perplexity']:.2f}.\n{text}"
     return Answer(text, data)
-
-
-def _print_progress(line: str) -> None:
-    """Print a line over the previous one."""
-    print(f"\r{printable(line)}\x1b[K", end="", file=sys.stderr, flush=True)

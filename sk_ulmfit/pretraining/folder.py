@@ -42,7 +42,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise PretrainingError(f"Another process is training in {folder}; wait for it or stop it.") from None
+            raise PretrainingError(f"Another process is at work in {folder}; wait for it or stop it.") from None
         except OSError:  # a file system without locks
             pass
         yield

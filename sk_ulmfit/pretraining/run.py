@@ -40,6 +40,7 @@ from sk_ulmfit.pretraining.teacher_data import TeacherData, prepare_teacher_data
 from sk_ulmfit.pretraining.teacher_folder import has_all_vectors
 from sk_ulmfit.pretraining.token_ids import prepare_token_ids
 from sk_ulmfit.pretraining.trainer import Trainer
+from sk_ulmfit.pretraining.worker_settings import WorkerSettings
 from sk_ulmfit.text.packing import PackedCorpus, open_packed
 from sk_ulmfit.training.batching import StreamBatches, StreamDataset
 from sk_ulmfit.training.teacher import Encode, Teacher, find_teacher
@@ -79,6 +80,7 @@ def pretrain(
     teacher_weight: float = 1.0,
     precision: str = "auto",
     n_jobs: int | None = None,
+    scheduler: str | None = None,
     seed: int = 0,
     say: Say | None = None,
 ) -> ModelState:
@@ -151,7 +153,9 @@ def pretrain(
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Arithmetic of the matrix products. A run resumed on another machine keeps its arithmetic.
     n_jobs : int or None, default=None
-        Worker processes for tokenization.
+        Processes that tokenize the texts and let the teacher read, before the training.
+    scheduler : str or None, default=None
+        Address of a Dask scheduler whose workers do that in place of processes; see `tokenize_files`.
     seed : int, default=0
         Seed of all randomness.
     say : callable, default=None
@@ -206,7 +210,7 @@ def pretrain(
     settings = check_training(settings)
     corpora = check_corpora(corpus)
     weights = check_weights(weights, corpora)
-    corpus_settings = CorpusSettings(field, language, vocab_size, min_frequency, n_jobs, weights)
+    corpus_settings = CorpusSettings(field, language, vocab_size, min_frequency, weights)
     check_corpus(corpus_settings)
     check_number("checkpoint_minutes", checkpoint_minutes, low=0)
     device = resolve_device(device)
@@ -216,10 +220,12 @@ def pretrain(
     found_teacher = None if teacher is None else find_teacher(teacher, device)
     out = as_path(out, PretrainingError)
     make_folder(out)
+    workers = WorkerSettings(n_jobs, scheduler, (*corpora, out))
+    workers.check()
     with locked(out):
         if found_teacher is not None:
             _load_if_needed(found_teacher, out, n_passages)
-        token_ids = prepare_token_ids(corpora, out, corpus_settings, say)
+        token_ids = prepare_token_ids(corpora, out, corpus_settings, workers, say)
         packed = open_packed(token_ids, settings.backward)
         log = RunLog(out / LOG, say)
         if (out / MODEL).exists():
@@ -234,7 +240,7 @@ def pretrain(
                 packed.vocabulary,
                 packed.info["language"],
                 settings.backward,
-                n_jobs,
+                workers,
                 say,
             )
             del found_teacher  # it may be large

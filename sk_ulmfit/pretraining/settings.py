@@ -50,7 +50,6 @@ class CorpusSettings:
     language: str | None
     vocab_size: int | None
     min_frequency: int | None
-    n_jobs: int | None
     weights: tuple[float, ...] | None = None
 
 

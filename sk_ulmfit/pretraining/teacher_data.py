@@ -11,6 +11,7 @@ from sk_ulmfit.pretraining.passages import PassageSettings
 from sk_ulmfit.pretraining.teacher_folder import prepare_passages
 from sk_ulmfit.pretraining.teacher_vectors import PASSAGE_VECTORS, TeacherVectors, write_vectors
 from sk_ulmfit.pretraining.word_vectors import prepare_word_vectors
+from sk_ulmfit.pretraining.worker_settings import WorkerSettings
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.teacher import Teacher
 
@@ -31,12 +32,12 @@ def prepare_teacher_data(
     vocabulary: Vocabulary,
     language: str,
     backward: bool,
-    n_jobs: int | None,
+    workers: WorkerSettings,
     say: Say,
 ) -> TeacherData:
     """Return what a folder holds of a run learns from its teacher, after making what is missing."""
     passages = prepare_passages(folder, settings, teacher, say)
-    word_vectors = prepare_word_vectors(folder, vocabulary, teacher, say)
-    ids = prepare_passage_ids(passages, vocabulary, language, backward, n_jobs, say)
-    vectors = write_vectors(folder, PASSAGE_VECTORS, passages.n_passages, passages.texts_of, teacher, say)
+    word_vectors = prepare_word_vectors(folder, vocabulary, teacher, say, workers)
+    ids = prepare_passage_ids(passages, vocabulary, language, backward, workers.n_jobs, say)
+    vectors = write_vectors(folder, PASSAGE_VECTORS, passages.n_passages, passages.texts_of, teacher, say, workers)
     return TeacherData(ids, vectors, word_vectors)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.pretraining.interrupt import postponed_interrupt
 from sk_ulmfit.pretraining.log import Say, clock
 from sk_ulmfit.pretraining.loop import LOG_SECONDS
 from sk_ulmfit.pretraining.passage_files import block_sizes, written
 from sk_ulmfit.pretraining.settings import PretrainingError
-from sk_ulmfit.training.teacher import Teacher
+from sk_ulmfit.pretraining.worker_settings import WorkerSettings
+from sk_ulmfit.text.workers import Workers, n_processes
+from sk_ulmfit.training.teacher import FolderTeacher, Teacher
 
 PASSAGE_VECTORS, WORD_VECTORS = "vectors", "word-vectors"
 
@@ -58,11 +64,12 @@ def write_vectors(
     texts_of: Callable[[int], Sequence[str | None]],
     teacher: Teacher,
     say: Say,
+    workers: WorkerSettings = WorkerSettings(),  # noqa: B008 (frozen)
 ) -> TeacherVectors:
     """Write the vectors of the blocks of texts that have none yet, or a damaged file; return all.
 
-    `texts_of` returns the texts of a block; the vector of None is zero. After Ctrl-C or SIGTERM, the block in progress
-    is dropped and KeyboardInterrupt raised. The teacher is not loaded if the files of all blocks are there.
+    `texts_of` returns the texts of a block; the vector of None is zero. After Ctrl-C or SIGTERM, blocks in progress
+    are dropped and KeyboardInterrupt raised. The teacher is not loaded if the files of all blocks are there.
     """
     sizes = block_sizes(n_texts)
     files = vector_files(folder, kind, n_texts)
@@ -77,10 +84,9 @@ def write_vectors(
             if interrupted():
                 raise KeyboardInterrupt
 
-        for block in missing:
-            vectors = _vectors_of(texts_of(block), teacher, after_batch)
+        for block, vectors in _vectors_of_blocks(missing, texts_of, teacher, workers, after_batch):
             with written(files[block]) as file:
-                np.save(file, _in_8_bits(vectors))
+                np.save(file, vectors)
     blocks = [_open(file, shape, say) for file, shape in zip(files, shapes, strict=True)]
     if any(block is None for block in blocks):
         raise PretrainingError(f"Files in {folder} were changed while the run wrote them; start again.")
@@ -128,6 +134,58 @@ def _in_8_bits(vectors: NDArray[np.float32]) -> NDArray[np.int8]:
     """Round each row to 8 bits, its largest entry to 127, which keeps its direction."""
     largest = np.abs(vectors).max(axis=1, keepdims=True)
     return np.rint(vectors * (127 / np.where(largest, largest, 1))).astype(np.int8)
+
+
+@dataclass(frozen=True)
+class BlockTask:
+    """A block of texts for the teacher in a folder, which a worker loads itself."""
+
+    block: int
+    texts: Sequence[str | None]
+    folder: Path
+    fingerprint: str
+    device: str
+    n_threads: int | None
+
+
+def _vectors_of_blocks(
+    blocks: Sequence[int],
+    texts_of: Callable[[int], Sequence[str | None]],
+    teacher: Teacher,
+    settings: WorkerSettings,
+    after_batch: Callable[[int], None],
+) -> Iterator[tuple[int, NDArray[np.int8]]]:
+    """Yield the vectors of blocks, in any order; a function, and a model on a GPU of this machine, read here."""
+    is_local = not settings.is_remote
+    if not isinstance(teacher, FolderTeacher) or (is_local and teacher.device != "cpu"):
+        settings = WorkerSettings()
+    with settings.started() as workers:
+        if type(workers) is Workers:
+            for block in blocks:
+                yield block, _in_8_bits(_vectors_of(texts_of(block), teacher, after_batch))
+            return
+        assert isinstance(teacher, FolderTeacher)
+        place = (teacher.folder.absolute(), teacher.fingerprint, "cpu" if is_local else "auto")
+        n_threads = max(1, n_processes(-1) // workers.n) if is_local else None
+        tasks = (BlockTask(block, texts_of(block), *place, n_threads) for block in blocks)
+        for block, vectors in workers.run(read_block, tasks):
+            after_batch(len(vectors))
+            yield block, vectors
+
+
+def read_block(task: BlockTask) -> tuple[int, NDArray[np.int8]]:
+    """Return the number of a block and the vectors of its texts, in a process of a worker."""
+    if task.n_threads is not None:
+        torch.set_num_threads(task.n_threads)
+    teacher = _teacher_of_worker(task.folder, task.device)
+    if teacher.fingerprint != task.fingerprint:
+        raise PretrainingError(f"{task.folder} holds another model for a worker than here; put the same one there.")
+    return task.block, _in_8_bits(_vectors_of(task.texts, teacher, lambda n: None))
+
+
+@lru_cache(maxsize=1)
+def _teacher_of_worker(folder: Path, device: str) -> Teacher:
+    return FolderTeacher(folder, resolve_device(device))
 
 
 class _Progress:

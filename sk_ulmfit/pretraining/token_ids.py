@@ -12,15 +12,19 @@ from sk_ulmfit.pretraining.corpora import packed_folder
 from sk_ulmfit.pretraining.folder import TOKENS
 from sk_ulmfit.pretraining.log import Say
 from sk_ulmfit.pretraining.settings import CorpusSettings, PretrainingError
+from sk_ulmfit.pretraining.worker_settings import WorkerSettings
 from sk_ulmfit.text.corpora import Corpora
-from sk_ulmfit.text.documents import describe, is_packed, read_documents
-from sk_ulmfit.text.packing import pack_corpora, packed_info
-from sk_ulmfit.text.tokenizer import TOKENIZER_VERSION
+from sk_ulmfit.text.counting import VocabularySettings
+from sk_ulmfit.text.documents import corpus_files, describe, is_packed
+from sk_ulmfit.text.packing import pack_files, packed_info
+from sk_ulmfit.text.tokenizer import TOKENIZER_VERSION, get_tokenizer
 
 LANGUAGE, VOCAB_SIZE, MIN_FREQUENCY = "en", 30_000, 3  # defaults
 
 
-def prepare_token_ids(corpora: Sequence[Path], out: Path, settings: CorpusSettings, say: Say) -> Path:
+def prepare_token_ids(
+    corpora: Sequence[Path], out: Path, settings: CorpusSettings, workers: WorkerSettings, say: Say
+) -> Path:
     """Return the folder with the token ids of the corpora; tokenize the corpora if there are none yet."""
     for corpus in corpora:
         if corpus.exists() and corpus.resolve() == out.resolve():
@@ -33,9 +37,9 @@ def prepare_token_ids(corpora: Sequence[Path], out: Path, settings: CorpusSettin
         return packed
     folder = out / TOKENS
     if is_packed(folder):
-        _check_own(folder, corpora, out, settings, say)
+        check_token_ids(folder, corpora, out, settings, say)
     else:
-        _tokenize(corpora, folder, out, settings, say)
+        write_token_ids(corpora, folder, out, settings, workers, say)
     return folder
 
 
@@ -44,8 +48,8 @@ def _vocabulary(settings: CorpusSettings) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def _check_own(folder: Path, corpora: Sequence[Path], out: Path, settings: CorpusSettings, say: Say) -> None:
-    """Check that the token ids which the run wrote earlier are those of the corpora."""
+def check_token_ids(folder: Path, corpora: Sequence[Path], out: Path, settings: CorpusSettings, say: Say) -> None:
+    """Check that token ids which were written earlier are those of the corpora."""
     _check_same(folder, _vocabulary(settings))
     parts = Corpora.from_info(packed_info(folder)).parts
     if len(parts) != len(corpora):
@@ -92,23 +96,53 @@ def _other(folder: Path, made: str, asked: str) -> PretrainingError:
     )
 
 
-def _tokenize(corpora: Sequence[Path], folder: Path, out: Path, settings: CorpusSettings, say: Say) -> None:
+def work_folder(folder: Path) -> Path:
+    """Return the folder of the shards from which a folder of token ids is made."""
+    return folder.with_name(f".{folder.name}.shards")
+
+
+def write_token_ids(
+    corpora: Sequence[Path], folder: Path, out: Path, settings: CorpusSettings, workers: WorkerSettings, say: Say
+) -> None:
+    """Tokenize corpora into a new folder, shard by shard; files in `out` are no part of the corpora."""
+    if workers.is_remote:  # workers may be in other folders
+        corpora, folder = [corpus.absolute() for corpus in corpora], folder.absolute()
     sources = [describe(corpus, exclude=out) for corpus in corpora]
-    documents = [read_documents(corpus, settings.field, exclude=out) for corpus in corpora]
-    begin = time.monotonic()
-
-    def report(n_documents: int, n_characters: int, n_tokens: int) -> None:
-        rate = n_characters / (time.monotonic() - begin) / 1e6
-        say(f"tokenized {n_documents:,} documents, {n_tokens / 1e6:.1f} M tokens, {rate:.1f} MB/s")
-
-    pack_corpora(
-        list(zip(sources, documents, strict=True)),
-        folder,
-        weights=settings.weights,
-        language=LANGUAGE if settings.language is None else settings.language,
-        vocab_size=VOCAB_SIZE if settings.vocab_size is None else settings.vocab_size,
-        min_frequency=MIN_FREQUENCY if settings.min_frequency is None else settings.min_frequency,
-        n_jobs=settings.n_jobs,
-        field=settings.field,
-        report=report,
+    files = [corpus_files(corpus, exclude=out) for corpus in corpora]
+    vocabulary = VocabularySettings(
+        LANGUAGE if settings.language is None else settings.language,
+        VOCAB_SIZE if settings.vocab_size is None else settings.vocab_size,
+        MIN_FREQUENCY if settings.min_frequency is None else settings.min_frequency,
+        settings.weights,
     )
+    get_tokenizer(vocabulary.language)  # an error now, and not on a worker
+    progress = _Progress(say)
+    with workers.started() as started:
+        pack_files(
+            list(zip(sources, files, strict=True)),
+            folder,
+            work_folder(folder),
+            vocabulary,
+            settings.field,
+            started,
+            report=progress.report,
+            resumed=progress.resumed,
+        )
+
+
+class _Progress:
+    """Lines of progress: how much is tokenized, and how fast that goes."""
+
+    def __init__(self, say: Say):
+        self._say = say
+        self._begin, self._n_before = time.monotonic(), 0  # seconds, characters
+
+    def resumed(self, n_documents: int, n_characters: int, n_tokens: int) -> None:
+        """Say how much an earlier start has tokenized."""
+        self._n_before = n_characters
+        self._say(f"{n_documents:,} documents, {n_tokens / 1e6:.1f} M tokens are tokenized already")
+
+    def report(self, n_documents: int, n_characters: int, n_tokens: int) -> None:
+        """Say how much is tokenized."""
+        rate = (n_characters - self._n_before) / (time.monotonic() - self._begin) / 1e6
+        self._say(f"tokenized {n_documents:,} documents, {n_tokens / 1e6:.1f} M tokens, {rate:.1f} MB/s")

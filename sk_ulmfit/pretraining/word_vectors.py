@@ -14,6 +14,7 @@ from sk_ulmfit.pretraining.log import Say
 from sk_ulmfit.pretraining.passage_files import block_of, read_json, write_json
 from sk_ulmfit.pretraining.principal_components import Vectors
 from sk_ulmfit.pretraining.teacher_vectors import WORD_VECTORS, TeacherVectors, write_vectors
+from sk_ulmfit.pretraining.worker_settings import WorkerSettings
 from sk_ulmfit.text.vocabulary import RESERVED, Vocabulary
 from sk_ulmfit.training.components import Components
 from sk_ulmfit.training.teacher import Teacher
@@ -23,7 +24,13 @@ EMBEDDING_SCALE = 0.15  # root mean square of the entries of the first embedding
 RARE = 1e-3  # relative frequency at which a word counts half in the mean of the embedded words
 
 
-def prepare_word_vectors(folder: Path, vocabulary: Vocabulary, teacher: Teacher, say: Say) -> TeacherVectors:
+def prepare_word_vectors(
+    folder: Path,
+    vocabulary: Vocabulary,
+    teacher: Teacher,
+    say: Say,
+    workers: WorkerSettings = WorkerSettings(),  # noqa: B008 (frozen)
+) -> TeacherVectors:
     """Return the teacher's vector of each word of a vocabulary; those of special tokens and fillers are zero.
 
     Vectors of another vocabulary are replaced.
@@ -38,7 +45,7 @@ def prepare_word_vectors(folder: Path, vocabulary: Vocabulary, teacher: Teacher,
     def words_of(block: int) -> Sequence[str | None]:
         return block_of(words, block)
 
-    return write_vectors(folder, WORD_VECTORS, len(words), words_of, teacher, say)
+    return write_vectors(folder, WORD_VECTORS, len(words), words_of, teacher, say, workers)
 
 
 def _spelled(word: str) -> str | None:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -106,26 +107,55 @@ def read_documents(
 
 def _documents(file: Path, field: str, encoding: str | None) -> Iterator[str]:
     with reading(file, encoding), open_text(file, newline="\n", encoding=encoding) as stream:
-        number, line = next((line for line in numbered_lines(stream, _LONGEST_DOCUMENT) if line[1].strip()), (1, ""))
-        if line.lstrip().startswith("{") and not line.endswith("\n"):
-            line += stream.readline(LONGEST_LINE)
-            if not line.endswith("\n") and len(line) > LONGEST_LINE:
-                raise UnreadableFileError(
-                    f"{file}, line {number}: longer than {LONGEST_LINE:,} characters; write one JSON object per line."
-                )
-        if line.strip() == "[" or line.lstrip().startswith('[{"'):
+        number, line = _first_line(file, stream)
+        if _is_array(line):
             with open_text(file, encoding=encoding) as array:
                 for text in _json_documents(file, json_array(file, array), field, "object"):
                     yield from _pieces(text)
             return
-        next_number = number + line.endswith("\n")
+        first, next_number = [(number, line)], number + line.endswith("\n")
         if _is_json_object(file, line):
-            lines = itertools.chain([(number, line)], whole_lines(file, stream, first=next_number))
-            for text in _json_documents(file, json_objects(file, lines), field, "line"):
-                yield from _pieces(text)
+            yield from _of_json_lines(file, itertools.chain(first, whole_lines(file, stream, next_number)), field)
         else:
-            rest = numbered_lines(stream, _LONGEST_DOCUMENT, first=next_number)
-            yield from _plain_documents(itertools.chain([(number, line)], rest))
+            yield from _plain_documents(
+                itertools.chain(first, numbered_lines(stream, _LONGEST_DOCUMENT, first=next_number))
+            )
+
+
+def _first_line(file: Path, stream: TextIOWrapper) -> tuple[int, str]:
+    """Return the first line that is not blank, with its number; a JSON object is returned whole."""
+    number, line = next((line for line in numbered_lines(stream, _LONGEST_DOCUMENT) if line[1].strip()), (1, ""))
+    if line.lstrip().startswith("{") and not line.endswith("\n"):
+        line += stream.readline(LONGEST_LINE)
+        if not line.endswith("\n") and len(line) > LONGEST_LINE:
+            raise UnreadableFileError(
+                f"{file}, line {number}: longer than {LONGEST_LINE:,} characters; write one JSON object per line."
+            )
+    return number, line
+
+
+def _is_array(line: str) -> bool:
+    return line.strip() == "[" or line.lstrip().startswith('[{"')
+
+
+def is_json_lines(file: Path) -> bool | None:
+    """Tell whether a file has a JSON object in each line; None for an array of objects."""
+    with reading(file), open_text(file, newline="\n") as stream:
+        _, line = _first_line(file, stream)
+        return None if _is_array(line) else _is_json_object(file, line)
+
+
+def documents_of_lines(file: Path, stream: TextIOWrapper, is_json: bool, field: str, first: int) -> Iterator[str]:
+    """Yield the documents in the lines of a stream, which begin with number `first` of a file."""
+    if is_json:
+        yield from _of_json_lines(file, whole_lines(file, stream, first), field)
+    else:
+        yield from _plain_documents(numbered_lines(stream, _LONGEST_DOCUMENT, first))
+
+
+def _of_json_lines(file: Path, lines: Iterable[tuple[int, str]], field: str) -> Iterator[str]:
+    for text in _json_documents(file, json_objects(file, lines), field, "line"):
+        yield from _pieces(text)
 
 
 def _is_json_object(file: Path, line: str) -> bool:

@@ -50,12 +50,12 @@ def encode_texts(
     lengths: list[NDArray[np.int64]] = []
 
     def blocks() -> Iterator[NDArray[Any]]:
-        for block in _text_blocks(texts):
+        for block in text_blocks(texts):
             corpus = _encode_list(block, vocabulary, language, n_jobs, backward, word_count, advance)
             lengths.append(corpus.lengths)
-            yield corpus.ids.astype(_narrowest_dtype(vocabulary))
+            yield corpus.ids.astype(narrowest_dtype(vocabulary))
 
-    ids = _on_disk(blocks(), _narrowest_dtype(vocabulary))
+    ids = _on_disk(blocks(), narrowest_dtype(vocabulary))
     return TokenIds(ids, offsets_of(np.concatenate(lengths)))
 
 
@@ -195,7 +195,7 @@ class _WordNumbers:
         vocabulary = choose(words, self.counts[:, numbers], n_tokens)
         ids = np.full(self.n_numbers, vocabulary.unk, np.int64)
         ids[numbers] = vocabulary.lookup(words)
-        return vocabulary, ids.astype(_narrowest_dtype(vocabulary))
+        return vocabulary, ids.astype(narrowest_dtype(vocabulary))
 
 
 def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -216,11 +216,12 @@ def reversed_blocks(ids: NDArray[Any], offsets: NDArray[np.int64]) -> Iterator[N
 
 def _blocks_of_corpora(corpora: Sequence[Iterable[str]]) -> Iterator[tuple[int, list[str]]]:
     for corpus, texts in enumerate(corpora):
-        for block in _text_blocks(texts):
+        for block in text_blocks(texts):
             yield corpus, block
 
 
-def _text_blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+def text_blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield lists of consecutive texts of about `_CHARACTERS_AT_ONCE` characters."""
     block: list[str] = []
     size = 0
     for text in texts:
@@ -233,7 +234,8 @@ def _text_blocks(texts: Iterable[str]) -> Iterator[list[str]]:
         yield block
 
 
-def _narrowest_dtype(vocabulary: Vocabulary) -> Any:
+def narrowest_dtype(vocabulary: Vocabulary) -> Any:
+    """Return the type of the ids of a vocabulary on disk."""
     return np.uint16 if len(vocabulary) <= 2**16 else np.int32
 
 

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sk_ulmfit._files import atomic_write
-from sk_ulmfit.text.corpora import Corpora, CorpusPart, shares
+from sk_ulmfit.text.corpora import Corpora, CorpusPart
+from sk_ulmfit.text.counting import VocabularySettings, choose_vocabulary, n_buckets_of
 from sk_ulmfit.text.documents import IDS, INFO, OFFSETS, VOCABULARY, CorpusError
-from sk_ulmfit.text.encoding import (
-    TOKENS_AT_ONCE,
-    NumberedCorpus,
-    Report,
-    number_documents,
-    offsets_of,
-    reversed_blocks,
-)
+from sk_ulmfit.text.encoding import TOKENS_AT_ONCE, Report, reversed_blocks
+from sk_ulmfit.text.joining import write_ids, write_offsets
+from sk_ulmfit.text.parts import group_files
+from sk_ulmfit.text.sharding import N_BUCKETS_OF_STREAMS, group_tasks, shard_folder, tokenize_groups, tokenize_streams
+from sk_ulmfit.text.shards import Shard
 from sk_ulmfit.text.tokenizer import TOKENIZER_VERSION
-from sk_ulmfit.text.unknown_words import WordCount, warn_of_training_texts
-from sk_ulmfit.text.vocabulary import BOS, TokenIds, Vocabulary
+from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
+from sk_ulmfit.text.workers import Workers, local_workers
 
 BACKWARD_IDS = "ids-backward.npy"
 CHECKSUM, CHECKSUMS = "checksum", "checksums"  # in corpus.json: of itself, and of the other files by name
@@ -99,63 +99,83 @@ def pack_corpora(
 ) -> None:
     """Tokenize corpora, given as source and documents, into a new folder of memory-mapped files or not at all.
 
-    Memory stays bounded: documents are read in blocks, and of more than three million distinct words the rarest are
-    forgotten. With `weights`, one for each corpus, the vocabulary has the most frequent words of a text in which each
-    corpus has its share. Words that occur less often than `min_frequency` become ``xxunk``. Sources and `field`, where
-    the texts come from, are kept in `PackedCorpus.info`. Raises CorpusError if the folder exists or cannot be written,
-    or a corpus has no documents.
+    Memory stays bounded: documents are read in blocks. With `weights`, one for each corpus, the vocabulary has the most
+    frequent words of a text in which each corpus has its share. Words that occur less often than `min_frequency` become
+    ``xxunk``. Sources and `field`, where the texts come from, are kept in `PackedCorpus.info`. Raises CorpusError if
+    the folder exists or cannot be written, or a corpus has no documents.
+    """
+    settings = VocabularySettings(language, vocab_size, min_frequency, None if weights is None else tuple(weights))
+    with local_workers(n_jobs) as workers, _new_folder(Path(folder)) as part:
+        with tempfile.TemporaryDirectory(dir=part) as work:
+            sources = [source for source, _ in corpora]
+            shards = tokenize_streams([texts for _, texts in corpora], Path(work), language, workers, report)
+            info = _write_packed(shards, sources, N_BUCKETS_OF_STREAMS, part, settings, workers)
+        _write_info(info, shards, sources, settings, field, part)
+
+
+def pack_files(
+    corpora: Sequence[tuple[str, Sequence[Path]]],
+    folder: Path,
+    work: Path,
+    settings: VocabularySettings,
+    field: str,
+    workers: Workers,
+    report: Report | None = None,
+    resumed: Report | None = None,
+) -> None:
+    """Tokenize the files of corpora, given as source and files, into a new folder, as `pack_corpora` does.
+
+    Shards are kept in the folder `work` until all is done: whoever starts again goes on with those that are missing,
+    and `resumed` is told of those that are there. The result does not depend on the workers. Raises CorpusError also if
+    the shards are those of something else.
     """
     sources = [source for source, _ in corpora]
-
-    def choose(words: list[str], counts: NDArray[np.int64], n_tokens: NDArray[np.int64]) -> Vocabulary:
-        _check_not_empty(sources, n_tokens)
-        total = counts.sum(axis=0)
-        vocabulary = Vocabulary.from_counts(
-            words,
-            total,
-            max_size=vocab_size,
-            min_frequency=min_frequency,
-            weighted_counts=None if weights is None else _weighted_counts(counts, n_tokens, weights),
-        )
-        word_count = WordCount()
-        word_count.add(int(total[words.index(BOS)]), words, total, vocabulary)
-        warn_of_training_texts(word_count, language)
-        return vocabulary
-
-    with _new_folder(Path(folder)) as part:
-        with tempfile.TemporaryFile(dir=part) as file:
-            documents = [texts for _, texts in corpora]
-            numbered = number_documents(documents, file, language, n_jobs, choose, report)
-            info = _write_numbered(numbered, part)
-        info |= {"language": language, "vocab_size": vocab_size, "min_frequency": min_frequency}
-        info |= {"source": ", ".join(sources), "field": field, "tokenizer": TOKENIZER_VERSION}
-        info |= _parts_of(numbered, sources, weights).to_info()
-        info[CHECKSUM] = _checksum([_canonical(info)])
-        (part / INFO).write_text(json.dumps(info, indent=1), encoding="utf-8")
+    groups = group_files([files for _, files in corpora])
+    n_buckets = n_buckets_of(sum(part.n_bytes for group in groups for part in group.parts))
+    with _new_folder(folder) as part:
+        made_from = {"language": settings.language, "field": field, "corpora": sources, "buckets": n_buckets}
+        with shard_folder(work, made_from):
+            tasks = group_tasks(groups, work, field, settings.language, n_buckets)
+            shards = tokenize_groups(tasks, len(corpora), workers, report, resumed)
+        info = _write_packed(shards, sources, n_buckets, part, settings, workers)
+        _write_info(info, shards, sources, settings, field, part)
+    shutil.rmtree(work, ignore_errors=True)
 
 
-def _check_not_empty(sources: Sequence[str], n_tokens: NDArray[np.int64]) -> None:
-    """Raise CorpusError if one of the corpora has no tokens."""
-    empty = np.flatnonzero(n_tokens == 0)
-    if len(empty):
-        name = f" {sources[empty[0]]}" if len(sources) > 1 else ""
-        raise CorpusError(f"The corpus{name} holds no text; give files with at least one document that is not empty.")
+def _write_info(
+    info: dict[str, Any],
+    shards: Sequence[Sequence[Shard]],
+    sources: Sequence[str],
+    settings: VocabularySettings,
+    field: str,
+    folder: Path,
+) -> None:
+    """Write the file that says what is in a folder of token ids."""
+    n_unknown = info.pop("n_unknown")
+    parts = tuple(
+        CorpusPart(source, _sum(of_corpus, "n_documents"), _sum(of_corpus, "n_tokens"), unknown)
+        for source, of_corpus, unknown in zip(sources, shards, n_unknown, strict=True)
+    )
+    info = {
+        "n_documents": sum(part.n_documents for part in parts),
+        "n_characters": sum(_sum(of_corpus, "n_characters") for of_corpus in shards),
+        "n_tokens": sum(part.n_tokens for part in parts),
+        "n_unknown": sum(n_unknown),
+        **info,
+        "language": settings.language,
+        "vocab_size": settings.max_size,
+        "min_frequency": settings.min_frequency,
+        "source": ", ".join(sources),
+        "field": field,
+        "tokenizer": TOKENIZER_VERSION,
+        **Corpora(parts, settings.weights).to_info(),
+    }
+    info[CHECKSUM] = _checksum([_canonical(info)])
+    (folder / INFO).write_text(json.dumps(info, indent=1), encoding="utf-8")
 
 
-def _weighted_counts(
-    counts: NDArray[np.int64], n_tokens: NDArray[np.int64], weights: Sequence[float]
-) -> NDArray[np.float64]:
-    """Return how often each word occurs where each corpus has its share of the tokens, (n_words,)."""
-    weighted = np.zeros(counts.shape[1])
-    for factor, of_corpus in zip(shares(weights) * n_tokens.sum() / n_tokens, counts, strict=True):
-        weighted += factor * of_corpus
-    return weighted
-
-
-def _parts_of(numbered: NumberedCorpus, sources: Sequence[str], weights: Sequence[float] | None) -> Corpora:
-    numbers = zip(numbered.n_documents.tolist(), numbered.n_tokens.tolist(), numbered.n_unknown.tolist(), strict=True)
-    parts = tuple(CorpusPart(source, *counts) for source, counts in zip(sources, numbers, strict=True))
-    return Corpora(parts, None if weights is None else tuple(weights))
+def _sum(shards: Sequence[Shard], name: str) -> int:
+    return sum(getattr(shard, name) for shard in shards)
 
 
 @contextmanager
@@ -178,33 +198,43 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _write_numbered(numbered: NumberedCorpus, folder: Path) -> dict[str, Any]:
-    """Write ids, offsets and vocabulary; return the counts and the checksum for `PackedCorpus.info`."""
-    n_tokens = int(numbered.n_tokens.sum())
-    with (folder / IDS).open("wb") as file:
-        _write_array(file, numbered.id_blocks(), numbered.ids_of_words.dtype, n_tokens)
-    offsets = offsets_of(numbered.lengths)
-    np.save(folder / OFFSETS, offsets)
-    (folder / VOCABULARY).write_text(numbered.vocabulary.to_json(), encoding="utf-8")
-    return {
-        "n_documents": len(numbered.lengths),
-        "n_characters": numbered.n_characters,
-        "n_tokens": n_tokens,
-        "n_unknown": int(numbered.n_unknown.sum()),
-        "digest": digest(numbered.vocabulary, np.load(folder / IDS, mmap_mode="r")),
-        CHECKSUMS: {
-            **{name: _checksum(_parts(folder / name)) for name in (IDS, OFFSETS, VOCABULARY)},
-            BACKWARD_IDS: _checksum(_backward_parts(folder, offsets)),  # of the file that is written when asked for
-        },
+def _write_packed(
+    shards: Sequence[Sequence[Shard]],
+    sources: Sequence[str],
+    n_buckets: int,
+    folder: Path,
+    settings: VocabularySettings,
+    workers: Workers,
+) -> dict[str, Any]:
+    """Write ids, offsets and vocabulary; return the digest, the checksums and the unknown words of each corpus."""
+    _check_not_empty(sources, shards)
+    vocabulary = choose_vocabulary(shards, n_buckets, settings, workers)
+    (folder / VOCABULARY).write_text(vocabulary.to_json(), encoding="utf-8")
+    n_unknown = write_ids(shards, n_buckets, folder / IDS, folder / VOCABULARY, vocabulary, workers)
+    write_offsets(shards, folder / OFFSETS)
+    offsets = np.load(folder / OFFSETS, mmap_mode="r")
+    work: dict[str, Callable[[], str]] = {
+        "digest": lambda: digest(vocabulary, np.load(folder / IDS, mmap_mode="r")),
+        **{name: functools.partial(_checksum_of, folder / name) for name in (IDS, OFFSETS, VOCABULARY)},
+        BACKWARD_IDS: lambda: _checksum(_backward_parts(folder, offsets)),  # of the file that is written when asked for
     }
+    with ThreadPoolExecutor(min(workers.n, 3)) as threads:  # each reads all the ids
+        found = dict(zip(work, threads.map(lambda compute: compute(), work.values()), strict=True))
+    return {"digest": found.pop("digest"), CHECKSUMS: found, "n_unknown": n_unknown}
 
 
-def _write_array(file: IO[bytes], blocks: Iterable[NDArray[Any]], dtype: np.dtype[Any], n: int) -> None:
-    """Write n numbers in .npy format; unlike writing through a memory map, a full disk raises OSError."""
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (n,)}
-    np.lib.format.write_array_header_1_0(file, header)
-    for block in blocks:
-        file.write(block.tobytes())
+def _check_not_empty(sources: Sequence[str], shards: Sequence[Sequence[Shard]]) -> None:
+    """Raise CorpusError if one of the corpora has no tokens."""
+    for source, of_corpus in zip(sources, shards, strict=True):
+        if not of_corpus:
+            name = f" {source}" if len(sources) > 1 else ""
+            raise CorpusError(
+                f"The corpus{name} holds no text; give files with at least one document that is not empty."
+            )
+
+
+def _checksum_of(path: Path) -> str:
+    return _checksum(_parts(path))
 
 
 def digest(vocabulary: Vocabulary, ids: NDArray[Any]) -> str:

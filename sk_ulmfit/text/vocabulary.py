@@ -72,9 +72,11 @@ class TokenIds:
         ids = np.empty_like(self.ids)
         for start in range(0, len(self), _DOCUMENTS_AT_ONCE):  # index arrays of bounded size
             offsets = self.offsets[start : start + _DOCUMENTS_AT_ONCE + 1]
-            place = np.arange(offsets[0], offsets[-1])
-            first, end = (np.repeat(edge, np.diff(offsets)) for edge in (offsets[:-1], offsets[1:]))
-            ids[place] = self.ids[np.where(place == first, place, first + end - place)]
+            lengths, begin, end = np.diff(offsets), offsets[0], offsets[-1]
+            first = offsets[:-1][lengths > 0]
+            place = np.repeat(offsets[:-1] + offsets[1:], lengths) - np.arange(begin, end)
+            place[first - begin] = first
+            ids[begin:end] = self.ids[place]
         return TokenIds(ids, self.offsets)
 
     def map_ids(self, table: NDArray[np.integer[Any]]) -> TokenIds:

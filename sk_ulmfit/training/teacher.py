@@ -153,12 +153,12 @@ class FolderTeacher(Teacher):
 
     def __init__(self, folder: Path, device: str):
         self.fingerprint = fingerprint(folder)
-        self._folder, self._device = folder, device
+        self.folder, self.device = folder, device
         _check_extra()
 
     @cached_property
     def _model(self) -> Any:
-        return _load_model(self._folder, self._device)
+        return _load_model(self.folder, self.device)
 
     @property
     def _tokenizer(self) -> Any:
