@@ -134,7 +134,7 @@ def write_shard(path: Path, blocks: Iterable[list[str]], language: str, n_bucket
     shard = Shard(path, len(arrays["lengths"]), n_characters, len(ids))
     arrays["sizes"] = np.array([shard.n_documents, shard.n_characters, shard.n_tokens])
     with atomic_write(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
     return shard
 
 
