@@ -61,7 +61,8 @@ def tokenize_files(
         Number of processes; -1 means one for each core.
     scheduler : str or None, default=None
         Address of a Dask scheduler, such as ``"tcp://10.0.0.5:8786"``, whose workers do the work in place of processes
-        of this machine (extra ``distributed``), or "local" for a process on each core. They must see the corpus and `out` under the same paths.
+        of this machine (extra ``distributed``). They must see the corpus and `out` under the same paths. "local" means
+        a process for each core.
     say : callable, default=None
         Called with each line of progress.
 
