@@ -25,7 +25,11 @@ def hatch_build():
 
 
 def links(text):
-    return re.findall(r"\]\(([^)]+)\)", text)
+    return re.findall(r"(?<!!)\[[^]]*\]\(([^)]+)\)", text)
+
+
+def pictures(text):
+    return re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
 
 
 def test_links_of_the_readme_are_absolute_on_an_index(hatch_build):
@@ -35,7 +39,22 @@ def test_links_of_the_readme_are_absolute_on_an_index(hatch_build):
     assert links(shown) == [f"{EXAMPLE}/blob/v1.2.3/{link}" if link in relative else link for link in links(README)]
     without = hatch_build.for_index(README, "", "1.2.3")
     assert links(without) == [link for link in links(README) if link not in relative]
-    assert "* docs/quickstart.md: your own data" in without
+    assert "* Quickstart: your own data" in without
+
+
+def test_the_picture_of_the_readme_is_that_of_the_repository_on_an_index(hatch_build):
+    """A page of a code host (blob) is no picture, and a path leads nowhere on an index."""
+    (path,) = pictures(README)
+    assert (ROOT / path).suffix == ".svg"
+    assert (ROOT / path).exists()
+    assert pictures(hatch_build.for_index(README, EXAMPLE, "1.2.3")) == [f"{EXAMPLE}/raw/v1.2.3/{path}"]
+    without = hatch_build.for_index(README, "", "1.2.3")
+    assert pictures(without) == []
+    assert "\n!" not in without
+
+
+def test_the_readme_is_read_in_two_minutes():
+    assert len(README.splitlines()) <= 90
 
 
 def test_pictures_of_the_readme_come_from_the_repository_or_are_left_out(hatch_build):
