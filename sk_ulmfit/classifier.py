@@ -229,7 +229,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
     >>> texts = ["the lamp is late", "the lamp is broken", "late and broken"] * 8
     >>> y = [["late"], ["broken"], ["broken", "late"]] * 8
     >>> lm = ULMFiTLanguageModel(max_epochs=5, emb_dim=10, hidden_dim=16, n_layers=2)
-    >>> clf = ULMFiTMultiLabelClassifier(lm, lr=0.05, batch_size=4, random_state=0).fit(texts, y)
+    >>> clf = ULMFiTMultiLabelClassifier(lm, lr=0.05, batch_size=4, random_state=0)
+    >>> clf = clf.fit(texts, y)
     >>> clf.predict_proba(["the lamp is late"]).shape
     (1, 2)
     >>> clf.predict_labels(["the lamp is late"])
@@ -462,7 +463,8 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         >>> texts = ["the lamp is late", "the lamp is broken", "late and broken"] * 8
         >>> y = [["late"], ["broken"], ["broken", "late"]] * 8
         >>> lm = ULMFiTLanguageModel(max_epochs=5, emb_dim=10, hidden_dim=16, n_layers=2)
-        >>> clf = ULMFiTMultiLabelClassifier(lm, lr=0.05, batch_size=4, random_state=0).fit(texts, y)
+        >>> clf = ULMFiTMultiLabelClassifier(lm, lr=0.05, batch_size=4, random_state=0)
+        >>> clf = clf.fit(texts, y)
         >>> explained = clf.explain(["The lamp is late"])
         >>> explained[0].labels, explained[0].top_words("late", 1)[0][0]
         (['late'], 'late')

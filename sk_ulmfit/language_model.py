@@ -181,7 +181,9 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Pla
     --------
     >>> from sk_ulmfit import ULMFiTLanguageModel
     >>> texts = ["the lamp is on", "the lamp is off", "the hub is off"] * 10
-    >>> lm = ULMFiTLanguageModel(max_epochs=5, emb_dim=8, hidden_dim=12, n_layers=2, random_state=0).fit(texts)
+    >>> lm = ULMFiTLanguageModel(
+    ...     max_epochs=5, emb_dim=8, hidden_dim=12, n_layers=2, random_state=0
+    ... ).fit(texts)
     >>> 1 < lm.perplexity(["the hub is on"]) < 16
     True
     """

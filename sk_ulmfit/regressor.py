@@ -158,7 +158,8 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
     >>> texts = ["the lamp is fine", "the lamp is late", "late and broken"] * 8
     >>> stars = [5, 3, 1] * 8
     >>> lm = ULMFiTLanguageModel(max_epochs=5, emb_dim=10, hidden_dim=16, n_layers=2)
-    >>> model = ULMFiTRegressor(lm, y_range=(1, 5), lr=0.05, batch_size=4, random_state=0).fit(texts, stars)
+    >>> model = ULMFiTRegressor(lm, y_range=(1, 5), lr=0.05, batch_size=4, random_state=0)
+    >>> model = model.fit(texts, stars)
     >>> fine, broken = model.predict(["the lamp is fine", "the lamp is broken"])
     >>> bool(1 <= broken < fine <= 5)
     True

@@ -87,7 +87,8 @@ class MultiLabelStratifiedKFold(BaseCrossValidator):  # type: ignore[misc]
     >>> import numpy as np
     >>> from sk_ulmfit import MultiLabelStratifiedKFold
     >>> y = np.array([[1, 0], [1, 0], [1, 1], [0, 1]] * 3)
-    >>> [y[test].sum(axis=0).tolist() for train, test in MultiLabelStratifiedKFold(3).split(y, y)]
+    >>> folds = MultiLabelStratifiedKFold(3).split(y, y)
+    >>> [y[test].sum(axis=0).tolist() for train, test in folds]
     [[3, 2], [3, 2], [3, 2]]
     """
 
@@ -149,7 +150,8 @@ class MultiLabelStratifiedShuffleSplit(BaseShuffleSplit):  # type: ignore[misc]
     >>> import numpy as np
     >>> from sk_ulmfit import MultiLabelStratifiedShuffleSplit
     >>> y = np.array([[1, 0], [1, 0], [1, 1], [0, 1]] * 5)
-    >>> train, test = next(MultiLabelStratifiedShuffleSplit(test_size=0.2, random_state=0).split(y, y))
+    >>> splitter = MultiLabelStratifiedShuffleSplit(test_size=0.2, random_state=0)
+    >>> train, test = next(splitter.split(y, y))
     >>> y[test].sum(axis=0).tolist()
     [3, 2]
     """

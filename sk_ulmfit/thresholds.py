@@ -134,7 +134,8 @@ def tune_thresholds(
     >>> import numpy as np
     >>> from sk_ulmfit.thresholds import tune_thresholds
     >>> proba = np.array([[0.3], [0.2], [0.04], [0.01]])
-    >>> tune_thresholds([[1], [1], [0], [0]], proba).round(2).tolist()  # between 0.04 and 0.2
+    >>> y = [[1], [1], [0], [0]]
+    >>> tune_thresholds(y, proba).round(2).tolist()  # between 0.04 and 0.2
     [0.09]
     """
     goal = check_metric(metric)

@@ -125,7 +125,8 @@ class MultiLabelThresholdTuner(ClassifierMixin, MetaEstimatorMixin, PlainState):
     >>> from sklearn.multiclass import OneVsRestClassifier
     >>> from sk_ulmfit import MultiLabelThresholdTuner
     >>> X, y = make_multilabel_classification(300, n_classes=4, random_state=0)
-    >>> tuner = MultiLabelThresholdTuner(OneVsRestClassifier(LogisticRegression()), random_state=0).fit(X, y)
+    >>> clf = OneVsRestClassifier(LogisticRegression())
+    >>> tuner = MultiLabelThresholdTuner(clf, random_state=0).fit(X, y)
     >>> tuner.best_thresholds_.shape, tuner.predict(X).shape
     ((4,), (300, 4))
     """

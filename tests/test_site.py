@@ -67,6 +67,18 @@ def test_edit_this_page_leads_to_the_file_behind_a_page(addresses, page, suffix,
     assert (ROOT / source).exists()
 
 
+def test_every_page_of_the_api_has_a_source(addresses):
+    module, pages = "", []
+    for line in (DOCS / "api" / "index.rst").read_text().splitlines():
+        if line.startswith(".. currentmodule:: "):
+            module = line.split()[-1]
+        elif re.fullmatch(r"   \w+", line):
+            pages.append(f"api/generated/{module}.{line.strip()}")
+    assert len(pages) > 50
+    sources = [addresses.source_of(page, ".rst") for page in pages]
+    assert [source for source in sources if not (ROOT / source).exists()] == []
+
+
 def test_pages_without_a_source_cannot_be_edited(addresses):
     assert addresses.source_of("search", "") is None
     assert addresses.source_of("auto_examples/sg_execution_times", ".rst") is None

@@ -40,8 +40,8 @@ def source_of(page, suffix):
 
 def _module_of(name):
     module, _, member = name.rpartition(".")
-    source = Path(inspect.getfile(getattr(importlib.import_module(module), member)))
-    return source.relative_to(ROOT).as_posix()
+    described = inspect.unwrap(getattr(importlib.import_module(module), member))  # not a decorator's file
+    return Path(inspect.getfile(described)).relative_to(ROOT).as_posix()
 
 
 def versions(changelog, site, current):

@@ -43,7 +43,8 @@ class TextFieldJoiner(TransformerMixin, Estimator):  # type: ignore[misc]
     --------
     >>> import pandas as pd
     >>> from sk_ulmfit import TextFieldJoiner
-    >>> frame = pd.DataFrame({"id": [1, 2], "title": ["Lamp", None], "body": ["It flickers", "Hello"]})
+    >>> columns = {"title": ["Lamp", None], "body": ["It flickers", "Hello"]}
+    >>> frame = pd.DataFrame({"id": [1, 2], **columns})
     >>> joined = TextFieldJoiner(["title", "body"]).fit_transform(frame)
     >>> from sk_ulmfit.text import tokenize
     >>> tokenize(joined[1])

@@ -164,7 +164,8 @@ def load_table(
     --------
     >>> import pandas as pd
     >>> from sk_ulmfit.datasets import load_table
-    >>> frame = pd.DataFrame({"body": ["Where is it?", "Hello"], "Label 1": ["late", None], "Label 2": ["lost", None]})
+    >>> labels = {"Label 1": ["late", None], "Label 2": ["lost", None]}
+    >>> frame = pd.DataFrame({"body": ["Where is it?", "Hello"], **labels})
     >>> load_table(frame, text="body", label_column=["Label 1", "Label 2"]).labels
     [['late', 'lost'], []]
     """

@@ -76,7 +76,8 @@ def predict_proba(
     >>> y = [["late"], ["broken"], ["broken", "late"]] * 8
     >>> lm = ULMFiTLanguageModel(max_epochs=1, emb_dim=10, hidden_dim=16, n_layers=2)
     >>> clf = ULMFiTMultiLabelClassifier(lm, max_epochs=1, random_state=0).fit(texts, y)
-    >>> mail = dataframe.from_pandas(pd.DataFrame({"id": range(24), "text": texts}), npartitions=2)
+    >>> table = pd.DataFrame({"id": range(24), "text": texts})
+    >>> mail = dataframe.from_pandas(table, npartitions=2)
     >>> predicted = predict_proba(clf, mail, column="text", keep="id")
     >>> list(predicted.columns), len(predicted)
     (['id', 'broken', 'late'], 24)

@@ -104,7 +104,8 @@ def worker_threads(client: Any = None, n_threads: int | None = None) -> Iterator
     >>> from dask.distributed import Client
     >>> from joblib import parallel_config
     >>> from sk_ulmfit.distributed import worker_threads
-    >>> with Client(n_workers=1, processes=False, dashboard_address=None), worker_threads(), parallel_config("dask"):
+    >>> client = Client(n_workers=1, processes=False, dashboard_address=None)
+    >>> with client, worker_threads(), parallel_config("dask"):
     ...     pass  # search.fit(texts, y)
     """
     check_number("n_threads", n_threads, low=1, integer=True, none=True)

@@ -162,7 +162,8 @@ class Explanation(WordScores):
     --------
     >>> import numpy as np
     >>> from sk_ulmfit.explain import Explanation
-    >>> scores, proba, threshold = np.array([[-0.25], [0.0], [2.0]]), np.array([0.85]), np.array([0.5])
+    >>> scores = np.array([[-0.25], [0.0], [2.0]])
+    >>> proba, threshold = np.array([0.85]), np.array([0.5])
     >>> log_odds, baseline = np.array([1.75]), np.array([0.0])
     >>> words, spans = ["lamp", "is", "late"], np.array([[0, 4], [5, 7], [8, 12]])
     >>> numbers = (proba, threshold, log_odds, baseline, scores)
@@ -232,8 +233,10 @@ class ValueExplanation(WordScores):
     >>> import numpy as np
     >>> from sk_ulmfit.explain import ValueExplanation
     >>> words, spans = ["lamp", "is", "late"], np.array([[0, 4], [5, 7], [8, 12]])
-    >>> scores, value, mean = np.array([[0.25], [0.0], [-1.5]]), np.array([2.0]), np.array([3.25])
-    >>> print(ValueExplanation("lamp is late", words, spans, ["stars"], value, mean, scores, "gradient"))
+    >>> scores = np.array([[0.25], [0.0], [-1.5]])
+    >>> value, mean = np.array([2.0]), np.array([3.25])
+    >>> numbers = (value, mean, scores)
+    >>> print(ValueExplanation("lamp is late", words, spans, ["stars"], *numbers, "gradient"))
     lamp is late
       stars 2  raised by: +0.25 lamp  lowered by: -1.5 late  sum: -1.25 from mean 3.25
     """

@@ -44,7 +44,8 @@ def expected_calibration_error(
     Examples
     --------
     >>> from sk_ulmfit.metrics import expected_calibration_error
-    >>> round(expected_calibration_error([[1], [0], [0], [0]], [[0.3], [0.3], [0.3], [0.3]]), 3)
+    >>> y, proba = [[1], [0], [0], [0]], [[0.3], [0.3], [0.3], [0.3]]
+    >>> round(expected_calibration_error(y, proba), 3)
     0.05
     """
     check_number("n_bins", n_bins, low=1, integer=True)

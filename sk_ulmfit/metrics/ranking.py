@@ -124,7 +124,8 @@ def mean_average_precision(y_true: Any, y_score: Any, *, sample_weight: Numbers 
     Examples
     --------
     >>> from sk_ulmfit.metrics import mean_average_precision
-    >>> mean_average_precision([[1, 0], [0, 0], [float("nan"), 0]], [[0.9, 0.8], [0.2, 0.9], [1.0, 0.3]])
+    >>> y = [[1, 0], [0, 0], [float("nan"), 0]]
+    >>> mean_average_precision(y, [[0.9, 0.8], [0.2, 0.9], [1.0, 0.3]])
     1.0
     """
     truth, scores, weight = check_predictions(y_true, y_score, sample_weight)

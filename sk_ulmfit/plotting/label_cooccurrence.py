@@ -55,7 +55,8 @@ class LabelCooccurrenceDisplay(Display):
     --------
     >>> from sk_ulmfit.plotting import LabelCooccurrenceDisplay
     >>> y = [[1, 1], [1, 0], [0, 1], [1, 0]]
-    >>> display = LabelCooccurrenceDisplay.from_predictions(y, [[1, 1], [1, 1], [0, 0], [1, 0]])
+    >>> predicted = [[1, 1], [1, 1], [0, 0], [1, 0]]
+    >>> display = LabelCooccurrenceDisplay.from_predictions(y, predicted)
     >>> display.true.round(2).tolist()
     [[1.0, 0.33], [0.5, 1.0]]
     """

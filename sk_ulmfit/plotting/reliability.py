@@ -65,7 +65,8 @@ class ReliabilityDisplay(Display):
     Examples
     --------
     >>> from sk_ulmfit.plotting import ReliabilityDisplay
-    >>> y, proba = [[1, 0], [0, 0], [1, 1], [0, 0]], [[0.9, 0.1], [0.4, 0.2], [0.8, 0.8], [0.2, 0.1]]
+    >>> y = [[1, 0], [0, 0], [1, 1], [0, 0]]
+    >>> proba = [[0.9, 0.1], [0.4, 0.2], [0.8, 0.8], [0.2, 0.1]]
     >>> display = ReliabilityDisplay.from_predictions(y, proba, n_bins=2)
     >>> display.curves[0].prob_true.tolist(), display.curves[0].counts.tolist()
     ([0.0, 1.0], [5, 3])

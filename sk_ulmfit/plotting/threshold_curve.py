@@ -67,7 +67,9 @@ class ThresholdCurveDisplay(Display):
     >>> from sk_ulmfit.plotting import ThresholdCurveDisplay
     >>> y, names = [["late"], ["late", "lost"], []], ["late", "lost"]
     >>> proba = [[0.9, 0.2], [0.6, 0.4], [0.3, 0.1]]
-    >>> display = ThresholdCurveDisplay.from_predictions(y, proba, label_names=names, thresholds=0.5)
+    >>> display = ThresholdCurveDisplay.from_predictions(
+    ...     y, proba, label_names=names, thresholds=0.5
+    ... )
     >>> display.curves[0].f1.round(2).tolist()
     [0.8, 1.0, 0.67]
     """

@@ -39,7 +39,8 @@ class TrainingCurvesDisplay(Display):
     Examples
     --------
     >>> from sk_ulmfit.plotting import TrainingCurvesDisplay
-    >>> rows = [{"train_loss": 0.6, "trained_groups": "head"}, {"train_loss": 0.4, "trained_groups": "head, layer 3"}]
+    >>> first = {"train_loss": 0.6, "trained_groups": "head"}
+    >>> rows = [first, {"train_loss": 0.4, "trained_groups": "head, layer 3"}]
     >>> display = TrainingCurvesDisplay({"classifier": rows}).plot()
     >>> display.axes_[0].get_xlabel()
     'Epoch'

@@ -179,8 +179,10 @@ def pretrain(
     >>> from pathlib import Path
     >>> from sk_ulmfit.pretraining import pretrain
     >>> folder = Path(tempfile.mkdtemp())
-    >>> _ = (folder / "corpus.txt").write_text("The lamp is on.\n\nThe hub is off.\n\n" * 100)
-    >>> state = pretrain(folder / "corpus.txt", folder / "run", epochs=1, emb_dim=8, hidden_dim=12, n_layers=2)
+    >>> corpus = folder / "corpus.txt"
+    >>> _ = corpus.write_text("The lamp is on.\n\nThe hub is off.\n\n" * 100)
+    >>> sizes = {"emb_dim": 8, "hidden_dim": 12, "n_layers": 2}
+    >>> state = pretrain(corpus, folder / "run", epochs=1, **sizes)
     >>> sorted(path.name for path in (folder / "run").glob("[!.]*.*"))
     ['log.jsonl', 'model.safetensors']
     """

@@ -61,7 +61,8 @@ def load(path: str | os.PathLike[str], *, n_threads: int | None = None) -> OnnxC
     >>> texts = ["the lamp is late", "the lamp is broken", "late and broken"] * 8
     >>> y = [["late"], ["broken"], ["broken", "late"]] * 8
     >>> lm = ULMFiTLanguageModel(max_epochs=5, emb_dim=10, hidden_dim=16, n_layers=2)
-    >>> clf = ULMFiTMultiLabelClassifier(lm, lr=0.05, batch_size=4, random_state=0).fit(texts, y)
+    >>> clf = ULMFiTMultiLabelClassifier(lm, lr=0.05, batch_size=4, random_state=0)
+    >>> clf = clf.fit(texts, y)
     >>> folder = tempfile.mkdtemp() + "/model"
     >>> shift = clf.export_onnx(folder)
     >>> runtime.load(folder).predict_labels(["the lamp is late"])

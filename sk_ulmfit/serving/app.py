@@ -83,7 +83,8 @@ def make_app(
     >>> from sk_ulmfit.serving import make_app
     >>> lm = ULMFiTLanguageModel(max_epochs=1, emb_dim=10, hidden_dim=16, n_layers=2)
     >>> clf = ULMFiTMultiLabelClassifier(lm, max_epochs=1, random_state=0)
-    >>> clf = clf.fit(["the lamp is late", "the lamp is broken"] * 8, [["late"], ["broken"]] * 8)
+    >>> texts = ["the lamp is late", "the lamp is broken"] * 8
+    >>> clf = clf.fit(texts, [["late"], ["broken"]] * 8)
     >>> with TestClient(make_app(clf)) as client:
     ...     answer = client.post("/predict", json={"texts": ["The lamp is late"]}).json()
     >>> list(answer["predictions"][0]["probabilities"])

@@ -105,8 +105,10 @@ class Vocabulary:
     --------
     >>> from sk_ulmfit.text import Vocabulary
     >>> vocabulary = Vocabulary(["lamp", "hub"])
-    >>> len(vocabulary), vocabulary.index("lamp"), vocabulary.index("never seen") == vocabulary.unk
-    (16, 0, True)
+    >>> len(vocabulary), vocabulary.index("lamp")
+    (16, 0)
+    >>> vocabulary.index("never seen") == vocabulary.unk
+    True
     >>> Vocabulary.from_json(vocabulary.to_json()) == vocabulary
     True
     """
