@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from sk_ulmfit._messages import short, short_text
 from sk_ulmfit.distributed.extra import needed
@@ -58,7 +59,8 @@ def written(client: Any, writer: PartWriter, parts: Sequence[Part]) -> Iterator[
             yield writer.write(part)
         return
     distributed = needed("distributed")
-    futures = client.map(writer.write, parts, key=[f"{part.name}-{writer.model.digest}" for part in parts], pure=False)
+    run = uuid4().hex[:8]  # another run may have parts of the same names
+    futures = client.map(writer.write, parts, key=[f"{part.name}-{run}" for part in parts], pure=False)
     try:
         for future, result in distributed.as_completed(futures, with_results=True):
             yield result

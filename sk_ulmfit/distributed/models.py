@@ -8,6 +8,7 @@ import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class ModelFile:
 
     def open(self) -> Model:
         """Return the model, loaded once in each process; raise ModelFileError if it is missing, damaged or another."""
-        digest = digest_of(Path(self.path))
+        digest = _digest_now(self.path)
         if self.digest is not None and digest not in (self.digest, None):
             raise ModelFileError(
                 f"{self.path} holds another model now (checksum {digest}, and {self.digest} was expected); restore the "
@@ -78,7 +79,7 @@ class ModelFile:
 
     def describe(self) -> Description:
         """Load the model and describe it."""
-        return describe(self.open(), digest_of(Path(self.path)) or "")
+        return describe(self.open(), _digest_now(self.path) or "")
 
     def _load(self) -> Model:
         if kind_of(Path(self.path)) == "regressor":
@@ -114,10 +115,24 @@ class SentModel:
         return len(self.content)
 
 
+def _digest_now(path: str) -> str | None:
+    """Return the digest of a file, which is read again only if the file has changed."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return _digest(path, status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+@lru_cache(maxsize=16)
+def _digest(path: str, *stamp: int) -> str | None:
+    return digest_of(Path(path))
+
+
 def model_file(path: str | os.PathLike[str], device: str = "auto", threshold: Any = None) -> ModelFile:
     """Return a path as a model for tasks, with the contents that the file has now if it can be read here."""
     absolute = os.path.abspath(os.path.expanduser(os.fspath(path)))
-    return ModelFile(absolute, digest_of(Path(absolute)), device, threshold)
+    return ModelFile(absolute, _digest_now(absolute), device, threshold)
 
 
 def light_copy(model: Model, device: str | None, threshold: Any) -> Model:

@@ -192,6 +192,8 @@ def _predicted(
 
     outputs = output_columns(what, description)
     _check_kept(frame, kept, list(outputs))
+    if columns:
+        frame = frame[[*columns, *(name for name in kept if name not in columns)]]  # others are not even read
     return frame.map_partitions(
         predict_partition,
         in_tasks,

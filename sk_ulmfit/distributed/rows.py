@@ -11,7 +11,7 @@ import pandas as pd
 from sk_ulmfit._messages import short
 from sk_ulmfit.datasets.cells import text_of_row
 from sk_ulmfit.datasets.predicted_columns import LABELS
-from sk_ulmfit.distributed.models import Description, ModelFile, SentModel
+from sk_ulmfit.distributed.models import Description, ModelFile, SentModel, describe
 from sk_ulmfit.distributed.threads import threads_of_task, torch_threads
 from sk_ulmfit.text.streams import no_text
 
@@ -62,14 +62,14 @@ def predict_partition(
     with torch_threads(threads_of_task(n_threads, slots)):
         parts = [getattr(estimator, what)(block) for block in text_blocks(texts)]
     kept = frame[list(keep)] if keep else pd.DataFrame(index=frame.index)
-    names = [str(name) for name in estimator._fitted.names.tolist()]
     if what == "predict_labels":
         rows = np.empty(len(texts), object)
         rows[:] = [[str(name) for name in row] for part in parts for row in part]
         return kept.assign(**{LABELS: rows})
-    empty = np.empty((0, len(names)), np.int64 if what == "predict" and len(parts) == 0 else np.float64)
-    values = np.concatenate([part.reshape(-1, len(names)) for part in parts]) if parts else empty
-    return pd.concat([kept, pd.DataFrame(values, index=frame.index, columns=names)], axis=1)
+    types = output_columns(what, describe(estimator))
+    shape = (len(texts), len(types))
+    values = np.concatenate(parts).reshape(shape) if parts else np.empty(shape)
+    return pd.concat([kept, pd.DataFrame(values, frame.index, list(types)).astype(types)], axis=1)
 
 
 def texts_of(frame: Any, columns: Sequence[Any]) -> list[str]:
