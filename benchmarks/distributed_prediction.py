@@ -11,7 +11,8 @@ model of words, which predicts about 20,000 texts a second on one core.
 "million" writes probabilities to Parquet files with two worker processes of one thread. When half of the files are there, it kills one
 worker with SIGKILL. Then it reads the rows and compares each with the prediction for its sentence alone. Memory is that of
 each worker process, once a second. "workers" and "overhead" take turns within each round and print medians; "overhead" compares
-tasks of 1,000 texts on one worker with a loop over the same texts in this process.
+tasks of 1,000 texts on one worker with a loop over the same texts in this process. Both also print seconds of processor time,
+which say more where other programs run: those of the worker, and those of scheduler and client, which are this process.
 """
 
 from __future__ import annotations
@@ -163,12 +164,14 @@ def show_memory(watch: Watch) -> None:
         )
 
 
-def seconds_on(client: Client, model: Path, n: int) -> float:
-    """Return how long the workers take for n texts in tasks of 1,000."""
+def seconds_on(client: Client, model: Path, n: int) -> tuple[float, float, float]:
+    """Return how long the workers take for n texts in tasks of 1,000, and the processor time of workers and scheduler."""
     predicted = predict_proba(model, rows(n, ROWS_OF_TASK), column="text", n_threads=1)
+    before, here = sum(client.run(time.process_time).values()), time.process_time()
     began = time.perf_counter()
     predicted.map_partitions(len, meta=(None, "int64")).compute()
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    return seconds, sum(client.run(time.process_time).values()) - before, time.process_time() - here
 
 
 def workers(n: int, n_rounds: int, model: Path) -> None:
@@ -179,12 +182,18 @@ def workers(n: int, n_rounds: int, model: Path) -> None:
             with client.as_current():
                 seconds_on(client, model, 4 * ROWS_OF_TASK)
         for _ in range(n_rounds):
-            seconds = []
+            seconds, processor = [], []
             for client in (one, two):
                 with client.as_current():
-                    seconds.append(seconds_on(client, model, n))
+                    wall, of_workers, _ = seconds_on(client, model, n)
+                seconds.append(wall)
+                processor.append(of_workers)
             ratios.append(seconds[0] / seconds[1])
-            print(f"one worker {seconds[0]:.2f} s, two {seconds[1]:.2f} s: {ratios[-1]:.2f} times", flush=True)
+            print(
+                f"one worker {seconds[0]:.2f} s, two {seconds[1]:.2f} s: {ratios[-1]:.2f} times; processor time of workers "
+                f"{processor[0]:.2f} s and {processor[1]:.2f} s",
+                flush=True,
+            )
     print(f"two workers are {statistics.median(ratios):.2f} times as fast as one (median of {n_rounds} rounds)")
 
 
@@ -194,13 +203,17 @@ def overhead(n: int, n_rounds: int, model: Path, clf: ULMFiTMultiLabelClassifier
     with cluster(1) as client:
         seconds_on(client, model, 4 * ROWS_OF_TASK)
         for _ in range(n_rounds):
-            began = time.perf_counter()
+            began, processor = time.perf_counter(), time.process_time()
             for start in range(0, n, ROWS_OF_TASK):
                 clf.predict_proba(partition(start, start + ROWS_OF_TASK, texts)["text"].tolist())
-            alone = time.perf_counter() - began
-            on_dask = seconds_on(client, model, n)
+            alone, processor = time.perf_counter() - began, time.process_time() - processor
+            on_dask, of_worker, of_scheduler = seconds_on(client, model, n)
             shares.append(on_dask / alone - 1)
-            print(f"loop {alone:.2f} s, Dask {on_dask:.2f} s: {100 * shares[-1]:+.1f} %", flush=True)
+            print(
+                f"loop {alone:.2f} s, Dask {on_dask:.2f} s: {100 * shares[-1]:+.1f} %; processor time of the loop "
+                f"{processor:.2f} s, of the worker {of_worker:.2f} s, of scheduler and client {of_scheduler:.2f} s",
+                flush=True,
+            )
     print(f"the scheduler costs {100 * statistics.median(shares):+.1f} % (median of {n_rounds} rounds)")
 
 
