@@ -103,10 +103,20 @@ def predict(
     ----------
     model : path-like or fitted estimator
         A classifier or a regressor, as of `predict_proba`.
-    texts, column, keep, device, n_threads, storage_options, client
-        As of `predict_proba`.
+    texts : Bag, DataFrame or Series of Dask, path-like, or list of paths
+        Texts, as of `predict_proba`.
+    column, keep : str or list of str, default=None
+        Text columns, and columns to repeat, as of `predict_proba`.
     threshold : float, dict or str, default=None
         Threshold in place of those of a classifier and of its `top_k`, as ``set_thresholds`` takes it.
+    device : str, default=None
+        Torch device, as of `predict_proba`.
+    n_threads : int or None, default=None
+        Threads of torch for each task, as of `predict_proba`.
+    storage_options : mapping, default=None
+        Options of fsspec for a path of Parquet files.
+    client : distributed.Client, default=None
+        Client whose workers are checked, as of `predict_proba`.
 
     Returns
     -------
@@ -143,10 +153,20 @@ def predict_labels(
     ----------
     model : path-like or fitted ULMFiTMultiLabelClassifier
         As of `predict_proba`.
-    texts, column, keep, device, n_threads, storage_options, client
-        As of `predict_proba`.
+    texts : Bag, DataFrame or Series of Dask, path-like, or list of paths
+        Texts, as of `predict_proba`.
+    column, keep : str or list of str, default=None
+        Text columns, and columns to repeat, as of `predict_proba`.
     threshold : float, dict or str, default=None
-        As of `predict`.
+        Threshold in place of those of the classifier and of its `top_k`, as ``set_thresholds`` takes it.
+    device : str, default=None
+        Torch device, as of `predict_proba`.
+    n_threads : int or None, default=None
+        Threads of torch for each task, as of `predict_proba`.
+    storage_options : mapping, default=None
+        Options of fsspec for a path of Parquet files.
+    client : distributed.Client, default=None
+        Client whose workers are checked, as of `predict_proba`.
 
     Returns
     -------

@@ -49,8 +49,10 @@ def predict_partition(
         Text columns; none for a Series.
     keep : sequence
         Columns to repeat beside the predictions.
-    n_threads, slots
-        As of `threads_of_task`.
+    n_threads : int or None
+        Threads of torch, as `threads_of_task` takes them.
+    slots : mapping of str to int
+        Tasks that run at the same time on each host.
 
     Raises
     ------
