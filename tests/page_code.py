@@ -1,8 +1,8 @@
 """Run the code of a page, and compare what it prints with what the page shows.
 
 A block of code, ``python`` or ``sh``, may be followed by a block ``output``, which shows what the code prints. Numbers
-may differ a little, since processors round differently, and ``...`` stands for any text. Of a ``sh`` block only commands that
-begin with ``sk-ulmfit`` are run, and only if an output follows.
+may differ a little, since processors round differently, and ``...`` stands for any text. Of a ``sh`` block only calls of
+``sk-ulmfit`` are run, alone or after ``echo TEXT |``, and only if an output follows.
 
 To write the outputs of pages anew, run ``python tests/page_code.py docs/guide/thresholds.md``, read the change, and put ``...``
 where something differs from run to run, such as times and paths.
@@ -20,6 +20,7 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 from sk_ulmfit.cli.main import main
 
@@ -51,11 +52,20 @@ def run_block(block: Block, page: Path, names: dict) -> str:
             exec(compile("\n" * block.line + block.code, page, "exec"), names)
         elif block.shown is not None:
             for command in block.code.replace("\\\n", " ").splitlines():
-                program, *arguments = shlex.split(command, comments=True) or [""]
-                if program == "sk-ulmfit":
-                    status = main(arguments)
-                    assert not status, f"{command} ended with status {status}"
+                run_command(command)
     return printed.getvalue()
+
+
+def run_command(line: str) -> None:
+    """Run a line of a shell if it calls ``sk-ulmfit``, maybe on what ``echo`` says."""
+    echo, _, command = line.rpartition(" | ")
+    program, *arguments = shlex.split(command, comments=True) or [""]
+    if program != "sk-ulmfit":
+        return
+    said = shlex.split(echo)[1:]
+    with mock.patch("sys.stdin", io.StringIO(" ".join(said) + "\n")):
+        status = main(arguments)
+    assert not status, f"{line} ended with status {status}"
 
 
 def lines_of(text: str) -> str:
