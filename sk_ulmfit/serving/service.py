@@ -140,8 +140,10 @@ class Service:
             raise RequestError(422, f"labels must have 1 to {most} names, got {len(labels):,}; or omit it.")
         unknown = [label for label in labels if label not in self._columns]
         if unknown:
-            names = short_names(self.model.names)
-            raise RequestError(422, f"labels has {short(unknown[0], 40)}, which is not a label of this model: {names}.")
+            what, names = "label" if self.model.kind == "classifier" else "target", short_names(self.model.names)
+            raise RequestError(
+                422, f"labels has {short(unknown[0], 40)}, which is not a {what} of this model: {names}."
+            )
         return [self._columns[label] for label in dict.fromkeys(labels)]
 
     async def _predicted_columns(self, text: str) -> list[int]:
