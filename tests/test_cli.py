@@ -788,11 +788,25 @@ def test_errors_call_options_what_they_are_called(table, tmp_path, option, messa
 
 
 def test_names_in_quotes_stay_as_they_are():
-    options = Namespace(flags={"label_column": "--label-column", "lr": "--lr"})
+    options = Namespace(flags={"label_column": "--label-column", "lr": "--lr", "language": "--language"})
     assert as_typed("pass it as label_column instead", options) == "pass it as --label-column instead"
-    assert as_typed("no column 'label_column'; the lr label_column=3", options) == (
-        "no column 'label_column'; the lr label_column=3"
-    )
+    assert as_typed("no column 'label_column'; the lr", options) == "no column 'label_column'; the lr"
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("train none (lm_epochs=0), or less", "train none (--lm-epochs 0), or less"),
+        ("below lr=0.01, or lr=1e-05.", "below --lr 0.01, or --lr 1e-05."),
+        ("with early_stopping=True, threshold='tune'", "with --early-stopping, --threshold tune"),
+        ("pass language= and one, or pretrained=None", "pass --language and one, or --language-model none"),
+        ("y_range=(0, 1) and tfidf=False stay", "y_range=(0, 1) and tfidf=False stay"),
+    ],
+)
+def test_values_of_parameters_are_named_as_they_are_typed(message, expected):
+    names = ["lm_epochs", "lr", "early_stopping", "threshold", "language", "language_model", "y_range", "tfidf"]
+    options = Namespace(flags={name: "--" + name.replace("_", "-") for name in names})
+    assert as_typed(message, options) == expected
 
 
 def type_in(monkeypatch, text):

@@ -105,7 +105,7 @@ def test_a_damaged_download_is_not_kept(served, tmp_path):
 
 def test_no_network_is_said_with_a_way_out(served, tmp_path):
     served.unlink()
-    with pytest.raises(OSError, match=r"could not be downloaded .* pass path"):
+    with pytest.raises(OSError, match=r"could not be downloaded .* pass it as path"):
         fetch_reuters21578(data_home=tmp_path / "home")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
 from inspect import signature
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from sk_ulmfit._files import atomic_write
 from sk_ulmfit.cli import options as shared
-from sk_ulmfit.cli.answers import Answer
+from sk_ulmfit.cli.answers import Answer, shows_progress
 from sk_ulmfit.cli.data import check_text_option, load_labelled, load_texts
 from sk_ulmfit.cli.estimators import make_classifier, make_language_model, make_regressor
 from sk_ulmfit.cli.files import check_output, language_model_file
@@ -60,6 +61,8 @@ def run(options: argparse.Namespace) -> Answer:
         out = check_output(options, options.file, language_model_file(options))
         _check_picture(out)
     check_values_options(options)
+    if shows_progress(options):
+        print(f"Training {options.n_steps} batches at rising learning rates ...", file=sys.stderr)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The loss does not fall", UserWarning)  # the answer says it
         name, curve = _find(options)

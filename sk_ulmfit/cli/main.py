@@ -135,14 +135,26 @@ def _show_warning(options: argparse.Namespace, message: Warning | str, *args: An
 
 
 def as_typed(message: str, options: argparse.Namespace) -> str:
-    """Call the parameters in a message what they are called on the command line: ``--n-steps`` for n_steps."""
+    """Call the parameters in a message what they are called on the command line: ``--n-steps 5`` for n_steps=5."""
     flags: dict[str, str] = options.flags
     name = message.partition(" must ")[0]
     if name in flags:
         message = flags[name] + message.removeprefix(name).replace(" or None, got", ", got", 1)
+    if "language_model" in flags:
+        message = message.replace("pretrained=None", "--language-model none")
+    value = r"=(?:True\b|'([\w-]+)'|(-?\d[\d.]*(?:e-?\d+)?\b)|(?=[\s,;)]))"
+    message = re.sub(
+        rf"{_BEFORE}({'|'.join(flags)}){value}",
+        lambda match: " ".join(filter(None, [flags[match[1]], match[2] or match[3]])),
+        message,
+    )
     several_words = "|".join(name for name in flags if "_" in name)
-    pattern = rf"(?<![\w'\"`.-])({several_words})(?![\w'\"`.=-])"
-    return re.sub(pattern, lambda match: flags[match[1]], message) if several_words else message
+    if not several_words:
+        return message
+    return re.sub(rf"{_BEFORE}({several_words})(?![\w'\"`.=-])", lambda match: flags[match[1]], message)
+
+
+_BEFORE = r"(?<![\w'\"`.-])"  # names within words, quotes and flags stay
 
 
 class _Parser(argparse.ArgumentParser):

@@ -38,6 +38,9 @@ class PublicTexts(Bunch):  # type: ignore[misc]
     ids: NDArray[Any]
     DESCR: str
 
+    def __repr__(self) -> str:
+        return f"PublicTexts of {len(self.data):,} texts and {len(self.target_names)} labels: {', '.join(self)}"
+
 
 @dataclass(frozen=True)
 class _Remote:
