@@ -258,7 +258,7 @@ def test_a_labels_file_in_every_form(tmp_path):
     assert (found.labels, found.unknown) == ([["late", "lost"], [], []], [[], ["late", "lost"], ["late", "lost"]])
     listed.write_text("file,late,lost\na.txt,1,0\nb.txt,0,1\n")
     assert load_folders(tmp_path, labels_file=listed, labels=["late", "lost"]).labels == [["late"], ["lost"], []]
-    with pytest.raises(ValueError, match="name that too"):
+    with pytest.raises(ValueError, match="pass it as labels_file"):
         load_folders(tmp_path, labels="late")
 
 
