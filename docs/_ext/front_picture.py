@@ -13,10 +13,10 @@ from sk_ulmfit.datasets import load_support_messages
 
 LINES = ("The parcel came late and the lamp in it flickers.", "I want my money back.")
 COLOURS = ("#0b6bcb", "#b45309", "#15803d", "#7e22ce")
-WIDTH, LEFT, BAR, ROW, TOP = 640, 130, 400, 30, 118
+WIDTH, LEFT, BAR, ROW, TOP = 640, 140, 400, 28, 114
 STYLE = """
 text { font-family: system-ui, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; font-size: 17px; fill: #24292f; }
-.message { font-size: 21px; } .name { text-anchor: end; } .small { font-size: 14px; fill: #57606a; }
+.message { font-size: 21px; } .name { text-anchor: end; } .small { font-size: 16px; fill: #57606a; }
 .word { font-weight: 700; text-decoration: underline; } .yes { font-weight: 700; }
 """
 

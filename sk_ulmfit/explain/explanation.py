@@ -235,8 +235,8 @@ class ValueExplanation(WordScores):
     >>> words, spans = ["lamp", "is", "late"], np.array([[0, 4], [5, 7], [8, 12]])
     >>> scores = np.array([[0.25], [0.0], [-1.5]])
     >>> value, mean = np.array([2.0]), np.array([3.25])
-    >>> numbers = (value, mean, scores)
-    >>> print(ValueExplanation("lamp is late", words, spans, ["stars"], *numbers, "gradient"))
+    >>> rest = (["stars"], value, mean, scores, "gradient")
+    >>> print(ValueExplanation("lamp is late", words, spans, *rest))
     lamp is late
       stars 2  raised by: +0.25 lamp  lowered by: -1.5 late  sum: -1.25 from mean 3.25
     """

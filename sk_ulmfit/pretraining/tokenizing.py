@@ -87,8 +87,9 @@ def tokenize_files(
     >>> from pathlib import Path
     >>> from sk_ulmfit.pretraining import tokenize_files
     >>> folder = Path(tempfile.mkdtemp())
-    >>> _ = (folder / "corpus.txt").write_text("The lamp is on.\n\nThe hub is off.\n\n" * 100)
-    >>> info = tokenize_files(folder / "corpus.txt", folder / "tokens")
+    >>> corpus = folder / "corpus.txt"
+    >>> _ = corpus.write_text("The lamp is on.\n\nThe hub is off.\n\n" * 100)
+    >>> info = tokenize_files(corpus, folder / "tokens")
     >>> info["n_documents"], info["n_tokens"], info["n_unknown"]
     (200, 1400, 0)
     """
