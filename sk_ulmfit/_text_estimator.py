@@ -40,6 +40,7 @@ from sk_ulmfit.models.schema import DIRECTIONS, SchemaError
 from sk_ulmfit.models.state import ModelFileError, ModelState, describing, load_state, save_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision
+from sk_ulmfit.nn.processes import current
 from sk_ulmfit.onnx_export import export_folder
 from sk_ulmfit.text.seen_tokens import TokenStore
 from sk_ulmfit.text.streams import StreamedTexts, chained, check_texts
@@ -55,6 +56,7 @@ from sk_ulmfit.training.held_out import HeldOut
 from sk_ulmfit.training.net import MultiLabelNet
 from sk_ulmfit.training.progress import Start, duration, plan, say
 from sk_ulmfit.training.settings import UNFREEZING, ClassifierSettings, TrainingSettings
+from sk_ulmfit.training.sharing import check_parameters_alike
 from sk_ulmfit.training.user_callbacks import check_callbacks
 
 
@@ -104,11 +106,14 @@ class TextEstimator(PlainState):
         self._check_params()
         earlier = self._goes_on_from()
         data = self._check_data(X, y, sample_weight, earlier)
+        check_parameters_alike(self, len(data.texts))
         unlabelled = _check_unlabelled(unlabelled_texts)
         device = resolve_device(self.device)
+        current().check_device(device)
         prediction_precision(self.precision, device, 0, {})  # an error now, not after the training
         memory, any_seed = check_memory(self.memory), self.random_state is None
-        lm_seed, seed = (int(n) for n in random_generator(self.random_state).randint(2**31 - 1, size=2))
+        seeds = current().from_first(lambda: random_generator(self.random_state).randint(2**31 - 1, size=2).tolist())
+        lm_seed, seed = seeds
         if earlier is None:
             language_models = choose_language_models(self, None if any_seed else lm_seed)
         else:

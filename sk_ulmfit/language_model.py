@@ -34,6 +34,7 @@ from sk_ulmfit.models.schema import DIRECTIONS, SchemaError
 from sk_ulmfit.models.state import ModelState, holds_vector, load_state, reads_backward, save_state
 from sk_ulmfit.nn.device import resolve_device
 from sk_ulmfit.nn.precision import PRECISIONS, prediction_precision, widest_layer
+from sk_ulmfit.nn.processes import current
 from sk_ulmfit.text.streams import StreamedTexts, check_texts
 from sk_ulmfit.text.tokenizer import get_tokenizer
 from sk_ulmfit.text.unknown_words import WordCount, warn_of_texts
@@ -43,6 +44,7 @@ from sk_ulmfit.training.callbacks import SCHEDULES
 from sk_ulmfit.training.components import Components
 from sk_ulmfit.training.likelihood import negative_log_likelihood
 from sk_ulmfit.training.settings import LanguageModelSettings
+from sk_ulmfit.training.sharing import check_parameters_alike
 from sk_ulmfit.training.stages import finetune_language_model
 from sk_ulmfit.training.teacher import Encode, Teacher, check_teacher, fingerprint, load_teacher
 from sk_ulmfit.training.text_vectors import text_vectors, vector_width
@@ -282,6 +284,8 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Pla
             If a parameter or a text is not valid, or `pretrained` cannot be read.
         """
         texts, start, settings = training_input(self, X)
+        check_parameters_alike(self, len(texts))
+        current().check_device(settings.device)
         _warn_if_other_direction(start, settings)
         key = {
             "stage": "language model",
@@ -553,7 +557,7 @@ def training_input(
     sizes = SIZES if start.state is None else start.state.config
     settings = LanguageModelSettings.of(
         model,
-        seed=int(random_generator(model.random_state).randint(2**31 - 1)),
+        seed=current().from_first(lambda: int(random_generator(model.random_state).randint(2**31 - 1))),
         device=resolve_device(model.device),
         language=language,
         direction=model.direction or inherited,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sk_ulmfit._messages import printable
+from sk_ulmfit.cli.processes import is_first
 
 T = TypeVar("T")
 
@@ -26,8 +27,8 @@ def print_note(message: object) -> None:
 
 
 def shows_progress(options: argparse.Namespace) -> bool:
-    """Return whether to show progress: on a terminal, unless --quiet is given."""
-    return sys.stderr.isatty() and not options.quiet
+    """Return whether to show progress: on a terminal, unless --quiet is given, and in the first process alone."""
+    return sys.stderr.isatty() and not options.quiet and is_first()
 
 
 def with_progress(items: Sequence[T], options: argparse.Namespace, what: str) -> Iterable[T]:

@@ -11,6 +11,7 @@ from sk_ulmfit.cli.answers import Answer, shows_progress
 from sk_ulmfit.cli.data import load_texts
 from sk_ulmfit.cli.estimators import make_language_model
 from sk_ulmfit.cli.files import check_input, check_output, language_model_file
+from sk_ulmfit.cli.processes import is_first
 from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
 from sk_ulmfit.models.state import check_target
 
@@ -56,7 +57,9 @@ def run(options: argparse.Namespace) -> Answer:
     check_target(out)
     texts = load_texts(options)
     model = make_language_model(options, verbose=int(shows_progress(options)))
-    model.fit(texts).save(out)
+    model.fit(texts)
+    if is_first():
+        model.save(out)
     config, n_words = model.state_.config, len(model.vocabulary_)
     loss = f"; training loss {model.history_[-1]['train_loss']:.3f} per token" if model.history_ else ""
     return Answer(

@@ -20,6 +20,7 @@ from typing import Any
 
 from sk_ulmfit._messages import printable, printable_json, short_text
 from sk_ulmfit._version import __version__
+from sk_ulmfit.cli import processes
 from sk_ulmfit.cli.answers import Answer, print_note
 
 # by name: summary and example
@@ -84,8 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = partial(_show_warning, options)
-            answer = options.run(options)
-        _print_answer(answer, as_json=options.json)
+            answer = processes.run(options)
+        if answer is not None:
+            _print_answer(answer, as_json=options.json)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's
             raise
@@ -93,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(options, f"the GPU ran out of memory; pass {remedy}.")
     except (ValueError, OSError) as error:
         is_long = isinstance(error, OSError) and len(str(error)) > 600  # a file name that the system refuses
-        return _fail(options, short_text(error, 250) if is_long else " ".join(as_typed(str(error), options).split()))
+        message = short_text(error, 250) if is_long else " ".join(as_typed(str(error), options).split())
+        return _fail(options, processes.described(error, message, partial(_what_remains, options)))
     except KeyboardInterrupt:
         return _fail(options, f"interrupted; {_what_remains(options)}.", exit_code=130)
     return 0
@@ -111,8 +114,9 @@ def _print_answer(answer: Answer, as_json: bool) -> None:
 
 
 def _fail(options: argparse.Namespace, message: str, exit_code: int = 2) -> int:
-    print(f"sk-ulmfit {options.command}: {printable(message)}", file=sys.stderr)
-    return exit_code
+    if processes.prints(message):
+        print(f"sk-ulmfit {options.command}: {printable(message)}", file=sys.stderr)
+    return processes.left_with(exit_code)
 
 
 def _what_remains(options: argparse.Namespace) -> str:
@@ -169,7 +173,8 @@ class _Parser(argparse.ArgumentParser):
             message += (
                 f" (put it first; {' and '.join(found)} {'take' if found[1:] else 'takes'} all names that follow)"
             )
-        self.exit(2, f"{self.prog}: {printable(message)}; see {self.prog} --help.\n")
+        text = f"{self.prog}: {printable(message)}; see {self.prog} --help.\n"
+        self.exit(2, text if processes.prints(message) else None)
 
 
 class _Command(_Parser):

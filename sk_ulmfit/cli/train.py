@@ -15,6 +15,7 @@ from sk_ulmfit.cli.answers import Answer, shows_progress
 from sk_ulmfit.cli.data import check_text_option, load_labelled
 from sk_ulmfit.cli.estimators import make_classifier, make_regressor
 from sk_ulmfit.cli.files import check_input, check_output, language_model_file
+from sk_ulmfit.cli.processes import is_first
 from sk_ulmfit.cli.values import add_values, check_values_options, load_valued
 from sk_ulmfit.datasets.loaders import load_table
 from sk_ulmfit.datasets.tables import open_table
@@ -193,7 +194,8 @@ def run(options: argparse.Namespace) -> Answer:
     clf = make_classifier(options, verbose=int(shows_progress(options)))
     start = time.perf_counter()
     clf.fit(table.texts, table.named_indicator(), unlabelled_texts=unlabelled)
-    clf.save(out, metadata=columns)
+    if is_first():
+        clf.save(out, metadata=columns)
     names, n_texts = clf.label_names_.tolist(), len(table.texts)
     data = {
         "model": str(options.out),
@@ -216,7 +218,8 @@ def _train_regressor(options: argparse.Namespace, out: Path) -> Answer:
     texts, y = load_valued(options, options.text or [], options.values)
     start = time.perf_counter()
     model.fit(texts, y, unlabelled_texts=_unlabelled(options, options.text))
-    model.save(out, metadata={"text": options.text, "values": options.values})
+    if is_first():
+        model.save(out, metadata={"text": options.text, "values": options.values})
     data = {"model": str(options.out), "n_texts": len(texts), "targets": options.values, "history": model.history_}
     if model.direction == "both":
         data["backward_history"] = model.backward_history_

@@ -77,13 +77,19 @@ def _with_column(matrix: Tensor, column: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: str = "float32"
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    precision: str = "float32",
+    n_counted: Tensor | None = None,
 ) -> Tensor:
     """Return the mean cross-entropy of ``hidden @ weight.T + bias``, without the whole matrix of logits.
 
     `hidden` has the shape (n, width), `weight` (n_words, width), `bias` (n_words,) and `targets` (n,), where -100
     leaves a position out. The unit is nats per counted position; one position gives 87 at most, and the mean of none is
-    0. In bfloat16 a single loss may be 0.05 nats off, the mean of many much less.
+    0. In bfloat16 a single loss may be 0.05 nats off, the mean of many much less. `n_counted`, of shape (), divides the
+    sum in place of the number of counted positions.
 
     Examples
     --------
@@ -94,7 +100,7 @@ def linear_cross_entropy(
     >>> round(loss.item(), 4)  # log 8
     2.0794
     """
-    n_counted = (targets != IGNORED).sum().clamp(min=1)  # ()
+    n_counted = ((targets != IGNORED).sum() if n_counted is None else n_counted).clamp(min=1)  # ()
     dtype = torch.bfloat16 if precision == "bfloat16" else hidden.dtype
     return _LinearCrossEntropy.apply(hidden, weight, bias, targets, dtype) / n_counted
 

@@ -19,6 +19,7 @@ from sk_ulmfit.nn.kernels import change_count
 from sk_ulmfit.nn.losses import IGNORED, linear_cross_entropy, squared_activations
 from sk_ulmfit.nn.lstm import Layer16, Packing, evaluate_layer, train_layer
 from sk_ulmfit.nn.pooled_layers import pooled_layers
+from sk_ulmfit.nn.processes import Part
 from sk_ulmfit.nn.sampled_softmax import draw_candidates
 from sk_ulmfit.nn.vector import TextVector
 
@@ -51,6 +52,14 @@ def dropout_mask(like: Tensor, shape: Sequence[int], p: float) -> Tensor | None:
     if not p:
         return None
     return torch.empty(*shape, dtype=like.dtype, device=like.device).bernoulli_(1 - p).div_(max(1 - p, 1e-6))
+
+
+def row_mask(like: Tensor, n_rows: int, width: int, p: float, part: Part | None = None) -> Tensor | None:
+    """Draw a mask for each row of a batch, (n_rows, 1, width), or for those of the batch that they are a part of."""
+    if part is None:
+        return dropout_mask(like, (n_rows, 1, width), p)
+    mask = dropout_mask(like, (part.n, 1, width), p)  # drawn for all rows, so that all processes draw the same
+    return None if mask is None else part.of(mask)
 
 
 class _LayerRun(NamedTuple):
@@ -118,11 +127,16 @@ class AWDLSTM(nn.Module):
         return [list(module.parameters()) for module in (self.embedding, *self.rnns)]
 
     def draw_masks(
-        self, batch_size: int, precision: str = "float32", n_layers: int | None = None
+        self,
+        batch_size: int,
+        precision: str = "float32",
+        n_layers: int | None = None,
+        part: Part | None = None,
     ) -> DropoutMasks | None:
         """Draw what one training batch drops, for layers that run in `precision`; None in evaluation mode.
 
-        The masks are those of the first `n_layers` layers, None: of all.
+        The masks are those of the first `n_layers` layers, None: of all. `part` says which batch the rows belong to, if
+        there are more.
         """
         if not self.training:
             return None
@@ -132,8 +146,8 @@ class AWDLSTM(nn.Module):
         drops = self.weight_p and not in_16_bits
         return DropoutMasks(
             embed=dropout_mask(weight, (weight.shape[0], 1), self.embed_p),
-            input=dropout_mask(weight, (batch_size, 1, weight.shape[1]), self.input_p),
-            hidden=[dropout_mask(weight, (batch_size, 1, r.hidden_size), self.hidden_p) for r in layers[:-1]],
+            input=row_mask(weight, batch_size, weight.shape[1], self.input_p, part),
+            hidden=[row_mask(weight, batch_size, r.hidden_size, self.hidden_p, part) for r in layers[:-1]],
             recurrent=[F.dropout(r.weight_hh_l0, self.weight_p) if drops else None for r in layers],
             layers16=[_layer16(rnn, self.weight_p) for rnn in layers] if in_16_bits else None,
         )
@@ -381,25 +395,36 @@ class LanguageModel(nn.Module):
         return [*rnns, [*embedding, self.decoder_bias, *vector]]
 
     def forward(
-        self, ids: Tensor, lengths: Tensor, state: State | None = None, precision: str = "float32"
+        self,
+        ids: Tensor,
+        lengths: Tensor,
+        state: State | None = None,
+        precision: str = "float32",
+        part: Part | None = None,
     ) -> tuple[Tensor, Tensor, State]:
-        """Return the decoder's input with and without dropout, (batch, time, emb_dim) each, and the new state."""
-        raw, state = self.encoder(ids, lengths, state, precision=precision)  # (batch, time, emb_dim)
-        return self._drop(raw), raw, state
+        """Return the decoder's input with and without dropout, (batch, time, emb_dim) each, and the new state.
 
-    def _drop(self, raw: Tensor) -> Tensor:
-        if self.training and (mask := dropout_mask(raw, (len(raw), 1, raw.shape[2]), self.output_p)) is not None:
+        `part` says of which batch the rows are a part, if they are one.
+        """
+        masks = self.encoder.draw_masks(len(ids), precision, part=part)
+        raw, state = self.encoder(ids, lengths, state, masks, precision)  # (batch, time, emb_dim)
+        return self._drop(raw, part), raw, state
+
+    def _drop(self, raw: Tensor, part: Part | None) -> Tensor:
+        if self.training and (mask := row_mask(raw, len(raw), raw.shape[2], self.output_p, part)) is not None:
             return raw * mask
         return raw
 
-    def read_texts(self, ids: Tensor, lengths: Tensor, precision: str = "float32") -> tuple[Tensor, Tensor, Tensor]:
+    def read_texts(
+        self, ids: Tensor, lengths: Tensor, precision: str = "float32", part: Part | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Read whole texts, (batch, time), from an empty state; the model must have a `vector`.
 
         Return the decoder's input with and without dropout, (batch, time, emb_dim) each, and the vectors of the
-        texts, (batch, dim), over all of their tokens. `lengths` as in `AWDLSTM.forward`.
+        texts, (batch, dim), over all of their tokens. `lengths` as in `AWDLSTM.forward`, `part` as in `forward`.
         """
         vector = cast(TextVector, self.vector)
-        masks = self.encoder.draw_masks(len(ids), precision)
+        masks = self.encoder.draw_masks(len(ids), precision, part=part)
         embedded = self.encoder.embed(ids, masks)  # (batch, time, emb_dim)
         n_layers = len(self.encoder.rnns)
         outputs, _ = self.encoder.run_lower_layers(embedded, lengths, None, masks, precision, n_layers)
@@ -408,31 +433,52 @@ class LanguageModel(nn.Module):
         means = torch.cat(pooled_layers(outputs), 2).sum(1) / n  # (batch, width): outputs are zero at padding
         kept = None if masks is None else masks.embed
         vectors = vector.of_texts(means, ids, real, self.encoder.embedding.weight, kept)  # (batch, dim)
-        return self._drop(outputs[-1]), outputs[-1], vectors
+        return self._drop(outputs[-1], part), outputs[-1], vectors
 
     def cross_entropy(
-        self, dropped: Tensor, targets: Tensor, precision: str = "float32", sampled_words: int | None = None
+        self,
+        dropped: Tensor,
+        targets: Tensor,
+        precision: str = "float32",
+        sampled_words: int | None = None,
+        of_batch: Tensor | None = None,
     ) -> Tensor:
         """Return the mean cross-entropy in nats of the decoder's input, (..., emb_dim).
 
         `targets`, (...), are the ids of the words that follow each position; -100 leaves a position out. With
         `sampled_words`, the word is predicted among so many candidates, drawn anew, if the vocabulary is larger.
+
+        If the positions are a part of a batch, `of_batch` are the targets of all of it, and the result is the part's
+        share of the mean over the batch.
         """
         hidden, targets = dropped.flatten(0, -2), targets.flatten()  # (n, emb_dim), (n,)
+        of_batch = targets if of_batch is None else of_batch.flatten()  # (n_all,)
+        n_counted = (of_batch != IGNORED).sum()  # ()
         if sampled_words is None or sampled_words >= len(self.decoder_bias):
-            return linear_cross_entropy(hidden, self.decoder_weight, self.decoder_bias, targets, precision)
-        drawn = draw_candidates(targets, len(self.decoder_bias), sampled_words, sampled_words // 2)
+            return linear_cross_entropy(hidden, self.decoder_weight, self.decoder_bias, targets, precision, n_counted)
+        drawn = draw_candidates(targets, len(self.decoder_bias), sampled_words, sampled_words // 2, of_batch)
         weight = F.embedding(drawn.words, self.decoder_weight, sparse=True)  # (n_candidates, emb_dim)
         bias = self.decoder_bias[drawn.words] + drawn.log_weight  # (n_candidates,)
-        return linear_cross_entropy(hidden, weight, bias, drawn.targets, precision)
+        return linear_cross_entropy(hidden, weight, bias, drawn.targets, precision, n_counted)
 
-    def penalties(self, dropped: Tensor, raw: Tensor, targets: Tensor, alpha: float, beta: float) -> Tensor | float:
-        """Return `alpha` times AR plus `beta` times TAR (Merity et al. 2017, section 4.6) of what `forward` returns."""
+    def penalties(
+        self,
+        dropped: Tensor,
+        raw: Tensor,
+        targets: Tensor,
+        alpha: float,
+        beta: float,
+        of_batch: Tensor | None = None,
+    ) -> Tensor | float:
+        """Return `alpha` times AR plus `beta` times TAR (Merity et al. 2017, section 4.6) of what `forward` returns.
+
+        `of_batch` as in `cross_entropy`, (all rows, time).
+        """
         if not (alpha or beta):
             return 0.0
-        counted = targets != IGNORED  # (batch, time)
-        squares, steps = squared_activations(dropped, raw, counted)  # ()
+        squares, steps = squared_activations(dropped, raw, targets != IGNORED)  # ()
         width = raw.shape[2]
+        counted = (targets if of_batch is None else of_batch) != IGNORED  # (batch, time)
         n_pairs = (counted[:, 1:] & counted[:, :-1]).sum().clamp(min=1)  # ()
         return alpha * squares / (counted.sum().clamp(min=1) * width) + beta * steps / (n_pairs * width)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sk_ulmfit.nn.losses import squared_activations
 from sk_ulmfit.nn.modules import AWDLSTM, DropoutMasks, State
 from sk_ulmfit.nn.pooled_layers import pooled_layers
+from sk_ulmfit.nn.processes import ALONE, Processes
 from sk_ulmfit.nn.vector import TextVector
 from sk_ulmfit.nn.windows import Documents, Window, next_state
 
@@ -71,24 +72,42 @@ class TextClassifier(nn.Module):
         vector = [] if self.vector is None else list(self.vector.parameters())
         return [*self.encoder.layer_groups()[: 1 + self.n_layers], [*vector, *self.head.parameters()]]
 
-    def forward(self, ids: Tensor, lengths: Tensor, weight: Tensor | None = None, precision: str = "float32") -> Any:
+    def forward(
+        self,
+        ids: Tensor,
+        lengths: Tensor,
+        weight: Tensor | None = None,
+        precision: str = "float32",
+        processes: Processes = ALONE,
+    ) -> Any:
         """Return the logits of whole documents, (batch, n_labels); in training also the two penalties of `Pooled`.
 
         `ids` has the shape (batch, time); `lengths`, (batch,), are from 1 to time. `weight`, (batch,), tells how much
         each document counts in the penalties and in the head's batch statistics. `precision` is that of the LSTM.
+
+        If `processes` share the batch, the encoder reads the documents of this one and the head all of them; the
+        penalties are this process's share.
         """
-        pooled = self.pool(ids, lengths, weight, precision)
+        pooled = self.pool(ids, lengths, weight, precision, processes)
         logits = self.head(pooled.features) if weight is None else self.head(pooled.features, weight)
         return (logits, pooled.activation, pooled.change) if self.training else logits
 
-    def pool(self, ids: Tensor, lengths: Tensor, weight: Tensor | None = None, precision: str = "float32") -> Pooled:
+    def pool(
+        self,
+        ids: Tensor,
+        lengths: Tensor,
+        weight: Tensor | None = None,
+        precision: str = "float32",
+        processes: Processes = ALONE,
+    ) -> Pooled:
         """Encode and pool whole documents; arguments as in `forward`."""
         order = torch.argsort(lengths.cpu(), descending=True, stable=True)  # (batch,)
         sorted_weight = None if weight is None else weight[order.to(weight.device)]  # (batch,)
+        part = processes.part(len(ids))
         documents = Documents(
-            ids[order.to(ids.device)], lengths.cpu()[order], self.bptt, self.max_length, sorted_weight
+            ids[order.to(ids.device)], lengths.cpu()[order], self.bptt, self.max_length, sorted_weight, part
         )
-        masks = self.encoder.draw_masks(len(ids), precision, self.n_layers)
+        masks = self.encoder.draw_masks(len(ids), precision, self.n_layers, part)
         reading = _Reading(self.encoder, documents, masks, precision, self.n_layers, self.vector is not None)
         trained = torch.is_grad_enabled() and bool(reading.parameters())
         in_16_bits = precision == "bfloat16"
@@ -99,6 +118,9 @@ class TextClassifier(nn.Module):
             features = pools.features()
         if self.vector is not None:
             features = self._vectors(self.vector, documents, features, masks)
+        if not part.counts:
+            activation, change = 0 * activation, 0 * change
+        features = processes.gather(features, len(ids))  # (batch, width)
         back = torch.argsort(order).to(features.device)  # (batch,)
         return Pooled(features[back], activation, change)
 

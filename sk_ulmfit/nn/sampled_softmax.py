@@ -27,7 +27,9 @@ class Candidates(NamedTuple):
     targets: Tensor
 
 
-def draw_candidates(targets: Tensor, vocab_size: int, n_candidates: int, n_frequent: int) -> Candidates:
+def draw_candidates(
+    targets: Tensor, vocab_size: int, n_candidates: int, n_frequent: int, of_batch: Tensor | None = None
+) -> Candidates:
     """Draw the candidates for a batch, so that the expected sum of their exponentials is that over all words.
 
     The first `n_frequent` words, those with the smallest ids, and all targets are candidates and stand for themselves.
@@ -44,6 +46,8 @@ def draw_candidates(targets: Tensor, vocab_size: int, n_candidates: int, n_frequ
         Number of words, in the order of their frequency.
     n_candidates, n_frequent : int
         Number of candidates, and of the frequent words that are always among them.
+    of_batch : Tensor of int64, shape (n_all,), default=None
+        Targets of the whole batch, all of which are candidates, if `targets` are a part of them.
 
     Returns
     -------
@@ -53,7 +57,8 @@ def draw_candidates(targets: Tensor, vocab_size: int, n_candidates: int, n_frequ
     device = targets.device
     is_chosen = torch.zeros(vocab_size, dtype=torch.bool, device=device)  # (vocab_size,)
     is_chosen[: min(n_frequent, vocab_size)] = True
-    is_chosen[targets[targets >= 0]] = True
+    wanted = targets if of_batch is None else of_batch
+    is_chosen[wanted[wanted >= 0]] = True
     chosen = is_chosen.nonzero()[:, 0]  # (n_chosen,)
     step = max(1, n_candidates // 8)
     n = min(max(n_candidates, -(-(len(chosen) + step) // step) * step), vocab_size)

@@ -10,37 +10,43 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sk_ulmfit.nn.modules import State, detach
+from sk_ulmfit.nn.processes import Part
 
 # Rows of a window are filled up to a multiple of this: oneDNN keeps kernels and buffers for every shape it has met.
 ROWS = 8
 
 
 class Documents:
-    """A batch of whole documents, longest first, cut into windows.
+    """A batch of whole documents, longest first, or the part of it that one process reads, cut into windows.
 
     `ids` has the shape (batch, time); `lengths`, (batch,), fall and are on the CPU, where they control the loop;
-    `weight`, (batch,), tells how much each document counts in the penalties.
+    `weight`, (batch,), tells how much each document counts in the penalties. `part` tells which rows of these are read.
     """
 
-    def __init__(self, ids: Tensor, lengths: Tensor, bptt: int, max_length: int | None, weight: Tensor | None = None):
+    def __init__(
+        self,
+        ids: Tensor,
+        lengths: Tensor,
+        bptt: int,
+        max_length: int | None,
+        weight: Tensor | None = None,
+        part: Part | None = None,
+    ):
         if int(lengths[-1]) < 1 or int(lengths[0]) > ids.shape[1]:
             raise ValueError(f"lengths must lie between 1 and {ids.shape[1]}, got {lengths.tolist()}.")
+        kept = lengths if max_length is None else lengths.clamp(max=max_length)  # (batch,): pooled positions
+        self.n_kept, self.n_steps = _counts(lengths, kept, bptt, weight)
+        self.first_window = int((lengths - kept).min()) // bptt  # the first that has a pooled position
+        if part is not None:
+            lengths, kept, weight = part.of(lengths), part.of(kept), None if weight is None else part.of(weight)
+            ids = part.of(ids)
         self.ids = ids
         self.lengths = lengths
         self.bptt = bptt
-        self.kept = lengths if max_length is None else lengths.clamp(max=max_length)  # (batch,): pooled positions
-        self.first_pooled = lengths - self.kept  # (batch,)
-        self.first_window = int(self.first_pooled.min()) // bptt  # the first that has a pooled position
-        self.n_pooled = len(ids) * int(self.kept.max())
-        n_windows = (lengths - 1) // bptt - self.first_pooled // bptt + 1  # (batch,)
-        n_steps = self.kept - n_windows  # (batch,): neighbouring positions within a window
+        self.kept = kept
+        self.first_pooled = lengths - kept  # (batch,)
+        self.n_pooled = len(ids) * int(kept.max())
         self.weight = weight
-        if weight is None:
-            self.n_kept: Any = int(self.kept.sum())
-            self.n_steps: Any = max(int(n_steps.sum()), 1)
-        else:  # tensors of shape (), which stay on the device
-            self.n_kept = (weight * self.kept.to(weight.device)).sum()
-            self.n_steps = (weight * n_steps.to(weight.device)).sum().clamp(min=weight.min())
 
     def pooled(self) -> Tensor:
         """Return which positions are pooled, (batch, time) bool, on the CPU."""
@@ -68,6 +74,16 @@ class Documents:
                 n_whole=(n_whole := int((self.lengths[:n] > begin + self.bptt).sum())),
                 n_next=min(-(-n_whole // ROWS) * ROWS, len(self.lengths)),
             )
+
+
+def _counts(lengths: Tensor, kept: Tensor, bptt: int, weight: Tensor | None) -> tuple[Any, Any]:
+    """Return how many positions of a batch are pooled, and how many neighbours of these are in one window, weighted."""
+    n_windows = (lengths - 1) // bptt - (lengths - kept) // bptt + 1  # (batch,)
+    n_steps = kept - n_windows  # (batch,): neighbouring positions within a window
+    if weight is None:
+        return int(kept.sum()), max(int(n_steps.sum()), 1)
+    steps = (weight * n_steps.to(weight.device)).sum().clamp(min=weight.min())
+    return (weight * kept.to(weight.device)).sum(), steps  # tensors of shape (), which stay on the device
 
 
 class Window(NamedTuple):

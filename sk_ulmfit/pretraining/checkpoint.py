@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sk_ulmfit._files import atomic_write
+from sk_ulmfit.nn.processes import ALONE, Processes
 from sk_ulmfit.pretraining.folder import CHECKPOINTS, EARLIER_CHECKPOINT
 from sk_ulmfit.pretraining.log import RunLog
 from sk_ulmfit.pretraining.settings import PretrainingError, check_same_run
@@ -25,28 +26,38 @@ class DamagedCheckpointError(PretrainingError):
 
 
 class Checkpoints:
-    """The last two checkpoints of a run."""
+    """The last two checkpoints of a run; the first of its `processes` writes them, and all read them."""
 
-    def __init__(self, folder: Path, log: RunLog):
-        self.folder, self.log = folder, log
+    def __init__(self, folder: Path, log: RunLog, processes: Processes = ALONE):
+        self.folder, self.log, self.processes = folder, log, processes
         self.next, self.last = (folder / name for name in CHECKPOINTS)  # to be written, and the one to stay meanwhile
 
     def save(self, trainer: Trainer) -> None:
         """Write the state of the training in place of the last but one; on failure both remain."""
+        state = trainer.state_dict()
+        self.processes.from_first(lambda: self._write(state))
+        self.next, self.last = self.last, self.next
+
+    def _write(self, state: dict[str, Any]) -> None:
         try:
-            write_checkpoint(self.next, trainer.state_dict())
+            write_checkpoint(self.next, state)
         except (OSError, RuntimeError) as error:
             raise PretrainingError(
                 f"The checkpoint could not be written to {self.folder} ({_one_line(error)}); fix this and start "
                 "again: the run resumes from the previous checkpoint."
             ) from None
-        self.next, self.last = self.last, self.next
 
     def load(self, trainer: Trainer) -> bool:
         """Continue from the last checkpoint that is not damaged; return whether there is one."""
-        path = last_checkpoint(self.folder, self.log)
+        path = self.processes.from_first(lambda: last_checkpoint(self.folder, self.log))
         if path is None:
             return False
+        self.processes.each(lambda: self._go_on(trainer, path))
+        if path == self.next:
+            self.next, self.last = self.last, self.next
+        return True
+
+    def _go_on(self, trainer: Trainer, path: Path) -> None:
         saved = read_checkpoint(path)
         try:
             check_same_run(saved["pretraining"], trainer.config, self.folder)
@@ -57,9 +68,6 @@ class Checkpoints:
             raise PretrainingError(
                 f"The checkpoint {path} does not fit this run ({_one_line(error)}); delete it to restart the run."
             ) from None
-        if path == self.next:
-            self.next, self.last = self.last, self.next
-        return True
 
     def remove(self) -> None:
         """Remove both, after the model is written."""

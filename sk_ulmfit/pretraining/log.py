@@ -18,13 +18,15 @@ Say = Callable[[str], None]
 
 
 class RunLog:
-    """Write to the file of the log, and pass lines of progress to `say`."""
+    """Write to the file of the log, if there is one, and pass lines of progress to `say`."""
 
-    def __init__(self, file: Path, say: Say):
+    def __init__(self, file: Path | None, say: Say):
         self.file, self.say = file, say
 
     def write(self, **fields: Any) -> None:
         """Append one line to the file; an error, such as a full disk, does not stop the training."""
+        if self.file is None:
+            return
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **fields}) + "\n"
         with suppress(OSError), self.file.open("a", encoding="utf-8") as file:
             file.write(line)

@@ -26,10 +26,13 @@ def run_steps(
     steps = trainer.remaining_steps()
     while not trainer.done:
         trainer.do_step(next(steps))
-        now, stop = time.monotonic(), interrupted()
-        trainer.elapsed = now - begin
-        checkpoint_due = now - saved_at >= checkpoint_seconds or stop or trainer.done
-        if now - logged_at >= LOG_SECONDS or checkpoint_due:
+        now = time.monotonic()
+        of_all = trainer.processes.exchange(
+            [now - begin, now - saved_at >= checkpoint_seconds, now - logged_at >= LOG_SECONDS, interrupted()]
+        )
+        trainer.elapsed, stop = float(of_all[0, 0]), bool(of_all[:, 3].any())  # the clock is that of the first process
+        checkpoint_due = bool(of_all[0, 1]) or stop or trainer.done
+        if of_all[0, 2] or checkpoint_due:
             log.report(trainer, tokens_per_second=(trainer.n_tokens - logged_tokens) / (now - logged_at))
             logged_tokens, logged_at = trainer.n_tokens, now
         if checkpoint_due:
@@ -37,5 +40,5 @@ def run_steps(
             saved_at = logged_at = time.monotonic()
         if stop:
             raise KeyboardInterrupt
-    if interrupted():
+    if trainer.processes.exchange([interrupted()])[:, 0].any():
         raise KeyboardInterrupt

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from sk_ulmfit.models.assembly import plain_weights
 from sk_ulmfit.models.state import ModelState, load_state, save_state
 from sk_ulmfit.nn.device import resolve_device, seeded
 from sk_ulmfit.nn.precision import training_precision
+from sk_ulmfit.nn.processes import Processes, current
 from sk_ulmfit.pretraining.checkpoint import Checkpoints
 from sk_ulmfit.pretraining.corpora import check_corpora, check_weights
-from sk_ulmfit.pretraining.distillation import held_out_cosine, make_distillation
+from sk_ulmfit.pretraining.distillation import Distillation, held_out_cosine, make_distillation
 from sk_ulmfit.pretraining.folder import LOG, MODEL, TEACHER, locked, make_folder
 from sk_ulmfit.pretraining.holdout import held_out_loss, hold_out
 from sk_ulmfit.pretraining.interrupt import postponed_interrupt
@@ -42,6 +44,7 @@ from sk_ulmfit.pretraining.token_ids import prepare_token_ids
 from sk_ulmfit.pretraining.trainer import Trainer
 from sk_ulmfit.pretraining.worker_settings import WorkerSettings
 from sk_ulmfit.text.packing import PackedCorpus, open_packed
+from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.batching import StreamBatches, StreamDataset
 from sk_ulmfit.training.teacher import Encode, Teacher, find_teacher
 from sk_ulmfit.training.weighted_stream import WeightedStreamDataset
@@ -101,6 +104,9 @@ def pretrain(
     wait for the end of a step, write a checkpoint and raise KeyboardInterrupt, unless the program has handlers of its
     own.
 
+    Processes can share the training (`sk_ulmfit.distributed.shared_training`), and another number of them can resume
+    it. All of them must see the corpus and the folder `out`.
+
     Parameters
     ----------
     corpus : path-like or sequence of path-like
@@ -127,7 +133,8 @@ def pretrain(
     lr : float, default=0.003
         Maximum learning rate.
     batch_size, bptt : int, default=64, 70
-        Text streams per batch (fewer for a small corpus), and tokens per window of backpropagation through time.
+        Text streams per batch (fewer for a small corpus), and tokens per window of backpropagation through time. If
+        several processes train, they share the streams of a batch.
     dropout_multiplier, alpha, beta : float, default=0.1, 0, 0
         Factor on the dropout rates, and weights of the AR and TAR penalties.
     weight_decay, gradient_clip : float, default=0.01, 0.3
@@ -186,6 +193,7 @@ def pretrain(
     >>> sorted(path.name for path in (folder / "run").glob("[!.]*.*"))
     ['log.jsonl', 'model.safetensors']
     """
+    processes = current()
     settings = PretrainingSettings(
         emb_dim=emb_dim,
         hidden_dim=hidden_dim,
@@ -209,44 +217,83 @@ def pretrain(
         precision=precision,
         seed=seed,
     )
-    settings = check_training(settings)
-    corpora = check_corpora(corpus)
-    weights = check_weights(weights, corpora)
+    settings = processes.each(lambda: check_training(settings))
+    corpora = processes.each(lambda: check_corpora(corpus))
+    weights = processes.each(lambda: check_weights(weights, corpora))
     corpus_settings = CorpusSettings(field, language, vocab_size, min_frequency, weights)
-    check_corpus(corpus_settings)
-    check_number("checkpoint_minutes", checkpoint_minutes, low=0)
-    device = resolve_device(device)
-    training_precision(precision, device, 0)  # an error now, not after the tokenization
-    import_module("safetensors")  # needed at the end
-    say = say or (lambda line: None)
-    found_teacher = None if teacher is None else find_teacher(teacher, device)
+    device = processes.each(lambda: _check_rest(settings, corpus_settings, checkpoint_minutes, device))
     out = as_path(out, PretrainingError)
-    make_folder(out)
     workers = WorkerSettings(n_jobs, scheduler, (*corpora, out))
-    workers.check()
-    with locked(out):
+    processes.check_same({**asdict(settings), "corpus": [str(path) for path in corpora], "out": str(out)})
+    processes.check_same(asdict(corpus_settings))
+    log = RunLog(out / LOG, say or _say_nothing) if processes.is_first else RunLog(None, _say_nothing)
+    run = _Run(out, settings, device, log, checkpoint_minutes * 60, processes)
+    found_teacher = None if teacher is None else processes.each(lambda: find_teacher(teacher, device))
+    with ExitStack() as stack:
+        processes.from_first(lambda: _claim(out, stack, workers))
         if found_teacher is not None:
-            _load_if_needed(found_teacher, out, n_passages)
-        token_ids = prepare_token_ids(corpora, out, corpus_settings, workers, say)
-        packed = open_packed(token_ids, settings.backward)
-        log = RunLog(out / LOG, say)
-        if (out / MODEL).exists():
-            return _load_finished(packed, settings, out, log)
+            processes.from_first(lambda: _load_if_needed(found_teacher, out, n_passages))
+        token_ids = processes.from_first(lambda: prepare_token_ids(corpora, out, corpus_settings, workers, log.say))
+        packed = processes.each(lambda: open_packed(token_ids, settings.backward))
+        if processes.from_first((out / MODEL).exists):
+            return _load_finished(packed, run)
         taught = None
         if found_teacher is not None:
             passages = PassageSettings(_weighted(corpora, packed), n_passages, seed=seed, field=field, exclude=out)
-            taught = prepare_teacher_data(
-                out / TEACHER,
-                passages,
-                found_teacher,
-                packed.vocabulary,
-                packed.info["language"],
-                settings.backward,
-                workers,
-                say,
-            )
+            taught = _taught(passages, found_teacher, packed, workers, run)
             del found_teacher  # it may be large
-        return _train(packed, taught, settings, device, out, log, checkpoint_minutes * 60)
+        return _train(packed, taught, run)
+
+
+def _check_rest(
+    settings: PretrainingSettings, corpus_settings: CorpusSettings, checkpoint_minutes: float, device: str
+) -> str:
+    """Check what is not checked yet, so that an error comes before the tokenization; return the device."""
+    check_corpus(corpus_settings)
+    check_number("checkpoint_minutes", checkpoint_minutes, low=0)
+    device = resolve_device(device)
+    current().check_device(device)
+    training_precision(settings.precision, device, 0)
+    import_module("safetensors")  # needed at the end
+    return device
+
+
+def _say_nothing(line: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run as one of its processes sees it."""
+
+    out: Path
+    settings: PretrainingSettings
+    device: str
+    log: RunLog
+    checkpoint_seconds: float
+    processes: Processes
+
+
+def _claim(out: Path, stack: ExitStack, workers: WorkerSettings) -> None:
+    """Make the folder of the run, and keep other runs out until the stack is closed."""
+    make_folder(out)
+    workers.check()
+    stack.enter_context(locked(out))
+
+
+def _taught(
+    passages: PassageSettings, teacher: Teacher, packed: PackedCorpus, workers: WorkerSettings, run: _Run
+) -> TeacherData:
+    """Return what a run learns from its teacher: the first process makes what is missing, then each opens it."""
+
+    def prepare(say: Say) -> TeacherData:
+        language, backward = packed.info["language"], run.settings.backward
+        folder = run.out / TEACHER
+        return prepare_teacher_data(folder, passages, teacher, packed.vocabulary, language, backward, workers, say)
+
+    if run.processes.size > 1:
+        run.processes.from_first(lambda: prepare(run.log.say) and None)
+    return run.processes.each(lambda: prepare(run.log.say))
 
 
 def _load_if_needed(teacher: Teacher, out: Path, n_passages: int) -> None:
@@ -261,58 +308,70 @@ def _weighted(corpora: Sequence[Path], packed: PackedCorpus) -> tuple[WeightedCo
     return tuple(WeightedCorpus(path, float(weight)) for path, weight in zip(corpora, weights, strict=False))
 
 
-def _load_finished(packed: PackedCorpus, settings: PretrainingSettings, out: Path, log: RunLog) -> ModelState:
+def _load_finished(packed: PackedCorpus, run: _Run) -> ModelState:
     """Return the model in the folder, if it is the result of this run."""
-    state = load_state(out / MODEL, "language_model")
+    file = run.out / MODEL
+    state = load_state(file, "language_model")
     if "pretraining" not in state.config:
-        raise PretrainingError(
-            f"{out / MODEL} was not made by pretrain and will not be replaced; pass another folder to out."
-        )
-    check_same_run(state.config["pretraining"], model_config(asdict(settings), packed.info), out)
-    log.say(f"This run is done; the model is in {out / MODEL}.")
+        raise PretrainingError(f"{file} was not made by pretrain and will not be replaced; pass another folder to out.")
+    check_same_run(state.config["pretraining"], model_config(asdict(run.settings), packed.info), run.out)
+    run.log.say(f"This run is done; the model is in {file}.")
     return state
 
 
-def _train(
-    packed: PackedCorpus,
-    taught: TeacherData | None,
-    settings: PretrainingSettings,
-    device: str,
-    out: Path,
-    log: RunLog,
-    checkpoint_seconds: float,
-) -> ModelState:
+def _train(packed: PackedCorpus, taught: TeacherData | None, run: _Run) -> ModelState:
     """Train from the start or from the checkpoint, evaluate, and save the model."""
+    settings, log, processes = run.settings, run.log, run.processes
     config = model_config(asdict(settings), packed.info)
     documents, held_out = hold_out(packed, settings.validation_fraction, settings.seed)
     streams = _stream_batches(packed, documents, settings)
+    processes.check_at_least_one_each(streams.n_rows, "streams of text in a batch")
     distillation = None if taught is None else make_distillation(taught, packed.vocabulary, settings)
     if distillation is not None:
         config["vector_dim"] = distillation.components.matrix.shape[1]
-    checkpoints = Checkpoints(out, log)
-    with seeded(settings.seed, device):
+    checkpoints = Checkpoints(run.out, log, processes)
+    with seeded(settings.seed, run.device):
         passages = None if distillation is None else distillation.batches
-        trainer = Trainer(config, packed.vocabulary, streams, settings, device, passages)
+        trainer = Trainer(config, packed.vocabulary, streams, settings, run.device, passages, processes)
         if checkpoints.load(trainer):
-            log.write(event="resumed", step=trainer.step)
+            log.write(event="resumed", step=trainer.step, processes=processes.size)
             log.say(f"resuming from step {trainer.step:,}")
         else:
             log.start(packed.corpora)
             if distillation is not None:
                 trainer.start_from(distillation.start)
+        processes.make_equal(trainer.module)
         with postponed_interrupt() as interrupted:
-            run_steps(trainer, checkpoints, checkpoint_seconds, log, interrupted)
+            run_steps(trainer, checkpoints, run.checkpoint_seconds, log, interrupted)
+    held_out_ids = packed.tokens.take(held_out)
+    if processes.size == 1:
+        return _finish(trainer, packed.vocabulary, distillation, held_out_ids, run, checkpoints)
+    processes.from_first(
+        lambda: _finish(trainer, packed.vocabulary, distillation, held_out_ids, run, checkpoints) and None
+    )
+    return processes.each(lambda: load_state(run.out / MODEL, "language_model"))
+
+
+def _finish(
+    trainer: Trainer,
+    vocabulary: Vocabulary,
+    distillation: Distillation | None,
+    held_out: TokenIds,
+    run: _Run,
+    checkpoints: Checkpoints,
+) -> ModelState:
+    """Evaluate the trained model on held-out documents and save it."""
     weights = plain_weights(trainer.module)
     if distillation is not None:
         weights |= distillation.components.to_arrays()
-    state = ModelState("language_model", config, packed.vocabulary, weights)
+    state = ModelState("language_model", trainer.config, vocabulary, weights)
     state.history = [{"epoch": trainer.step / trainer.steps_per_epoch, "train_loss": trainer.mean_loss()}]
-    loss = held_out_loss(state, packed.tokens.take(held_out), device, log)
+    loss = held_out_loss(state, held_out, run.device, run.log)
     if loss is not None:
         state.history[0]["valid_loss"] = loss
     if distillation is not None and len(distillation.held_out):
-        state.history[0]["valid_cosine"] = held_out_cosine(state, distillation, device, log)
-    save_state(state, out / MODEL)
+        state.history[0]["valid_cosine"] = held_out_cosine(state, distillation, run.device, run.log)
+    save_state(state, run.out / MODEL)
     checkpoints.remove()
     return state
 

@@ -20,6 +20,7 @@ from sk_ulmfit.nn.device import reseed
 from sk_ulmfit.nn.modules import State, detach
 from sk_ulmfit.nn.optimizer import RowAdamW, clip_gradients
 from sk_ulmfit.nn.precision import training_precision, widest_layer
+from sk_ulmfit.nn.processes import ALONE, Processes
 from sk_ulmfit.nn.vector import TextVector
 from sk_ulmfit.pretraining.settings import PretrainingError, PretrainingSettings
 from sk_ulmfit.text.vocabulary import Vocabulary
@@ -62,6 +63,8 @@ class Trainer:
 
     Without a teacher an epoch is a pass over the streams. With one, an epoch is a pass over its passages, and the
     streams are read beside them, one window a step, from the beginning again where they end.
+
+    If `processes` share the training, each of them has a trainer with the same arguments, and all do a step together.
     """
 
     def __init__(
@@ -72,21 +75,23 @@ class Trainer:
         settings: PretrainingSettings,
         device: str,
         passages: PassageBatches | None = None,
+        processes: Processes = ALONE,
     ):
         self.config, self.streams, self.passages = config, streams, passages
-        self.settings, self.device = settings, device
+        self.settings, self.device, self.processes = settings, device, processes
         self.steps_per_epoch = (passages or streams).n_batches(1)
         self.n_steps = None if settings.epochs is None else max(1, round(settings.epochs * self.steps_per_epoch))
         self.step, self.elapsed, self.n_tokens = 0, 0.0, 0
         self.losses: deque[Tensor] = deque(maxlen=AVERAGED_STEPS)
         self.cosines: deque[Tensor] = deque(maxlen=AVERAGED_STEPS)
-        self.hidden_state: State | None = None
+        self.hidden_state: State | None = None  # of the rows that this process reads
         self.module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
         self.module.to(device).train()
         self.optimizer = RowAdamW(
             self._parameter_groups(), lr=settings.lr, betas=(0.8, 0.99), weight_decay=settings.weight_decay, fused=True
         )
-        self.precision = training_precision(settings.precision, device, widest_layer(config))
+        width = widest_layer(config)
+        self.precision = processes.from_first(lambda: training_precision(settings.precision, device, width))
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Return all parameters, with the factor on the learning rate of each group."""
@@ -137,13 +142,15 @@ class Trainer:
         self._set_learning_rate()
         dropped, words, further = self._read_stream(step.stream)
         if step.passages is None:
-            loss = self.module.cross_entropy(dropped, words, self.precision, self.settings.sampled_words)
+            own = self.processes.part(len(words)).targets(words)
+            loss = self.module.cross_entropy(dropped, own, self.precision, self.settings.sampled_words, words)
+            (loss,) = self._update_weights(loss + further, loss)
         else:
             loss, distance = self._joint_loss((dropped, words), step.passages)
-            self.cosines.append(1 - distance.detach())
             further = further + cast(float, self.settings.teacher_weight) * distance
-        self._update_weights(loss + further)
-        self.losses.append(loss.detach())
+            loss, distance = self._update_weights(loss + further, loss, distance)
+            self.cosines.append(1 - distance)
+        self.losses.append(loss)
         self.step += 1
         self.n_tokens += sum(int(batch[0]["lengths"].sum()) for batch in step if batch is not None)
 
@@ -163,28 +170,33 @@ class Trainer:
         return [tensor.to(self.device, non_blocking=True) for tensor in tensors]
 
     def _read_stream(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Return the decoder's input, (batch, time, emb_dim), the words to be predicted, and the penalties."""
+        """Return the decoder's input, (own rows, time, emb_dim), the words of all rows, and the penalties."""
         x, targets = batch
         ids, targets = self._to_device(x["ids"], targets)
-        dropped, raw, hidden_state = self.module(ids, x["lengths"], self.hidden_state, self.precision)
+        part = self.processes.part(len(ids))
+        own, lengths = part.of(ids), part.of(x["lengths"])
+        dropped, raw, hidden_state = self.module(own, lengths, self.hidden_state, self.precision, part)
         self.hidden_state = detach(hidden_state)
-        penalties = self.module.penalties(dropped, raw, targets, self.settings.alpha, self.settings.beta)
+        alpha, beta = self.settings.alpha, self.settings.beta
+        penalties = self.module.penalties(dropped, raw, part.targets(targets), alpha, beta, targets)
         return dropped, targets, penalties
 
     def _joint_loss(self, stream: tuple[Tensor, Tensor], passages: Batch) -> tuple[Tensor, Tensor]:
         x, targets = passages
         ids, targets = self._to_device(x["ids"], targets)
-        return joint_loss(
-            self.module, stream, (ids, x["lengths"], targets), self.precision, self.settings.sampled_words
-        )
+        passages_of_all = ids, x["lengths"], targets
+        sampled_words = self.settings.sampled_words
+        return joint_loss(self.module, stream, passages_of_all, self.precision, sampled_words, self.processes)
 
-    def _update_weights(self, loss: Tensor) -> None:
-        """Do one step of the optimizer."""
+    def _update_weights(self, loss: Tensor, *parts: Tensor) -> list[Tensor]:
+        """Do one step of the optimizer; return the parts of the loss, added up over the processes."""
         self.optimizer.zero_grad()
         loss.backward()
+        totals = self.processes.add_up(list(self.module.parameters()), [part.detach() for part in parts])
         if self.settings.gradient_clip is not None:
             clip_gradients(list(self.module.parameters()), self.settings.gradient_clip)
         self.optimizer.step()
+        return totals
 
     def mean_loss(self) -> float:
         """Return the mean loss of the last steps; raise PretrainingError if it is not finite."""
@@ -201,12 +213,12 @@ class Trainer:
         return torch.stack(list(self.cosines)).mean().item() if self.cosines else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that the next step depends on."""
+        """Return everything that the next step depends on, the same in all processes."""
         return {
             "pretraining": self.config["pretraining"],
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "state": self.hidden_state,
+            "state": self._state_of_all_rows(),
             "step": self.step,
             "elapsed": self.elapsed,
             "tokens": self.n_tokens,
@@ -215,12 +227,22 @@ class Trainer:
             "precision": self.precision,
         }
 
+    def _state_of_all_rows(self) -> State | None:
+        if self.hidden_state is None or self.processes.size == 1:
+            return self.hidden_state
+
+        def whole(part: Tensor) -> Tensor:  # (1, own rows, width) to (1, n_rows, width)
+            return self.processes.gather(part[0], self.streams.n_rows)[None]
+
+        return [(whole(h), whole(c)) for h, c in self.hidden_state]
+
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned, with tensors on any device."""
         self.module.load_state_dict(saved["module"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if saved["state"] is not None:
-            self.hidden_state = [(h.to(self.device), c.to(self.device)) for h, c in saved["state"]]
+            rows = self.processes.part(self.streams.n_rows).rows
+            self.hidden_state = [(h[:, rows].to(self.device), c[:, rows].to(self.device)) for h, c in saved["state"]]
         self.step, self.elapsed = saved["step"], saved["elapsed"]
         self.n_tokens, self.precision = saved["tokens"], saved["precision"]
         self.losses.extend(saved["losses"].to(self.device))

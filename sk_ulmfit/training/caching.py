@@ -19,6 +19,7 @@ from sk_ulmfit._locks import WARNING_FILTERS
 from sk_ulmfit._messages import short
 from sk_ulmfit._version import __version__
 from sk_ulmfit.models.state import ModelState
+from sk_ulmfit.nn.processes import ALONE, Processes, current, training_together
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.text.tokenizer import TOKENIZER_VERSION
 
@@ -79,6 +80,9 @@ def remembered(memory: Any, key: Mapping[str, Any], work: Callable[[], T]) -> T:
     is_joblib = isinstance(memory, joblib.Memory)
     if is_joblib and memory.store_backend is None:
         return work()
+    processes = current()
+    if processes.size > 1:
+        return _remembered_together(processes, memory, key, work)
     versions = {"version": __version__, "tokenizer": TOKENIZER_VERSION}
     digest = joblib.hash({**versions, **{name: _plain(value) for name, value in key.items()}})
     if not is_joblib:
@@ -114,6 +118,27 @@ def _work_and_store(cached: Any, digest: str, work: Callable[[], T], memory: job
             UserWarning,
             stacklevel=4,
         )
+    return result
+
+
+class _NotStoredError(Exception):
+    """A result is not on disk."""
+
+
+def _remembered_together(processes: Processes, memory: Any, key: Mapping[str, Any], work: Callable[[], T]) -> T:
+    """Do what `remembered` does in several processes, of which only the first reads and writes files."""
+
+    def missing() -> T:
+        raise _NotStoredError
+
+    def store() -> None:
+        remembered(memory, key, lambda: result)
+
+    with training_together(ALONE), suppress(_NotStoredError):
+        return processes.from_first(lambda: remembered(memory, key, missing))
+    result = work()
+    with training_together(ALONE):
+        processes.from_first(store)
     return result
 
 

@@ -22,6 +22,7 @@ from sk_ulmfit.training.linear_training import LinearFit
 from sk_ulmfit.training.prediction import network_logits, restore_net
 from sk_ulmfit.training.settings import ClassifierSettings
 from sk_ulmfit.training.share import learn_share
+from sk_ulmfit.training.sharing import shared_out
 from sk_ulmfit.training.task import Task
 
 Rows = NDArray[np.int64]
@@ -41,7 +42,8 @@ def outputs_of(
     """Compute the outputs for documents that stand in the reading order of the network, shape (n, K)."""
     width = widest_layer(network.config)
     precision = prediction_precision(settings.precision, settings.device, width, network.config["shifts"])
-    return network_logits(restore_net(network, settings), corpus, precision, advance)
+    net = restore_net(network, settings)
+    return shared_out(corpus, lambda part: torch.from_numpy(network_logits(net, part, precision, advance))).numpy()
 
 
 def predictions_of(

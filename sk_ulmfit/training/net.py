@@ -19,6 +19,7 @@ from sk_ulmfit.nn.losses import MultiLabelLoss
 from sk_ulmfit.nn.modules import State, detach
 from sk_ulmfit.nn.optimizer import RowAdamW
 from sk_ulmfit.nn.pooling import TextClassifier
+from sk_ulmfit.nn.processes import current
 from sk_ulmfit.text.streams import Advance
 from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.batching import DocumentBatches, FeatureBatches, StreamBatches
@@ -33,7 +34,12 @@ class _LayeredNet(NeuralNet):  # type: ignore[misc]
 
     The rate of each group is that of the group above divided by `lr_decay`. The module names its groups
     (``layer_groups()``). `max_steps` ends the training after so many batches, instead of `max_epochs`.
+
+    If processes share the training, batches are the same in all of them, and each reads its rows where the net
+    `shares_batches`.
     """
+
+    shares_batches = True
 
     def __init__(
         self,
@@ -110,11 +116,26 @@ class _LayeredNet(NeuralNet):  # type: ignore[misc]
     def on_pass_begin(self) -> None:
         """Prepare for a pass over all batches."""
 
+    def train_step_single(self, batch: Any, **fit_params: Any) -> Any:
+        """Compute the loss of a batch and its gradients, which are added up if processes share the batch."""
+        step = super().train_step_single(batch, **fit_params)
+        if self.shares_batches:
+            (step["loss"],) = current().add_up(list(self.module_.parameters()), [step["loss"]])
+        return step
+
     def run_single_epoch(self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any) -> None:
         """Run over all batches, or `max_steps` of them.
 
         On a GPU the losses are read at the end of the epoch, so that no step waits for one.
         """
+        self._run_epoch(iterator, training, prefix, step_fn, **fit_params)
+        if iterator is not None and not training:  # rounding on another machine must not end the training of one alone
+            rows = self.history[-1].get("batches", [])
+            losses = current().from_first(lambda: [row.get(f"{prefix}_loss") for row in rows])
+            for row, loss in zip(rows, losses, strict=True):
+                row[f"{prefix}_loss"] = loss
+
+    def _run_epoch(self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any) -> None:
         if training and self.max_steps is not None:
             iterator = self.first_steps(iterator)
         else:
@@ -234,7 +255,7 @@ class MultiLabelNet(_WeightedNet):
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Run the network; lengths stay on the CPU, where they control the loop over windows."""
         ids = to_tensor(x["ids"], device=self.device)
-        return self.module_(ids, x["lengths"], self.weight_of(x), self.precision)
+        return self.module_(ids, x["lengths"], self.weight_of(x), self.precision, current())
 
     def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
         """Compute the BCE, and in training the penalties.
@@ -245,7 +266,7 @@ class MultiLabelNet(_WeightedNet):
         if not isinstance(y_pred, tuple):
             return super().get_loss(y_pred, y_true, X, training)
         logits, activation, change = y_pred
-        loss = super().get_loss(logits, y_true, X, training)
+        loss = super().get_loss(logits, y_true, X, training) / current().size  # all processes compute it
         return loss + (self.alpha * activation + self.beta * change) / logits.shape[1]
 
     def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Tensor]:
@@ -270,7 +291,12 @@ class MultiLabelNet(_WeightedNet):
 
 
 class HeadNet(_WeightedNet):
-    """Net of the head alone: BCE on its logits for pooled features; there is nothing to penalise."""
+    """Net of the head alone: BCE on its logits for pooled features; there is nothing to penalise.
+
+    A step takes less time than it would take to share it.
+    """
+
+    shares_batches = False
 
     def __init__(self, module: Any, *, alpha: float = 0.0, beta: float = 0.0, **kwargs: Any):
         super().__init__(module, **kwargs)
@@ -310,16 +336,18 @@ class LanguageModelNet(_LayeredNet):
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Run a window from the state after the previous one."""
-        ids = to_tensor(x["ids"], device=self.device)
-        dropped, raw, state = self.module_(ids, x["lengths"], self.state_, self.precision)
+        part = current().part(len(x["ids"]))
+        ids = part.of(to_tensor(x["ids"], device=self.device))
+        dropped, raw, state = self.module_(ids, part.of(x["lengths"]), self.state_, self.precision, part)
         self.state_ = detach(state)
         return dropped, raw
 
     def get_loss(self, y_pred: Any, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:
         """Compute the cross-entropy per token, and in training the penalties."""
         targets = to_tensor(y_true, device=self.device)
-        loss = self.module_.cross_entropy(y_pred[0], targets, self.precision)
-        return loss + self.module_.penalties(*y_pred, targets, self.alpha, self.beta) if training else loss
+        own = current().part(len(targets)).targets(targets)
+        loss = self.module_.cross_entropy(y_pred[0], own, self.precision, of_batch=targets)
+        return loss + self.module_.penalties(*y_pred, own, self.alpha, self.beta, targets) if training else loss
 
 
 class TaughtLanguageModelNet(LanguageModelNet):
@@ -353,8 +381,10 @@ class TaughtLanguageModelNet(LanguageModelNet):
             for value in (y_true["words"], y_true["passages"]["ids"], y_true["vectors"])
         )
         passages = (ids, y_true["passages"]["lengths"], wanted)
-        loss, distance = joint_loss(self.module_, (y_pred[0], words), passages, self.precision)
-        penalties = self.module_.penalties(*y_pred, words, self.alpha, self.beta)
+        processes = current()
+        loss, distance = joint_loss(self.module_, (y_pred[0], words), passages, self.precision, processes=processes)
+        own = processes.part(len(words)).targets(words)
+        penalties = self.module_.penalties(*y_pred, own, self.alpha, self.beta, words)
         return loss + (penalties + self.teacher_weight * distance)
 
 
@@ -384,6 +414,7 @@ def fit_net(net: Any, dataset: Any) -> Any:
     finished.
     """
     net.initialize()
+    current().make_equal(net.module_)
     net.notify("on_train_begin", X=dataset, y=None)
     try:
         net.fit_loop(dataset)

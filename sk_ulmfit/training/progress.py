@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from sk_ulmfit.nn.processes import current
 from sk_ulmfit.text.streams import Advance
 from sk_ulmfit.training.recipe import FEWEST_TEXTS_UNFROZEN, MOST_TEXTS_GRADUALLY
 from sk_ulmfit.training.settings import ClassifierSettings, TrainingSettings, unfreezing_for
@@ -139,7 +140,8 @@ def new_bar(name: str, total: int, unit: str) -> Any:
 
 def say(text: str) -> None:
     """Print a line to stderr, where the bars are."""
-    print(text, file=sys.stderr)
+    if current().is_first:
+        print(text, file=sys.stderr)
 
 
 def duration(seconds: float) -> str:

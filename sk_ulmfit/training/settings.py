@@ -8,6 +8,7 @@ from typing import Any, Self, get_args
 
 from sk_ulmfit._choices import Unfreezing
 from sk_ulmfit._validation import plain_number
+from sk_ulmfit.nn.processes import current
 from sk_ulmfit.training.recipe import (
     classifier_batch_size,
     classifier_epochs,
@@ -49,6 +50,8 @@ class TrainingSettings:
     @classmethod
     def of(cls, estimator: Any, **values: Any) -> Self:
         """Take the settings from the parameters of an estimator, and those in `values` from there."""
+        if not current().is_first:
+            values = {"verbose": 0, **values}
         names = [field.name for field in fields(cls) if field.name not in values]
         return cls(**values, **{name: plain_number(getattr(estimator, name)) for name in names})
 

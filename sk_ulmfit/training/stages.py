@@ -29,12 +29,13 @@ from sk_ulmfit.nn.modules import AWDLSTM, LanguageModel
 from sk_ulmfit.nn.pooled_layers import pooled_layers
 from sk_ulmfit.nn.pooling import TextClassifier
 from sk_ulmfit.nn.precision import training_precision
+from sk_ulmfit.nn.processes import current
 from sk_ulmfit.splitting import hold_out
 from sk_ulmfit.text.encoding import tokenize_texts
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.text.unknown_words import WordCount, warn_of_training_texts
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
-from sk_ulmfit.training.batching import DocumentDataset, FeatureDataset, StreamDataset
+from sk_ulmfit.training.batching import DocumentDataset, FeatureDataset, StreamBatches, StreamDataset
 from sk_ulmfit.training.bounds import sample_for_range
 from sk_ulmfit.training.callbacks import early_stopping, history_of, training_callbacks
 from sk_ulmfit.training.combining import (
@@ -81,6 +82,7 @@ from sk_ulmfit.training.recipe import EPOCHS_WITH_TEACHER, language_model_epochs
 from sk_ulmfit.training.rounds import TrainingStore, can_be_kept
 from sk_ulmfit.training.seen_vectors import VectorStore, checksum
 from sk_ulmfit.training.settings import ClassifierSettings, LanguageModelSettings, TrainingSettings
+from sk_ulmfit.training.sharing import check_batch_size, check_data_alike, shared_out, warn_of_idle_processes
 from sk_ulmfit.training.teacher import Teacher
 from sk_ulmfit.training.teaching import TaughtPassages
 from sk_ulmfit.training.user_callbacks import callbacks_of_language_model, callbacks_of_network
@@ -140,6 +142,7 @@ def finetune_language_model(
     weights = None if start is None else fit_vocabulary(start.weights, start.vocabulary, vocabulary)
     if weights is not None and not (settings.max_epochs or max_steps):
         return ModelState("language_model", config, vocabulary, dict(weights), [])
+    check_data_alike(settings, corpus)
     with seeded(settings.seed, settings.device):
         module = build_language_model(config, len(vocabulary), settings.dropout_multiplier)
         if weights is not None:
@@ -157,10 +160,13 @@ def finetune_language_model(
             if max_steps is None:
                 callbacks = callbacks_of_language_model(callbacks)
             net = _language_model_net(module, config, vocabulary, settings, callbacks, max_steps, passages)
-            fit_net(net, StreamDataset(corpus))
+            dataset = StreamDataset(corpus)
+            check_batch_size(settings.batch_size)
+            warn_of_idle_processes(StreamBatches(dataset, settings.batch_size or 1, settings.bptt, 0, None).n_rows)
+            fit_net(net, dataset)
             history = history_of(net)
     weights = plain_weights(module) | ({} if components is None else components.to_arrays())
-    return ModelState("language_model", config, vocabulary, weights, history)
+    return current().from_first(lambda: ModelState("language_model", config, vocabulary, weights, history))
 
 
 def train_classifier(
@@ -228,13 +234,15 @@ def train_classifier(
     train, held_out = hold_out(data.strata, settings.n_held_out(len(corpus)), settings.seed)
     settings = settings.resolved(len(train), _n_trained_layers(language_model.config), pretrained, has_vector)
     is_frozen = settings.unfreezing == "head"
+    check_data_alike(settings, corpus, data.y)
     if not (has_vector and is_frozen and len(train) == len(corpus) and can_be_kept(data)):
         rounds = None
     if rounds is not None:
         rounds.begin(data)
     linear_fit = shared_fit
     if settings.tfidf and linear_fit is None:
-        linear_fit = train_linear_model(data, corpus, language_model.vocabulary, train, settings, rounds)
+        work = partial(train_linear_model, data, corpus, language_model.vocabulary, train, settings, rounds)
+        linear_fit = work() if rounds is not None else current().from_first(work)  # rounds stay in each process
     if linear_fit is not None:
         linear_fit = leave_to_network(linear_fit, data.untrained)
     config = network_config(language_model, data, settings)
@@ -268,6 +276,8 @@ def train_classifier(
             net = _classifier_net(
                 module, data, language_model.vocabulary, config, datasets[-1], settings, callbacks, threshold, max_steps
             )
+            if not is_frozen:
+                check_batch_size(settings.batch_size)
             fit_net(net, datasets[0])
             history = history_of(net)
         if earlier is not None:
@@ -312,9 +322,11 @@ def train_classifier(
             config["log_odds_range"] = range_of_scores(known, linear_fit.final, sample)
             if earlier is not None:
                 keep_untrained_entries(config, earlier.config, data.untrained)
+    trained = TrainedClassifier(state, linear_fit, predicted)
     if rounds is not None:
         rounds.keep(data, config["shifts"])
-    return TrainedClassifier(state, linear_fit, predicted)
+        return trained
+    return current().from_first(lambda: trained)
 
 
 def _read(data: TrainingTexts, language_model: ModelState, settings: ClassifierSettings) -> TokenIds:
@@ -387,7 +399,7 @@ def _language_model_net(
         max_steps=max_steps,
         precision=_training_precision(module.encoder, settings),
         callbacks=[*training_callbacks(LANGUAGE_MODEL, config, settings, max_steps), *callbacks],
-        **{**net_arguments(settings), "verbose": len(callbacks)},
+        **{**net_arguments(settings), "verbose": len(callbacks) * current().is_first},
     )
 
 
@@ -408,7 +420,8 @@ def _train_head_first(
         if before is not None and before.heads is not None and rounds is not None and rounds.rows is not None:
             head = go_on_with_head(vectors, y, data.task, before.heads, rounds.rows, seed, advance)
         else:
-            head = fit_linear_head(vectors, y, data.task, weight, seed, advance)
+            work = partial(fit_linear_head, vectors, y, data.task, weight, seed, advance)
+            head = work() if rounds is not None else current().from_first(work)
     if rounds is not None:
         rounds.heads = head.kept
     load_weights(module.head, {"weight": head.weight, "bias": head.bias})
@@ -442,15 +455,18 @@ def _frozen_features(
 
     def compute(corpus: TokenIds) -> Tensor:
         with show_stage(VECTORS, len(corpus.ids), "tokens", settings, backward) as advance:
-            return pooled_features(
-                module.encoder,
-                corpus.ids,
-                corpus.offsets,
-                module.max_length,
-                precision=precision,
-                vector=module.vector,
-                advance=advance,
-            )
+            return shared_out(corpus, partial(read, advance=lambda n: advance(n * current().size)))
+
+    def read(corpus: TokenIds, advance: Advance) -> Tensor:
+        return pooled_features(
+            module.encoder,
+            corpus.ids,
+            corpus.offsets,
+            module.max_length,
+            precision=precision,
+            vector=module.vector,
+            advance=advance,
+        )
 
     conditions = (module.max_length, precision, settings.device, checksum(module, vocabulary))
     return store.vectors_of(corpus, vocabulary, conditions, compute)
@@ -480,7 +496,7 @@ def _classifier_net(
             *callbacks,
             *early_stopping(settings),
         ],
-        "verbose": len(callbacks),  # 0 would silence PrintLog
+        "verbose": len(callbacks) * current().is_first,  # 0 would silence PrintLog
         "train_split": predefined_split(validation_set) if settings.early_stopping else None,
         **arguments_of_task(data.task),
         "max_steps": max_steps,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_ulmfit.models.state import ModelState
+from sk_ulmfit.nn.processes import current
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.passages import split_long
 from sk_ulmfit.text.streams import StreamedTexts
@@ -44,11 +45,15 @@ class TaughtPassages:
         passages = [passage for text in texts for part in split_long(text) if (passage := teacher.readable(part))]
         if not passages:
             raise ValueError("The texts hold no words that the teacher could read; pass texts that have words.")
-        check_vectors(start, passages, teacher, components, settings.device)
         backward = settings.direction == "backward"
-        with show_stage(TEACHER, len(passages), "passages", settings, backward) as advance:
-            vectors = teacher.vectors(passages, advance)
-        self.targets = targets(vectors, components).astype(np.float16)
+
+        def ask() -> NDArray[np.float16]:
+            check_vectors(start, passages, teacher, components, settings.device)
+            with show_stage(TEACHER, len(passages), "passages", settings, backward) as advance:
+                vectors = teacher.vectors(passages, advance)
+            return targets(vectors, components).astype(np.float16)
+
+        self.targets = current().from_first(ask)  # (n_passages, dim)
         self.corpus = encode_texts(passages, vocabulary, settings.language, settings.n_jobs, backward=backward)
         self.pad_id = vocabulary.pad
 
