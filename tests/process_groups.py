@@ -14,7 +14,9 @@ import torch
 from sk_ulmfit.distributed import shared_training
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["process_groups", "sk_ulmfit.classifier", "sk_ulmfit.pretraining"])
+CONTEXT.set_forkserver_preload(
+    ["process_groups", "sk_ulmfit.classifier", "sk_ulmfit.pretraining", "sk_ulmfit.text.tokenizer", "torch._dynamo"]
+)
 
 
 def start(n, function, *args, **kwargs):

@@ -204,16 +204,16 @@ def fit(processes, make, data, **fit_params):
 
 
 def network_on_all_layers():
-    return tiny_classifier(max_epochs=2, unfreezing="gradual", alpha=2.0, beta=1.0, tfidf=True, max_length=12)
+    return tiny_classifier(max_epochs=2, lr=0.002, unfreezing="gradual", alpha=2.0, beta=1.0, tfidf=True, max_length=12)
 
 
 def network_with_weights():
-    return tiny_classifier(max_epochs=2, batch_size=5, early_stopping=True, validation_fraction=0.3)
+    return tiny_classifier(max_epochs=1, lr=0.002, batch_size=5, early_stopping=True, validation_fraction=0.3)
 
 
 def values_in_two_directions():
     return ULMFiTRegressor(
-        language_model=tiny_lm(), max_epochs=1, batch_size=8, bptt=10, direction="both", random_state=0
+        language_model=tiny_lm(), max_epochs=1, lr=0.002, batch_size=8, bptt=10, direction="both", random_state=0
     )
 
 
