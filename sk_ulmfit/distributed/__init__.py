@@ -1,4 +1,7 @@
-"""Work for more than one process: trainings that devices share; predictions and searches on Dask (extra ``distributed``)."""
+"""Work for more than one process: one model trained on several devices; predictions and searches on Dask.
+
+Dask needs the extra ``distributed``.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -32,7 +32,7 @@ from sk_ulmfit.nn.precision import training_precision
 from sk_ulmfit.nn.processes import current
 from sk_ulmfit.splitting import hold_out
 from sk_ulmfit.text.encoding import tokenize_texts
-from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.text.streams import Advance, StreamedTexts
 from sk_ulmfit.text.unknown_words import WordCount, warn_of_training_texts
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.training.batching import DocumentDataset, FeatureDataset, StreamBatches, StreamDataset
