@@ -17,6 +17,7 @@ from conftest import make_corpus, tiny_classifier, tiny_lm, with_vector
 from test_teaching import TAUGHT, TOPICS, sentence, teach
 
 from sk_ulmfit import ULMFiTRegressor
+from sk_ulmfit.cli.main import main
 from sk_ulmfit.distributed import shared_training
 from sk_ulmfit.models.state import load_state
 from sk_ulmfit.nn.processes import ALONE, LostProcessError
@@ -297,12 +298,13 @@ def test_the_command_line_prints_once(corpus, tmp_path):
     assert (tmp_path / "run" / MODEL).exists()
 
 
-def test_a_command_for_one_process_says_so_once(tmp_path):
-    (tmp_path / "texts.csv").write_text("text\nred\n")
-    done = torchrun("predict", tmp_path / "no.model", tmp_path / "texts.csv")
-    assert done.returncode != 0
-    lines = [line for line in done.stderr.splitlines() if line.startswith("sk-ulmfit predict")]
-    assert lines == [
-        "sk-ulmfit predict: 2 processes were started, but only pretrain, train and finetune can use more than one; "
-        "run it without torchrun."
-    ]
+def test_a_command_for_one_process_says_so(tmp_path, monkeypatch, capsys):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit, match="2"):
+        main(["info", str(tmp_path / "no.model")])
+    assert capsys.readouterr().err == (
+        "sk-ulmfit info: 2 processes were started, but only pretrain, train and finetune can use more than one; run it "
+        "without torchrun.\n"
+    )
