@@ -55,7 +55,7 @@ def prints(message: str) -> bool:
     key = hashlib.sha256(f"{os.environ.get('TORCHELASTIC_RESTART_COUNT')} {message}".encode()).hexdigest()
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=5))
+        store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=5))  # type: ignore[attr-defined]
         return store.add(f"sk_ulmfit/{key}", 1) == 1
     except (RuntimeError, ValueError):
         return True
