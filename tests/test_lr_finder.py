@@ -309,7 +309,7 @@ def test_a_loss_that_is_no_number_ends_the_test(corpus, monkeypatch):
         ({"n_steps": 19}, "n_steps must be an integer at least 20"),
         ({"start_lr": 0}, "start_lr must be a number above 0"),
         ({"end_lr": 1e-7}, "end_lr must be a number above 1e-06"),
-        ({"estimator": make_pipeline(tiny_lm())}, "got a Pipeline; of a Pipeline pass the last step"),
+        ({"estimator": make_pipeline(tiny_lm())}, "got a Pipeline; for a Pipeline, pass its last step"),
         ({"estimator": tiny_classifier(lr=0)}, "lr must be a number above 0"),
         ({"estimator": tiny_lm(), "sample_weight": [1.0] * 40}, "no meaning for a language model"),
     ],
