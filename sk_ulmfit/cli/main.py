@@ -50,7 +50,8 @@ COMMANDS = {
         "sk-ulmfit pretrain articles.jsonl.xz --out run --hours 8",
     ),
     "tokenize": (
-        "Tokenize a large corpus for pretrain, on several processes or machines; the same command goes on.",
+        "Tokenize a large corpus for pretrain, on several processes or machines. To resume a run that was stopped, "
+        "give the same command again.",
         "sk-ulmfit tokenize articles/ --out tokens --n-jobs 16",
     ),
     "finetune": (
@@ -130,7 +131,7 @@ def _what_remains(options: argparse.Namespace) -> str:
     if options.command == "pretrain" and has_checkpoint(options.out):
         return f"the same command resumes from the checkpoint in {options.out}"
     if options.command == "tokenize":
-        return "the same command goes on with the shards that are missing"
+        return "the same command continues with the shards that are missing"
     return "nothing was written"
 
 
@@ -169,7 +170,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         greedy = [flag for action in self._actions if action.nargs == "+" for flag in action.option_strings]
         found = list(dict.fromkeys(flag for flag in self.typed if flag in greedy))
-        if found and re.search("required: .*(FILE|MODEL)", message):
+        if found and re.search("required: .*(FILE|MODEL|CORPUS)", message):
             message += (
                 f" (put it first; {' and '.join(found)} {'take' if found[1:] else 'takes'} all names that follow)"
             )

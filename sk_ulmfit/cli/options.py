@@ -193,42 +193,37 @@ def add_quiet(group: Any) -> None:
     group.add_argument("--quiet", action="store_true", help="show no progress, not even on a terminal")
 
 
-def add_scheduler(command: Any) -> None:
-    command.add_argument(
-        "--scheduler", metavar="ADDRESS", help="a Dask scheduler whose workers do that instead, such as tcp://HOST:8786"
+def add_scheduler(group: Any) -> None:
+    group.add_argument(
+        "--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do that instead, such as tcp://HOST:8786"
     )
 
 
-def add_corpora(command: Any, others: str = "") -> None:
-    """Add the corpora to read, and their shares."""
+def add_corpora(command: argparse.ArgumentParser, groups: Groups, others: str = "") -> None:
+    """Add the corpora to read, their shares, and where their texts are."""
     command.add_argument(
         "corpus",
         type=Path,
         nargs="+",
         metavar="CORPUS",
-        help="text (documents separated by blank lines) or JSON lines, also .xz or .gz; a folder of such files"
+        help="text (documents separated by blank lines) or JSON lines, also as .xz or .gz; or a folder of such files"
         + others,
     )
-    command.add_argument(
+    groups.data.add_argument(
         "--weights",
         type=float,
         nargs="+",
         metavar="W",
         help="relative share of each corpus in what is read (default: its size)",
     )
-
-
-def add_vocabulary(command: Any) -> None:
-    """Add how the texts of a corpus are found and tokenized, and which words are kept."""
-    command.add_argument("--vocab-size", type=int, metavar="N", help="maximum number of words (default: 30000)")
-    command.add_argument("--min-frequency", type=int, metavar="N", help="minimum count of a word (default: 3)")
-    command.add_argument("--language", metavar="NAME", help="language code of the tokenizer (default: en)")
-    command.add_argument(
+    groups.data.add_argument(
         "--field", default="text", metavar="NAME", help="field of the JSON objects that holds the text (default: text)"
     )
 
 
-def add_running(command: Any) -> None:
-    """Add where to run and whether to show progress."""
-    add_device(command)
-    add_quiet(command)
+def add_vocabulary(groups: Groups) -> None:
+    """Add how the texts of a corpus are tokenized, and which words are kept."""
+    groups.everyday.add_argument("--language", metavar="CODE", help="language code of the tokenizer (default: en)")
+    group = groups.language_model
+    group.add_argument("--vocab-size", type=int, metavar="N", help="most words in the vocabulary (default: 30000)")
+    group.add_argument("--min-frequency", type=int, metavar="N", help="least count of a word to keep (default: 3)")

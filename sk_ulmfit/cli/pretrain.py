@@ -17,43 +17,58 @@ from sk_ulmfit.nn.precision import PRECISIONS
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    shared.add_corpora(command, "; or, alone, what tokenize wrote, or an earlier run")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
-    command.add_argument("--epochs", type=float, metavar="X", help="passes over the corpus (default: 1)")
-    command.add_argument("--hours", type=float, metavar="X", help="hours of training, instead of --epochs")
-    for name, of_type, text in (
+    groups = shared.Groups.of(command)
+    shared.add_corpora(command, groups, "; or, alone, what tokenize wrote, or an earlier run")
+    everyday = groups.everyday
+    everyday.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    everyday.add_argument("--hours", type=float, metavar="X", help="hours of training, instead of --epochs")
+    everyday.add_argument("--epochs", type=float, metavar="X", help="passes over the corpus (default: 1)")
+    everyday.add_argument(
+        "--teacher", type=Path, metavar="DIR", help="folder of a sentence-transformers model to learn from"
+    )
+    shared.add_vocabulary(groups)
+    shared.add_device(everyday)
+    _add_parameters(everyday, ("seed", int, "seed of all randomness"))
+    _add_parameters(groups.data, ("validation_fraction", float, "fraction of the tokens to hold out"))
+    _add_parameters(
+        groups.language_model,
         ("emb_dim", int, "width of the embedding"),
         ("hidden_dim", int, "width of the LSTM layers"),
         ("n_layers", int, "number of LSTM layers"),
+    )
+    groups.language_model.add_argument(
+        "--backward", action="store_true", help="read every document from its end to its start"
+    )
+    _add_training(groups.training)
+    shared.add_precision(groups.machine, "training", PRECISIONS[:3])
+    shared.add_n_jobs(groups.machine, "tokenization and the teacher")
+    shared.add_scheduler(groups.machine)
+    shared.add_quiet(groups.machine)
+
+
+def _add_training(group: Any) -> None:
+    _add_parameters(
+        group,
         ("lr", float, "maximum learning rate"),
-        ("batch_size", int, "text streams per batch"),
-        ("bptt", int, "tokens per window"),
-        ("sampled_words", int, "words among which the next one is predicted in training (default: all)"),
+        ("batch_size", int, "text streams in a batch"),
+        ("bptt", int, "tokens in a window"),
+        ("dropout_multiplier", float, "factor on the dropout rates"),
+        ("sampled_words", int, "words among which the next one is predicted (default: all)"),
         ("n_passages", int, "passages that the teacher reads"),
         ("passage_tokens", int, "tokens in the passages of one step"),
-        ("teacher_weight", float, "weight of the distance to the teacher's vectors"),
-        ("dropout_multiplier", float, "factor on the dropout rates"),
-        ("validation_fraction", float, "fraction of the tokens to hold out"),
+        ("teacher_weight", float, "weight of the distance to the teacher's vectors in the loss"),
         ("checkpoint_minutes", float, "minutes between checkpoints"),
-    ):
-        _add_parameter(command, "--" + name.replace("_", "-"), name, of_type, text)
-    command.add_argument(
-        "--teacher", type=Path, metavar="DIR", help="folder of a sentence-transformers model to learn from"
     )
-    _add_parameter(command, "--random-state", "seed", int, "seed of all randomness")
-    shared.add_vocabulary(command)
-    command.add_argument("--backward", action="store_true", help="read every document from end to start")
-    shared.add_precision(command, "training", PRECISIONS[:3])
-    shared.add_n_jobs(command, "tokenization and the teacher")
-    shared.add_scheduler(command)
-    shared.add_running(command)
 
 
-def _add_parameter(command: argparse.ArgumentParser, flag: str, name: str, of_type: type, text: str) -> None:
-    default = signature(pretraining.pretrain).parameters[name].default
-    metavar = {str: "NAME", int: "N", float: "X"}[of_type]
-    text += "" if default is None else f" (default: {default})"
-    command.add_argument(flag, dest=name, type=of_type, default=default, metavar=metavar, help=text)
+def _add_parameters(group: Any, *parameters: tuple[str, type, str]) -> None:
+    """Add parameters of `pretrain` as options, with their defaults."""
+    for name, of_type, text in parameters:
+        default = signature(pretraining.pretrain).parameters[name].default
+        flag = "--random-state" if name == "seed" else "--" + name.replace("_", "-")
+        shown = text if default is None else f"{text} (default: {default})"
+        metavar = "N" if of_type is int else "X"
+        group.add_argument(flag, dest=name, type=of_type, default=default, metavar=metavar, help=shown)
 
 
 def run(options: argparse.Namespace) -> Answer:

@@ -1,4 +1,4 @@
-"""``sk-ulmfit tokenize``: a corpus as token ids, before its training and where processors are cheap."""
+"""``sk-ulmfit tokenize``: write a corpus as token ids, to pre-train on later or on another machine."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from sk_ulmfit.cli.answers import Answer, print_over, shows_progress
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    shared.add_corpora(command)
-    command.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder to write, the corpus of pretrain"
+    groups = shared.Groups.of(command)
+    shared.add_corpora(command, groups)
+    groups.everyday.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to write; pass it to pretrain as CORPUS"
     )
-    shared.add_vocabulary(command)
-    shared.add_n_jobs(command)
-    shared.add_scheduler(command)
-    command.add_argument("--quiet", action="store_true", help="show no progress, not even on a terminal")
+    shared.add_vocabulary(groups)
+    shared.add_n_jobs(groups.machine)
+    shared.add_scheduler(groups.machine)
+    shared.add_quiet(groups.machine)
 
 
 def run(options: argparse.Namespace) -> Answer:
