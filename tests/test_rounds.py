@@ -185,7 +185,7 @@ def test_svms_that_start_from_their_solution_end_at_once(monkeypatch):
     documents = random_documents(60, 200, 4, 0)
     svms, dual = train_svms(documents, 0.3, np.zeros(documents.y.shape), 1e-6, 0)
     monkeypatch.setattr("sk_ulmfit.training.dual_svms.MOST_PASSES", 1)
-    again, _ = train_svms(documents, 0.3, dual, 1e-6, 1)
+    again, _ = train_svms(documents, 0.3, dual, 1e-6, 1, passes=1)
     np.testing.assert_allclose(again.weight, svms.weight, atol=1e-6)
     afresh, _ = train_svms(documents, 0.3, np.zeros(documents.y.shape), 1e-6, 1)
     assert np.abs(afresh.weight - svms.weight).max() > 1e-2

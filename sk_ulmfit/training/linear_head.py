@@ -82,14 +82,35 @@ class _Weights(NamedTuple):
     bias: Floats
 
 
+class _Part(NamedTuple):
+    """Some labels of some texts, as in `_Problem`."""
+
+    points: NDArray[np.float32]
+    task: Task
+    targets: NDArray[np.float32]
+    cost: NDArray[np.float32]
+
+    def loss_and_gradient(self, weights: _Weights) -> tuple[float, _Weights]:
+        """Compute the loss, and its gradient by weights and biases."""
+        loss, gradient = 0.0, _Weights(np.zeros(weights.weight.shape), np.zeros(weights.bias.shape))
+        for chunk in _chunks(self.points):
+            points = self.points[chunk].astype(np.float64)
+            outputs = points @ weights.weight + weights.bias
+            losses, residuals = self.task.losses(outputs, self.targets[chunk], self.cost[chunk])
+            loss += float(losses.sum())
+            gradient.weight[:] += points.T @ residuals
+            gradient.bias[:] += residuals.sum(axis=0)
+        return loss, gradient
+
+
 @dataclass(frozen=True)
 class _Problem:
     """Texts to learn from.
 
     Attributes
     ----------
-    vectors : ndarray of float32, shape (n, d)
-        Vectors of the texts.
+    points : ndarray of float32, shape (n, r)
+        Vectors of the texts along the axes, less the mean.
     task : Task
         What to learn.
     targets : ndarray of float32, shape (n, L)
@@ -106,7 +127,7 @@ class _Problem:
         Variance along each axis, after this division.
     """
 
-    vectors: NDArray[np.float32]
+    points: NDArray[np.float32]
     task: Task
     targets: NDArray[np.float32]
     cost: NDArray[np.float32]
@@ -127,29 +148,17 @@ class _Problem:
 
     def outputs(self, rows: Rows, weights: _Weights) -> Floats:
         """Compute outputs, shape (len(rows), L)."""
-        head = self.of_vectors(weights)
-        parts = [self.vectors[chunk] @ head.weight + head.bias for chunk in _chunks(rows)]
-        return np.concatenate(parts)
+        return np.concatenate([self.points[rows[chunk]] @ weights.weight + weights.bias for chunk in _chunks(rows)])
 
     def loss(self, rows: Rows, weights: _Weights) -> Floats:
         """Compute the loss of each label, shape (L,)."""
         outputs = self.outputs(rows, weights)
         return np.asarray(self.task.losses(outputs, self.targets[rows], self.cost[rows])[0].sum(axis=0))
 
-    def loss_and_gradient(self, rows: Rows, labels: Rows, weights: _Weights) -> tuple[float, _Weights]:
-        """Compute the loss of some labels on some rows, and its gradient by weights and biases of these labels."""
-        head, task = self.of_vectors(weights), self.task.of_columns(labels)
-        loss, gradient = 0.0, np.zeros(head.weight.shape)
-        bias_gradient = np.zeros(len(labels))
-        for chunk in _chunks(rows):
-            vectors = self.vectors[chunk].astype(np.float64)
-            entries = np.ix_(chunk, labels)
-            outputs = vectors @ head.weight + head.bias
-            losses, residuals = task.losses(outputs, self.targets[entries], self.cost[entries])
-            loss += float(losses.sum())
-            gradient += vectors.T @ residuals
-            bias_gradient += residuals.sum(axis=0)
-        return loss, _Weights(self.axes.T @ (gradient - np.outer(self.mean, bias_gradient)), bias_gradient)
+    def part(self, rows: Rows, labels: Rows) -> _Part:
+        """Return some labels of some rows."""
+        entries = np.ix_(rows, labels)
+        return _Part(self.points[rows], self.task.of_columns(labels), self.targets[entries], self.cost[entries])
 
 
 def fit_linear_head(
@@ -234,7 +243,8 @@ def _fitted(
     strength: NDArray[np.int64],
 ) -> FittedHead:
     """Return the last head, with what the others say of the texts that they were trained without."""
-    out_of_fold, fold = np.tile(problem.start, (len(problem.vectors), 1)), np.zeros(len(problem.vectors), np.int64)
+    n = len(problem.points)
+    out_of_fold, fold = np.tile(problem.start, (n, 1)), np.zeros(n, np.int64)
     for k, (head, (_, held_out)) in enumerate(zip(heads, folds, strict=True)):
         out_of_fold[held_out], fold[held_out] = problem.outputs(held_out, head), k
     last = problem.of_vectors(final)
@@ -260,14 +270,17 @@ def _problem(
     start = task.start(y, document_weight)
     mean = vectors.mean(axis=0, dtype=np.float64)
     scatter = np.zeros((len(mean), len(mean)))
-    for chunk in _chunks(np.arange(len(y))):
+    for chunk in _chunks(y):
         centred = vectors[chunk] - mean
         scatter += centred.T @ centred
     variance, axes = np.linalg.eigh(scatter / len(y))
     varied = variance > 1e-12 * max(variance.sum(), np.finfo(np.float32).tiny)
     total = variance[varied].sum()
     axes = axes[:, varied] / np.sqrt(total)
-    return _Problem(vectors, task, targets, cost, start, mean, axes, variance[varied] / total)
+    points = np.empty((len(y), axes.shape[1]), np.float32)
+    for chunk in _chunks(y):
+        points[chunk] = (vectors[chunk] - mean) @ axes
+    return _Problem(points, task, targets, cost, start, mean, axes, variance[varied] / total)
 
 
 def _folds(y: NDArray[np.floating[Any]], seed: int) -> list[tuple[Rows, Rows]]:
@@ -335,13 +348,15 @@ def _fit(problem: _Problem, rows: Rows, c: Floats, start: _Weights | None, toler
     curvature, penalty = curvature[labels], problem.task.penalty(len(c))[labels] / c[labels]
     units = np.vstack([np.outer(problem.variance, curvature) + penalty, curvature]) ** -0.5  # (r + 1, K)
 
+    part = problem.part(rows, labels)
+
     def weights_of(scaled: Floats) -> _Weights:
         values = scaled.reshape(units.shape) * units
         return _Weights(values[:-1], values[-1])
 
     def objective(scaled: Floats) -> tuple[float, Floats]:
         weights = weights_of(scaled)
-        loss, gradient = problem.loss_and_gradient(rows, labels, weights)
+        loss, gradient = part.loss_and_gradient(weights)
         loss += 0.5 * float((penalty * weights.weight**2).sum())
         by_weight = gradient.weight + penalty * weights.weight
         return loss, (np.vstack([by_weight, gradient.bias]) * units).ravel()
@@ -354,7 +369,7 @@ def _fit(problem: _Problem, rows: Rows, c: Floats, start: _Weights | None, toler
     return _Weights(weight, bias)
 
 
-def _chunks(rows: Rows) -> Iterator[Rows]:
-    """Split rows into parts whose vectors fit into the processor's cache."""
+def _chunks(rows: NDArray[Any]) -> Iterator[slice]:
+    """Split rows into parts whose points fit into the processor's cache."""
     for start in range(0, max(len(rows), 1), CHUNK_ROWS):
-        yield rows[start : start + CHUNK_ROWS]
+        yield slice(start, start + CHUNK_ROWS)

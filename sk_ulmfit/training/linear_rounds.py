@@ -18,6 +18,8 @@ from sk_ulmfit.training.term_counts import N_FOLDS, CountedDocuments, count_docu
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
+PASSES, FOLD_PASSES = 2, 1  # over all documents, once the new ones were learned: as near to the solution as liblinear
+
 
 class KeptSvms(NamedTuple):
     """What a training of SVMs leaves for the next one.
@@ -106,7 +108,7 @@ def go_on_with_svms(
         margins[held_out], duals[number] = _without(documents, held_out, strength, duals[number], seed)
         if advance is not None:
             advance(indicator.shape[1])
-    svms, duals[-1] = train_svms(documents, strength, duals[-1], TOLERANCE, seed)
+    svms, duals[-1] = train_svms(documents, strength, duals[-1], TOLERANCE, seed, PASSES)
     fit = linear_fit_of(terms, documents, svms, np.arange(len(rows)), margins, pos_weight, strength)
     return fit, KeptSvms(strength, fold, duals)
 
@@ -121,5 +123,5 @@ def _without(
 ) -> tuple[Floats, Floats]:
     """Train without some documents; return their margins, and the dual variables of all, 0 of those held out."""
     train, dual = np.flatnonzero(~held_out), np.zeros(start.shape)
-    svms, dual[train] = train_svms(documents.take(train), strength, start[train], TOLERANCE, seed)
+    svms, dual[train] = train_svms(documents.take(train), strength, start[train], TOLERANCE, seed, FOLD_PASSES)
     return svms.margins(documents.take(np.flatnonzero(held_out))), dual
