@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -84,12 +85,24 @@ class VectorStore:
         rows = np.full(len(corpus), -1)
         if self.earlier is None or self.earlier.conditions != conditions:
             return rows
-        # A word that is new in the vocabulary makes other ids; one that is not there any more matches nothing.
-        words, seen = self.earlier.vocabulary.words, self.earlier.corpus
-        table = np.full(len(words), -1)
-        for token in np.unique(seen.ids):
-            table[token] = vocabulary.index(words[token]) if words[token] in vocabulary else -1
-        seen = seen.map_ids(table)
-        row_of = {seen[row].tobytes(): row for row in range(len(seen))}
-        rows[:] = [row_of.get(corpus[document].tobytes(), -1) for document in range(len(corpus))]
+        seen = _in_words_of(vocabulary, self.earlier.corpus, self.earlier.vocabulary)
+        row_of = {document: row for row, document in enumerate(_as_bytes(seen))}
+        rows[:] = [row_of.get(document, -1) for document in _as_bytes(corpus)]
         return rows
+
+
+def _in_words_of(vocabulary: Vocabulary, corpus: TokenIds, earlier: Vocabulary) -> TokenIds:
+    """Return documents as ids of another vocabulary; a word that is not in it has -1, which matches nothing."""
+    words = earlier.words
+    if vocabulary.words[: len(words)] == words:  # others come after them
+        return corpus
+    table = np.full(len(words), -1)
+    for token in np.unique(corpus.ids):
+        table[token] = vocabulary.index(words[token]) if words[token] in vocabulary else -1
+    return corpus.map_ids(table)
+
+
+def _as_bytes(corpus: TokenIds) -> list[bytes]:
+    """Return the ids of each document."""
+    content, ends = np.ascontiguousarray(corpus.ids).data.cast("B"), (corpus.offsets * corpus.ids.itemsize).tolist()
+    return [bytes(content[begin:end]) for begin, end in pairwise(ends)]
