@@ -8,4 +8,4 @@ from sk_ulmfit.datasets import load_support_messages
 data = load_support_messages("train")
 tiny = ULMFiTLanguageModel(emb_dim=16, hidden_dim=24, n_layers=2, max_epochs=1)
 clf = ULMFiTMultiLabelClassifier(tiny, max_epochs=1, random_state=0).fit(data.texts[:60], data.labels[:60])
-print(clf.export_onnx(sys.argv[1], force=True))
+print(clf.export_onnx(sys.argv[1]))

@@ -108,7 +108,7 @@ def test_a_run_goes_on_with_the_parts_that_are_missing(model, mail, tmp_path, ca
     capsys.readouterr()
     assert run("predict", model, mail, "--out", out) == 0
     assert "Predicted 15 texts" in (shown := capsys.readouterr().out)
-    assert "3 of its 5 parts were there already" in shown
+    assert "3 of its 5 parts had been written before" in shown
     assert kept.stat().st_mtime_ns == before
     check_rows(out, ULMFiTMultiLabelClassifier.load(model))
     assert run("predict", model, mail, "--out", out) == 0

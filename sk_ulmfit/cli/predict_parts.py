@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sk_ulmfit._messages import count
 from sk_ulmfit._validation import check_number
 from sk_ulmfit.cli.answers import Answer, shows_progress
 from sk_ulmfit.cli.data import named_text_columns
@@ -21,8 +22,8 @@ def add_options(group: Any) -> None:
     group.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="Dask scheduler whose workers predict Parquet files, such as tcp://HOST:8786; or local: worker processes "
-        "on this machine. OUT is a folder then",
+        help="Dask scheduler whose workers predict Parquet files, such as tcp://HOST:8786; or local, for worker "
+        "processes on this machine; OUT is then a folder",
     )
     group.add_argument(
         "--workers", type=int, metavar="N", help="worker processes of --scheduler local (default: one for each core)"
@@ -85,7 +86,7 @@ def holds_parts(options: argparse.Namespace) -> bool:
 def _check_options(options: argparse.Namespace) -> None:
     check_input(options.model)
     if options.workers is not None and options.scheduler != "local":
-        raise ValueError("--workers is for --scheduler local; the workers of another scheduler are there already.")
+        raise ValueError("--workers is for --scheduler local; another scheduler has its own workers, so omit it.")
     check_number("--workers", options.workers, low=1, integer=True, none=True)
     if file_type(Path(options.out)) in {*DELIMITED, *JSON_LINES, *PARQUET}:
         raise ValueError(
@@ -127,10 +128,10 @@ def _n_labels(results: Iterator[tuple[int, int]], n_texts: int, options: argpars
 def _answer(options: argparse.Namespace, source: Any, missing: Sequence[Any], n_labels: int | None) -> Answer:
     n_texts, n_parts = sum(part.stop - part.start for part in missing), sum(1 for _ in source.parts())
     data: dict[str, Any] = {"out": str(options.out), "n_texts": n_texts, "n_parts": n_parts}
-    words = f"Predicted {n_texts} texts"
+    words = f"Predicted {count(n_texts, 'text')}"
     if n_labels is not None and n_texts:
         data["labels_per_text"] = round(n_labels / n_texts, 4)
-        words += f", {n_labels / n_texts:.2f} labels each"
+        words += f" with {n_labels / n_texts:.2f} labels on average"
     data["n_parts_kept"] = n_parts - len(missing)
-    kept = f"; {data['n_parts_kept']} of its {n_parts} parts were there already" if data["n_parts_kept"] else ""
+    kept = f"; {data['n_parts_kept']} of its {n_parts} parts had been written before" if data["n_parts_kept"] else ""
     return Answer(f"{words}; written to {options.out}{kept}.", data)
