@@ -68,7 +68,7 @@ def test_a_folder_a_pattern_and_an_address_become_parts_in_order(model, mail, tm
     for k, source in enumerate((mail, f"{mail}/*.parquet", f"file://{mail}")):
         out = tmp_path / f"out{k}"
         assert run("predict", model, source, "--out", out) == 0
-        assert "Predicted 40 texts, " in capsys.readouterr().out
+        assert "Predicted 40 texts with " in capsys.readouterr().out
         assert [file.name for file in sorted(out.iterdir())] == [
             "_run.json",
             *(f"part-00000{i}.parquet" for i in range(5)),
