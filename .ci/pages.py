@@ -23,7 +23,7 @@ CUT_OFF = """(printed) => {
   const code = [...document.querySelectorAll(printed ? "article pre" : `article pre:not(${outputs})`)]
     .filter((pre) => pre.scrollWidth > pre.clientWidth + 1)
     .map((pre) => pre.textContent.split("\\n").reduce((a, b) => (a.length > b.length ? a : b)));
-  const outside = [...document.querySelectorAll("article *, footer *")]
+  const outside = [...document.querySelectorAll("article *, header *, footer *, .page-toc *")]
     .filter((element) => element.getBoundingClientRect().right > innerWidth + 1 && !inside(element.parentElement))
     .filter((element) => element.checkVisibility() && element.getBoundingClientRect().width > 1)
     .map((element) => `<${element.localName}> ${element.textContent.trim().slice(0, 60)}`);

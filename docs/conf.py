@@ -77,10 +77,7 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sk_ulmfit"
-html_context = {
-    "default_mode": "auto",
-    "edit_page_url_template": REPOSITORY + "/edit/main/{{ source_file_name }}",
-}
+html_context = {"default_mode": "auto"}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
@@ -92,8 +89,7 @@ html_theme_options = {
     "header_links_before_dropdown": 6,
     "show_prev_next": True,
     "show_toc_level": 2,
-    "secondary_sidebar_items": ["page-toc", "edit-this-page"],
-    "use_edit_page_button": bool(REPOSITORY),
+    "secondary_sidebar_items": ["page-toc", "edit-source"],
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
     "pygments_light_style": "tango",
@@ -138,8 +134,8 @@ def _break_after_brackets(app, pagename, templatename, context, doctree):
 def _address_of_the_source(app, pagename, templatename, context, doctree):
     """Let "edit this page" lead to the file that a generated page was made from."""
     source = addresses.source_of(pagename, context.get("page_source_suffix"))
-    context["theme_use_edit_page_button"] = bool(REPOSITORY and source)
-    context["source_file_name"] = source
+    if REPOSITORY and source:
+        context["edit_address"] = f"{REPOSITORY}/edit/main/{source}"
 
 
 def _write_versions(app, exception):
@@ -151,5 +147,6 @@ def setup(app):
     """Connect what is above."""
     app.connect("source-read", _for_the_site)
     app.connect("html-page-context", _break_after_brackets)
-    app.connect("html-page-context", _address_of_the_source)
+    # Before the theme leaves out what is empty.
+    app.connect("html-page-context", _address_of_the_source, priority=400)
     app.connect("build-finished", _write_versions)
