@@ -197,10 +197,10 @@ def parser() -> argparse.ArgumentParser:
     add("--fit-seconds", 8.0, "seconds of a fit of a classifier, 500 texts, measured")
     add("--fits", 100, "fits of a search")
     add("--corpus-gb", 1_000.0, "GB of text to tokenize")
-    add("--token-bytes", 4.9, "bytes of text for a token, measured")
-    add("--tokenize-mb", 2.5, "MB a second that one core tokenizes, measured")
-    add("--join-tokens", 20e6, "tokens a second of which one core counts the words and writes the ids, measured")
-    add("--check-tokens", 30e6, "tokens a second that are checked at the end, measured")
+    add("--token-bytes", 4.4, "bytes of text for a token, measured")
+    add("--tokenize-mb", 2.4, "MB a second that one core tokenizes, measured")
+    add("--join-tokens", 5.6e6, "tokens a second of which one core counts the words and writes the ids, measured")
+    add("--check-tokens", 130e6, "tokens a second that three threads check at the end, measured one by one")
     add(
         "--teacher-passages",
         100.0,

@@ -111,31 +111,38 @@ def shard_file(folder: Path, number: int) -> Path:
 def write_shard(path: Path, blocks: Iterable[list[str]], language: str, n_buckets: int) -> Shard:
     """Tokenize blocks of texts into one shard; its words are in the order of their buckets."""
     index = numbering()
-    numbers, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+    numbers: list[NDArray[Any]] = [np.zeros(0, np.int32)]
+    lengths = [np.zeros(0, np.int64)]
     n_characters = 0
     for texts in blocks:
         corpus, words = tokenize_corpus(texts, language)
         numbers.append(np.fromiter(map(index.__getitem__, words), np.int32, len(words))[corpus.ids])
         lengths.append(corpus.lengths)
         n_characters += sum(map(len, texts))
-    words = list(index)
-    buckets = np.fromiter((bucket_of(word, n_buckets) for word in words), np.int64, len(words))
-    order = np.argsort(buckets, kind="stable")  # (n_words,)
-    place = np.empty(len(words), np.uint16 if len(words) <= 2**16 else np.int32)
-    place[order] = np.arange(len(words))
-    ids = place[np.concatenate(numbers)]
-    counts = np.bincount(ids, minlength=len(words))
-    arrays: dict[str, NDArray[Any]] = {"numbers": ids, "lengths": np.concatenate(lengths)}
-    edges = np.searchsorted(buckets[order], np.arange(n_buckets + 1))
-    for bucket, (begin, end) in enumerate(itertools.pairwise(edges.tolist())):
-        text = "\n".join(words[number] for number in order[begin:end].tolist())
-        arrays[f"words-{bucket}"] = np.frombuffer(text.encode(), np.uint8)
+    words, place, edges = _in_buckets(list(index), n_buckets)
+    counts = np.zeros(len(words), np.int64)
+    for part, of_part in enumerate(numbers):  # one after the other, which saves memory
+        numbers[part] = place[of_part]
+        counts += np.bincount(numbers[part], minlength=len(words))
+    arrays: dict[str, NDArray[Any]] = {"numbers": np.concatenate(numbers), "lengths": np.concatenate(lengths)}
+    for bucket, (begin, end) in enumerate(itertools.pairwise(edges)):
+        arrays[f"words-{bucket}"] = np.frombuffer("\n".join(words[begin:end]).encode(), np.uint8)
         arrays[f"counts-{bucket}"] = counts[begin:end]
-    shard = Shard(path, len(arrays["lengths"]), n_characters, len(ids))
+    shard = Shard(path, len(arrays["lengths"]), n_characters, len(arrays["numbers"]))
     arrays["sizes"] = np.array([shard.n_documents, shard.n_characters, shard.n_tokens])
     with atomic_write(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
     return shard
+
+
+def _in_buckets(words: list[str], n_buckets: int) -> tuple[list[str], NDArray[Any], list[int]]:
+    """Return words in the order of their buckets, the place of each given word there, and where the buckets begin."""
+    buckets = np.fromiter((bucket_of(word, n_buckets) for word in words), np.int64, len(words))
+    order = np.argsort(buckets, kind="stable")  # (n_words,)
+    place = np.empty(len(words), np.uint16 if len(words) <= 2**16 else np.int32)
+    place[order] = np.arange(len(words))
+    edges = np.searchsorted(buckets[order], np.arange(n_buckets + 1))
+    return [words[number] for number in order.tolist()], place, edges.tolist()
 
 
 def bucket_of(word: str, n_buckets: int) -> int:
