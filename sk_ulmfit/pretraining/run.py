@@ -223,7 +223,7 @@ def pretrain(
     corpus_settings = CorpusSettings(field, language, vocab_size, min_frequency, weights)
     device = processes.each(lambda: _check_rest(settings, corpus_settings, checkpoint_minutes, device))
     out = as_path(out, PretrainingError)
-    workers = WorkerSettings(n_jobs, scheduler, (*corpora, out))
+    workers = WorkerSettings(n_jobs, scheduler, _shared_paths(*corpora, out, teacher))
     processes.check_same({**asdict(settings), "corpus": [str(path) for path in corpora], "out": str(out)})
     processes.check_same(asdict(corpus_settings))
     log = RunLog(out / LOG, say or _say_nothing) if processes.is_first else RunLog(None, _say_nothing)
@@ -294,6 +294,11 @@ def _taught(
     if run.processes.size > 1:
         run.processes.from_first(lambda: prepare(run.log.say) and None)
     return run.processes.each(lambda: prepare(run.log.say))
+
+
+def _shared_paths(*places: Any) -> tuple[Path, ...]:
+    """Return the paths that other machines must see; a teacher may also be a function, or None."""
+    return tuple(Path(place) for place in places if isinstance(place, (str, os.PathLike)))
 
 
 def _load_if_needed(teacher: Teacher, out: Path, n_passages: int) -> None:
