@@ -288,6 +288,19 @@ def test_vectors_of_a_network_that_was_trained_meanwhile_are_computed_anew(start
     np.testing.assert_allclose(clf.predict_proba(ASK), without_vectors.fit(texts, labels).predict_proba(ASK), atol=1e-6)
 
 
+def test_reduced_precision_is_measured_again_once_the_network_was_trained(start, monkeypatch):
+    measured, measure = [], stages.measure_shifts
+    monkeypatch.setattr(stages, "measure_shifts", lambda *args: measured.append(1) or measure(*args))
+    texts, labels = texts_and_labels(60)
+    clf = classifier(start, tfidf=False).fit(texts, labels).fit(texts, labels)
+    assert len(measured) == 1
+    with torch.no_grad():
+        for parameter in clf.net_.module_.encoder.rnns.parameters():
+            parameter.mul_(-1)
+    clf.fit(texts, labels)
+    assert len(measured) == 2
+
+
 def test_rounds_with_memory_are_the_same_each_time(start, tmp_path):
     texts, labels = texts_and_labels(90)
     first, second = (

@@ -80,6 +80,11 @@ class VectorStore:
         self.kept = SeenVectors(corpus.take(np.arange(n_kept)), kept, vocabulary, conditions)
         return vectors
 
+    @property
+    def is_of_same_network(self) -> bool:
+        """Whether the earlier vectors are those of the network of now; False once somebody has trained it."""
+        return self.earlier is not None and self.kept is not None and self.earlier.conditions == self.kept.conditions
+
     def _rows(self, corpus: TokenIds, vocabulary: Vocabulary, conditions: tuple[object, ...]) -> NDArray[np.int64]:
         """Return the row of each document among those that were seen, -1 if it is not there."""
         rows = np.full(len(corpus), -1)

@@ -293,7 +293,7 @@ def train_classifier(
         advance(0)
         config |= data.task.config(y, weight)
         before = None if rounds is None else rounds.going_on_from
-        if before is not None:
+        if before is not None and store.is_of_same_network:
             config["shifts"] = dict(before.shifts)
         else:
             config["shifts"] = measure_shifts(state, probe, data.task, settings, advance)
