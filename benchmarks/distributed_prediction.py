@@ -29,6 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pandas as pd
 import psutil
@@ -43,6 +44,12 @@ from sk_ulmfit.distributed import predict_proba
 ROWS = 10_000  # of a partition, for "million"
 ROWS_OF_TASK = 1_000  # for the other two
 TOLERANCE = 1e-5
+PATIENCE = {  # a worker that starts anew may need minutes where other programs run; by default it is given up after 15 s
+    "distributed.deploy.lost-worker-timeout": "20 minutes",
+    "distributed.comm.timeouts.connect": "10 minutes",
+    "distributed.comm.timeouts.tcp": "10 minutes",
+    "distributed.scheduler.worker-ttl": None,
+}
 
 
 def sentences() -> list[str]:
@@ -83,7 +90,7 @@ def fitted_model(path: Path, is_small: bool) -> ULMFiTMultiLabelClassifier:
 def cluster(n_workers: int) -> Iterator[Client]:
     """Start worker processes of one thread."""
     options = {"n_workers": n_workers, "threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
-    with LocalCluster(**options) as running, Client(running) as client:
+    with dask.config.set(PATIENCE), LocalCluster(**options) as running, Client(running) as client:
         yield client
 
 

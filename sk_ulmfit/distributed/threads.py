@@ -96,6 +96,8 @@ def worker_threads(client: Any = None, n_threads: int | None = None) -> Iterator
 
     Raises
     ------
+    WorkerCheckError
+        If a worker lacks this package or has another version of it.
     ValueError
         If there is no client, or `n_threads` is not a positive integer.
 
@@ -113,6 +115,7 @@ def worker_threads(client: Any = None, n_threads: int | None = None) -> Iterator
     if client is None:
         raise ValueError("There is no Dask client; make one with dask.distributed.Client(...), or pass it.")
     name = f"sk_ulmfit-threads-{uuid4().hex[:8]}"
+    needed("sk_ulmfit.distributed.worker_checks").check_package(client)
     plugin = needed("sk_ulmfit.distributed.thread_plugin").WorkerThreads(n_threads, slots_by_host(client))
     client.register_plugin(plugin, name=name)
     try:
