@@ -135,7 +135,7 @@ def test_a_run_by_the_clock_goes_on_where_it_was(run_in_a_process, corpus, tmp_p
     assert kept["elapsed"] < later["elapsed"] < kept["elapsed"] + 60
 
 
-def test_killed_while_it_tokenizes_it_begins_anew(corpus, tmp_path):
+def test_killed_while_it_joins_shards_it_ends_alike(corpus, tmp_path):
     pretrain(corpus, tmp_path / "whole", **TINY, epochs=0.5)
     (tmp_path / "killed").mkdir()
     (tmp_path / "killed" / ".tokens.part").mkdir()

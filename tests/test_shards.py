@@ -329,7 +329,9 @@ def test_the_command_writes_what_pretrain_reads(tmp_path, capsys):
     options = ["--min-frequency", "1", "--vocab-size", "64"]
     assert main(["tokenize", str(tmp_path / "c.txt"), "--out", str(tmp_path / "tokens"), *options]) == 0
     assert "200 documents" in capsys.readouterr().out
+    (tmp_path / ".tokens.shards").mkdir()  # left by a process that was killed at the very end
     assert main(["tokenize", str(tmp_path / "c.txt"), "--out", str(tmp_path / "tokens"), *options, "--json"]) == 0
+    assert not (tmp_path / ".tokens.shards").exists()
     assert json.loads(capsys.readouterr().out)["n_documents"] == 200
     sizes = {"emb_dim": 8, "hidden_dim": 12, "n_layers": 2, "epochs": 0.1}
     first = pretrain(tmp_path / "tokens", tmp_path / "first", **sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ def prepare_token_ids(
     folder = out / TOKENS
     if is_packed(folder):
         check_token_ids(folder, corpora, out, settings, say)
+        remove_shards(folder)
     else:
         write_token_ids(corpora, folder, out, settings, workers, say)
     return folder
@@ -99,6 +101,11 @@ def _other(folder: Path, made: str, asked: str) -> PretrainingError:
 def work_folder(folder: Path) -> Path:
     """Return the folder of the shards from which a folder of token ids is made."""
     return folder.with_name(f".{folder.name}.shards")
+
+
+def remove_shards(folder: Path) -> None:
+    """Remove the shards that were left because a process was killed when the folder of token ids was just complete."""
+    shutil.rmtree(work_folder(folder), ignore_errors=True)
 
 
 def write_token_ids(

@@ -15,7 +15,7 @@ from sk_ulmfit.pretraining.corpora import check_corpora, check_weights, packed_f
 from sk_ulmfit.pretraining.folder import locked
 from sk_ulmfit.pretraining.log import Say
 from sk_ulmfit.pretraining.settings import CorpusSettings, PretrainingError, check_corpus
-from sk_ulmfit.pretraining.token_ids import check_token_ids, work_folder, write_token_ids
+from sk_ulmfit.pretraining.token_ids import check_token_ids, remove_shards, work_folder, write_token_ids
 from sk_ulmfit.pretraining.worker_settings import WorkerSettings
 from sk_ulmfit.text.documents import is_packed
 from sk_ulmfit.text.packing import packed_info
@@ -103,6 +103,7 @@ def tokenize_files(
     out = as_path(out, PretrainingError)
     if is_packed(out):
         check_token_ids(out, corpora, out, settings, say)
+        remove_shards(out)
         return packed_info(out)
     work = work_folder(out)
     _make(work)
