@@ -62,8 +62,9 @@ def shared_training(*, timeout: float = 600.0) -> Iterator[Processes]:
     >>> from sk_ulmfit import ULMFiTLanguageModel
     >>> from sk_ulmfit.distributed import shared_training
     >>> texts = ["the lamp is on", "the lamp is off", "the hub is off"] * 10
+    >>> lm = ULMFiTLanguageModel(None, max_epochs=1, emb_dim=8, hidden_dim=12)
     >>> with shared_training() as processes:
-    ...     lm = ULMFiTLanguageModel(None, max_epochs=1, emb_dim=8, hidden_dim=12, n_layers=2).fit(texts)
+    ...     lm = lm.fit(texts)
     ...     if processes.is_first:
     ...         print(f"trained by {processes.size} process")
     trained by 1 process
