@@ -326,14 +326,15 @@ NAMES = ["billing", "delivery", "technical"]
 Y = np.array([[name in row for name in NAMES] for row in LABELS]).astype(int)
 
 
-def count_trainings(log):
-    """Write a line to a file for each training of a network on a worker."""
+def count_trainings(log, seconds=0.0):
+    """Write a line to a file for each training of a network on a worker, and let it last so many seconds more."""
     directions = import_module("sk_ulmfit.training.directions")
     real = directions.train_classifier
 
     def counted(*args, **kwargs):
         with open(log, "a") as file:
             file.write(f"{os.getpid()} {torch.get_num_threads()}\n")
+        time.sleep(seconds)
         return real(*args, **kwargs)
 
     directions.train_classifier = counted
@@ -362,7 +363,7 @@ def fit_alone(memory, ready):
 
 
 def test_two_workers_that_want_the_same_model_train_it_once(client, tmp_path):
-    client.run(count_trainings, str(tmp_path / "trainings"))
+    client.run(count_trainings, str(tmp_path / "trainings"), 5.0)
     tasks = [
         client.submit(fit_alone, tmp_path / "memory", tmp_path / "ready", workers=[address], pure=False)
         for address in client.ncores()
