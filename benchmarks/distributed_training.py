@@ -130,7 +130,7 @@ def compare_resumed(folder: Path) -> None:
 def kill_at_three_moments(folder: Path) -> None:
     """Kill one of two processes under torchrun at three moments, start again, and compare with an unbroken run."""
     sizes = ["--emb-dim=400", "--hidden-dim=200", "--n-layers=2", "--min-frequency=1", "--precision=float32"]
-    settings = ["--epochs=0.5", "--batch-size=8", "--checkpoint-minutes=0", *sizes]
+    settings = ["--epochs=0.05", "--batch-size=8", "--checkpoint-minutes=0", *sizes]
     whole = _torchrun(folder, "whole", settings)
     assert whole.wait() == 0
     moments: list[tuple[str, int, Callable[[Path], bool]]] = [
@@ -227,6 +227,7 @@ def compare_speed(n_rounds: int, n_steps: int) -> None:
         for name, (n, threads) in sides.items():
             seconds, n_tokens = in_processes(n, seconds_per_step, n_steps, threads=threads)
             medians[name].append(median(seconds[3:]))
+            print(f"{name}: {medians[name][-1]:.3f} s a step", file=sys.stderr, flush=True)
     for name, each in medians.items():
         rounds = ", ".join(f"{value:.3f}" for value in each)
         print(f"{name}: {median(each):.3f} s a step, {n_tokens / median(each):,.0f} tokens/s (rounds: {rounds})")

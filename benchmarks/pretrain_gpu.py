@@ -33,6 +33,7 @@ import numpy as np
 import torch
 
 from sk_ulmfit._files import atomic_write
+from sk_ulmfit.distributed import shared_training
 from sk_ulmfit.models.assembly import build_language_model
 from sk_ulmfit.models.state import ModelFileError, ModelState, load_state, save_state
 from sk_ulmfit.nn.device import resolve_device
@@ -191,7 +192,10 @@ def unpack(parts: Path, tokens: Path) -> None:
 
 
 def train(tokens: Path, out: Path, hours: float, device: str, precision: str, settings: dict[str, Any]) -> None:
-    """Pre-train, and save the model also in 8 bits; the same call resumes a run that was stopped."""
+    """Pre-train, and save the model also in 8 bits; the same call resumes a run that was stopped.
+
+    Under torchrun, all processes train together.
+    """
     if not is_packed(tokens):
         raise TransferError(f"{tokens} holds no token ids; unpack them first.")
     out.mkdir(parents=True, exist_ok=True)
@@ -199,8 +203,12 @@ def train(tokens: Path, out: Path, hours: float, device: str, precision: str, se
     def say(line: str) -> None:
         print(time.strftime("%H:%M:%S"), line, flush=True)
 
-    say(f"{open_packed(tokens).info['n_tokens']:,} tokens; {hours} h; {settings}")
-    state = pretrain(tokens, out, hours=hours, device=device, precision=precision, say=say, **settings)
+    with shared_training() as processes:
+        if processes.is_first:
+            say(f"{open_packed(tokens).info['n_tokens']:,} tokens; {processes.size} processes; {hours} h; {settings}")
+        state = pretrain(tokens, out, hours=hours, device=device, precision=precision, say=say, **settings)
+    if not processes.is_first:
+        return
     save_state(state, out / COMPACT, compact=True)
     for path in (out / MODEL, out / COMPACT):
         say(f"{path}: {path.stat().st_size:,} bytes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -64,6 +65,7 @@ def prints(message: str) -> bool:
 def described(error: Exception, message: str, what_remains: Callable[[], str]) -> str:
     """Add to the message of an error which process it comes from, or what remains if one of them was lost."""
     if type(error).__name__ == "LostProcessError":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # with which torchrun ends the others, before they have said why
         return f"{message.removesuffix('.')}; {what_remains()}."
     rank = getattr(error, "of_process", 0)
     return f"process {rank}: {message}" if rank else message
