@@ -166,7 +166,7 @@ def sums(processes):
     dense, sparse = (torch.nn.Parameter(torch.zeros(5, 2)) for _ in range(2))
     dense.grad = torch.full((5, 2), float(processes.rank))
     rows = torch.tensor([[0, 3]] if processes.rank else [[3, 4]])
-    sparse.grad = torch.sparse_coo_tensor(rows, torch.ones(2, 2), (5, 2))
+    sparse.grad = torch.sparse_coo_tensor(rows, torch.tensor([[1.0, 1.0], [2.0, 2.0]]), (5, 2))
     (number,) = processes.add_up([dense, sparse], [torch.tensor(float(processes.rank))])
     return dense.grad, sparse.grad.coalesce().indices(), sparse.grad.to_dense(), number, processes.exchange([1.5])
 
@@ -175,7 +175,7 @@ def test_gradients_are_added_up_and_of_sparse_ones_the_rows_in_use():
     for dense, rows, sparse, number, numbers in process_groups.call(2, sums):
         assert dense.eq(1).all()
         assert rows.tolist() == [[0, 3, 4]]
-        assert sparse[:, 0].tolist() == [1, 0, 0, 2, 1]
+        assert sparse[:, 0].tolist() == [1, 0, 0, 3, 2]
         assert number == 1
         assert numbers.tolist() == [[1.5], [1.5]]
 
