@@ -173,6 +173,8 @@ def test_what_cannot_be_done_is_said_in_one_line(model, mail, tmp_path, capsys):
         (["nosuch://bucket/*.parquet"], "is not a path or an address of fsspec"),
         ([mail, "--text", "subject"], "a.parquet has no column 'subject'. Its columns are 'id', 'body', 'tags'."),
         ([mail, "--workers", "2"], "--workers is for --scheduler local"),
+        ([mail / "a.parquet", "--workers", "2", "--out", tmp_path / "a.csv"], "--workers is for --scheduler local"),
+        ([mail, "--delimiter", ";"], "--delimiter is for tables of text"),
         ([bad], "b.parquet, row 1: column 'body' holds 1 of type int, not text."),
         ([mail, "--out", foreign], "holds other files; give a new or empty folder"),
         ([mail, "--out", tmp_path / "out.csv"], "would be a folder of Parquet files"),
@@ -185,6 +187,43 @@ def test_what_cannot_be_done_is_said_in_one_line(model, mail, tmp_path, capsys):
     (mail / "c.parquet").write_bytes(b"PAR1 and no more")
     assert run("predict", model, mail, "--out", tmp_path / "out") == 2
     assert "c.parquet is not a Parquet file, or is damaged" in capsys.readouterr().err
+
+
+def test_parts_are_never_read_by_the_run_that_writes_them(model, mail, tmp_path, capsys):
+    for _ in range(2):
+        assert run("predict", model, mail, "--out", mail / "out") == 0
+    check_rows(mail / "out", ULMFiTMultiLabelClassifier.load(model))
+    (tmp_path / "link").symlink_to(mail / "out")
+    capsys.readouterr()
+    for source in (mail / "out", tmp_path / "link"):
+        assert run("predict", model, source, "--out", mail / "out", "--force") == 2
+        assert "give another folder to --out" in capsys.readouterr().err
+    check_rows(mail / "out", ULMFiTMultiLabelClassifier.load(model))
+
+
+def test_folders_with_brackets_and_files_in_subfolders(model, mail, tmp_path):
+    folder = tmp_path / "mail [2024]"
+    (folder / "sub").mkdir(parents=True)
+    (mail / "a.parquet").rename(folder / "sub" / "a.parquet")
+    (mail / "b.parquet").rename(folder / "sub" / "b.pq")
+    assert run("predict", model, folder, "--out", tmp_path / "out") == 0
+    check_rows(tmp_path / "out", ULMFiTMultiLabelClassifier.load(model))
+
+
+def test_columns_of_the_same_name(model, tmp_path, capsys):
+    import pyarrow.parquet as pq
+
+    texts = pyarrow.array(TEXTS[:2])
+    for name in ("body", "predicted_labels"):
+        (tmp_path / name).mkdir()
+        table = pyarrow.Table.from_arrays([texts] * 3, ["body", name, name])
+        pq.write_table(table, tmp_path / name / "a.parquet")
+    assert run("predict", model, tmp_path / "body", "--out", tmp_path / "out") == 2
+    assert "a.parquet has several columns 'body'; rename all but one." in capsys.readouterr().err
+    assert run("predict", model, tmp_path / "predicted_labels", "--out", tmp_path / "out") == 0
+    written = pq.ParquetFile(tmp_path / "out" / "part-000000.parquet").schema_arrow.names
+    assert written[:2] == ["body", "predicted_labels"]
+    assert len(set(written)) == len(written)
 
 
 def test_without_the_extra_one_line_says_what_to_install(model, mail, tmp_path, monkeypatch, capsys):

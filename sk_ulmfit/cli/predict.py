@@ -15,7 +15,7 @@ from sk_ulmfit.cli.data import text_columns
 from sk_ulmfit.cli.estimators import load_model
 from sk_ulmfit.cli.files import check_input, check_output
 from sk_ulmfit.cli.predict_parts import add_options as add_parts_options
-from sk_ulmfit.cli.predict_parts import path_or_address, run_parts, writes_parts
+from sk_ulmfit.cli.predict_parts import check_workers, path_or_address, run_parts, writes_parts
 from sk_ulmfit.cli.values import Valuer
 from sk_ulmfit.datasets.cells import text_of_row
 from sk_ulmfit.datasets.predicted_columns import LABELS as PREDICTED
@@ -62,6 +62,7 @@ def run(options: argparse.Namespace) -> Answer:
         raise ValueError("Name the table to write with --out, such as --out predicted.csv.")
     if writes_parts(options):
         return run_parts(options)
+    check_workers(options)
     check_input(options.model)
     typed.check_file(options.file)
     check_writable(options.out)

@@ -41,8 +41,9 @@ def writes_parts(options: argparse.Namespace) -> bool:
     if options.scheduler or isinstance(file, str) or isinstance(options.out, str):
         return True
     if file.is_dir():
-        return any(file.glob("*.parquet")) and not any(file.glob("*.txt"))
-    return not file.exists() and file.suffix.lower() in (".parquet", ".pq") and any(c in str(file) for c in "*?[")
+        suffixes = {each.suffix.lower() for each in file.rglob("*")}
+        return not suffixes.isdisjoint(PARQUET) and ".txt" not in suffixes
+    return not file.exists() and file.suffix.lower() in PARQUET and any(c in str(file) for c in "*?[")
 
 
 def run_parts(options: argparse.Namespace) -> Answer:
@@ -61,7 +62,8 @@ def run_parts(options: argparse.Namespace) -> Answer:
     model = model_file(options.model, options.device, options.threshold)
     description = model.describe()
     text = named_text_columns(description.metadata, options)
-    source, out = read_source(_absolute(options.file), text), _absolute(options.out)
+    out = _absolute(options.out)
+    source = read_source(_absolute(options.file), text, out)
     with client_of(options.scheduler, options.workers) as client:
         if client is not None:
             _check_model(client, model)
@@ -72,6 +74,12 @@ def run_parts(options: argparse.Namespace) -> Answer:
         results = written(client, PartWriter(model, text, out, None, slots), missing)
         n_labels = _n_labels(results, sum(part.stop - part.start for part in missing), options)
     return _answer(options, source, missing, None if description.kind == "regressor" else n_labels)
+
+
+def check_workers(options: argparse.Namespace) -> None:
+    """Raise ValueError for --workers without --scheduler local."""
+    if options.workers is not None and options.scheduler != "local":
+        raise ValueError("--workers is for --scheduler local; another scheduler has its own workers, so omit it.")
 
 
 def holds_parts(options: argparse.Namespace) -> bool:
@@ -85,8 +93,10 @@ def holds_parts(options: argparse.Namespace) -> bool:
 
 def _check_options(options: argparse.Namespace) -> None:
     check_input(options.model)
-    if options.workers is not None and options.scheduler != "local":
-        raise ValueError("--workers is for --scheduler local; another scheduler has its own workers, so omit it.")
+    for name in ("delimiter", "encoding"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} is for tables of text, and OUT holds Parquet files here; omit it.")
+    check_workers(options)
     check_number("--workers", options.workers, low=1, integer=True, none=True)
     if file_type(Path(options.out)) in {*DELIMITED, *JSON_LINES, *PARQUET}:
         raise ValueError(

@@ -41,7 +41,7 @@ def parquet_files(url: str) -> tuple[Any, list[str]]:
     """
     system, path = file_system(url)
     try:
-        found = system.glob(path) if has_pattern(path) else [path] if system.exists(path) else []
+        found = [path] if system.exists(path) else system.glob(path) if has_pattern(path) else []
         files = [file for each in found for file in (system.find(each) if system.isdir(each) else [each])]
     except OSError as error:
         raise ValueError(f"{short(url)} cannot be read ({short_text(error, 200)}).") from None

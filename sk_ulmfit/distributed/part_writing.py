@@ -123,7 +123,7 @@ def _texts(table: Any, columns: Sequence[str], path: str, first: int) -> list[st
 
 def _with_columns(table: Any, columns: Mapping[str, Any]) -> Any:
     """Return a table with these columns at its end, in place of its own of the same names."""
-    table = table.drop_columns([name for name in table.column_names if name in columns])
+    table = table.select([i for i, name in enumerate(table.column_names) if name not in columns])
     for name, column in columns.items():
         table = table.append_column(name, column)
     return table

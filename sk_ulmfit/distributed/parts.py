@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from sk_ulmfit._version import __version__
 from sk_ulmfit.distributed.extra import needed
 from sk_ulmfit.distributed.file_systems import (
     file_system,
+    is_local,
     names_in,
     parquet_files,
     remove_leftovers,
@@ -78,9 +80,16 @@ class Source:
                 number += 1
 
 
-def read_source(url: str, columns: Sequence[str]) -> Source:
-    """Find Parquet files, read how many rows they have, and check that they have the text columns."""
-    system, paths = parquet_files(url)
+def read_source(url: str, columns: Sequence[str], out: str) -> Source:
+    """Find Parquet files, read how many rows they have, and check that they have the text columns.
+
+    Files in the folder `out`, which are the parts of an earlier run, are left out.
+    """
+    system, found = parquet_files(url)
+    folder = _address(*file_system(out)).rstrip("/") + "/"
+    paths = [path for path in found if not _address(system, path).startswith(folder)]
+    if not paths:
+        raise ValueError(f"All Parquet files of {url} are in {out}; give another folder to --out.")
     parquet = needed("pyarrow.parquet")
 
     def describe(path: str) -> tuple[str, int, str, int]:
@@ -92,6 +101,8 @@ def read_source(url: str, columns: Sequence[str]) -> Source:
             raise ValueError(f"{path} is not a Parquet file, or is damaged ({short_text(error)}).") from None
         names = metadata.schema.to_arrow_schema().names
         for column in columns:
+            if names.count(column) > 1:
+                raise ValueError(f"{path} has several columns {short(column)}; rename all but one.")
             if column not in names:
                 raise ValueError(f"{path} has no column {short(column)}. Its columns are {short_names(names)}.")
         stamp = next(
@@ -136,6 +147,12 @@ def open_folder(url: str, source: Source, model: str, threshold: Any, text: Sequ
         _begin(system, folder, url, run)
     remove_leftovers(system, folder)
     return [part for part in source.parts() if part.name not in names]
+
+
+def _address(system: Any, path: str) -> str:
+    """Return the address of a path, in which the links of this machine are followed."""
+    address: str = system.unstrip_protocol(os.path.realpath(path) if is_local(system) else path)
+    return address
 
 
 def holds_run(url: str) -> bool:
