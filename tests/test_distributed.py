@@ -97,6 +97,8 @@ def test_a_series_a_bag_and_parquet_files_come_back_in_order(clf, mail, tmp_path
     with_id = predict_proba(clf, dicts, column="body", keep=["id"]).compute()
     assert with_id.pop("id").tolist() == list(range(40))
     same(with_id, clf)
+    with_text = predict_proba(clf, dicts, column="body", keep=["id", "body"]).compute()
+    assert with_text.pop("body").tolist() == TEXTS
     mail.to_parquet(tmp_path / "mail")
     for files in (tmp_path / "mail", f"{tmp_path}/mail/*.parquet", f"file://{tmp_path}/mail"):
         rows = predict_proba(clf, files, column="text", keep="id").compute()
@@ -169,6 +171,8 @@ def test_wrong_arguments_are_errors_at_once(clf, mail, tmp_path):
         ({"texts": mail.rename(columns={"id": "billing"}), "column": "text", "keep": "billing"}, "rename them first"),
         ({"model": 3}, "model must be the path of a saved model, or a fitted"),
         ({"n_threads": 0}, "n_threads"),
+        ({"texts": mail.rename(columns={"id": "text"}), "column": "text"}, "texts has several columns 'text'"),
+        ({"column": "text", "keep": ["id", "id"]}, "Column 'id' is named twice"),
     ]:
         with pytest.raises(ValueError, match=message.replace(".", r"\.")):
             predict_proba(**{"model": clf, "texts": mail, **arguments})

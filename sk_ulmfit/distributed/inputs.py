@@ -30,7 +30,7 @@ def as_frame(texts: Any, column: Any, keep: Any, storage_options: Mapping[str, A
     if isinstance(texts, (str, os.PathLike)) or _is_list_of_paths(texts):
         return _parquet(frames, texts, storage_options)
     if isinstance(texts, needed("dask.bag").Bag):
-        return _frame_of_bag(texts, as_list(column) + as_list(keep))
+        return _frame_of_bag(texts, list(dict.fromkeys(as_list(column) + as_list(keep))))
     raise ValueError(
         "texts must be a bag, DataFrame or Series of Dask, or the path of Parquet files, got "
         f"{describe_value(texts)}; for texts in memory call the method of the model itself, or dask.bag.from_sequence."
@@ -63,8 +63,12 @@ def text_columns(frame: Any, column: Any, metadata: Mapping[str, Any]) -> list[A
 
 
 def check_columns(columns: Sequence[Any], names: Sequence[Any]) -> None:
-    """Raise ValueError if a column is missing."""
+    """Raise ValueError if a column is missing, or not the only one of its name."""
     for name in names:
+        if list(names).count(name) > 1:
+            raise ValueError(f"Column {short(name)} is named twice; name it once.")
+        if list(columns).count(name) > 1:
+            raise ValueError(f"texts has several columns {short(name)}; rename all but one.")
         if name not in columns:
             raise ValueError(f"texts has no column {short(name)}. Its columns are {short_names(columns)}.")
 
