@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,11 @@ from sk_ulmfit.distributed.parts import Part
 
 LOCAL = "local"
 _PATIENCE = "10s"  # to connect to a scheduler
+_QUIET = {  # no dashboard, any free port for what remains of it, and no log of workers that end
+    "dashboard_address": "127.0.0.1:0",
+    "scheduler_kwargs": {"dashboard": False},
+    "silence_logs": logging.CRITICAL,
+}
 
 
 @contextmanager
@@ -33,7 +39,7 @@ def client_of(scheduler: str | None, n_workers: int | None = None) -> Iterator[A
     distributed = needed("distributed")
     if scheduler == LOCAL:
         n_workers = n_workers or needed("dask.system").CPU_COUNT
-        cluster = {"n_workers": n_workers, "threads_per_worker": 1, "dashboard_address": None}
+        cluster = {"n_workers": n_workers, "threads_per_worker": 1, **_QUIET}
         with distributed.Client(**cluster) as client:
             yield client
         return
