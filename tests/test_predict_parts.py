@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from conftest import make_corpus, tiny_classifier
 from sk_ulmfit import ULMFiTMultiLabelClassifier, ULMFiTRegressor
 from sk_ulmfit.cli.main import main
 from sk_ulmfit.datasets import load_table
-from sk_ulmfit.distributed import parts
+from sk_ulmfit.distributed import part_writing, parts
 
 fsspec = pytest.importorskip("fsspec")
 pyarrow = pytest.importorskip("pyarrow")
@@ -189,6 +190,20 @@ def test_what_cannot_be_done_is_said_in_one_line(model, mail, tmp_path, capsys):
     assert "c.parquet is not a Parquet file, or is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("error")  # of a writer that is not closed
+def test_a_file_that_changes_during_a_run(model, mail, tmp_path, monkeypatch, capsys):
+    write = part_writing.PartWriter.write
+
+    def changed(self, part):
+        os.utime(mail / "a.parquet", (part.number, part.number))
+        return write(self, part)
+
+    monkeypatch.setattr(part_writing.PartWriter, "write", changed)
+    assert run("predict", model, mail, "--out", tmp_path / "out") == 2
+    assert "a.parquet has changed since this run began; begin anew with --force" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("part-*"))
+
+
 def test_parts_are_never_read_by_the_run_that_writes_them(model, mail, tmp_path, capsys):
     for _ in range(2):
         assert run("predict", model, mail, "--out", mail / "out") == 0
@@ -243,3 +258,24 @@ def test_workers_of_a_scheduler_write_the_parts(model, mail, tmp_path, capsys):
         assert run("predict", model, mail, "--out", tmp_path / "out", "--scheduler", address) == 0
     assert "Predicted 40 texts" in capsys.readouterr().out
     check_rows(tmp_path / "out", ULMFiTMultiLabelClassifier.load(model))
+
+
+class _Waits:
+    """In place of a writer: each part takes as many seconds as the number of its first row."""
+
+    def write(self, part):
+        time.sleep(part.start)
+        return 1, 1
+
+
+def test_a_scheduler_that_is_lost_is_one_line():
+    distributed = pytest.importorskip("distributed")
+    from sk_ulmfit.distributed.clusters import written
+
+    cluster = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
+    with distributed.Client(**cluster) as client:
+        results = written(client, _Waits(), [parts.Part(i, "", 3 * i, 3 * i + 1, (0, "")) for i in range(2)])
+        assert next(results) == (1, 1)
+        client.cancel([distributed.Future(key, client) for key in list(client.futures)])  # as if it was lost
+        with pytest.raises(ValueError, match="connection to the scheduler was lost; the same command goes on"):
+            next(results)

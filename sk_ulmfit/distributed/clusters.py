@@ -58,7 +58,7 @@ def written(client: Any, writer: PartWriter, parts: Sequence[Part]) -> Iterator[
     """Yield the texts and the predicted labels of each part when it is written, in any order.
 
     Without a client, one part after the other is written in this process. A worker that is lost hands its part on to
-    another one; raises ValueError if that happens to the same part four times.
+    another one; raises ValueError if that happens to the same part four times, or if the scheduler is lost.
     """
     if client is None:
         for part in parts:
@@ -69,6 +69,10 @@ def written(client: Any, writer: PartWriter, parts: Sequence[Part]) -> Iterator[
     futures = client.map(writer.write, parts, key=[f"{part.name}-{run}" for part in parts], pure=False)
     try:
         for future, result in distributed.as_completed(futures, with_results=True):
+            if future.cancelled():
+                raise ValueError(
+                    "The connection to the scheduler was lost; the same command goes on when there is one again."
+                )
             yield result
             future.release()
     except distributed.KilledWorker as error:
@@ -77,4 +81,5 @@ def written(client: Any, writer: PartWriter, parts: Sequence[Part]) -> Iterator[
             "at their logs. The same command goes on."
         ) from None
     finally:
-        client.cancel(futures, force=True)
+        if client.status == "running":
+            client.cancel(futures, force=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -14,7 +15,7 @@ from sk_ulmfit.datasets.cells import text_of_row
 from sk_ulmfit.datasets.predicted_columns import LABELS, PROBABILITY, VALUE
 from sk_ulmfit.distributed.file_systems import file_system, whole_file
 from sk_ulmfit.distributed.models import Model, ModelFile
-from sk_ulmfit.distributed.parts import Part
+from sk_ulmfit.distributed.parts import Part, version_of
 from sk_ulmfit.distributed.rows import MAX_CHARACTERS, MAX_ROWS
 from sk_ulmfit.distributed.threads import threads_of_task, torch_threads
 from sk_ulmfit.regressor import ULMFiTRegressor
@@ -59,18 +60,19 @@ class PartWriter:
             torch_threads(threads_of_task(self.n_threads, self.slots)),
             source.open(path, "rb") as file,
             whole_file(target, f"{folder}/{part.name}") as out,
+            ExitStack() as stack,
         ):
             writer: Any = None
             for table in _tables(file, part):
                 texts = _texts(table, self.text, path, part.start + n_texts)
                 columns, n = predicted_columns(estimator, texts)
                 labelled = _with_columns(table, columns)
-                writer = pq.ParquetWriter(out, labelled.schema) if writer is None else writer
+                if writer is None:
+                    writer = stack.enter_context(pq.ParquetWriter(out, labelled.schema))
                 writer.write_table(labelled)
                 n_texts, n_labels = n_texts + len(texts), n_labels + n
-            if n_texts != part.stop - part.start:
+            if n_texts != part.stop - part.start or version_of(source, path) != part.version:
                 raise ValueError(f"{path} has changed since this run began; begin anew with --force.")
-            writer.close()
         return n_texts, n_labels
 
 

@@ -46,12 +46,15 @@ class Part:
         Path or address of the file.
     start, stop : int
         First row, and the row after the last one.
+    version : (int, str)
+        Bytes, and time or checksum, of the file.
     """
 
     number: int
     file: str
     start: int
     stop: int
+    version: tuple[int, str]
 
     @property
     def name(self) -> str:
@@ -74,9 +77,9 @@ class Source:
     def parts(self) -> Iterator[Part]:
         """Yield the parts of all files."""
         number = 0
-        for file, _, _, n_rows in self.files:
+        for file, n_bytes, stamp, n_rows in self.files:
             for start in range(0, n_rows, ROWS_PER_PART):
-                yield Part(number, file, start, min(start + ROWS_PER_PART, n_rows))
+                yield Part(number, file, start, min(start + ROWS_PER_PART, n_rows), (n_bytes, stamp))
                 number += 1
 
 
@@ -94,7 +97,7 @@ def read_source(url: str, columns: Sequence[str], out: str) -> Source:
 
     def describe(path: str) -> tuple[str, int, str, int]:
         try:
-            info = system.info(path)
+            version = version_of(system, path)
             with system.open(path, "rb") as file:
                 metadata = parquet.read_metadata(file)
         except (OSError, ValueError) as error:
@@ -105,16 +108,20 @@ def read_source(url: str, columns: Sequence[str], out: str) -> Source:
                 raise ValueError(f"{path} has several columns {short(column)}; rename all but one.")
             if column not in names:
                 raise ValueError(f"{path} has no column {short(column)}. Its columns are {short_names(names)}.")
-        stamp = next(
-            (str(info[key]) for key in ("ETag", "etag", "mtime", "LastModified", "updated") if key in info), ""
-        )
-        return system.unstrip_protocol(path), int(info["size"]), stamp, metadata.num_rows
+        return system.unstrip_protocol(path), *version, metadata.num_rows
 
     with ThreadPoolExecutor(_READERS) as readers:
         files = list(readers.map(describe, paths))
     if not sum(n_rows for *_, n_rows in files):
         raise ValueError(f"{url} has no rows; at least one was expected.")
     return Source(files)
+
+
+def version_of(system: Any, path: str) -> tuple[int, str]:
+    """Return the bytes of a file, and its time or checksum, as far as the file system knows."""
+    info = system.info(path)
+    stamps = (str(info[key]) for key in ("ETag", "etag", "mtime", "LastModified", "updated") if key in info)
+    return int(info["size"]), next(stamps, "")
 
 
 def open_folder(url: str, source: Source, model: str, threshold: Any, text: Sequence[str], force: bool) -> list[Part]:

@@ -20,12 +20,17 @@ OF_A_MACHINE = {"callbacks", "device", "memory", "n_jobs", "random_state", "verb
 
 
 def check_parameters_alike(estimator: Any, n_texts: int) -> None:
-    """Raise ValueError in all processes if one of them fits with other parameters, or another number of texts."""
+    """Raise ValueError in all processes if one of them fits with other parameters, or another number of texts.
+
+    Raises ValueError too if a batch has fewer rows than there are processes.
+    """
     if current().size == 1:
         return
     values = {name: repr(value) for name, value in estimator.get_params(deep=False).items() if name not in OF_A_MACHINE}
     values = {name: value.split(" at 0x")[0] for name, value in values.items()}  # of an object, its address
     current().check_same({**values, "number of texts": n_texts})
+    if isinstance(estimator.batch_size, int):  # other values are refused or chosen later
+        check_batch_size(estimator.batch_size)
 
 
 def check_data_alike(settings: TrainingSettings, corpus: TokenIds, y: NDArray[Any] | None = None) -> None:
