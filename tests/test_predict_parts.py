@@ -169,12 +169,17 @@ def test_what_cannot_be_done_is_said_in_one_line(model, mail, tmp_path, capsys):
     bad.mkdir()
     pd.DataFrame({"body": [TEXTS[0], 5]}, dtype=object).astype({"body": str}).to_parquet(bad / "a.parquet")
     pd.DataFrame({"body": [1, 2]}).to_parquet(bad / "b.parquet")
+    colons = tmp_path / "colons"
+    colons.mkdir()
+    (colons / "a::b.parquet").touch()
     for arguments, message in [
         ([f"{tmp_path}/none/*.parquet"], "There are no Parquet files at"),
         (["nosuch://bucket/*.parquet"], "is not a path or an address of fsspec"),
         ([mail, "--text", "subject"], "a.parquet has no column 'subject'. Its columns are 'id', 'body', 'tags'."),
         ([mail, "--workers", "2"], "--workers is for --scheduler local"),
         ([mail / "a.parquet", "--workers", "2", "--out", tmp_path / "a.csv"], "--workers is for --scheduler local"),
+        ([mail, "--out", tmp_path / "o::1"], ":: joins file systems of fsspec; rename it"),
+        ([colons], "a::b.parquet' cannot be used"),
         ([mail, "--delimiter", ";"], "--delimiter is for tables of text"),
         ([bad], "b.parquet, row 1: column 'body' holds 1 of type int, not text."),
         ([mail, "--out", foreign], "holds other files; give a new or empty folder"),

@@ -28,7 +28,7 @@ from sk_ulmfit.text.packing import open_packed
 from sk_ulmfit.text.parts import cut_file, group_files, read_part
 from sk_ulmfit.text.streams import StreamedTexts
 from sk_ulmfit.text.vocabulary import Vocabulary
-from sk_ulmfit.text.workers import ExecutorWorkers, WorkerError, local_workers
+from sk_ulmfit.text.workers import ExecutorWorkers, WorkerError, local_workers, n_processes
 
 WORDS = ["lamp", "hub", "parcel", "Ève", "GOOD", "no", "1,000", "été", "soooo", "it's"]
 
@@ -256,6 +256,11 @@ def test_a_damaged_shard_is_named_and_without_it_all_is_well(tmp_path, small_par
 
 def killed(task):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_no_processes_at_all_are_refused():
+    with pytest.raises(ValueError, match="n_jobs must be a number of processes, or -1 for one for each core, got 0"):
+        n_processes(0)
 
 
 def test_a_killed_worker_is_one_clear_line():

@@ -19,6 +19,8 @@ _TEMPORARY = ".sk_ulmfit-"  # how files that are not whole yet begin
 
 def file_system(url: str) -> tuple[Any, str]:
     """Return the file system of a path or an address, and the path in it; raise ValueError if there is none."""
+    if "://" not in url:
+        check_name(url)
     try:
         system, path = needed("fsspec.core").url_to_fs(url)
     except ImportError as error:  # of a package such as s3fs; fsspec says which
@@ -26,6 +28,12 @@ def file_system(url: str) -> tuple[Any, str]:
     except (ValueError, OSError) as error:
         raise ValueError(f"{short(url)} is not a path or an address of fsspec ({short_text(error, 200)}).") from None
     return system, path
+
+
+def check_name(path: str) -> None:
+    """Raise ValueError for a path that fsspec would cut in two."""
+    if "::" in path:
+        raise ValueError(f"{short(path, 200)} cannot be used, because :: joins file systems of fsspec; rename it.")
 
 
 def has_pattern(path: str) -> bool:
@@ -46,6 +54,8 @@ def parquet_files(url: str) -> tuple[Any, list[str]]:
     except OSError as error:
         raise ValueError(f"{short(url)} cannot be read ({short_text(error, 200)}).") from None
     files = sorted({file for file in files if file.endswith(PARQUET) and _name(file)[0] not in "._"})
+    for file in files:
+        check_name(file)
     if not files:
         raise ValueError(f"There are no Parquet files at {short(url, 200)}; give a file, a folder or a pattern.")
     return system, files

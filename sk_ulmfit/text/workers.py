@@ -105,4 +105,6 @@ def n_processes(n_jobs: int) -> int:
     """Return how many processes `n_jobs` means; -1 means one for each core."""
     from joblib import effective_n_jobs
 
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be a number of processes, or -1 for one for each core, got 0.")
     return int(effective_n_jobs(n_jobs))
