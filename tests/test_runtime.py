@@ -493,7 +493,7 @@ def test_export_on_the_command_line(folder, tmp_path, capsys):
     proba = runtime.load(tmp_path / "out").predict_proba(TEXTS)
     np.testing.assert_allclose(proba, clf.predict_proba(TEXTS), rtol=0, atol=5e-5)
     assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
-    assert "pass overwrite=True, or --force" in capsys.readouterr().err
+    assert "pass overwrite=True (--force on the command line)" in capsys.readouterr().err
     arguments = ["--threshold", "0.9", "--int8", "--force"]
     assert main(["export", str(path), "--out", str(tmp_path / "out"), *arguments]) == 0
     assert "made-up texts move by at most" in capsys.readouterr().out
