@@ -209,6 +209,21 @@ def test_a_file_that_changes_during_a_run(model, mail, tmp_path, monkeypatch, ca
     assert not list((tmp_path / "out").glob("part-*"))
 
 
+def test_parts_of_two_runs_are_not_mixed(model, mail, tmp_path, monkeypatch, capsys):
+    write, n_parts = part_writing.PartWriter.write, []
+
+    def while_another_begins(self, part):
+        n_parts.append(part)
+        if len(n_parts) == 2:
+            assert run("predict", model, mail, "--out", tmp_path / "out", "--threshold", 0, "--force") == 0
+        return write(self, part)
+
+    monkeypatch.setattr(part_writing.PartWriter, "write", while_another_begins)
+    assert run("predict", model, mail, "--out", tmp_path / "out", "--threshold", 0.99) == 2
+    assert "Another run, with another threshold, has begun in" in capsys.readouterr().err
+    assert all(len(row) == 3 for row in rows_of(tmp_path / "out")["predicted_labels"])
+
+
 def test_parts_are_never_read_by_the_run_that_writes_them(model, mail, tmp_path, capsys):
     for _ in range(2):
         assert run("predict", model, mail, "--out", mail / "out") == 0

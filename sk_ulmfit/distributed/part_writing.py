@@ -15,7 +15,7 @@ from sk_ulmfit.datasets.cells import text_of_row
 from sk_ulmfit.datasets.predicted_columns import LABELS, PROBABILITY, VALUE
 from sk_ulmfit.distributed.file_systems import file_system, whole_file
 from sk_ulmfit.distributed.models import Model, ModelFile
-from sk_ulmfit.distributed.parts import Part, version_of
+from sk_ulmfit.distributed.parts import Part, check_still_run, version_of
 from sk_ulmfit.distributed.rows import MAX_CHARACTERS, MAX_ROWS
 from sk_ulmfit.distributed.threads import threads_of_task, torch_threads
 from sk_ulmfit.regressor import ULMFiTRegressor
@@ -73,6 +73,7 @@ class PartWriter:
                 n_texts, n_labels = n_texts + len(texts), n_labels + n
             if n_texts != part.stop - part.start or version_of(source, path) != part.version:
                 raise ValueError(f"{path} has changed since this run began; begin anew with --force.")
+            check_still_run(target, folder, self.model.digest, self.model.threshold, self.text)
         return n_texts, n_labels
 
 

@@ -156,6 +156,16 @@ def open_folder(url: str, source: Source, model: str, threshold: Any, text: Sequ
     return [part for part in source.parts() if part.name not in names]
 
 
+def check_still_run(system: Any, folder: str, model: str | None, threshold: Any, text: Sequence[str]) -> None:
+    """Raise ValueError if another run has begun in the folder of a run."""
+    try:
+        difference = _difference(system, folder, {"model": model, "threshold": threshold, "text": list(text)})
+    except FileNotFoundError:
+        difference = "no description"
+    if difference:
+        raise ValueError(f"Another run, with {difference}, has begun in {folder}; give each run its own --out.")
+
+
 def _address(system: Any, path: str) -> str:
     """Return the address of a path, in which the links of this machine are followed."""
     address: str = system.unstrip_protocol(os.path.realpath(path) if is_local(system) else path)
@@ -178,7 +188,7 @@ def _difference(system: Any, folder: str, run: dict[str, Any]) -> str:
     except ValueError:
         earlier = {}
     earlier = earlier if isinstance(earlier, dict) else {}
-    return " and ".join(words for key, words in _WHAT_DIFFERS.items() if earlier.get(key) != run[key])
+    return " and ".join(words for key, words in _WHAT_DIFFERS.items() if key in run and earlier.get(key) != run[key])
 
 
 def _remove_parts(system: Any, folder: str, names: set[str]) -> None:
