@@ -50,9 +50,13 @@ from sk_ulmfit.training.settings import unfreezing_after_head
 class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]
     """Multi-label text classifier after ULMFiT, on raw texts.
 
-    ``fit`` fine-tunes a language model on the texts (stage 2 of ULMFiT) and trains a classifier on its encoder
-    (stage 3): an AWD-LSTM, concat pooling, one output per label and binary cross-entropy. A linear model of words is
-    trained as well (`tfidf`), and the log-odds of both are averaged. The network is a skorch net in `net_`.
+    The encoder of a language model turns each text into a vector, and a linear head gives each label a score. A linear
+    model of words is trained as well (`tfidf`), and the log-odds of both are averaged. That is all for the bundled
+    language model and fewer than 5,000 texts. With more texts, ``fit`` then trains the layers of the encoder too.
+
+    A language model without a vector of a text is first fine-tuned on the texts (stage 2 of ULMFiT). A classifier is
+    then trained on its encoder (stage 3): an AWD-LSTM with concat pooling, a head with a hidden layer, and binary
+    cross-entropy. In both cases the network is a skorch net in `net_`.
 
     Parameters by group:
 
@@ -69,21 +73,25 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
     Parameters
     ----------
     language_model : "auto", "en", "en-small", path-like, ULMFiTLanguageModel or None, default="auto"
-        Language model whose encoder the classifier starts from. The name of a bundled model or the path of a saved one:
-        it is fine-tuned on the texts. "auto" is English: "en" on a GPU if it is installed, else "en-small". An unfitted
-        `ULMFiTLanguageModel`: a clone of it is fitted on the texts. A fitted one, or one in a ``FrozenEstimator``: it
-        is used as it is (``clone``, and so cross-validation, keeps only the frozen one fitted). None: random weights
+        Language model whose encoder the classifier starts from. "auto" is the bundled English model, "en-small", which
+        is used as it is. ("en", a larger model for GPUs, is not published yet.) A path is that of a saved model: it is
+        used as it is if it has a vector of a text, else it is fine-tuned on the texts (see `lm_epochs`). Of an unfitted
+        `ULMFiTLanguageModel`, a clone is fitted on the texts. A fitted one, or one in a ``FrozenEstimator``, is used as
+        it is (``clone``, and so cross-validation, keeps only the frozen one fitted). None: random weights
         (400/1152/3). With ``direction="both"`` also a pair of these, the forward one first, with the same words.
     threshold : float, array-like of shape (n_labels,), dict or str, default="auto"
-        A label is predicted if its probability reaches its threshold. Numbers: one for all labels, one per label, or by
-        label name (other labels keep 0.5). A goal: ``fit`` chooses a threshold per label, on predictions for texts that
-        were not learned from (see `tune_thresholds`). "f1_macro", "f1_micro" and "f1_samples" maximise this F1, "tune"
-        comes close to the best macro F1 and the best micro F1, and ``{"precision": 0.9}`` reaches this precision. These
-        predictions are made by cross-validation of a linear head and the linear model if the language model has a
-        vector of a text, and the network stays frozen or there are fewer than 5,000 texts; otherwise a part of the
-        texts is held out (`validation_fraction`). "auto" is "tune" if the language model has a vector, else 0.5 for all
-        labels. On held-out texts of three sets, of 100 to 2,000 texts, "tune" had more micro and macro F1 than 0.5.
-        ``predict`` reads the numbers, so you can change them after ``fit``.
+        A label is predicted if its probability reaches its threshold. Pass numbers, or a goal for which ``fit`` chooses
+        a threshold per label.
+
+        Numbers: one for all labels, one per label, or by label name (other labels get 0.5). Goals: "f1_macro",
+        "f1_micro" and "f1_samples" maximise this F1, "tune" comes close to the best macro F1 and the best micro F1, and
+        ``{"precision": 0.9}`` reaches this precision. "auto" is "tune" if the language model has a vector of a text,
+        like the bundled one, else 0.5 for all labels.
+
+        For a goal, ``fit`` needs predictions for texts that were not learned from (see `tune_thresholds`). They come
+        from cross-validation if the language model has a vector, and the encoder is not trained or there are fewer than
+        5,000 texts. Otherwise a part of the texts is held out (`validation_fraction`). ``predict`` reads the numbers,
+        so you can change them after ``fit``.
     at_least_one : bool or "auto", default="auto"
         Whether each text gets at least one label: if no label reaches its threshold, the one that comes nearest to it,
         in log-odds. "auto" is True if ``fit`` chose the thresholds for an F1 or by "tune", and every training text
@@ -94,28 +102,33 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         probabilities; it takes twice the time, memory and disk. A `language_model` that was trained backward reads
         backward even with "forward".
     unfreezing : {"auto", "gradual", "at_once", "head"}, default="auto"
-        Which layers of a pre-trained encoder are trained. "gradual": the head in the first epoch and one more layer,
-        from the top, in each that follows, as in the paper. "at_once": all layers from the first epoch. "auto": gradual
-        for up to 5,000 texts, else at once. "head": the head alone, on features that are computed once, so an epoch
-        takes seconds; `lr_decay`, `embedding_lr`, `alpha` and `beta` have no effect then. An encoder from random
-        weights is trained at once unless "head" is set. If the language model has a vector of a text, a linear head is
-        trained on the vectors first, which takes seconds. "head" stops there, and so does "auto" for fewer than 5,000
-        texts; for more, "auto" is "at_once".
+        Which layers of a pre-trained encoder are trained. If the language model has a vector of a text, like the
+        bundled one, a linear head is trained on the vectors first, which takes seconds. "auto" stops there for fewer
+        than 5,000 texts, and is "at_once" for more. For other language models, it is "gradual" for up to 5,000 texts,
+        else "at_once".
+
+        "head" trains the head alone, on features that are computed once, so an epoch takes seconds; `lr_decay`,
+        `embedding_lr`, `alpha` and `beta` have no effect then. "gradual" trains the head in the first epoch and one
+        more layer, from the top, in each that follows, as in the paper. "at_once" trains all layers from the first
+        epoch. So is an encoder from random weights, unless "head" is set.
     max_epochs : int or None, default=None
         Epochs of classifier training. None: 20 for up to 500 texts, 12 for up to 1,000, 8 for up to 10,000, 4 for up to
         50,000 and 3 for more, at least one for each layer that is unfrozen, and at least 10 for ``unfreezing="head"``.
         After a linear head was trained: 2, at least one for each layer.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from what an earlier ``fit`` or the file of ``load`` has learned: encoder, vector, head
-        and vocabulary, to which new words are added. Labels are matched by name, columns without names by position. A
-        new label gets a new row of the head. A label that y lacks counts as unknown in all texts: its row, base rate,
-        threshold and calibration stay as they are. The linear model is trained anew on these texts alone, so pass
-        earlier texts together with new ones; for a label that y lacks, the network alone decides. `language_model` and
-        `lm_epochs` have no effect on a fitted estimator; `direction` must stay the same, and `unlabelled_texts` only
-        add words. With a frozen encoder the result is close to that of a new fit on the same texts: folds and
-        regularisation of head and SVMs stay until there are four times or a quarter as many texts. Tokens, vectors and
-        solutions for the texts stay in memory until the next fit, but not in files and pickles; with `memory`, only
-        tokens and vectors do. `save` does not store this parameter.
+        Whether ``fit`` continues from what an earlier ``fit``, or the loaded file, has learned: encoder, vector, head
+        and vocabulary. New words and new labels are added. Labels are matched by name, columns without names by
+        position. A label that y lacks counts as unknown in all texts: what was learned about it stays, and so do its
+        threshold and calibration.
+
+        The linear model is trained anew, on these texts alone. So pass the earlier texts together with the new ones.
+        For a label that y lacks, the network alone decides.
+
+        `direction` must stay the same. `language_model` and `lm_epochs` have no effect, and `unlabelled_texts` only add
+        words. With a frozen encoder, the result is close to that of a new fit on the same texts: folds and
+        regularisation stay until there are four times or a quarter as many texts. What was computed for the texts stays
+        in memory until the next fit, but not in files and pickles; with `memory`, only tokens and vectors do. `save`
+        does not store this parameter.
     device : str, default="auto"
         Torch device; "auto" uses a GPU if there is one.
     random_state : int, RandomState or None, default=None

@@ -97,8 +97,8 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Pla
     pretrained : "auto", "en", "en-small", path-like, ModelState or None, default="auto"
         Language model to fine-tune: the name of a bundled model, the path of a saved one, or a model in memory. Its
         sizes are kept. Words that it knows keep their embedding; new words get the mean embedding. "auto" takes the
-        bundled English model ("en" on a GPU if it is installed, else "en-small") if `language` is English and no size
-        is given, otherwise random weights. None starts from random weights.
+        bundled English model, "en-small", if `language` is English and no size is given, otherwise random weights.
+        None starts from random weights. "en", a larger model for GPUs, is not published yet.
     language : str or None, default=None
         Language code of spaCy's tokenizer. None takes that of `pretrained`, or "en".
     max_epochs : int or None, default=None

@@ -40,10 +40,14 @@ Range: TypeAlias = Sequence[float] | Sequence[Sequence[float]] | HasArray
 class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
     """Regressor after ULMFiT, on raw texts: one or several values on a scale for each text.
 
-    ``fit`` fine-tunes a language model on the texts and trains a network on its encoder, as
-    `ULMFiTMultiLabelClassifier` does, with one output per target. A ridge regression on words is trained as well
-    (`tfidf`), and the predictions of both are averaged, in standard deviations of each target. Use it for grades, such
-    as stars, strengths or shares of annotators; use the classifier for labels that a text has or lacks.
+    The encoder of a language model turns each text into a vector, and a linear head predicts each target from it. A
+    ridge regression on words is trained as well (`tfidf`), and the predictions of both are averaged, in standard
+    deviations of each target. That is all for the bundled language model and fewer than 5,000 texts. With more texts,
+    ``fit`` then trains the layers of the encoder too. A language model without a vector of a text is first fine-tuned
+    on the texts, as for `ULMFiTMultiLabelClassifier`.
+
+    Use it for grades, such as stars, strengths or shares of annotators; use the classifier for labels that a text has
+    or lacks.
 
     Parameters by group:
 
@@ -59,7 +63,7 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
     Parameters
     ----------
     language_model : "auto", "en", "en-small", path-like, ULMFiTLanguageModel or None, default="auto"
-        Language model whose encoder the regressor starts from, as for the classifier.
+        Language model whose encoder the regressor starts from, as for the classifier. "auto" is the bundled "en-small".
     y_range : None, (low, high) or list of such pairs, default=None
         Least and greatest value of all targets, or of each target. The outputs of the network pass through a sigmoid
         that goes 5 % of the width beyond both ends, so that the ends can be reached, and predictions stay within the
@@ -71,7 +75,8 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         Reading order of the texts. "both" trains a network for each direction and averages their predictions.
     unfreezing : {"auto", "gradual", "at_once", "head"}, default="auto"
         Which layers of a pre-trained encoder are trained, as for the classifier. If the language model has a vector of
-        a text, a linear head is trained on the vectors first; for fewer than 5,000 texts, "auto" stops there.
+        a text, like the bundled one, a linear head is trained on the vectors first; for fewer than 5,000 texts, "auto"
+        stops there.
     max_epochs : int or None, default=None
         Epochs of the training of the network. None depends on the number of texts, as for the classifier.
     warm_start : bool, default=False

@@ -97,7 +97,9 @@ def add_labels(groups: Groups, delimiter: str = ";", blank: str = BLANKS[0]) -> 
         help="columns of 0 and 1, one per label; a pattern such as 'is *' names several",
     )
     groups.everyday.add_argument(
-        "--delimiter", metavar="D", help=f"separates the names in --label-column (default: {delimiter})"
+        "--delimiter",
+        metavar="D",
+        help=f"separates labels within a cell of --label-column, not columns (default: {delimiter})",
     )
     _add_label_details(groups.data, blank)
 
@@ -129,9 +131,9 @@ def add_language_model(group: Any) -> None:
         "--language-model",
         default="auto",
         metavar="NAME",
-        help="language model to start from: en-small (included), en (if it is installed), the file of a saved one, or "
-        "none to start from random weights. auto takes the included one, or random weights if --language is not "
-        "English or a size is given (default: auto)",
+        help="language model to start from: en-small (included), en (larger; not published yet), the file of a saved "
+        "one, or none to start from random weights. auto takes the included one, or random weights if --language is "
+        "not English or a size is given (default: auto)",
     )
 
 
