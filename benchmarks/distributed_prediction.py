@@ -50,6 +50,7 @@ PATIENCE = {  # a worker that starts anew may need minutes where other programs 
     "distributed.comm.timeouts.tcp": "10 minutes",
     "distributed.scheduler.worker-ttl": None,
 }
+MEMORY = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}  # as the guide advises
 
 
 def sentences() -> list[str]:
@@ -90,7 +91,7 @@ def fitted_model(path: Path, is_small: bool) -> ULMFiTMultiLabelClassifier:
 def cluster(n_workers: int) -> Iterator[Client]:
     """Start worker processes of one thread."""
     options = {"n_workers": n_workers, "threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
-    with dask.config.set(PATIENCE), LocalCluster(**options) as running, Client(running) as client:
+    with dask.config.set({**PATIENCE, **MEMORY}), LocalCluster(**options) as running, Client(running) as client:
         yield client
 
 

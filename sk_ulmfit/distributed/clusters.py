@@ -15,6 +15,8 @@ from sk_ulmfit.distributed.parts import Part
 
 LOCAL = "local"
 _PATIENCE = "10s"  # to connect to a scheduler
+# By default Dask makes workers return freed memory at once, which makes predictions 1.5 times as slow.
+_ENVIRONMENT = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
 _QUIET = {  # no dashboard, any free port for what remains of it, and no log of workers that end
     "dashboard_address": "127.0.0.1:0",
     "scheduler_kwargs": {"dashboard": False},
@@ -40,7 +42,7 @@ def client_of(scheduler: str | None, n_workers: int | None = None) -> Iterator[A
     if scheduler == LOCAL:
         n_workers = n_workers or needed("dask.system").CPU_COUNT
         cluster = {"n_workers": n_workers, "threads_per_worker": 1, **_QUIET}
-        with distributed.Client(**cluster) as client:
+        with needed("dask.config").set(_ENVIRONMENT), distributed.Client(**cluster) as client:
             yield client
         return
     try:
