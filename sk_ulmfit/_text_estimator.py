@@ -44,7 +44,7 @@ from sk_ulmfit.nn.processes import current
 from sk_ulmfit.onnx_export import export_folder
 from sk_ulmfit.text.seen_tokens import TokenStore
 from sk_ulmfit.text.streams import StreamedTexts, chained, check_texts
-from sk_ulmfit.text.unknown_words import one_warning
+from sk_ulmfit.text.unknown_words import one_warning, warn_of_empty_texts
 from sk_ulmfit.text.vocabulary import Vocabulary
 from sk_ulmfit.training.caching import check_memory
 from sk_ulmfit.training.callbacks import SCHEDULES
@@ -107,6 +107,7 @@ class TextEstimator(PlainState):
         earlier = self._goes_on_from()
         data = self._check_data(X, y, sample_weight, earlier)
         check_parameters_alike(self, len(data.texts))
+        warn_of_empty_texts(data.texts)
         unlabelled = _check_unlabelled(unlabelled_texts)
         device = resolve_device(self.device)
         current().check_device(device)
@@ -178,7 +179,7 @@ class TextEstimator(PlainState):
     @property
     def language_model_(self) -> ULMFiTLanguageModel:
         """The language model behind the encoder."""
-        return self._of_network(self._attribute("language_model_").language_models, 0, "language_model_")
+        return self._language_model(0, "language_model_")
 
     @property
     def backward_net_(self) -> MultiLabelNet:
@@ -193,8 +194,7 @@ class TextEstimator(PlainState):
     @property
     def backward_language_model_(self) -> ULMFiTLanguageModel:
         """The language model behind the second network."""
-        name = "backward_language_model_"
-        return self._of_network(self._attribute(name).language_models, 1, name)
+        return self._language_model(1, "backward_language_model_")
 
     def save(
         self, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None, overwrite: bool = True
@@ -367,6 +367,16 @@ class TextEstimator(PlainState):
 
     def _attribute(self, name: str) -> Any:
         return fitted_value(self, name)
+
+    def _language_model(self, which: int, name: str) -> ULMFiTLanguageModel:
+        fitted = self._attribute(name)
+        if not fitted.language_models and which < len(fitted.networks):
+            raise AttributeError(
+                f"This {fitted.kind} has no {name}: it was loaded, and the file of a {fitted.kind} does not hold the "
+                f"language model. After fit, save it to a file of its own with {name}.save(path); "
+                "ULMFiTLanguageModel.load(path) reads it."
+            )
+        return self._of_network(fitted.language_models, which, name)
 
     def _of_network(self, values: Sequence[Any], which: int, name: str) -> Any:
         """Return the value of a network; AttributeError if there is none, since the attribute is not there then."""

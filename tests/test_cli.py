@@ -133,7 +133,7 @@ def test_evaluate_scores_the_labels_that_both_know(table, model, capsys):
     assert "billing" not in shown.out
     share = sum(r["delivery"] for r in rows) / len(rows)
     assert f"all labels right: {share:.3f}" in shown.out
-    assert "left out 1 label that the model does not know: 'new'." in shown.err
+    assert "left out 1 label that the model does not know: 'new' (in 24 texts)." in shown.err
     assert "left out 2 labels that the file does not have: 'billing', 'technical'." in shown.err
     assert run("evaluate", model, table, "--label-column", "id") == 2
     assert "none of the model's labels" in capsys.readouterr().err

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from conftest import tiny_classifier, tiny_lm
 
+from sk_ulmfit import ULMFiTRegressor
 from sk_ulmfit.pretraining import pretrain
+from sk_ulmfit.text import join_fields
 from sk_ulmfit.text.streams import StreamedTexts
+from sk_ulmfit.text.unknown_words import as_one_call
 
 ENGLISH = ["the lamp is late", "the lamp is broken", "late and broken"] * 8
 Y = [["late"], ["broken"], ["broken", "late"]] * 8
@@ -29,11 +32,11 @@ GERMAN = [
 NOISE = ["qzxvjk wrtplm", "bvcxnm lkjhgf", "zzqqxx mnbvcx"]
 
 
-def warned(work):
+def warned(work, part="More than half"):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         work()
-    return [str(warning.message) for warning in caught if "More than half" in str(warning.message)]
+    return [str(warning.message) for warning in caught if part in str(warning.message)]
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +116,69 @@ def test_probabilities_are_those_without_a_warning(clf):
         warnings.simplefilter("ignore")
         together = clf.predict_proba(CHINESE)
     assert np.array_equal(together[0], clf.predict_proba(CHINESE[:1])[0])
+
+
+NO_WORD = "no word that the model knows"
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ([""], "The text has no word that the model knows; it gets the base rate of each label."),
+        (
+            ["the lamp is late", " \n", "", "late"],
+            "2 of 4 texts have no word that the model knows, such as the empty text in row 2; they get the base rate of "
+            "each label.",
+        ),
+        (
+            ["late", "qzxvjk"],
+            "1 of 2 texts has no word that the model knows, 'qzxvjk' in row 2; it gets the base rate of each label.",
+        ),
+        (
+            [join_fields(["", ""]), "late"],
+            "1 of 2 texts has no word that the model knows, the empty text in row 1; it gets the base rate of each "
+            "label.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_labels"])
+def test_texts_without_a_known_word_are_counted_in_one_warning(clf, texts, message, method):
+    assert warned(lambda: getattr(clf, method)(texts), NO_WORD) == [message]
+
+
+def test_texts_that_all_have_known_words_give_no_warning(clf):
+    assert not warned(lambda: clf.predict(ENGLISH), NO_WORD)
+
+
+def test_streamed_texts_without_words_are_counted_too(clf):
+    texts = ["late", "", "lamp"]
+    messages = warned(lambda: clf.predict(StreamedTexts(lambda: iter(texts), 3)), NO_WORD)
+    assert len(messages) == 1
+    assert "the empty text in row 2" in messages[0]
+
+
+def test_blocks_of_one_call_give_one_warning_with_rows_counted_through(clf):
+    def predict():
+        with as_one_call():
+            for block in (["late", "lamp"], ["late", ""], ["", "lamp"]):
+                clf.predict(block)
+
+    messages = warned(predict, NO_WORD)
+    assert len(messages) == 1
+    assert messages[0].startswith("2 of 6 texts have")
+    assert "the empty text in row 4" in messages[0]
+
+
+def test_a_regressor_says_that_it_predicts_the_means():
+    model = ULMFiTRegressor(tiny_lm(), max_epochs=1, batch_size=8, bptt=10).fit(ENGLISH, np.arange(24.0))
+    messages = warned(lambda: model.predict(["late", ""]), NO_WORD)
+    assert len(messages) == 1
+    assert messages[0].endswith("it gets the mean of each target.")
+
+
+def test_fit_warns_of_empty_texts():
+    texts = ["", *ENGLISH[1:]]
+    assert warned(lambda: tiny_classifier().fit(texts, Y), "empty") == [
+        "1 of 24 training texts is empty, the one in row 1; leave out such rows."
+    ]
+    assert not warned(lambda: tiny_classifier().fit(ENGLISH, Y), "empty")

@@ -14,7 +14,7 @@ from sk_ulmfit.language_model import SIZES, ULMFiTLanguageModel
 from sk_ulmfit.models.state import kind_of
 from sk_ulmfit.regressor import ULMFiTRegressor
 from sk_ulmfit.text.streams import StreamedTexts
-from sk_ulmfit.text.unknown_words import one_warning
+from sk_ulmfit.text.unknown_words import as_one_call, one_warning
 
 BLOCK = 500  # texts that are predicted between two movements of a bar
 
@@ -96,7 +96,7 @@ def predict_in_blocks(predict: Callable[[Any], Any], texts: Any, options: argpar
         return predict(texts)
     from tqdm import tqdm
 
-    with one_warning(), tqdm(total=len(texts), desc="predict", unit=" texts") as bar:
+    with one_warning(), as_one_call(), tqdm(total=len(texts), desc="predict", unit=" texts") as bar:
         parts = []
         for block in StreamedTexts(lambda: texts, len(texts)).batches(BLOCK):
             parts.append(predict(block))

@@ -6,12 +6,13 @@ import argparse
 
 import numpy as np
 
-from sk_ulmfit._messages import count, short_names
+from sk_ulmfit._messages import count, first_few, short, short_names
 from sk_ulmfit.classifier import ULMFiTMultiLabelClassifier
 from sk_ulmfit.cli import options as shared
 from sk_ulmfit.cli.answers import Answer, print_note
 from sk_ulmfit.cli.data import load_labelled_folder, no_other_delimiter, text_columns
 from sk_ulmfit.cli.estimators import load_model, predict_in_blocks
+from sk_ulmfit.cli.similar_labels import similar, texts_with
 from sk_ulmfit.cli.values import evaluate_values
 from sk_ulmfit.datasets.loaders import BLANKS, load_table
 from sk_ulmfit.datasets.text_table import TextTable
@@ -102,10 +103,19 @@ def _scored_labels(
     one_column_per_label = bool(options.labels or (not options.label_column and clf.metadata_.get("labels")))
     # a label without a column is unknown; a label that a column of names never has is absent from every text
     scored = [name for name in known if name in table.label_names] if one_column_per_label else known
-    for names, why in (
-        (unknown, "that the model does not know"),
-        (sorted(set(known) - set(scored)), "that the file does not have"),
-    ):
-        if names:
-            print_note(f"left out {count(len(names), 'label')} {why}: {short_names(names)}.")
+    if unknown:
+        described = _described(unknown, table, known)
+        print_note(f"left out {count(len(unknown), 'label')} that the model does not know: {described}.")
+    if missing := sorted(set(known) - set(scored)):
+        print_note(f"left out {count(len(missing), 'label')} that the file does not have: {short_names(missing)}.")
     return scored
+
+
+def _described(unknown: list[str], table: TextTable, known: list[str]) -> str:
+    """Return labels that the model does not know, each with its texts and the known label that it looks like."""
+    n_texts, parts = texts_with(table), []
+    for label in unknown[:5]:
+        other = similar(label, {name: n_texts[name] for name in known})
+        hint = f"; did you mean {short(other)}?" if other else ""
+        parts.append(f"{short(label)} (in {count(n_texts[label], 'text')}{hint})")
+    return first_few(parts, len(unknown))

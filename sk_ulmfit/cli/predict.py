@@ -29,6 +29,7 @@ from sk_ulmfit.datasets.tables import (
     open_table,
 )
 from sk_ulmfit.regressor import ULMFiTRegressor
+from sk_ulmfit.text.unknown_words import as_one_call
 
 MAX_ROWS, MAX_CHARACTERS = 20_000, 2_000_000  # held in memory at once
 
@@ -83,7 +84,9 @@ def run(options: argparse.Namespace) -> Answer:
 
         rows = tqdm(rows, desc="predict", unit=" texts")
     kept = [column for column in reader.columns if column not in adds.columns]
-    write_table(out, [*kept, *adds.columns], rows)
+    separator = ("" if file_type(options.file) == ".tsv" else reader.separator) or ","
+    with as_one_call():
+        write_table(out, [*kept, *adds.columns], rows, separator=separator)
     return adds.answer(out)
 
 

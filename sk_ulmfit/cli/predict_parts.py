@@ -14,6 +14,7 @@ from sk_ulmfit.cli.answers import Answer, shows_progress
 from sk_ulmfit.cli.data import named_text_columns
 from sk_ulmfit.cli.files import check_input
 from sk_ulmfit.datasets.tables import DELIMITED, JSON_LINES, PARQUET, file_type
+from sk_ulmfit.text.unknown_words import as_one_call
 
 ADDRESS = "://"
 
@@ -72,7 +73,8 @@ def run_parts(options: argparse.Namespace) -> Answer:
             _check_paths(client, source.files[0][0], out)
         slots = {} if client is None else slots_by_host(client)
         results = written(client, PartWriter(model, text, out, None, slots), missing)
-        n_labels = _n_labels(results, sum(part.stop - part.start for part in missing), options)
+        with as_one_call(has_rows=False):
+            n_labels = _n_labels(results, sum(part.stop - part.start for part in missing), options)
     return _answer(options, source, missing, None if description.kind == "regressor" else n_labels)
 
 

@@ -16,6 +16,7 @@ from sk_ulmfit.cli.data import check_text_option, load_labelled
 from sk_ulmfit.cli.estimators import make_classifier, make_regressor
 from sk_ulmfit.cli.files import check_input, check_output, language_model_file
 from sk_ulmfit.cli.processes import is_first
+from sk_ulmfit.cli.similar_labels import note_rare_labels
 from sk_ulmfit.cli.values import add_values, check_values_options, load_valued
 from sk_ulmfit.datasets.loaders import load_table
 from sk_ulmfit.datasets.tables import open_table
@@ -190,6 +191,8 @@ def run(options: argparse.Namespace) -> Answer:
     if options.values:
         return _train_regressor(options, out)
     table, columns = load_labelled(options)
+    if is_first():
+        note_rare_labels(table)
     unlabelled = _unlabelled(options, columns["text"])
     clf = make_classifier(options, verbose=int(shows_progress(options)))
     start = time.perf_counter()

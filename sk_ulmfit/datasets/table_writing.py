@@ -18,7 +18,7 @@ import numpy as np
 
 from sk_ulmfit._files import atomic_write
 from sk_ulmfit._messages import short
-from sk_ulmfit.datasets.tables import DELIMITED, FOREIGN, JSON_LINES, PARQUET, Row, file_type
+from sk_ulmfit.datasets.tables import DELIMITED, FOREIGN, JSON_LINES, PARQUET, Row, file_type, separator_of_header
 
 TextOut = codecs.StreamWriter
 
@@ -33,7 +33,9 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         )
 
 
-def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Row]) -> None:
+def write_table(
+    path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Row], *, separator: str = ","
+) -> None:
     """Write a CSV, TSV or JSON-lines file, completely or not at all.
 
     Parameters
@@ -45,6 +47,9 @@ def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
         Names of the columns.
     rows : iterable of dict
         Cells by column. Lists are written as JSON, lone surrogates as question marks.
+    separator : str, default=","
+        Comma, semicolon or tab, which separates the cells of a CSV file. If a column has a comma in its name, a comma
+        is taken, since `load_table` would find it in the header line.
 
     Raises
     ------
@@ -59,7 +64,12 @@ def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
         if suffix in JSON_LINES:
             _write_json_lines(out, columns, rows)
         else:
-            _write_delimited(out, columns, rows, DELIMITED.get(suffix) or ",", path)
+            _write_delimited(out, columns, rows, DELIMITED.get(suffix) or _readable(separator, columns), path)
+
+
+def _readable(separator: str, columns: Sequence[str]) -> str:
+    """Return the separator if `open_table` will find it in the header line, else a comma."""
+    return separator if separator_of_header(separator.join([*columns, ""])) == separator else ","
 
 
 @contextmanager

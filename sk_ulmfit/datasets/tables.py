@@ -162,9 +162,13 @@ def _delimited(path: Path, separator: str | None, encoding: str | None) -> RowRe
 
 
 def _separator(path: Path, encoding: str | None) -> str:
-    """Return what separates the cells of the header line: a comma if it has one, else a semicolon or a tab."""
     with open_text(path, encoding=encoding) as file:
         header = file.readline(LONGEST_LINE)
+    return separator_of_header(header)
+
+
+def separator_of_header(header: str) -> str:
+    """Return what separates the cells of a header line: a comma if it has one, else a semicolon or a tab."""
     return next((mark for mark in ",;\t" if mark in header), ",")
 
 

@@ -18,7 +18,7 @@ from sk_ulmfit.runtime.linear import OnnxLinearModel
 from sk_ulmfit.runtime.network import OnnxNetwork, count_threads
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.streams import check_texts
-from sk_ulmfit.text.unknown_words import WordCount, warn_of_texts
+from sk_ulmfit.text.unknown_words import BASE_RATES, MEANS, WordCount, warn_of_texts, warn_of_texts_without_words
 from sk_ulmfit.text.vocabulary import TokenIds
 from sk_ulmfit.training.averaging import average_with_linear_model, mean_log_odds
 from sk_ulmfit.training.bounds import bound_log_odds, has_known_words
@@ -106,9 +106,9 @@ class _OnnxModel:
         """Notes that were stored with the model."""
         return self._config["metadata"]
 
-    def _encode(self, X: Any) -> TokenIds:
+    def _encode(self, texts: Any) -> TokenIds:
         language, word_count = self._config["language"], WordCount()
-        corpus = encode_texts(check_texts(X), self._vocabulary, language, word_count=word_count)
+        corpus = encode_texts(texts, self._vocabulary, language, word_count=word_count)
         warn_of_texts(word_count, language)
         return corpus
 
@@ -158,14 +158,17 @@ class OnnxClassifier(_OnnxModel):
             Probabilities strictly between 0 and 1, columns as `label_names_`. The result for a text does not depend on
             the other texts, but for rounding.
         """
-        corpus = self._encode(X)
+        texts = check_texts(X)
+        corpus = self._encode(texts)
         log_odds = mean_log_odds(self._scores(corpus))
         if "calibration" in self._config:
             slope, offset = np.array(self._config["calibration"])
             log_odds = slope * log_odds + offset
         proba = _probabilities(log_odds)
         if "base_rates" in self._config:
-            proba[~has_known_words(corpus, self._vocabulary)] = self._config["base_rates"]
+            has_words = has_known_words(corpus, self._vocabulary)
+            warn_of_texts_without_words(texts, has_words, BASE_RATES)
+            proba[~has_words] = self._config["base_rates"]
         return proba
 
     def predict(self, X: Any) -> NDArray[np.int64]:
@@ -258,11 +261,14 @@ class OnnxRegressor(_OnnxModel):
         ndarray of float64, shape (n,) or (n, n_targets)
             Values, as the exported regressor predicts them.
         """
-        corpus = self._encode(X)
+        texts = check_texts(X)
+        corpus = self._encode(texts)
         values = self._mean + self._scale * np.mean(self._scores(corpus), axis=0)
         if self._y_range is not None:
             values = values.clip(*self._y_range)
-        values[~has_known_words(corpus, self._vocabulary)] = self._mean
+        has_words = has_known_words(corpus, self._vocabulary)
+        warn_of_texts_without_words(texts, has_words, MEANS)
+        values[~has_words] = self._mean
         return values[:, 0] if self._config["one_dimensional"] else values
 
     @property

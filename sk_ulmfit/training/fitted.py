@@ -18,7 +18,7 @@ from sk_ulmfit.models.schema import DIRECTIONS, SchemaError, is_number, output_n
 from sk_ulmfit.models.state import ModelState, Weights
 from sk_ulmfit.text.encoding import encode_texts
 from sk_ulmfit.text.seen_tokens import SeenTokens
-from sk_ulmfit.text.unknown_words import WordCount, warn_of_texts
+from sk_ulmfit.text.unknown_words import BASE_RATES, MEANS, WordCount, warn_of_texts, warn_of_texts_without_words
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
 from sk_ulmfit.thresholds import check_thresholds, resolve_threshold, threshold_metric
 from sk_ulmfit.training.bounds import has_known_words
@@ -189,7 +189,9 @@ class FittedClassifier(FittedModel):
             log_odds = slope * log_odds + offset
         proba = probabilities(log_odds)
         if "base_rates" in self.config:  # files of version 0.1.0 have none
-            proba[~has_known_words(corpus, self.vocabulary)] = self.config["base_rates"]
+            has_words = has_known_words(corpus, self.vocabulary)
+            warn_of_texts_without_words(texts, has_words, BASE_RATES)
+            proba[~has_words] = self.config["base_rates"]
         return proba
 
     def thresholds(self, threshold: Any) -> Floats:
@@ -234,7 +236,9 @@ class FittedRegressor(FittedModel):
         corpus, task = self.encode(texts, n_jobs), task_of(self.config)
         scores = predict_scores(self.networks, self.linear_model, corpus, task, precision)
         values = task.predictions(task.mean_of(scores))
-        values[~has_known_words(corpus, self.vocabulary)] = self.config["target_mean"]
+        has_words = has_known_words(corpus, self.vocabulary)
+        warn_of_texts_without_words(texts, has_words, MEANS)
+        values[~has_words] = self.config["target_mean"]
         return values
 
 
