@@ -107,7 +107,8 @@ class TextEstimator(PlainState):
         earlier = self._goes_on_from()
         data = self._check_data(X, y, sample_weight, earlier)
         check_parameters_alike(self, len(data.texts))
-        warn_of_empty_texts(data.texts)
+        if not isinstance(data.texts, StreamedTexts):  # to read a stream once more costs time
+            warn_of_empty_texts(data.texts)
         unlabelled = _check_unlabelled(unlabelled_texts)
         device = resolve_device(self.device)
         current().check_device(device)

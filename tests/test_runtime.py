@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -498,3 +499,13 @@ def test_export_on_the_command_line(folder, tmp_path, capsys):
     assert main(["export", str(path), "--out", str(tmp_path / "out"), *arguments]) == 0
     assert "made-up texts move by at most" in capsys.readouterr().out
     assert runtime.load(tmp_path / "out").thresholds_.tolist() == [0.9] * 3
+
+
+def test_an_exported_model_warns_of_texts_without_a_known_word_and_export_does_not(folder):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*no word that the model knows")
+        model = exported("with the linear model", folder)
+    with pytest.warns(
+        UserWarning, match="1 of 2 texts has no word that the model knows, the empty text in row 2; it gets"
+    ):
+        model.predict_proba([TEXTS[0], ""])

@@ -22,6 +22,7 @@ from sk_ulmfit.datasets.loaders import load_table
 from sk_ulmfit.datasets.tables import open_table
 from sk_ulmfit.models.state import check_target
 from sk_ulmfit.text.streams import StreamedTexts, chained
+from sk_ulmfit.text.unknown_words import warn_of_empty_texts
 from sk_ulmfit.thresholds import METRICS
 from sk_ulmfit.training.settings import UNFREEZING
 
@@ -193,6 +194,7 @@ def run(options: argparse.Namespace) -> Answer:
     table, columns = load_labelled(options)
     if is_first():
         note_rare_labels(table)
+    _warn_of_empty_texts(table.texts)
     unlabelled = _unlabelled(options, columns["text"])
     clf = make_classifier(options, verbose=int(shows_progress(options)))
     start = time.perf_counter()
@@ -219,6 +221,7 @@ def _train_regressor(options: argparse.Namespace, out: Path) -> Answer:
     if not options.file.is_dir():
         check_text_option(options, open_table(options.file, options.encoding).columns)
     texts, y = load_valued(options, options.text or [], options.values)
+    _warn_of_empty_texts(texts)
     start = time.perf_counter()
     model.fit(texts, y, unlabelled_texts=_unlabelled(options, options.text))
     if is_first():
@@ -230,6 +233,12 @@ def _train_regressor(options: argparse.Namespace, out: Path) -> Answer:
     names = short_names(options.values)
     text = f"Trained on {count(len(texts), 'text')} with the values {names}."
     return Answer(f"{text} The model is in {options.out}.", data)
+
+
+def _warn_of_empty_texts(texts: list[str] | StreamedTexts) -> None:
+    """Warn of empty texts in a stream, in which `fit` does not look for them."""
+    if is_first() and isinstance(texts, StreamedTexts):
+        warn_of_empty_texts(texts)
 
 
 def _unlabelled(options: argparse.Namespace, text: list[str]) -> list[str] | StreamedTexts | None:
