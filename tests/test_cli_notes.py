@@ -86,24 +86,24 @@ def test_a_name_with_a_comma_keeps_the_comma_so_that_the_table_can_be_read_back(
 def test_train_notes_a_label_of_one_text_that_is_like_another(tmp_path, capsys):
     texts, _ = make_corpus(24)
     texts = [*texts[:-1], " "]
-    labels = ["shipping", "billing"] * 11 + ["shiping", "level 2"]
+    labels = ["shipping", "billing"] * 11 + ["shippng", "level 2"]
     file, out = write(tmp_path / "mail.csv", texts, labels), tmp_path / "mail.model"
     assert run("train", file, "--text", "body", "--label-column", "topics", "--out", out, *SMALL) == 0
     notes = capsys.readouterr().err
-    assert "note: 'shiping' labels 1 text; did you mean 'shipping' (11 texts)?" in notes
+    assert "note: 'shippng' labels 1 text; did you mean 'shipping' (11 texts)?" in notes
     assert "'level 2' labels" not in notes
     assert notes.count("1 of 24 training texts is empty, the one in row 24; leave out such rows.") == 1
-    assert ULMFiTMultiLabelClassifier.load(out).label_names_.tolist() == ["billing", "level 2", "shiping", "shipping"]
+    assert ULMFiTMultiLabelClassifier.load(out).label_names_.tolist() == ["billing", "level 2", "shippng", "shipping"]
 
 
 @pytest.mark.parametrize(
     ("label", "known", "wanted"),
     [
-        ("shiping", {"shipping": 61, "billing": 9}, "shipping"),
+        ("shippng", {"shipping": 61, "billing": 9}, "shipping"),
         ("Shipping", {"shipping": 61}, "shipping"),
         ("refund", {"shipping": 61}, None),
         ("level 11", {"level 10": 5}, None),
-        ("shiping", {}, None),
+        ("shippng", {}, None),
     ],
 )
 def test_similar_labels(label, known, wanted):
