@@ -93,7 +93,7 @@ def test_train_notes_a_label_of_one_text_that_is_like_another(tmp_path, capsys):
     assert "note: 'shippng' labels 1 text; did you mean 'shipping' (11 texts)?" in notes
     assert "'level 2' labels" not in notes
     assert notes.count("1 of 24 training texts is empty, the one in row 24; leave out such rows.") == 1
-    assert ULMFiTMultiLabelClassifier.load(out).label_names_.tolist() == ["billing", "level 2", "shippng", "shipping"]
+    assert ULMFiTMultiLabelClassifier.load(out).label_names_.tolist() == ["billing", "level 2", "shipping", "shippng"]
 
 
 @pytest.mark.parametrize(
