@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from difflib import SequenceMatcher
 
-from sk_ulmfit._messages import count, first_few, short
+from sk_ulmfit._messages import count, short
 from sk_ulmfit.cli.answers import print_note
 from sk_ulmfit.datasets.text_table import TextTable
 
-LEAST_RATIO, MOST_LABELS = 0.85, 1_000  # more labels would take long to compare
+LEAST_RATIO, MOST_LABELS, MOST_NOTES = 0.85, 1_000, 5  # more labels would take long to compare
 
 
 def texts_with(table: TextTable) -> Counter[str]:
@@ -31,8 +31,8 @@ def note_rare_labels(table: TextTable) -> None:
             notes.append(
                 f"{short(label)} labels 1 text; did you mean {short(other)} ({count(frequent[other], 'text')})?"
             )
-    if notes:
-        print_note(first_few(notes))
+    for note in notes[:MOST_NOTES]:
+        print_note(note)
 
 
 def similar(label: str, n_texts: Mapping[str, int]) -> str | None:
