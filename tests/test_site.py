@@ -45,8 +45,8 @@ def code_of_pages():
 
 
 def code_of_docstrings():
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
     """Yield file and line of each example in a docstring of the public parts."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
     private = {"training", "nn"}
     for path in (path for path in (ROOT / "sk_ulmfit").rglob("*.py") if not private & set(path.parts)):
         for node in ast.walk(ast.parse(path.read_text())):
