@@ -1,6 +1,6 @@
 """Bias of a language model, of its teacher, and of a classifier.
 
-    python benchmarks/bias.py en-small --peer benchmarks/peers/.venv/bin/python --cache results
+    python benchmarks/bias.py en-small --peer benchmarks/peers/.venv-embeddings/bin/python --cache results
     python benchmarks/bias.py en-small --classifier goemotions.safetensors
 
 The first table holds effect sizes of the Word Embedding Association Test (Caliskan, Bryson & Narayanan 2017, "Semantics

@@ -1,6 +1,6 @@
 """The table of quality: ULMFiT with its defaults, compared with linear models on TF-IDF and on sentence embeddings.
 
-    python benchmarks/quality.py DATA --out benchmarks/quality --peer benchmarks/peers/.venv/bin/python
+    python benchmarks/quality.py DATA --out benchmarks/quality --peer benchmarks/peers/.venv-embeddings/bin/python
     python benchmarks/quality.py --out benchmarks/quality --table
     python benchmarks/quality.py DATA --out results/quality --dev --models ulmfit --clf '{"max_epochs": 4}'
 

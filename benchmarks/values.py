@@ -1,6 +1,6 @@
 """Values on a scale: ULMFiTRegressor beside ridge regressions and the mean.
 
-    python benchmarks/values.py DATA --out benchmarks/values --peer benchmarks/peers/.venv/bin/python
+    python benchmarks/values.py DATA --out benchmarks/values --peer benchmarks/peers/.venv-embeddings/bin/python
     python benchmarks/values.py --out benchmarks/values --table
     python benchmarks/values.py DATA --out results/values --dev --tasks valence --variants ulmfit tfidf --seeds 0
 

@@ -1,6 +1,6 @@
 """Seconds for the vectors of texts: a language model of this package against all-MiniLM-L6-v2, on one core.
 
-    python benchmarks/vectors_speed.py PATH_TO/reuters21578 --peer benchmarks/peers/.venv/bin/python
+    python benchmarks/vectors_speed.py PATH_TO/reuters21578 --peer benchmarks/peers/.venv-embeddings/bin/python
 
 Every side runs in a process of its own on the same core with one thread: `transform` of a language model in float32 and in
 bfloat16, and `SentenceTransformer.encode` with its defaults (float32), and in bfloat16. In each round every side computes
