@@ -31,7 +31,11 @@ from sk_ulmfit.metrics.regression import r2_by_target
 from sk_ulmfit.models.schema import LOSSES
 from sk_ulmfit.nn.precision import PRECISIONS
 from sk_ulmfit.text.streams import check_texts
+from sk_ulmfit.training.directions import Encoder
 from sk_ulmfit.training.fitted import FittedRegressor
+from sk_ulmfit.training.progress import Start
+from sk_ulmfit.training.recipe import holds_out_for_decisions
+from sk_ulmfit.training.settings import unfreezing_after_head
 from sk_ulmfit.training.valued_texts import ValuedTexts, check_loss, check_valued_texts, check_values, check_y_range
 
 Range: TypeAlias = Sequence[float] | Sequence[Sequence[float]] | HasArray
@@ -89,11 +93,12 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
     verbose : int, default=0
         1 shows on stderr which stages there are and why, a progress bar for each, and the total time.
     lm_epochs : int or None, default=None
-        Epochs of language-model training on the texts; 0 trains none. None leaves it to the language model.
+        Epochs of language-model training on the texts; 0 trains none. None leaves it to the language model, as in the
+        classifier.
     batch_size : int or None, default=None
         Maximum number of documents in a batch. None: 16 for up to 500 texts, 32 for up to 10,000 and 64 for more.
     lr : float or None, default=None
-        Maximum learning rate, that of the head. None: 0.01, or 0.001 after a linear head was trained.
+        Maximum learning rate, that of the head. None: 0.01, or 0.003 after a linear head was trained.
     embedding_lr : float, "auto" or None, default="auto"
         Maximum learning rate of a pre-trained embedding. None treats it as one more layer group.
     lr_decay : float, default=2.6
@@ -116,7 +121,9 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
         Hold out a part of the texts, stop when the loss of the network on it no longer falls, and keep the weights of
         the best epoch. Where a linear head is trained alone, nothing is held out.
     validation_fraction : float, default=0.1
-        Share of the texts that `early_stopping` holds out.
+        Share of the texts that `early_stopping` holds out. With `tfidf`, a language model that has a vector of a text,
+        and 5,000 texts or more whose layers are unfrozen, as many, at most 2,000, are held out to learn the network's
+        share from. Without `early_stopping` the ridge regression learns from them afterwards.
     n_iter_no_change : int, default=3
         Epochs without improvement after which `early_stopping` stops.
     callbacks : list or None, default=None
@@ -372,3 +379,10 @@ class ULMFiTRegressor(RegressorMixin, TextEstimator):  # type: ignore[misc]
 
     def _learned_from_data(self, data: ValuedTexts) -> dict[str, Any]:
         return {"one_dimensional": data.one_dimensional}
+
+    def _decisions_from(self, data: ValuedTexts, encoders: Sequence[Encoder | Start]) -> str:
+        learns_share = self.tfidf and all(encoder.has_vector for encoder in encoders)
+        n_texts = len(data.texts)
+        is_frozen = unfreezing_after_head(self.unfreezing, n_texts) == "head"
+        # folds are predicted by the frozen network, which knows less than the one whose layers have learned
+        return "held_out" if learns_share and not is_frozen and holds_out_for_decisions(n_texts) else "nothing"

@@ -1,12 +1,17 @@
 """Texts that are held out to learn decisions from: afterwards the linear model learns from them too."""
 
+import re
+
 import numpy as np
 import pytest
 from conftest import make_corpus, tiny_classifier, tiny_lm, with_vector
 
-from sk_ulmfit import ULMFiTMultiLabelClassifier
+from sk_ulmfit import ULMFiTMultiLabelClassifier, ULMFiTRegressor
+from sk_ulmfit.text.encoding import encode_texts
+from sk_ulmfit.text.vocabulary import Vocabulary
+from sk_ulmfit.training import combining, linear_stage, stages
 from sk_ulmfit.training import held_out as held_out_predictions
-from sk_ulmfit.training import linear_stage, stages
+from sk_ulmfit.training.ridge import fit_ridge, fit_ridge_again
 
 N_TEXTS = 60
 TEXTS, LABELS = make_corpus(N_TEXTS, seed=3)
@@ -117,3 +122,94 @@ def test_no_more_texts_are_held_out_than_decisions_need(pair, texts, monkeypatch
     for early_stopping in (False, True):
         classifier(pair[0], early_stopping=early_stopping).fit(texts, LABELS)
     assert rows == [5, 12]  # early stopping holds out what the user asks for
+
+
+# --- values ------------------------------------------------------------------
+
+
+hold_out = stages.hold_out
+
+
+def regressor(language_model, **params):
+    settings = {"random_state": 0, "max_epochs": 1, "unfreezing": "at_once", "validation_fraction": 0.2}
+    return ULMFiTRegressor(language_model, **{**settings, **params})
+
+
+def test_a_regressor_learns_its_share_from_held_out_texts_and_then_words_from_them(pair, monkeypatch):
+    values = np.array([float("billing" in labels) for labels in LABELS])
+    rows = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "hold_out", lambda *args: rows.append(hold_out(*args)[1]) or hold_out(*args))
+        regressor(pair[0]).fit(TEXTS, values)
+    texts = [f"{text} {RARE}" if row in rows[0] else text for row, text in enumerate(TEXTS)]
+    judged, learn_share = [], combining.learn_share
+    monkeypatch.setattr(
+        combining, "learn_share", lambda *args: judged.append((args[0], learn_share(*args))) or judged[-1][1]
+    )
+    model = regressor(pair[0]).fit(texts, values)
+    network, share = judged[-1]
+    assert network.shape == (12, 1)  # what the trained network says of the held-out texts
+    np.testing.assert_allclose(model._fitted.linear_model.network_share, share, rtol=1e-6)
+    index = model.vocabulary_.index(RARE)
+    assert index in model._fitted.linear_model.words
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear_stage, "fit_ridge_again", lambda fit, *args, **kwargs: fit)
+        before = regressor(pair[0]).fit(texts, values)
+    assert index not in before._fitted.linear_model.words
+    np.testing.assert_array_equal(judged[-1][0], network)
+    np.testing.assert_array_equal(judged[-1][1], share)
+
+
+def test_fewer_texts_or_frozen_layers_hold_nothing_out_for_a_regressor(pair, monkeypatch):
+    values, rows = np.arange(N_TEXTS, dtype=float), []
+    monkeypatch.setattr(stages, "hold_out", lambda *args: rows.append(len(hold_out(*args)[1])) or hold_out(*args))
+    for n, params in ((N_TEXTS, {}), (N_TEXTS - 1, {}), (N_TEXTS, {"unfreezing": "head"}), (N_TEXTS, {"tfidf": False})):
+        regressor(pair[0], **params).fit(TEXTS[:n], values[:n])
+    assert rows == [12, 0, 0, 0]
+
+
+def test_the_ridge_regression_of_all_texts_has_the_strength_of_the_first_one(monkeypatch):
+    """Of two targets, words tell one; each learns from the texts whose value is known, by their weights."""
+    vocabulary = Vocabulary.from_counts([f"w{i}" for i in range(30)], np.full(30, 9), max_size=100, min_frequency=1)
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice([f"w{i}" for i in range(30)], 12)) for _ in range(200)]
+    corpus = encode_texts(texts, vocabulary, "en")
+    told = np.array([text.split().count("w1") - text.split().count("w2") for text in texts], float)
+    z = np.column_stack([told, rng.normal(size=200)])
+    z[::9, 0] = np.nan
+    weight = rng.uniform(0.5, 1.5, 200).astype(np.float32)
+    first = np.arange(150)
+    fit = fit_ridge(corpus.take(first), vocabulary, z[first], document_weight=weight[first])
+    again = fit_ridge_again(fit, corpus, vocabulary, z, document_weight=weight)
+    assert again.model is fit.model
+    assert again.final.share.tolist() == fit.model.share.tolist()
+    assert fit.model.share[0] < 1 == fit.model.share[1]
+    assert not again.final.weight[:, 1].any()
+    alone = fit_ridge(corpus, vocabulary, z, document_weight=weight)
+    if alone.strength == fit.strength:
+        np.testing.assert_allclose(again.final.weight[:, 0], alone.model.weight[:, 0], atol=1e-3)
+    assert np.abs(again.final.weight[:, 0].astype(float) - fit.model.weight[:, 0]).max() > 1e-3
+
+
+def test_early_stopping_trains_no_second_ridge_regression(pair, monkeypatch):
+    called, values = [], np.arange(N_TEXTS, dtype=float)
+    monkeypatch.setattr(linear_stage, "fit_ridge_again", lambda fit, *args, **kwargs: called.append(fit) or fit)
+    regressor(pair[0], early_stopping=True).fit(TEXTS, values)
+    assert not called
+
+
+def test_a_regressor_with_held_out_texts_is_the_same_again_from_a_file_and_from_memory(pair, tmp_path):
+    values = np.column_stack([[float("billing" in row) for row in LABELS], np.arange(N_TEXTS, dtype=float)])
+    params = {"language_model": pair, "direction": "both", "memory": tmp_path / "memory"}
+    models = [regressor(**params).fit(TEXTS, values) for _ in range(2)]
+    models[0].save(tmp_path / "model")
+    for other in (models[1], ULMFiTRegressor.load(tmp_path / "model")):
+        np.testing.assert_allclose(other.predict(TEXTS), models[0].predict(TEXTS), atol=1e-4)
+    share = models[0]._fitted.linear_model.share
+    np.testing.assert_array_equal(models[1]._fitted.linear_model.share, share)
+
+
+def test_bars_of_a_regressor_with_held_out_texts_reach_their_end(pair, capsys):
+    regressor(pair[0], verbose=1).fit(TEXTS, np.arange(N_TEXTS, dtype=float))
+    shown = [line for line in re.split(r"[\r\n]", capsys.readouterr().err) if line.startswith("linear model of words")]
+    assert "100%" in shown[-1]

@@ -13,7 +13,7 @@ from sk_ulmfit.training.linear_rounds import KeptSvms, go_on_with_svms
 from sk_ulmfit.training.linear_training import LinearFit, count_svms, fit_linear_model, sample_documents, train_again
 from sk_ulmfit.training.ngrams import VocabularyNgrams
 from sk_ulmfit.training.progress import LINEAR_MODEL, show_stage
-from sk_ulmfit.training.ridge import fit_ridge, most_ridges
+from sk_ulmfit.training.ridge import fit_ridge, fit_ridge_again, most_ridges
 from sk_ulmfit.training.rounds import TrainingStore
 from sk_ulmfit.training.settings import ClassifierSettings
 from sk_ulmfit.training.task import Regression
@@ -42,7 +42,7 @@ def train_linear_model(
     ngrams = None if store is None else store.ngrams
     learns_all = settings.gives_rows_back and len(rows) == len(train)
     fit = _fit(data, corpus, rows, vocabulary, settings, ngrams, learns_all)
-    if store is not None and fit is not None and fit.strength and len(rows) == len(corpus):
+    if store is not None and fit is not None and fit.scales is not None and len(rows) == len(corpus):
         store.svms = KeptSvms.after_first(fit.strength, data.y.shape, settings.seed)
     return None if fit is None else fit._replace(rows=chosen[fit.rows])
 
@@ -56,13 +56,18 @@ def _fit(
     ngrams: VocabularyNgrams | None,
     learns_all: bool,
 ) -> LinearFit | None:
-    """Train SVMs of labels, or ridge regressions of values, on the rows `rows`; SVMs then on all rows too."""
+    """Train SVMs of labels, or ridge regressions of values, on the rows `rows`; with `learns_all` on all rows too."""
     y, task, weight, seed = data.y[rows], data.task, mean_one(data.weight_of(rows)), settings.seed
+    weight_of_all = mean_one(data.document_weight)
     if isinstance(task, Regression):
-        with show_stage(LINEAR_MODEL, most_ridges(len(y)), "trainings", settings) as advance:
-            z = task.standardise(y)
-            of_rows = corpus.take(rows)
-            return fit_ridge(of_rows, vocabulary, z, seed, document_weight=weight, ngrams=ngrams, advance=advance)
+        with show_stage(LINEAR_MODEL, most_ridges(len(y)) + learns_all, "trainings", settings) as advance:
+            z, of_rows = task.standardise(y), corpus.take(rows)
+            kept: dict[str, Any] = {"ngrams": VocabularyNgrams.of(vocabulary.words, ngrams), "advance": advance}
+            fit = fit_ridge(of_rows, vocabulary, z, seed, document_weight=weight, **kept)
+            if fit is None or not learns_all:
+                return fit
+            z = task.standardise(data.y)
+            return fit_ridge_again(fit, corpus, vocabulary, z, document_weight=weight_of_all, **kept)
     options: dict[str, Any] = {"seed": seed, "n_jobs": settings.n_jobs, "pos_weight": task.pos_weight}
     n_svms = count_svms(*y.shape) + (y.shape[1] if learns_all else 0)
     with show_stage(LINEAR_MODEL, n_svms, "SVMs", settings) as advance:
@@ -70,8 +75,7 @@ def _fit(
         fit = fit_linear_model(corpus.take(rows), vocabulary, y, document_weight=weight, **options)
         if fit is None or not learns_all:
             return fit
-        weight = mean_one(data.document_weight)
-        return train_again(fit, corpus, vocabulary, data.y, document_weight=weight, **options)
+        return train_again(fit, corpus, vocabulary, data.y, document_weight=weight_of_all, **options)
 
 
 def _go_on(

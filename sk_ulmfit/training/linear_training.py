@@ -51,7 +51,7 @@ class LinearFit(NamedTuple):
     out_of_fold : ndarray of float64, shape (m, L)
         Their log-odds; those of the base rates where the other documents could teach nothing.
     strength : float, default=0.0
-        The strength of the SVMs that was chosen.
+        The strength of the SVMs, or of the ridge regression, that was chosen.
     scales : tuple of ndarray, or None
         Slope and offset from the margins of the SVMs to log-odds, shape (L,) each.
     final : LinearModel or None

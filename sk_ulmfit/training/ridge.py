@@ -80,7 +80,31 @@ def fit_ridge(
     weight, bias = _fit(tf_idf(documents.counts, documents.n_words, idf), z, document_weight, strength, advance)
     share = np.where(informative, default_share((~np.isnan(z)).sum(axis=0)), 1)
     model = LinearModel.of_terms(terms, idf, weight * informative, bias * informative, share)
-    return LinearFit(model, rows, out_of_fold * informative)
+    return LinearFit(model, rows, out_of_fold * informative, strength)
+
+
+def fit_ridge_again(
+    fit: LinearFit,
+    corpus: TokenIds,
+    vocabulary: Vocabulary,
+    z: NDArray[np.floating[Any]],
+    *,
+    document_weight: NDArray[np.float32] | None = None,
+    ngrams: VocabularyNgrams | None = None,
+    advance: Advance | None = None,
+) -> LinearFit:
+    """Train the regression of `fit_ridge` on more documents too, those of `fit` included; it becomes `final`.
+
+    Its strength stays, and so does the network's share; targets that were left to the network are left to it.
+    """
+    counted = count_documents(corpus, vocabulary, z, document_weight, ngrams)
+    assert counted is not None
+    terms, documents = counted
+    idf, share = documents.idf(), fit.model.share
+    features = tf_idf(documents.counts, documents.n_words, idf)
+    weight, bias = _fit(features, z, document_weight, fit.strength, advance)
+    told = share != 1  # targets of which words tell something
+    return fit._replace(final=LinearModel.of_terms(terms, idf, weight * told, bias * told, share))
 
 
 def most_ridges(n_documents: int) -> int:
