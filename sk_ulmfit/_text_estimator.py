@@ -29,6 +29,7 @@ from sk_ulmfit.encoders import (
     choose_language_models,
     fit_encoders,
     grown_encoders,
+    leave_untrained,
     planned_starts,
     starts_of_fitted,
     with_stores,
@@ -118,6 +119,7 @@ class TextEstimator(PlainState):
         lm_seed, seed = seeds
         if earlier is None:
             language_models = choose_language_models(self, None if any_seed else lm_seed)
+            leave_untrained(language_models, self, data.y, len(unlabelled))
         else:
             language_models = list(earlier.language_models)
         settings_with = partial(ClassifierSettings.of, self, seed=seed, device=device)

@@ -54,9 +54,9 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
     model of words is trained as well (`tfidf`), and the log-odds of both are averaged. That is all for the bundled
     language model and fewer than 5,000 texts. With more texts, ``fit`` then trains the layers of the encoder too.
 
-    A language model without a vector of a text is first fine-tuned on the texts (stage 2 of ULMFiT). A classifier is
-    then trained on its encoder (stage 3): an AWD-LSTM with concat pooling, a head with a hidden layer, and binary
-    cross-entropy. In both cases the network is a skorch net in `net_`.
+    A language model without a vector of a text is first fine-tuned on the texts (stage 2 of ULMFiT, see `lm_epochs`). A
+    classifier is then trained on its encoder (stage 3): an AWD-LSTM with concat pooling, a head with a hidden layer,
+    and binary cross-entropy. In both cases the network is a skorch net in `net_`.
 
     Parameters by group:
 
@@ -76,9 +76,10 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
         Language model whose encoder the classifier starts from. "auto" is the bundled English model, "en-small", which
         is used as it is. ("en", a larger model for GPUs, is not published yet.) A path is that of a saved model: it is
         used as it is if it has a vector of a text, else it is fine-tuned on the texts (see `lm_epochs`). Of an unfitted
-        `ULMFiTLanguageModel`, a clone is fitted on the texts. A fitted one, or one in a ``FrozenEstimator``, is used as
-        it is (``clone``, and so cross-validation, keeps only the frozen one fitted). None: random weights
-        (400/1152/3). With ``direction="both"`` also a pair of these, the forward one first, with the same words.
+        `ULMFiTLanguageModel`, a clone is fitted on the texts, as `lm_epochs` says. A fitted one, or one in a
+        ``FrozenEstimator``, is used as it is (``clone``, and so cross-validation, keeps only the frozen one fitted).
+        None: random weights (400/1152/3). With ``direction="both"`` also a pair of these, the forward one first, with
+        the same words.
     threshold : float, array-like of shape (n_labels,), dict or str, default="auto"
         A label is predicted if its probability reaches its threshold. Pass numbers, or a goal for which ``fit`` chooses
         a threshold per label.
@@ -114,7 +115,7 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
     max_epochs : int or None, default=None
         Epochs of classifier training. None: 20 for up to 500 texts, 12 for up to 1,000, 8 for up to 10,000, 4 for up to
         50,000 and 3 for more, at least one for each layer that is unfrozen, and at least 10 for ``unfreezing="head"``.
-        After a linear head was trained: 2, at least one for each layer.
+        After a linear head was trained: 4, at least one for each layer.
     warm_start : bool, default=False
         Whether ``fit`` continues from what an earlier ``fit``, or the loaded file, has learned: encoder, vector, head
         and vocabulary. New words and new labels are added. Labels are matched by name, columns without names by
@@ -138,12 +139,13 @@ class ULMFiTMultiLabelClassifier(ClassifierMixin, TextEstimator):  # type: ignor
     lm_epochs : int or None, default=None
         Epochs of language-model training on the texts; 0 trains none. None takes ``max_epochs`` of the language model;
         if that is None too, a model that has a vector of a text trains none without a `teacher`, since it would forget
-        what texts mean.
+        what texts mean. One from random weights trains none on fewer than 5,000 texts without `unlabelled_texts`,
+        which teach it too little, unless ``unfreezing="head"`` or ``tfidf=False``.
     batch_size : int or None, default=None
         Maximum number of documents in a batch. None: 16 for up to 500 texts, 32 for up to 10,000 and 64 for more.
         Batches of very long documents hold fewer: at most ``batch_size * 20 * bptt`` tokens, padding included.
     lr : float or None, default=None
-        Maximum learning rate, that of the head. None: 0.01, or 0.001 after a linear head was trained.
+        Maximum learning rate, that of the head. None: 0.01, or 0.003 after a linear head was trained.
     embedding_lr : float, "auto" or None, default="auto"
         Maximum learning rate of a pre-trained embedding, which then learns from the first epoch. "auto": 0.04, or 0.001
         after a linear head was trained. None treats the embedding as one more layer group, the last to be unfrozen, as

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
@@ -20,6 +22,7 @@ from sk_ulmfit.language_model import (
     find_start,
     known_words,
     most_words,
+    starts_from_random_weights,
     starts_from_vector,
     training_input,
 )
@@ -33,6 +36,7 @@ from sk_ulmfit.training.directions import Encoder
 from sk_ulmfit.training.fitted import FittedModel
 from sk_ulmfit.training.growing import grow_language_model
 from sk_ulmfit.training.progress import COUNTING, LANGUAGE_MODEL, TEACHER, Start
+from sk_ulmfit.training.recipe import trains_language_model
 from sk_ulmfit.training.rounds import TrainingStore
 from sk_ulmfit.training.seen_vectors import VectorStore
 
@@ -79,6 +83,34 @@ def choose_language_models(classifier: Any, seed: int | None) -> list[ULMFiTLang
     return [first, second]
 
 
+def leave_untrained(
+    language_models: Sequence[ULMFiTLanguageModel], classifier: Any, y: NDArray[np.floating[Any]], n_unlabelled: int
+) -> None:
+    """Train no epoch of language models from random weights where it gains too little, unless epochs are asked for.
+
+    A frozen encoder has learned nothing else, and without a linear model (`tfidf`) what it learns counts for more; so
+    then it is trained.
+
+    Parameters
+    ----------
+    language_models : sequence of ULMFiTLanguageModel
+        From `choose_language_models`; the unfitted ones are changed.
+    classifier : ULMFiTMultiLabelClassifier or ULMFiTRegressor
+        With the parameters `unfreezing` and `tfidf`.
+    y : ndarray, shape (n, K)
+        Labels or values, NaN where unknown; a text without a known one counts as unlabelled.
+    n_unlabelled : int
+        Number of further texts.
+    """
+    n_unknown = int(np.isnan(y).all(axis=1).sum())
+    is_worth_it = trains_language_model(len(y) - n_unknown, n_unlabelled + n_unknown)
+    if is_worth_it or classifier.unfreezing == "head" or not classifier.tfidf:
+        return
+    for model in language_models:
+        if not hasattr(model, "state_") and model.max_epochs is None and starts_from_random_weights(model):
+            model.set_params(max_epochs=0)
+
+
 def planned_starts(classifier: Any, language_models: Sequence[ULMFiTLanguageModel]) -> list[Start]:
     """Tell, before the fit, where each network starts and whether its language model is trained."""
     wanted = classifier.language_model
@@ -111,6 +143,8 @@ def _training(lm_epochs: int | None, wanted: Any, model: ULMFiTLanguageModel, ha
         return f"trained ({name}={asked})"
     if asked is None and has_vector:
         return f"not trained further, since it has a vector of a text ({name}={asked})"
+    if asked is None:
+        return f"not trained, since so few texts teach random weights too little ({name}={asked})"
     return f"not trained ({name}={asked})"
 
 

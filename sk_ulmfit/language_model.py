@@ -307,7 +307,11 @@ class ULMFiTLanguageModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Pla
 
         state = remembered(memory, key, train)
         if self.callbacks and settings.max_epochs == 0:
-            warnings.warn("callbacks were not called, since nothing was trained (max_epochs=0).", stacklevel=2)
+            warnings.warn(
+                "callbacks were not called, since no language model was trained: max_epochs is 0, or a classifier had "
+                "too few texts for it. Set max_epochs to train some.",
+                stacklevel=2,
+            )
         origin = self.pretrained_ if _goes_on(self) else start.origin
         self._fitted = FittedLanguageModel(state, origin)
         return self
@@ -601,6 +605,11 @@ def starts_from_vector(model: ULMFiTLanguageModel) -> bool:
         return "vector_dim" in model.pretrained.config
     file = _start_file(model, model.pretrained)
     return file is not None and holds_vector(file)
+
+
+def starts_from_random_weights(model: ULMFiTLanguageModel) -> bool:
+    """Tell whether the training of an unfitted language model starts from random weights."""
+    return not isinstance(model.pretrained, ModelState) and _start_file(model, model.pretrained) is None
 
 
 def known_words(model: ULMFiTLanguageModel) -> tuple[str, ...] | None:

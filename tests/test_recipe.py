@@ -3,8 +3,9 @@ import pytest
 from conftest import make_corpus, tiny_classifier, tiny_lm
 from hypothesis import given
 from hypothesis import strategies as st
+from skorch.callbacks import Callback
 
-from sk_ulmfit import ULMFiTMultiLabelClassifier
+from sk_ulmfit import ULMFiTLanguageModel, ULMFiTMultiLabelClassifier, ULMFiTRegressor
 from sk_ulmfit.training import recipe
 
 BY_SIZE = {"max_epochs": None, "batch_size": None}
@@ -101,3 +102,76 @@ def test_a_saved_classifier_keeps_what_was_asked_for(tmp_path):
     assert loaded.batch_size is None
     assert loaded.net_.max_epochs == 20
     assert np.array_equal(loaded.predict_proba(texts), clf.predict_proba(texts))
+
+
+# Defaults of the language model, with tiny sizes
+OPEN = {"emb_dim": 12, "hidden_dim": 16, "n_layers": 2, "bptt": 10, "min_frequency": 1, "random_state": 0}
+MORE = ["one more text about a parcel"]
+
+
+def from_random_weights(**params):
+    settings = {"language_model": ULMFiTLanguageModel(None, **OPEN), "max_epochs": 1, "tfidf": True}
+    return tiny_classifier(**{**settings, **params})
+
+
+@pytest.mark.parametrize(
+    ("fewest", "params", "unlabelled", "is_trained"),
+    [
+        (20, {}, None, True),
+        (21, {}, None, False),
+        (21, {}, MORE, True),
+        (21, {"unfreezing": "head"}, None, True),  # a frozen encoder learns nothing else
+        (21, {"tfidf": False}, None, True),
+        (21, {"lm_epochs": 1}, None, True),
+        (20, {"lm_epochs": 0}, None, False),
+    ],
+)
+def test_from_random_weights_few_labelled_texts_train_no_language_model(
+    monkeypatch, fewest, params, unlabelled, is_trained
+):
+    monkeypatch.setattr(recipe, "FEWEST_TEXTS_OF_LANGUAGE_MODEL", fewest)
+    clf = from_random_weights(**params).fit(*make_corpus(20), unlabelled_texts=unlabelled)
+    assert bool(clf.language_model_.history_) == is_trained
+    assert clf.language_model.max_epochs is None  # the parameters of the user stay
+
+
+def test_a_language_model_of_its_own_is_trained_on_few_texts():
+    assert len(ULMFiTLanguageModel(None, **OPEN, max_epochs=None).fit(make_corpus(4)[0]).history_) == 10
+
+
+def test_the_same_goes_for_values_and_for_two_directions():
+    texts, labels = make_corpus(20)
+    settings = {"max_epochs": 1, "batch_size": 8, "random_state": 0}
+    regressor = ULMFiTRegressor(ULMFiTLanguageModel(None, **OPEN), **settings).fit(texts, [len(x) for x in labels])
+    assert regressor.language_model_.history_ == []
+    both = from_random_weights(direction="both").fit(texts, labels)
+    assert both.language_model_.history_ == both.backward_language_model_.history_ == []
+
+
+def test_texts_without_a_known_label_count_as_unlabelled():
+    texts, labels = make_corpus(20)
+    y = np.array([[name in row for name in ("billing", "delivery", "technical")] for row in labels], float)
+    assert from_random_weights().fit(texts, y).language_model_.history_ == []
+    y[3] = np.nan
+    assert from_random_weights().fit(texts, y).language_model_.history_
+
+
+def test_a_pretrained_language_model_without_vector_is_always_fine_tuned(pretrained):
+    settings, texts, labels = pretrained
+    clf = from_random_weights(language_model=settings["language_model"]).fit(texts, labels)
+    assert clf.language_model_.history_
+
+
+def test_a_language_model_that_is_not_trained_says_why(capsys):
+    from_random_weights(verbose=1).fit(*make_corpus(20))
+    shown = capsys.readouterr().err
+    assert (
+        "  language model: not trained, since so few texts teach random weights too little (max_epochs=None)" in shown
+    )
+    assert "counting words, reading texts" in shown
+
+
+def test_callbacks_of_a_language_model_that_is_not_trained_are_said():
+    model = ULMFiTLanguageModel(None, **OPEN, callbacks=[Callback()])
+    with pytest.warns(UserWarning, match="callbacks were not called, since .* a classifier had too few texts for it"):
+        from_random_weights(language_model=model).fit(*make_corpus(20))

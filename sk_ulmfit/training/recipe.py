@@ -17,6 +17,7 @@ FEWEST_TEXTS_HELD_OUT = 5_000  # for share and thresholds of an unfrozen network
 MOST_TEXTS_HELD_OUT = 2_000  # for these: with more they hardly get better
 EPOCHS_AFTER_HEAD = 4  # of the unfrozen layers, once the linear head is trained
 RATES, RATES_AFTER_HEAD = (1e-2, 4e-2), (3e-3, 1e-3)  # of the head and of the embedding
+FEWEST_TEXTS_OF_LANGUAGE_MODEL = 5_000  # from random weights, all labelled; fewer gain nothing beside a linear model
 LANGUAGE_MODEL_TOKENS = 4_000_000  # tokens read in all epochs together
 MOST_LANGUAGE_MODEL_EPOCHS = 10
 EPOCHS_WITH_TEACHER = 1  # in which a language model learns most of what its teacher has to say of the texts
@@ -82,6 +83,14 @@ def n_held_out_for_decisions(n_texts: int, fraction: float) -> int:
     [500, 2000, 2000]
     """
     return min(math.ceil(n_texts * fraction), MOST_TEXTS_HELD_OUT)
+
+
+def trains_language_model(n_texts: int, n_unlabelled: int) -> bool:
+    """Tell whether a language model from random weights is trained before a classifier on `n_texts` that are labelled.
+
+    Few texts teach it too little to improve the mean of network and linear model.
+    """
+    return n_unlabelled > 0 or n_texts >= FEWEST_TEXTS_OF_LANGUAGE_MODEL
 
 
 def language_model_epochs(n_tokens: int) -> int:
