@@ -56,7 +56,7 @@ def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0
     """Compare ULMFiT with and without pre-training, and a linear model; return the test scores of each."""
     say(
         "Comparing ULMFiT with and without pre-training on customer messages. This trains and scores three "
-        "classifiers in a few minutes."
+        "classifiers, in less than a minute on two free cores."
     )
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -77,7 +77,7 @@ def run_demo(say: Callable[[str], None] = print, verbose: int = 0, seed: int = 0
     pretrained = ULMFiTMultiLabelClassifier(LANGUAGE_MODEL, **options)
     comparison.score("pretrained", "ULMFiT, pre-trained", pretrained)
     say(
-        "\nThe installation works. What follows compares it with two other classifiers, in about a minute on two free "
+        "\nThe installation works. What follows compares it with two other classifiers, in half a minute on two free "
         "cores; stop it with Ctrl-C if you like."
     )
     sizes = {name: pretrained.language_model_.state_.config[name] for name in SIZES}
