@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 
 from sk_ulmfit.text.streams import Advance
 from sk_ulmfit.text.vocabulary import TokenIds, Vocabulary
-from sk_ulmfit.training.linear import LinearModel, tf_idf
+from sk_ulmfit.training.linear import LinearModel, Terms, tf_idf
 from sk_ulmfit.training.linear_training import LinearFit, default_share
 from sk_ulmfit.training.ngrams import VocabularyNgrams
 from sk_ulmfit.training.term_counts import CountedDocuments, count_documents, count_folds, held_out_folds
@@ -76,10 +76,8 @@ def fit_ridge(
     informative = _errors(out_of_fold, truth, weight_of_rows) < _errors(0.0, truth, weight_of_rows)
     if not informative.any():
         return None
-    idf = documents.idf()
-    weight, bias = _fit(tf_idf(documents.counts, documents.n_words, idf), z, document_weight, strength, advance)
     share = np.where(informative, default_share((~np.isnan(z)).sum(axis=0)), 1)
-    model = LinearModel.of_terms(terms, idf, weight * informative, bias * informative, share)
+    model = _train(terms, documents, strength, share, advance)
     return LinearFit(model, rows, out_of_fold * informative, strength)
 
 
@@ -95,16 +93,22 @@ def fit_ridge_again(
 ) -> LinearFit:
     """Train the regression of `fit_ridge` on more documents too, those of `fit` included; it becomes `final`.
 
-    Its strength stays, and so does the network's share; targets that were left to the network are left to it.
+    Strength and share of the network stay, so no fold is trained.
     """
     counted = count_documents(corpus, vocabulary, z, document_weight, ngrams)
     assert counted is not None
-    terms, documents = counted
-    idf, share = documents.idf(), fit.model.share
+    return fit._replace(final=_train(*counted, fit.strength, fit.model.share, advance))
+
+
+def _train(
+    terms: Terms, documents: CountedDocuments, strength: float, share: Floats, advance: Advance | None
+) -> LinearModel:
+    """Train on all documents; targets of which the network has the whole share get no weights."""
+    idf = documents.idf()
     features = tf_idf(documents.counts, documents.n_words, idf)
-    weight, bias = _fit(features, z, document_weight, fit.strength, advance)
-    told = share != 1  # targets of which words tell something
-    return fit._replace(final=LinearModel.of_terms(terms, idf, weight * told, bias * told, share))
+    weight, bias = _fit(features, documents.y, documents.weight, strength, advance)
+    informative = share != 1
+    return LinearModel.of_terms(terms, idf, weight * informative, bias * informative, share)
 
 
 def most_ridges(n_documents: int) -> int:
