@@ -141,9 +141,9 @@ def weights_seen(monkeypatch):
 def test_a_fit_that_goes_on_is_tested_from_its_fitted_weights(corpus, tmp_path, monkeypatch, kind, has_vector):
     texts, labels = corpus
     y = labels if kind == "classifier" else [len(row) for row in labels]
-    start = tiny_lm()
+    start = tiny_lm(random_state=0)
     if has_vector:
-        with_vector(tiny_lm().fit(texts), tmp_path / "start")
+        with_vector(tiny_lm(random_state=0).fit(texts), tmp_path / "start")
         start = tmp_path / "start"
     params = {"language_model": start, "max_epochs": 2, "unfreezing": "at_once", "warm_start": True}
     model = tiny_classifier(**params) if kind == "classifier" else regressor().set_params(**params)
